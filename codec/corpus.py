@@ -34,10 +34,9 @@ SPLIT_NAMES = {  # folder or column value -> the name that the rest of the frame
 KNOWN_COLUMNS = frozenset(
     {"file_name", "id", "text", "caption", "captions", "speaker", "domain", "split", "licence", "license"}
 )
-BLOCK_FRAMES = (
-    1 << 18
-)  # frames per read: a 20-minute file never stands in memory at its own rate and channels
-# A writer that cannot seek back (a pipe) leaves the size open: ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF000 + header.
+# Frames per read: a 20-minute file never stands in memory at its own rate and channels.
+BLOCK_FRAMES = 1 << 18
+# A writer that cannot seek back (a pipe) leaves the size open: ffmpeg writes 0xFFFFFFFF, sox about 0x7FFFF000.
 OPEN_WAV_SIZE = 0x7FFFF000
 UNKNOWN_FRAMES = 1 << 62  # libsndfile reports 2^63 - 1 where the header does not say how long the file is
 
@@ -52,7 +51,7 @@ class AudioError(ValueError):
 
 @dataclass
 class Clip:
-    """One audio file of a corpus and what is known about it. `text` is a transcript, `captions` descriptions."""
+    """One audio file and what is known about it; `text` is a transcript, `captions` are descriptions."""
 
     id: str
     path: Path
@@ -67,7 +66,7 @@ class Clip:
 
 @dataclass
 class Reject:
-    """What was left out of a corpus: `id` and `file` as far as they are known, and the reason in one sentence."""
+    """What was left out of a corpus: `id` and `file` where they are known, and the reason in one sentence."""
 
     id: str | None
     file: str | None
@@ -92,7 +91,7 @@ def read_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:
 
     A metadata file in `root` wins; else those in sub-folders are read (one per split, as AudioFolder allows);
     a folder without any is read as plain audio files. Audio is not opened here: `read_audio` does that.
-    Raises CorpusError when there is no such folder, nothing in it, or a metadata file that cannot be parsed at all.
+    Raises CorpusError when the folder is missing or empty, or a metadata file cannot be parsed at all.
     """
     root = Path(root)
     if not root.is_dir():
@@ -202,7 +201,7 @@ def _clip(root: Path, folder: Path, place: str, columns: dict[str, Any]) -> Clip
     if not isinstance(name, str) or not name.strip():
         return Reject(_name(columns.get("id")), None, f"{place} has no file_name")
     path = folder / name
-    # The id and the split follow from the place below the corpus root, also where the metadata lies in train/.
+    # Id and split follow from the place below the corpus root, also where the metadata lies in train/.
     inside = PurePosixPath((folder.relative_to(root) / name).as_posix())
     identity = _name(columns.get("id")) or str(inside.with_suffix(""))
 
@@ -270,8 +269,8 @@ def read_audio(path: str | Path, sample_rate: int, mono: bool = True) -> np.ndar
 def read_audio_and_hash(path: str | Path, sample_rate: int, mono: bool = True) -> tuple[np.ndarray, str]:
     """As `read_audio`, with the SHA-256 (hex) of the audio's content.
 
-    The hash covers rate, channels and samples as decoded and not the file, so the same recording stored as WAV
-    and as FLAC is found to be the same.
+    The hash covers rate, channels and decoded samples, not the file's bytes, so the same recording stored as
+    WAV and as FLAC is found to be the same.
     """
     path = Path(path)
     with _open(path) as file:
@@ -339,14 +338,15 @@ def _blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
 def _truncated(path: Path, promised: float, held: float) -> AudioError:
     missing = promised - held
     return AudioError(
-        f"{path} is truncated: its header promises {promised:.3f} s, {held:.3f} s are there, {missing:.3f} s are missing"
+        f"{path} is truncated: its header promises {promised:.3f} s, "
+        f"{held:.3f} s are there, {missing:.3f} s are missing"
     )
 
 
 def _check_wav_length(path: Path, size: int) -> None:
     """Raises AudioError when a WAV header promises more samples than the file holds.
 
-    libsndfile shortens such a file without a word, so the RIFF chunks are walked here (little endian RIFF and RF64).
+    libsndfile shortens such a file without a word, so the chunks of RIFF and RF64 files are walked here.
     """
     with path.open("rb") as file:
         head = file.read(12)
