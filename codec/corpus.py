@@ -9,6 +9,7 @@ cannot be used comes back as a `Reject` with its reason and is never dropped sil
 
 import csv
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ KNOWN_COLUMNS = frozenset(
 )
 # Frames per read: a 20-minute file never stands in memory at its own rate and channels.
 BLOCK_FRAMES = 1 << 18
-# A writer that cannot seek back (a pipe) leaves the size open: ffmpeg writes 0xFFFFFFFF, sox about 0x7FFFF000.
+# A writer that cannot seek back (a pipe) leaves the size open: ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF024.
 OPEN_WAV_SIZE = 0x7FFFF000
 UNKNOWN_FRAMES = 1 << 62  # libsndfile reports 2^63 - 1 where the header does not say how long the file is
 
@@ -100,10 +101,9 @@ def read_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:
         )
     sources = _metadata_files(root)
     rejects: list[Reject] = []
+    entries = _plain_files(root)
     if sources:
-        entries = (entry for source in sources for entry in _read_metadata(source, rejects))
-    else:
-        entries = _plain_files(root)
+        entries = itertools.chain.from_iterable(_read_metadata(source, rejects) for source in sources)
     clips: list[Clip] = []
     seen: dict[str, str] = {}  # id -> where it was met first
     for folder, place, columns in entries:
@@ -291,7 +291,7 @@ def read_audio_and_hash(path: str | Path, sample_rate: int, mono: bool = True) -
                 raise AudioError(
                     f"{path} holds samples that are NaN or infinite (the first at {second:.3f} s)"
                 )
-            digest.update(np.ascontiguousarray(block))
+            digest.update(block.tobytes())
             frames += len(block)
             piece = block.mean(axis=1, keepdims=True) if mono else block
             pieces.append(stream.resample_chunk(piece) if stream else piece)

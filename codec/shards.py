@@ -5,14 +5,14 @@
     index = read_index(folder)
     rows = read_shards(folder, splits=["train"])
 
-Codes are raw (no vocabulary offset) and lie frame by frame: [frames, levels] flattened. Every file is written to
-a temporary name and renamed, the index last, so a folder with an index is whole and one without is unfinished.
+Codes are raw (no vocabulary offset) and lie frame by frame: [frames, levels] flattened. Every file is written
+to a temporary name and renamed, the index last: a folder with an index is whole, one without is unfinished.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class ShardError(ValueError):
 
 @dataclass(frozen=True)
 class TokenizerInfo:
-    """What is kept about the tokenizer that made the codes. `frame_rate` in Hz, `codebook_sizes` per level."""
+    """What is kept about the tokenizer that made the codes; `frame_rate` in Hz, a codebook size per level."""
 
     name: str
     fingerprint: str
@@ -114,7 +114,7 @@ class IndexRow:
 
 @dataclass
 class Index:
-    """The content of `index.json`: the tokenizer, the shard files in order, one entry per row in that order."""
+    """The content of `index.json`: the tokenizer, the shard files in order, and their rows in that order."""
 
     tokenizer: TokenizerInfo
     shards: list[tuple[str, int]]  # file name, rows in it
@@ -159,7 +159,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 def write_shard(
     path: Path, rows: list[Row], info: TokenizerInfo, notes: dict[bytes, bytes] | None = None
 ) -> None:
-    """Writes one shard file. `notes` go into the schema's metadata. Raises ShardError for codes that do not fit."""
+    """Writes one shard; `notes` join the schema metadata. Raises ShardError for codes that do not fit."""
     for row in rows:
         _check_codes(row, info)
     columns = {
@@ -184,7 +184,8 @@ def _check_codes(row: Row, info: TokenizerInfo) -> None:
     codes = row.codes
     if codes.ndim != 2 or codes.shape[1] != info.levels or not np.issubdtype(codes.dtype, np.integer):
         raise ShardError(
-            f"clip {row.id!r}: codes must be integers [frames, {info.levels}], not {codes.dtype} {list(codes.shape)}"
+            f"clip {row.id!r}: codes must be integers [frames, {info.levels}], "
+            f"not {codes.dtype} {list(codes.shape)}"
         )
     if len(codes) == 0:
         raise ShardError(f"clip {row.id!r} has no frames")
@@ -202,7 +203,7 @@ def _check_codes(row: Row, info: TokenizerInfo) -> None:
 
 
 class ShardWriter:
-    """Writes rows into shards of bounded size; `close()` writes the index, which makes the folder readable."""
+    """Writes rows into shards of bounded size; `close()` writes the index that makes the folder readable."""
 
     def __init__(self, folder: str | Path, info: TokenizerInfo, rows_per_shard: int = ROWS_PER_SHARD) -> None:
         self.folder = Path(folder)
@@ -282,13 +283,10 @@ def write_index(folder: str | Path, info: TokenizerInfo, corpus: str | None = No
         "corpus": corpus,
         "totals": totals,
         "shards": [{"file": name, "rows": count} for name, count in shards],
-        "rows": [[row.id, row.split, row.domain, row.n_frames] for row in rows],
     }
     # One row per line: an index of a large corpus stays readable and compares well.
-    head = json.dumps(
-        {key: value for key, value in content.items() if key != "rows"}, indent=1, ensure_ascii=False
-    )
-    lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in content["rows"])
+    head = json.dumps(content, indent=1, ensure_ascii=False)
+    lines = ",\n".join(f"  {json.dumps(astuple(row), ensure_ascii=False)}" for row in rows)
     text = f'{head[:-2]},\n "rows": [\n{lines}\n ]\n}}\n'
     write_atomically(folder / INDEX_NAME, lambda temporary: _write_text(temporary, text))
     return index
@@ -310,19 +308,21 @@ def check_shard(path: Path, info: TokenizerInfo) -> dict[bytes, bytes]:
     if made_by != info:
         other = f"{made_by.name} {made_by.fingerprint[:12]}" if made_by else "a tokenizer it does not name"
         raise ShardError(
-            f"{path} was made by {other}, not by {info.name} {info.fingerprint[:12]}; encode into another folder"
+            f"{path} was made by {other}, not by {info.name} {info.fingerprint[:12]}; "
+            "encode into another folder"
         )
     return notes
 
 
 def read_index(folder: str | Path) -> Index:
-    """The index of a shard folder. Raises ShardError when it is missing, unreadable or not in step with the shards."""
+    """The index of a shard folder. Raises ShardError when it is missing, damaged or unlike the shards."""
     folder = Path(folder)
     path = folder / INDEX_NAME
     if not path.is_file():
         if any(folder.glob("shard-*.parquet")):
             raise ShardError(
-                f"{folder} has shards but no {INDEX_NAME}: its encoding did not finish; run codec/encode.py again"
+                f"{folder} has shards but no {INDEX_NAME}: its encoding did not finish; "
+                "run codec/encode.py again"
             )
         raise ShardError(f"{folder} holds no token shards; make them with python codec/encode.py")
     try:
@@ -369,7 +369,8 @@ def iterate_shards(
         with pq.ParquetFile(folder / name) as parquet:
             if parquet.metadata.num_rows != count:
                 raise ShardError(
-                    f"{folder / name} has {parquet.metadata.num_rows} rows, its index says {count}; encode the corpus again"
+                    f"{folder / name} has {parquet.metadata.num_rows} rows, its index says {count}; "
+                    "encode the corpus again"
                 )
             for group in range(parquet.num_row_groups):
                 yield from _rows(parquet.read_row_group(group), index.levels, wanted_splits, wanted_domains)
@@ -389,10 +390,6 @@ def _wanted(names: Iterable[str] | None, kind: str, present: set[str], folder: P
 
 def _rows(table: pa.Table, levels: int, splits: set[str], domains: set[str]) -> Iterator[Row]:
     codes = table.column("codes").combine_chunks()
-    if isinstance(codes, pa.ChunkedArray):  # combine_chunks of an empty column, and before pyarrow 13
-        codes = (
-            pa.concat_arrays(codes.chunks) if codes.num_chunks else pa.array([], SCHEMA.field("codes").type)
-        )
     values = codes.values.to_numpy(zero_copy_only=False)
     offsets = codes.offsets.to_numpy()
     for number, columns in enumerate(table.drop_columns(["codes"]).to_pylist()):
@@ -403,7 +400,8 @@ def _rows(table: pa.Table, levels: int, splits: set[str], domains: set[str]) -> 
         flat = values[offsets[number] : offsets[number + 1]].copy()
         if len(flat) != n_frames * levels:
             raise ShardError(
-                f"clip {columns['id']!r} has {len(flat)} codes, not {n_frames} frames of {levels}; encode the corpus again"
+                f"clip {columns['id']!r} has {len(flat)} codes, not {n_frames} frames of {levels}; "
+                "encode the corpus again"
             )
         yield Row(codes=flat.reshape(n_frames, levels), **{**columns, "captions": columns["captions"] or []})
 
@@ -413,7 +411,7 @@ def read_shards(
 ) -> list[Row]:
     """All rows of a shard folder, or those of the named splits and domains, in index order.
 
-    The codes of 1,000 hours at 12.5 frames/s and 3 levels take 270 MB; use `iterate_shards` where that is too much.
+    At 12.5 frames/s and 3 levels 1,000 hours take 270 MB; use `iterate_shards` where that is too much.
     Raises ShardError when the folder is unfinished or damaged, or has none of the named splits or domains.
     """
     return list(iterate_shards(folder, splits, domains))
