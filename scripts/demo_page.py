@@ -14,6 +14,7 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import re
 import shutil
 import sys
@@ -253,7 +254,7 @@ def _script_data(section: dict[str, Any]) -> dict[str, Any]:
         "sentences": [
             {
                 "number": s["number"],
-                "rank": None if s["rank"] != s["rank"] else s["rank"],
+                "rank": s["rank"] if math.isfinite(s["rank"]) else None,
                 "text": f"{s['text']} {s['speaker']} {s['id']}".lower(),
                 "levels": {c["row"]: c["level"] for c in s["clips"] if c["level"] is not None},
             }

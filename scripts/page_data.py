@@ -131,8 +131,9 @@ def _sentence(
 ) -> Sentence:
     clips = [_clip(of_rows[row], folder) for row in rows if row in of_rows]
     first = next(iter(of_rows.values()))
-    own = [clip for clip in clips if clip.text == str(first.get("text") or "") and clip.wer]
-    rank = sum(own[-1].wer.values()) / len(own[-1].wer) if own else math.nan
+    judged = "generated" if "generated" in rows else rows[-1]
+    wer = next((clip.wer for clip in clips if clip.row == judged), {})
+    rank = sum(wer.values()) / len(wer) if wer else math.inf
     return Sentence(number, id, str(first.get("text") or ""), str(first.get("speaker") or ""), clips, rank)
 
 

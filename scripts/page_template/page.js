@@ -108,7 +108,8 @@
 
     function chosen() {
       const size = own.sample.length;
-      const ranked = own.sentences.filter((s) => s.rank !== null).sort((a, b) => a.rank - b.rank || a.number - b.number);
+      const rank = (s) => (s.rank === null ? Number.MAX_VALUE : s.rank); // a clip without a score is the worst
+      const ranked = [...own.sentences].sort((a, b) => rank(a) - rank(b) || a.number - b.number);
       if (view === "random") return own.sentences.filter((s) => own.sample.includes(s.number));
       if (view === "best") return ranked.slice(0, size);
       if (view === "worst") return ranked.reverse().slice(0, size);
