@@ -4,8 +4,8 @@
     accelerate launch codec/encode.py data=mini out=tokens  # every process takes its share of the shards
 
 The clips are cut, in the corpus' order, into portions; one portion becomes one shard file. What a portion
-holds depends on the corpus alone, so a killed run that is started again, on any number of processes, ends with
-the same files as an undisturbed one: shards that are finished are kept, the others are made.
+holds depends on the corpus alone, so a killed run that is started again, on any number of processes, ends
+with the same files as an undisturbed one: finished shards are kept, the others are made.
 """
 
 import hashlib

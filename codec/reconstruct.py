@@ -1,0 +1,155 @@
+"""Sends audio through a tokenizer and back, to hear what it keeps; prints its bit rate and speed.
+
+    python codec/reconstruct.py input=song.mp3 out=runs/reconstruct
+    python codec/reconstruct.py input=data/mini/speech out=runs/reconstruct window=10
+
+Each file becomes a mono file at the tokenizer's sample rate with exactly the source's length, under the same
+relative path in `out`.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from codec.corpus import AUDIO_SUFFIXES, AudioError, read_audio
+from codec.interface import AudioTokenizer, Codes
+from training.config import ConfigError, hydra_entry
+
+FORMATS = ("flac", "wav")
+
+
+@dataclass
+class Reconstruction:
+    """One file that went through the tokenizer; times in seconds of wall clock."""
+
+    source: Path
+    output: Path
+    seconds: float  # of audio
+    frames: int
+    encode_time: float
+    decode_time: float
+
+
+def find_audio(source: str | Path) -> list[tuple[Path, Path]]:
+    """The audio files of a file or folder, each with its path relative to that folder, without suffix.
+
+    Where two files differ in the suffix only, both keep it in their name. Raises FileNotFoundError.
+    """
+    source = Path(source)
+    if source.is_file():
+        return [(source, Path(source.stem))]
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} does not exist")
+    paths = sorted(
+        path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
+    )
+    if not paths:
+        raise FileNotFoundError(f"{source} holds no audio files")
+    stems = [path.relative_to(source).with_suffix("") for path in paths]
+    return [
+        (path, stem if stems.count(stem) == 1 else path.relative_to(source))
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+
+
+def reconstruct(wav: np.ndarray, tokenizer: AudioTokenizer) -> tuple[np.ndarray, Codes, float, float]:
+    """`wav` (float32 [samples] at the tokenizer's rate) through encode and decode.
+
+    Returns the output [samples], the codes [1, levels, frames], and the seconds that each of the two took.
+    """
+    device = getattr(tokenizer, "device", "cpu")
+    batch = torch.from_numpy(wav).to(device)[None]
+    started = time.perf_counter()
+    codes = tokenizer.encode(batch)
+    codes = Codes(codes.codes.cpu(), codes.lengths.cpu(), codes.samples)  # waits for a GPU
+    encoded = time.perf_counter()
+    on_device = Codes(codes.codes.to(device), codes.lengths.to(device), codes.samples)
+    output = tokenizer.decode(on_device)[0].float().cpu().numpy()
+    decoded = time.perf_counter()
+    return output, codes, encoded - started, decoded - encoded
+
+
+def reconstruct_files(
+    source: str | Path, out: str | Path, tokenizer: AudioTokenizer, audio_format: str = "flac"
+) -> tuple[list[Reconstruction], list[str]]:
+    """Reconstructs a file or all audio below a folder; returns what was written and why the rest was not.
+
+    Raises FileNotFoundError when there is no audio and ValueError when a source file would be overwritten.
+    """
+    out = Path(out)
+    done: list[Reconstruction] = []
+    refused: list[str] = []
+    for path, name in find_audio(source):
+        target = out / f"{name}.{audio_format}"
+        if target.exists() and target.samefile(path):
+            raise ValueError(f"{target} is the source itself; choose another folder with out=")
+        try:
+            wav = read_audio(path, tokenizer.sample_rate)
+        except AudioError as error:
+            refused.append(str(error))
+            continue
+        output, codes, encode_time, decode_time = reconstruct(wav, tokenizer)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # 16-bit files cannot hold more than full scale; clipping is what a player would do too.
+        soundfile.write(target, np.clip(output, -1, 1), tokenizer.sample_rate, subtype="PCM_16")
+        seconds = len(wav) / tokenizer.sample_rate
+        done.append(Reconstruction(path, target, seconds, int(codes.lengths[0]), encode_time, decode_time))
+    return done, refused
+
+
+def table(done: list[Reconstruction], tokenizer: AudioTokenizer) -> str:
+    """Per file: seconds of audio, frames, bit/s, real-time factors (time taken / seconds) of encode and decode.
+
+    The bit rate is what the codes of that file take: a short clip is rounded up to whole frames.
+    """
+    bits_per_frame = tokenizer.bitrate / tokenizer.frame_rate
+    head = f"{'seconds':>9}{'frames':>8}{'bit/s':>9}{'RTF enc':>9}{'RTF dec':>9}  file"
+
+    def line(seconds: float, frames: int, encode_time: float, decode_time: float, name: object) -> str:
+        rates = (frames * bits_per_frame / seconds, encode_time / seconds, decode_time / seconds)
+        return f"{seconds:>9.2f}{frames:>8}{rates[0]:>9.1f}{rates[1]:>9.3f}{rates[2]:>9.3f}  {name}"
+
+    lines = [line(r.seconds, r.frames, r.encode_time, r.decode_time, r.output) for r in done]
+    total = line(
+        sum(r.seconds for r in done),
+        sum(r.frames for r in done),
+        sum(r.encode_time for r in done),
+        sum(r.decode_time for r in done),
+        f"all ({len(done)} files)",
+    )
+    return "\n".join([head, *lines, total])
+
+
+@hydra_entry("reconstruct")
+def main(cfg: DictConfig) -> None:
+    if not cfg.input:
+        raise ConfigError("say which audio: python codec/reconstruct.py input=FILE_OR_FOLDER out=FOLDER")
+    if cfg.format not in FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, not {cfg.format}")
+    override = {} if cfg.window is None else {"window": cfg.window}
+    device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = instantiate(cfg.tokenizer, device=device, **override)
+    try:
+        done, refused = reconstruct_files(cfg.input, cfg.out, tokenizer, cfg.format)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    print(
+        f"{tokenizer.name} {tokenizer.fingerprint[:12]}: {tokenizer.sample_rate} Hz, "
+        f"{tokenizer.frame_rate:g} frames/s, {tokenizer.levels} levels, {tokenizer.bitrate:.1f} bit/s nominal"
+    )
+    if done:
+        print(table(done, tokenizer))
+    for reason in refused:
+        print(f"rejected: {reason}")
+    if not done:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

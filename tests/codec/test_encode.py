@@ -1,0 +1,325 @@
+"""Encoding a corpus: damaged files, resuming after a kill, determinism, memory; and reconstruction of files.
+
+The tokenizer here is a toy (loudness and zero crossings per frame), so that nothing waits for a model.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from codec.corpus import CorpusError, read_audio
+from codec.encode import encode_corpus, token_folder
+from codec.interface import AudioTokenizer, Codes
+from codec.reconstruct import reconstruct_files, table
+from codec.shards import ShardError, read_index, read_shards
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class LoudnessTokenizer(AudioTokenizer):
+    """Two levels per 80 ms: loudness and zero crossings. `delay` seconds per batch make time for a kill."""
+
+    name = "toy/loudness"
+    sample_rate = 16_000
+    codebook_sizes = (64, 2_000)
+    causal = True
+
+    def __init__(self, delay: float = 0.0, fingerprint: str = "0123456789ab" * 5) -> None:
+        self.delay = delay
+        self._fingerprint = fingerprint
+        self.batches: list[tuple[int, int]] = []  # shapes of the batches that were encoded
+
+    @property
+    def samples_per_frame(self) -> int:
+        return 1_280
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
+        time.sleep(self.delay)
+        self.batches.append((wav.shape[0], wav.shape[1]))
+        lengths = torch.full((len(wav),), wav.shape[1]) if lengths is None else lengths
+        frames = -(-lengths // self.samples_per_frame)
+        total = int(frames.max()) * self.samples_per_frame
+        padded = torch.nn.functional.pad(wav, (0, total - wav.shape[1])).reshape(
+            len(wav), -1, self.samples_per_frame
+        )
+        loudness = (padded.abs().mean(-1) * 63).long().clamp(0, 63)
+        crossings = ((padded[..., 1:] > 0) != (padded[..., :-1] > 0)).sum(-1)
+        codes = torch.stack([loudness, crossings], dim=1)
+        valid = torch.arange(codes.shape[2]) < frames[:, None]
+        return Codes(codes * valid[:, None], frames, lengths)
+
+    def decode(self, codes: Codes) -> Tensor:
+        assert codes.samples is not None
+        wav = (codes.codes[:, 0] / 63).repeat_interleave(self.samples_per_frame, dim=1)
+        return wav[:, : int(codes.samples.max())]
+
+
+def load_toy(path: str, device: str = "cpu", window: int | None = None) -> LoudnessTokenizer:
+    """Stands for codec.interface.load in the command-line test."""
+    return LoudnessTokenizer()
+
+
+def make_corpus(
+    root: Path, count: int, seconds: tuple[float, float] = (0.1, 1.0), rate: int = 16_000
+) -> Path:
+    """Noise bursts of random length and loudness with texts, in three splits."""
+    random = np.random.default_rng(0)
+    root.mkdir(parents=True)
+    lines = []
+    for number in range(count):
+        samples = int(random.uniform(*seconds) * rate)
+        wav = random.uniform(-1, 1, samples) * random.uniform(0.05, 1)
+        soundfile.write(root / f"{number:05d}.wav", wav, rate, subtype="PCM_16")
+        split = ("train", "train", "valid", "test")[number % 4]
+        lines.append(
+            {
+                "file_name": f"{number:05d}.wav",
+                "id": f"clip-{number}",
+                "text": f"No. {number}",
+                "split": split,
+            }
+        )
+    (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return root
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def rejected(folder: Path) -> dict[str, str]:
+    lines = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
+    return {line["id"]: line["reason"] for line in lines}
+
+
+def test_encodes_every_clip_as_alone(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 40)
+    tokenizer = LoudnessTokenizer()
+    summary = encode_corpus(root, tokenizer, tmp_path / "tokens", batch_seconds=3, clips_per_shard=16)
+    rows = read_shards(tmp_path / "tokens")
+    assert [row.id for row in rows] == [f"clip-{number}" for number in range(40)]
+    for number, row in enumerate(rows):
+        wav = read_audio(root / f"{number:05d}.wav", 16_000)
+        assert row.duration * 16_000 == pytest.approx(len(wav))
+        assert np.array_equal(
+            row.codes, LoudnessTokenizer().encode(torch.from_numpy(wav)[None]).clip(0).numpy()
+        )
+        assert (row.text, row.domain) == (f"No. {number}", "speech")
+    assert summary.encoded == 40 and not summary.current and not summary.rejected
+    assert {split: domains["speech"]["clips"] for split, domains in summary.index.totals.items()} == {
+        "train": 20,
+        "valid": 10,
+        "test": 10,
+    }
+    # Length buckets: batches are within the bound and hardly padded.
+    assert all(clips * samples <= 3 * 16_000 for clips, samples in tokenizer.batches)
+    padded = sum(clips * samples for clips, samples in tokenizer.batches)
+    assert padded < 1.25 * sum(row.duration for row in rows) * 16_000
+    assert "speech" in summary.table() and len(tokenizer.batches) < 20
+
+
+def test_damaged_corpus_is_encoded_around_the_damage(tmp_path: Path) -> None:
+    """Files that are empty, truncated, text, NaN, missing, a duplicate id; odd bit depths, rates and lengths."""
+    root = tmp_path / "corpus"
+    root.mkdir()
+    random = np.random.default_rng(0)
+    wav = random.uniform(-0.5, 0.5, 16_000)
+    stereo = random.uniform(-0.5, 0.5, (44_100, 2))
+    soundfile.write(root / "8bit.wav", wav, 16_000, subtype="PCM_U8")
+    soundfile.write(root / "24bit.wav", wav, 16_000, subtype="PCM_24")
+    soundfile.write(root / "float.wav", wav, 16_000, subtype="FLOAT")
+    soundfile.write(root / "stereo.wav", stereo, 44_100)
+    soundfile.write(
+        root / "long.wav", np.tile(random.uniform(-0.5, 0.5, 8_000), 1_200), 8_000, subtype="PCM_U8"
+    )
+    (root / "empty.wav").touch()
+    soundfile.write(root / "truncated.wav", wav, 16_000, subtype="PCM_16")
+    (root / "truncated.wav").write_bytes((root / "truncated.wav").read_bytes()[:16_044])
+    (root / "text.wav").write_text("These are words and not samples.\n" * 9)
+    broken = wav.copy()
+    broken[8_000] = np.nan
+    soundfile.write(root / "nan.wav", broken, 16_000, subtype="FLOAT")
+    good = ["8bit", "24bit", "float", "stereo", "long"]
+    names = [*good, "empty", "truncated", "text", "nan", "missing"]
+    lines = [{"file_name": f"{name}.wav", "id": name} for name in names] + [
+        {"file_name": "float.wav", "id": "8bit"}
+    ]
+    (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    summary = encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens")
+    rows = read_shards(tmp_path / "tokens")
+    assert [row.id for row in rows] == good
+    assert [row.duration for row in rows] == [1, 1, 1, 1, 1_200]
+    assert [row.n_frames for row in rows] == [13, 13, 13, 13, 15_000]
+    reasons = rejected(tmp_path / "tokens")
+    assert set(reasons) == {"empty", "truncated", "text", "nan", "missing", "8bit"}
+    for name, reason in {
+        "empty": "empty file (0 bytes)",
+        "truncated": "promises 1.000 s, 0.500 s are there, 0.500 s are missing",
+        "text": "not audio that soundfile can read",
+        "nan": "NaN or infinite (the first at 0.500 s)",
+        "missing": "does not exist",
+        "8bit": "already taken",
+    }.items():
+        assert reason in reasons[name]
+    assert len(summary.rejected) == 6 and "rejected: 6 " in summary.table()
+    # The 24-bit and the float file differ in their last bits, so they are no duplicates.
+    assert summary.duplicates == []
+
+
+def test_nothing_is_done_when_current_and_only_what_changed_otherwise(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 20)
+    (root / "bad.wav").write_text("no audio")
+    with (root / "metadata.jsonl").open("a") as lines:
+        lines.write('{"file_name": "bad.wav"}\n')
+    folder = tmp_path / "tokens"
+    first = encode_corpus(root, LoudnessTokenizer(), folder, clips_per_shard=8)
+    before = contents(folder)
+    tokenizer = LoudnessTokenizer()
+    again = encode_corpus(root, tokenizer, folder, clips_per_shard=8)
+    assert again.current and again.encoded == 0 and tokenizer.batches == []
+    assert (again.index, again.rejected) == (first.index, first.rejected) and len(again.rejected) == 1
+    assert contents(folder) == before
+
+    soundfile.write(root / "00010.wav", np.zeros(16_000), 16_000)  # in the second of three portions
+    changed = encode_corpus(root, tokenizer, folder, clips_per_shard=8)
+    assert (changed.current, changed.encoded) == (False, 8)
+    after = contents(folder)
+    assert {name for name in before if before[name] != after[name]} == {"shard-00001.parquet", "index.json"}
+    assert len(changed.rejected) == 1
+
+    fresh = encode_corpus(root, tokenizer, folder, clips_per_shard=8, resume=False)
+    assert fresh.encoded == 20 and contents(folder) == after
+
+
+def test_another_tokenizer_does_not_touch_the_folder(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 3)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens")
+    before = contents(tmp_path / "tokens")
+    other = LoudnessTokenizer(fingerprint="ba9876543210" * 5)
+    with pytest.raises(ShardError, match="holds tokens of toy/loudness 0123456789ab, not of"):
+        encode_corpus(root, other, tmp_path / "tokens")
+    assert contents(tmp_path / "tokens") == before
+    assert token_folder("mini", other) == Path("runs/tokens/mini/toy-loudness-ba9876543210")
+
+
+def test_splits_and_duplicates(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 8)
+    (root / "00003.wav").write_bytes((root / "00007.wav").read_bytes())
+    summary = encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", splits=["test"])
+    assert [row.id for row in read_shards(tmp_path / "tokens")] == ["clip-3", "clip-7"]
+    assert summary.duplicates == [["clip-3", "clip-7"]] and "1 clips repeat" in summary.table()
+    with pytest.raises(CorpusError, match=r"no split \['dev'\]; it has \['test', 'train', 'valid'\]"):
+        encode_corpus(root, LoudnessTokenizer(), tmp_path / "other", splits=["dev"])
+
+
+def test_a_corpus_without_usable_audio_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/a.wav").write_text("no audio")
+    with pytest.raises(CorpusError, match=r"no clip of .* can be used, the first because: .*not audio"):
+        encode_corpus(tmp_path / "corpus", LoudnessTokenizer(), tmp_path / "tokens")
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen:
+    """Runs `code` in another Python that can import the repository and this file."""
+    path = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment)
+
+
+SLOW_ENCODE = """
+import sys
+from test_encode import LoudnessTokenizer, encode_corpus
+encode_corpus(sys.argv[1], LoudnessTokenizer(delay=0.05), sys.argv[2], batch_seconds=1, clips_per_shard=6)
+"""
+
+
+def test_killed_encoding_ends_with_the_same_files(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 60)
+    undisturbed = tmp_path / "undisturbed"
+    encode_corpus(root, LoudnessTokenizer(), undisturbed, batch_seconds=1, clips_per_shard=6)
+
+    folder = tmp_path / "killed"
+    process = start(SLOW_ENCODE, root, folder)
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("shard-*.parquet"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    finished = {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*.parquet")}
+    assert 3 <= len(finished) < 10
+    with pytest.raises(ShardError, match="did not finish"):
+        read_index(folder)
+    (folder / ".shard-00009.parquet.tmp").write_bytes(b"half a shard")
+
+    summary = encode_corpus(root, LoudnessTokenizer(), folder, batch_seconds=1, clips_per_shard=6)
+    assert contents(folder) == contents(undisturbed)
+    assert summary.encoded == 60 - 6 * len(finished)
+    assert all((folder / name).stat().st_mtime_ns == written for name, written in finished.items())
+
+
+def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path) -> None:
+    """Waveforms of 600 clips (77 MB at 16 kHz) pass through a process that grows by far less."""
+    root = make_corpus(tmp_path / "corpus", 100, seconds=(1.9, 2.1), rate=4_000)
+    lines = (root / "metadata.jsonl").read_text().splitlines()
+    more = [
+        json.dumps({**json.loads(line), "id": f"{n}-{k}"}) for k in range(6) for n, line in enumerate(lines)
+    ]
+    (root / "metadata.jsonl").write_text("\n".join(more) + "\n")
+    process = psutil.Process()
+    peaks: list[int] = []
+
+    class Watched(LoudnessTokenizer):
+        def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
+            peaks.append(process.memory_info().rss)
+            return super().encode(wav, lengths)
+
+    encode_corpus(root, Watched(), tmp_path / "tokens", batch_seconds=20, clips_per_shard=100)
+    assert len(peaks) >= 60
+    assert max(peaks) - peaks[len(peaks) // 4] < 20e6
+
+
+@pytest.mark.slow
+def test_command_line_with_two_processes_encodes_every_clip_once(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 30)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "one", clips_per_shard=4)
+    launch = "from accelerate.commands.accelerate_cli import main; main()"
+    arguments = ["launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
+    arguments += ["--dynamo_backend=no", "--num_cpu_threads_per_process=1", "--main_process_port=0"]
+    arguments += [str(REPOSITORY / "codec/encode.py"), f"data.root={root}", f"out={tmp_path / 'two'}"]
+    arguments += ["clips_per_shard=4", "tokenizer._target_=test_encode.load_toy"]
+    assert start(launch, *arguments).wait(timeout=240) == 0
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_reconstructed_files_have_the_length_of_their_source(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    soundfile.write(source / "a.wav", random.uniform(-0.5, 0.5, (44_100, 2)), 44_100)
+    soundfile.write(source / "a.flac", random.uniform(-0.5, 0.5, 12_345), 16_000)
+    soundfile.write(source / "sub/b.wav", random.uniform(-0.5, 0.5, 777), 16_000)
+    (source / "c.wav").write_text("no audio")
+    done, refused = reconstruct_files(source, tmp_path / "out", LoudnessTokenizer())
+    lengths = {str(r.output.relative_to(tmp_path / "out")): soundfile.info(r.output).frames for r in done}
+    assert lengths == {"a.flac.flac": 12_345, "a.wav.flac": 16_000, "sub/b.flac": 777}
+    assert len(refused) == 1 and "c.wav is not audio" in refused[0]
+    text = table(done, LoudnessTokenizer())
+    assert "all (3 files)" in text and "RTF enc" in text
+    with pytest.raises(ValueError, match="is the source itself"):
+        reconstruct_files(source / "sub/b.wav", source / "sub", LoudnessTokenizer(), audio_format="wav")
