@@ -87,10 +87,10 @@ def _scale(evaluations: list[Evaluation]) -> Scale:
         try:
             info = soundfile.info(clip.audio)
         except soundfile.LibsndfileError as error:
-            clip.audio, clip.problem = None, f"{clip.audio.name} cannot be read ({error})"
+            clip.problem, clip.audio = f"{clip.audio.name} cannot be read ({error})", None
             continue
         if info.frames == 0:
-            clip.audio, clip.problem = None, f"{clip.audio.name} holds no sample"
+            clip.problem, clip.audio = f"{clip.audio.name} holds no sample", None
             continue
         durations.append(info.duration)
         rates.append(info.samplerate)

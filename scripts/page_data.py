@@ -64,9 +64,7 @@ class Sentence:
     text: str
     speaker: str
     clips: list[Clip]
-    rank: float = (
-        math.nan
-    )  # mean WER of the last row that has the sentence's own text; what best and worst mean
+    rank: float  # mean WER of the generated clip, infinite without one: what best and worst mean
 
 
 @dataclass
