@@ -104,7 +104,7 @@ def reconstruct_files(
 
 
 def table(done: list[Reconstruction], tokenizer: AudioTokenizer) -> str:
-    """Per file: seconds of audio, frames, bit/s, real-time factors (time taken / seconds) of encode and decode.
+    """Per file: seconds, frames, bit/s, real-time factors (time taken / seconds) of encode and decode.
 
     The bit rate is what the codes of that file take: a short clip is rounded up to whole frames.
     """

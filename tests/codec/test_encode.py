@@ -134,7 +134,7 @@ def test_encodes_every_clip_as_alone(tmp_path: Path) -> None:
 
 
 def test_damaged_corpus_is_encoded_around_the_damage(tmp_path: Path) -> None:
-    """Files that are empty, truncated, text, NaN, missing, a duplicate id; odd bit depths, rates and lengths."""
+    """Empty, truncated, text, NaN and missing files, a duplicate id; odd bit depths, rates and lengths."""
     root = tmp_path / "corpus"
     root.mkdir()
     random = np.random.default_rng(0)

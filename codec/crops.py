@@ -1,0 +1,95 @@
+"""Training crops: which audio a step sees is a pure function of (seed, step).
+
+Nothing about the data has to be saved to resume exactly, and another number of processes sees the same crops as long
+as the global batch is the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.corpus import AudioError, Clip, read_audio
+
+
+class CropSampler:
+    """Draws crops of a fixed length from clips of any length and rate.
+
+    Short clips are joined (in random order, each starting at a random point) until the crop is full, so no step is
+    spent on padding. Decoded audio is kept in memory as int16 at the codec's rate, up to ``cache_bytes``.
+
+    Args:
+        clips: the training clips; their ``domain`` selects the weight.
+        weights: share of crops per domain, normalised over the domains that occur.
+        gain_db: range of a crop's random level, in dB.
+    """
+
+    def __init__(
+        self,
+        clips: list[Clip],
+        sample_rate: int,
+        weights: dict[str, float],
+        gain_db: tuple[float, float],
+        seed: int,
+        cache_bytes: int = 4 << 30,
+    ) -> None:
+        self.sample_rate, self.gain_db, self.seed = sample_rate, gain_db, seed
+        self.by_domain: dict[str, list[Clip]] = {}
+        for clip in clips:
+            self.by_domain.setdefault(clip.domain, []).append(clip)
+        self.domains = [d for d in sorted(self.by_domain) if weights.get(d, 0) > 0]
+        if not self.domains:
+            raise ValueError(f"no clip has a domain of trainer.domain_weights ({', '.join(weights)}).")
+        total = sum(weights[d] for d in self.domains)
+        self.shares = np.array([weights[d] / total for d in self.domains])
+        self.cache: dict[str, np.ndarray] = {}
+        self.cache_bytes = cache_bytes
+        self.rejected: dict[str, str] = {}
+
+    def audio(self, clip: Clip) -> np.ndarray:
+        """``[samples]`` float32 of a clip; an unreadable file is remembered in ``rejected`` and gives no samples."""
+        key = str(clip.path)
+        if key in self.rejected:
+            return np.zeros(0, np.float32)
+        stored = self.cache.get(key)
+        if stored is None:
+            try:
+                wav = read_audio(clip.path, self.sample_rate)
+            except AudioError as error:
+                self.rejected[key] = str(error)
+                print(f"skipped in training: {error}", flush=True)
+                return np.zeros(0, np.float32)
+            stored = np.round(np.clip(wav, -1, 1) * 32767).astype(np.int16)
+            if self.cache_bytes > stored.nbytes:
+                self.cache_bytes -= stored.nbytes
+                self.cache[key] = stored
+        return stored.astype(np.float32) / 32767
+
+    def crop(self, step: int, item: int, samples: int) -> tuple[np.ndarray, list[str]]:
+        """Crop number ``item`` of ``step``: ``[samples]`` float32 and the ids of the clips in it."""
+        rng = np.random.default_rng([self.seed, step, item])
+        clips = self.by_domain[self.domains[rng.choice(len(self.domains), p=self.shares)]]
+        parts: list[np.ndarray] = []
+        ids: list[str] = []
+        filled = 0
+        for _ in range(1000):
+            clip = clips[rng.integers(len(clips))]
+            wav = self.audio(clip)
+            if len(wav) == 0:
+                continue
+            need = samples - filled
+            start = 0 if len(wav) <= need and filled else int(rng.integers(max(1, len(wav) - min(need, len(wav) // 2))))
+            parts.append(wav[start : start + need])
+            ids.append(clip.id)
+            filled += len(parts[-1])
+            if filled >= samples:
+                gain = 10 ** (rng.uniform(*self.gain_db) / 20)
+                crop = np.concatenate(parts) * gain
+                return crop / max(1.0, float(np.abs(crop).max())), ids
+        raise ValueError(f"no readable clip found in 1000 draws; first reasons: {list(self.rejected.values())[:3]}")
+
+    def batch(self, step: int, first: int, size: int, samples: int) -> tuple[Tensor, list[str]]:
+        """Crops ``first … first + size − 1`` of a step: ``[size, samples]`` and the clip ids."""
+        crops = [self.crop(step, first + i, samples) for i in range(size)]
+        return torch.from_numpy(np.stack([c for c, _ in crops])), [i for _, ids in crops for i in ids]

@@ -1,0 +1,264 @@
+"""ALMTokenizer: the query-based codec (Yang et al., ICML 2025, arXiv 2504.10344).
+
+::
+
+    wav ─ patchify ─► frames (75 Hz) ─ interleave a query after every w frames ─► encoder ─ keep the queries ─►
+    RVQ (3 × 2048) ─► w mask tokens per quantised query ─► decoder ─ keep the mask positions ─► unpatchify ─► wav
+
+w is a run-time choice (2…10, default 6 → 12.5 Hz). The published figure puts the mask tokens before their query;
+with plain causal attention window k could then never see token k, so the decoder here is bidirectional (default) or
+block-causal within its local attention span. Width, depth, norms and positions are not stated in the paper; ours are
+configuration keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from codec.interface import AudioTokenizer, Codes
+from codec.interleave import interleave, retrieve_frames, retrieve_queries, windows_for
+from codec.patchify import SpectralHead, STFTPatchify, STFTUnpatchify
+from codec.quantizer import Quantized, ResidualQuantizer
+from codec.transformer import LocalTransformer, RMSNorm
+
+MIN_WINDOW, MAX_WINDOW = 2, 10
+
+
+class ALMTokenizerConfig(PretrainedConfig):
+    """Architecture of an :class:`ALMTokenizer`; ``configs/codec/*.yaml`` comments each key."""
+
+    model_type = "almtokenizer"
+
+    def __init__(
+        self,
+        sample_rate: int = 24000,
+        hop: int = 320,
+        window: int = 6,
+        encoder_dim: int = 128,
+        encoder_layers: int = 3,
+        decoder_dim: int = 192,
+        decoder_layers: int = 4,
+        head_dim: int = 64,
+        ffn: int = 4,
+        span: int = 32,
+        encoder_block_causal: bool = False,
+        decoder_block_causal: bool = False,
+        decoder_query_first: bool = False,
+        code_dim: int = 64,
+        codebook_sizes: tuple[int, ...] = (2048, 2048, 2048),
+        codebook_decay: float = 0.99,
+        dead_code_share: float = 0.1,
+        analysis_ffts: tuple[int, ...] = (640, 1920),
+        synthesis_fft: int = 960,
+        excitation: bool = True,
+        pitch_low: float = 60.0,
+        pitch_high: float = 500.0,
+        **kwargs: object,
+    ) -> None:
+        self.sample_rate, self.hop, self.window = sample_rate, hop, window
+        self.encoder_dim, self.encoder_layers = encoder_dim, encoder_layers
+        self.decoder_dim, self.decoder_layers = decoder_dim, decoder_layers
+        self.head_dim, self.ffn, self.span = head_dim, ffn, span
+        self.encoder_block_causal, self.decoder_block_causal = encoder_block_causal, decoder_block_causal
+        self.decoder_query_first = decoder_query_first
+        self.code_dim, self.codebook_sizes = code_dim, list(codebook_sizes)
+        self.codebook_decay, self.dead_code_share = codebook_decay, dead_code_share
+        self.analysis_ffts, self.synthesis_fft = list(analysis_ffts), synthesis_fft
+        self.excitation, self.pitch_low, self.pitch_high = excitation, pitch_low, pitch_high
+        super().__init__(**kwargs)
+
+
+@dataclass
+class CodecOutput:
+    """What a training forward returns: ``wav [batch, samples]``, ``frequency [batch, frames]``, the quantiser's result,
+    its input latents in code space ``[batch, windows, code_dim]``."""
+
+    wav: Tensor
+    frequency: Tensor | None
+    quantized: Quantized
+    latents: Tensor
+
+
+class ALMTokenizer(PreTrainedModel, AudioTokenizer):
+    """The codec; ``save_pretrained`` / ``from_pretrained`` as any transformers model."""
+
+    config_class = ALMTokenizerConfig
+    base_model_prefix = "almtokenizer"
+    main_input_name = "wav"
+
+    def __init__(self, config: ALMTokenizerConfig) -> None:
+        super().__init__(config)
+        check_window(config.window)
+        self.patchify = STFTPatchify(config.encoder_dim, config.hop, tuple(config.analysis_ffts))
+        self.unpatchify = STFTUnpatchify(
+            config.decoder_dim,
+            config.hop,
+            config.synthesis_fft,
+            config.sample_rate,
+            config.excitation,
+            config.pitch_low,
+            config.pitch_high,
+        )
+        self.query = nn.Parameter(torch.zeros(config.encoder_dim))
+        self.mask = nn.Parameter(torch.zeros(config.decoder_dim))
+        stack = dict(head_dim=config.head_dim, span=config.span, ffn=config.ffn)
+        self.encoder = LocalTransformer(
+            config.encoder_dim, config.encoder_layers, block_causal=config.encoder_block_causal, **stack
+        )
+        self.decoder = LocalTransformer(
+            config.decoder_dim, config.decoder_layers, block_causal=config.decoder_block_causal, **stack
+        )
+        self.quantizer = ResidualQuantizer(
+            config.encoder_dim,
+            config.decoder_dim,
+            config.code_dim,
+            tuple(config.codebook_sizes),
+            config.codebook_decay,
+            config.dead_code_share,
+        )
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, SpectralHead):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, RMSNorm):
+            nn.init.ones_(module.weight)
+        elif module is self:
+            nn.init.normal_(self.query, std=0.02)
+            nn.init.normal_(self.mask, std=0.02)
+
+    # ---- AudioTokenizer ----------------------------------------------------------------------------------------
+    name = "almtokenizer"
+
+    @property
+    def sample_rate(self) -> int:  # type: ignore[override]
+        return self.config.sample_rate
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+        return tuple(self.config.codebook_sizes)
+
+    @property
+    def causal(self) -> bool:  # type: ignore[override]
+        return bool(self.config.encoder_block_causal and self.config.decoder_block_causal)
+
+    @property
+    def window(self) -> int:
+        """Frames per query, 2…10."""
+        return self.config.window
+
+    def set_window(self, window: int) -> None:
+        """Choose another frame rate (75 Hz / window) from the same weights."""
+        check_window(window)
+        self.config.window = window
+
+    @property
+    def samples_per_frame(self) -> int:
+        return self.config.hop * self.config.window
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        config = {k: v for k, v in self.config.to_dict().items() if k in ALMTokenizerConfig().__dict__ or k == "window"}
+        for key in ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "architectures"):
+            config.pop(key, None)
+        digest.update(repr(sorted((k, str(v)) for k, v in config.items())).encode())
+        for key, value in sorted(self.state_dict().items()):
+            if not key.endswith((".counts", ".sums")):  # statistics of the training, without effect on codes
+                digest.update(key.encode())
+                digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
+        if wav.ndim != 2:
+            raise ValueError(f"wav must be [batch, samples], got shape {tuple(wav.shape)}.")
+        device = self.query.device
+        wav = wav.to(device, torch.float32)
+        if lengths is None:
+            lengths = torch.full((len(wav),), wav.shape[1], dtype=torch.long)
+        lengths = lengths.to(device)
+        windows = torch.div(lengths + self.samples_per_frame - 1, self.samples_per_frame, rounding_mode="floor")
+        samples = int(windows.max()) * self.samples_per_frame
+        wav = nn.functional.pad(wav, (0, max(0, samples - wav.shape[1])))[:, :samples]
+        wav = wav * (torch.arange(samples, device=device) < lengths[:, None])
+        valid = torch.arange(samples // self.samples_per_frame, device=device) < windows[:, None]
+        codes = self.quantizer(self.encode_latents(wav, self.window, valid))[0].codes
+        return Codes((codes * valid[:, None]).cpu(), windows.cpu(), lengths.cpu())
+
+    @torch.inference_mode()
+    def decode(self, codes: Codes) -> Tensor:
+        device = self.query.device
+        if codes.codes.shape[1] > self.levels or codes.codes.amax() >= max(self.codebook_sizes):
+            raise ValueError(f"codes {tuple(codes.codes.shape)} do not fit {self.levels} levels of {self.codebook_sizes}.")
+        lengths = codes.lengths.to(device)
+        valid = torch.arange(codes.codes.shape[2], device=device) < lengths[:, None]
+        latents = self.quantizer.lookup(codes.codes.to(device)) * valid[..., None]
+        wav = self.decode_latents(latents, self.window, valid)[0]
+        samples = codes.samples.to(device) if codes.samples is not None else lengths * self.samples_per_frame
+        wav = wav[:, : int(samples.max())]
+        return wav * (torch.arange(wav.shape[1], device=device) < samples[:, None])
+
+    # ---- the network -------------------------------------------------------------------------------------------
+    def encode_latents(self, wav: Tensor, window: int, valid: Tensor | None = None) -> Tensor:
+        """``wav [batch, windows * w * hop]`` → query latents ``[batch, windows, dim]``; ``valid [batch, windows]``."""
+        frames = self.patchify(wav)
+        windows = windows_for(frames.shape[1], window)
+        queries = self.query.expand(len(wav), windows, -1)
+        tokens = interleave(frames, queries, window)
+        return retrieve_queries(self.encoder(tokens, token_mask(valid, window), window), window)
+
+    def decode_latents(
+        self, latents: Tensor, window: int, valid: Tensor | None = None, noise_offset: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Quantised latents ``[batch, windows, dim]`` → ``wav [batch, windows * w * hop]`` and pitch (Hz) per frame."""
+        first = self.config.decoder_query_first
+        masks = self.mask.expand(len(latents), latents.shape[1] * window, -1)
+        tokens = interleave(masks, latents, window, query_first=first)
+        frames = retrieve_frames(self.decoder(tokens, token_mask(valid, window), window), window, query_first=first)
+        output = self.unpatchify(frames, noise_offset)
+        return output.wav, output.frequency
+
+    def forward(
+        self,
+        wav: Tensor,
+        window: int | None = None,
+        levels: int | None = None,
+        update: torch.Generator | None = None,
+        bypass: bool = False,
+        noise_offset: int = 0,
+    ) -> CodecOutput:
+        """Training pass over crops of whole windows.
+
+        Args:
+            wav: ``[batch, windows * w * hop]``.
+            levels: use only the first levels (level dropout).
+            update: generator that turns codebook updates on.
+            bypass: leave the quantiser out (warm-up).
+        """
+        window = window or self.window
+        quantized, latents = self.quantizer(
+            self.encode_latents(wav, window), levels=levels, update=update, bypass=bypass
+        )
+        output, frequency = self.decode_latents(quantized.latents, window, noise_offset=noise_offset)
+        return CodecOutput(output, frequency, quantized, latents)
+
+
+def check_window(window: int) -> None:
+    """Refuse a window outside 2…10."""
+    if not MIN_WINDOW <= window <= MAX_WINDOW:
+        raise ValueError(f"window={window} is outside {MIN_WINDOW}…{MAX_WINDOW} frames per query.")
+
+
+def token_mask(valid: Tensor | None, window: int) -> Tensor | None:
+    """``[batch, windows]`` → ``[batch, windows * (w + 1)]``: a window's tokens are valid or padding together."""
+    return None if valid is None else valid.repeat_interleave(window + 1, dim=1)

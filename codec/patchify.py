@@ -1,0 +1,165 @@
+"""Waveform ⇄ frames at 75 Hz (24 kHz, hop 320): the ends of the codec.
+
+``stft``: the fast one. In: log-magnitudes of short-time spectra at two window lengths through one linear layer. Out: a
+spectrum per frame, inverse STFT, overlap-add (no upsampling convolutions, which cost most of a codec's CPU time).
+
+The output spectrum is ``filter × excitation + direct``. The excitation is a pulse train at the predicted pitch and a
+fixed noise sequence; the network predicts their filters. At 412 bit/s no phase can be coded, and learning to invent
+consistent phase from nothing takes an adversarial loss and many GPU hours; with an excitation that is coherent by
+construction (the source-filter model of speech, as in neural source-filter vocoders and DDSP), spectral losses
+suffice. The ``direct`` part (magnitude and phase predicted per bin, as in Vocos) serves what no single pitch explains.
+The paper's patchify is convolutional (``conv``); this one is ours, for CPUs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NOISE_SAMPLES = 1 << 17  # the noise repeats after 5.5 s: long enough not to be heard as a loop
+
+
+@lru_cache(maxsize=16)
+def hann(size: int, device: torch.device) -> Tensor:
+    """Periodic Hann window ``[size]`` (cached, not a buffer: nothing to save)."""
+    with torch.inference_mode(False):
+        return torch.hann_window(size, device=device)
+
+
+@lru_cache(maxsize=4)
+def noise_sequence(device: torch.device) -> Tensor:
+    """The fixed excitation noise ``[NOISE_SAMPLES]``, unit variance; the same on every machine and device."""
+    with torch.inference_mode(False):
+        return torch.randn(NOISE_SAMPLES, generator=torch.Generator().manual_seed(412)).to(device)
+
+
+def spectrum(wav: Tensor, fft_size: int, hop: int) -> Tensor:
+    """Short-time spectra centred on frames of ``hop`` samples, scaled so that white noise keeps its RMS.
+
+    Args:
+        wav: ``[batch, frames * hop]``.
+
+    Returns:
+        complex ``[batch, frames, fft_size / 2 + 1]``.
+    """
+    left = (fft_size - hop) // 2
+    x = F.pad(wav, (left, fft_size - hop - left)).unfold(1, fft_size, hop)
+    window = hann(fft_size, wav.device)
+    return torch.fft.rfft(x * (window / window.square().sum().sqrt()))
+
+
+def overlap_add(spectra: Tensor, fft_size: int, hop: int) -> Tensor:
+    """Inverse of :func:`spectrum`: complex ``[batch, frames, bins]`` → ``[batch, frames * hop]``."""
+    window = hann(fft_size, spectra.device)
+    frames = torch.fft.irfft(spectra, n=fft_size) * (window * window.square().sum().sqrt())
+    total = (frames.shape[1] - 1) * hop + fft_size
+
+    def fold(x: Tensor) -> Tensor:
+        return F.fold(x.transpose(1, 2), (1, total), (1, fft_size), stride=(1, hop))[:, 0, 0]
+
+    norm = fold(window.square().expand(1, frames.shape[1], -1))
+    left = (fft_size - hop) // 2
+    wav = fold(frames) / norm.clamp(min=1e-3)
+    return wav[:, left : left + frames.shape[1] * hop]
+
+
+def pulse_train(frequency: Tensor, hop: int, sample_rate: int) -> Tensor:
+    """Band-limited pulses at ``frequency [batch, frames]`` (Hz) → ``[batch, frames * hop]``, unit power.
+
+    The sum of all harmonics below Nyquist has a closed form (the Dirichlet kernel), so it costs two sines per sample.
+    """
+    f0 = F.interpolate(frequency[:, None].double(), scale_factor=float(hop), mode="linear", align_corners=False)[:, 0]
+    phase = torch.cumsum(f0 / sample_rate, dim=1) % 1.0  # float64: hours of audio keep their phase
+    theta = (phase * 2 * math.pi).float()
+    harmonics = torch.floor(sample_rate / 2 / f0).float()
+    half = torch.sin(theta / 2)
+    kernel = torch.sin((harmonics + 0.5) * theta) / torch.where(half.abs() < 1e-4, half.new_ones(()), half)
+    kernel = torch.where(half.abs() < 1e-4, 2 * harmonics + 1, kernel)
+    return (kernel - 1) / (2 * harmonics).sqrt()
+
+
+@dataclass
+class Synthesis:
+    """Output of unpatchify: ``wav [batch, samples]`` and the predicted pitch ``[batch, frames]`` in Hz (or None)."""
+
+    wav: Tensor
+    frequency: Tensor | None
+
+
+class STFTPatchify(nn.Module):
+    """Log-magnitude spectra at several window lengths → frames.
+
+    A short window shows when things happen, a long one separates the harmonics of a low voice.
+    """
+
+    def __init__(self, dim: int, hop: int, fft_sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.hop, self.fft_sizes = hop, fft_sizes
+        self.project = nn.Linear(sum(size // 2 + 1 for size in fft_sizes), dim)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """``wav [batch, frames * hop]`` → ``[batch, frames, dim]``."""
+        spectra = [spectrum(wav, size, self.hop).abs() for size in self.fft_sizes]
+        features = torch.cat(spectra, dim=-1)
+        return self.project((torch.log(features + 1e-4) + 5.0) / 2.5)  # about zero mean, unit variance for speech
+
+
+class SpectralHead(nn.Linear):
+    """Frame → log-magnitude and phase of the direct part, and (with excitation) log-filters of pulses and noise."""
+
+    def __init__(self, dim: int, bins: int, excitation: bool) -> None:
+        super().__init__(dim, bins * (4 if excitation else 2))
+        self.bins = bins
+
+    def reset_parameters(self) -> None:
+        """Start quiet: filters near −35 dB, the direct part below them."""
+        nn.init.normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)
+        if not hasattr(self, "bins"):  # called by nn.Linear's constructor, before the layout is known
+            return
+        with torch.no_grad():
+            rows = self.bias.view(-1, self.bins)
+            rows[0] = -6.0
+            rows[2:] = -4.0
+
+
+class STFTUnpatchify(nn.Module):
+    """Frames → waveform through a predicted spectrum and the inverse STFT."""
+
+    def __init__(
+        self, dim: int, hop: int, fft_size: int, sample_rate: int, excitation: bool, pitch_low: float, pitch_high: float
+    ) -> None:
+        super().__init__()
+        self.hop, self.fft_size, self.sample_rate, self.excitation = hop, fft_size, sample_rate, excitation
+        self.pitch_low, self.pitch_high = pitch_low, pitch_high
+        self.bins = fft_size // 2 + 1
+        self.spectra = SpectralHead(dim, self.bins, excitation)
+        self.pitch = nn.Linear(dim, 1) if excitation else None
+
+    def forward(self, frames: Tensor, noise_offset: int = 0) -> Synthesis:
+        """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``.
+
+        Args:
+            noise_offset: where in the noise sequence to start (training varies it; 0 otherwise).
+        """
+        parts = self.spectra(frames).float().unflatten(-1, (-1, self.bins))
+        magnitude = torch.exp(parts[..., 0, :].clamp(max=6.0))
+        phase = parts[..., 1, :]
+        total = torch.complex(magnitude * torch.cos(phase), magnitude * torch.sin(phase))
+        frequency = None
+        if self.pitch is not None:
+            position = torch.sigmoid(self.pitch(frames).float()[..., 0])
+            frequency = self.pitch_low * (self.pitch_high / self.pitch_low) ** position
+            with torch.no_grad():
+                pulses = spectrum(pulse_train(frequency, self.hop, self.sample_rate), self.fft_size, self.hop)
+                samples = frames.shape[1] * self.hop
+                index = (torch.arange(samples, device=frames.device) + noise_offset) % NOISE_SAMPLES
+                noise = spectrum(noise_sequence(frames.device)[index][None], self.fft_size, self.hop)
+            filters = torch.exp(parts[..., 2:, :].clamp(max=6.0))
+            total = total + filters[..., 0, :] * pulses + filters[..., 1, :] * noise
+        return Synthesis(overlap_add(total, self.fft_size, self.hop), frequency)

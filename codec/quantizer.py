@@ -1,0 +1,197 @@
+"""Residual vector quantisation with EMA codebooks (paper section 3: 3 levels of 2048 codes).
+
+Each level quantises what the levels before it left over. Codebooks follow their latents by exponential moving
+averages (van den Oord et al., 2017; decay 0.99 as EnCodec), start from k-means over tens of thousands of latents
+(at 12.5 Hz one batch has a few hundred: initialising from it collapses the deeper levels), and codes that fall far
+below uniform usage are re-seeded with current latents. The straight-through gradient passes all levels at once.
+
+The paper does not state the code dimension, the update rule or the dead-code policy: they are ours, and options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass
+class Quantized:
+    """What the quantiser returns.
+
+    Attributes:
+        latents: ``[batch, windows, dim]`` the quantised latents, straight-through to the input.
+        codes: ``[batch, levels, windows]`` int64.
+        commitment: scalar, mean squared distance of each level's input to its (detached) code, over valid windows.
+        per_level: ``[levels, batch, windows, dim]`` each level's dequantised vector (the AR objective reads them).
+    """
+
+    latents: Tensor
+    codes: Tensor
+    commitment: Tensor
+    per_level: Tensor
+
+
+def nearest(x: Tensor, codebook: Tensor) -> Tensor:
+    """Index of the closest code (Euclidean) for ``x [n, dim]`` in ``codebook [size, dim]``; float32 throughout."""
+    # |x - c|² = |x|² - 2xc + |c|²; |x|² is the same for all codes
+    return torch.addmm(codebook.square().sum(1), x, codebook.T, alpha=-2.0).argmin(1)
+
+
+def kmeans(x: Tensor, size: int, iterations: int, generator: torch.Generator) -> Tensor:
+    """Lloyd's k-means of ``x [n, dim]`` → centres ``[size, dim]``; empty clusters restart at random points."""
+    if len(x) < size:
+        raise ValueError(f"k-means of {size} centres needs at least as many latents, got {len(x)}.")
+    centres = x[torch.randperm(len(x), generator=generator)[:size]].clone()
+    for _ in range(iterations):
+        assigned = nearest(x, centres)
+        counts = torch.bincount(assigned, minlength=size).to(x.dtype)
+        centres = torch.zeros_like(centres).index_add_(0, assigned, x) / counts.clamp(min=1)[:, None]
+        empty = (counts == 0).nonzero()[:, 0]
+        if len(empty):
+            centres[empty] = x[torch.randint(len(x), (len(empty),), generator=generator)]
+    return centres
+
+
+class Codebook(nn.Module):
+    """One level: ``size`` codes of ``dim`` numbers, learnt by moving averages (buffers, not parameters)."""
+
+    embed: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, size: int, dim: int, decay: float, dead_below: float) -> None:
+        super().__init__()
+        self.size, self.decay, self.dead_below = size, decay, dead_below
+        self.register_buffer("embed", torch.randn(size, dim) * dim**-0.5)
+        self.register_buffer("counts", torch.ones(size))
+        self.register_buffer("sums", self.embed.clone())
+
+    def set_codes(self, embed: Tensor, uniform: float) -> None:
+        """Start from ``embed [size, dim]`` as if each code had been used ``uniform`` times per step."""
+        self.embed.copy_(embed)
+        self.counts.fill_(uniform)
+        self.sums.copy_(embed * uniform)
+
+    @torch.no_grad()
+    def update(self, x: Tensor, codes: Tensor, generator: torch.Generator) -> int:
+        """Move towards the latents ``x [n, dim]`` with ``codes [n]``; returns the number of re-seeded codes."""
+        x = x.float()
+        counts = torch.bincount(codes, minlength=self.size).to(x.dtype)
+        sums = torch.zeros_like(self.sums).index_add_(0, codes, x)
+        if dist.is_available() and dist.is_initialized():  # statistics of all processes, or the replicas drift apart
+            dist.all_reduce(counts)
+            dist.all_reduce(sums)
+        self.counts.lerp_(counts, 1 - self.decay)
+        self.sums.lerp_(sums, 1 - self.decay)
+        total = self.counts.sum()
+        smoothed = (self.counts + 1e-5) / (total + self.size * 1e-5) * total
+        self.embed.copy_(self.sums / smoothed[:, None])
+        uniform = total / self.size
+        dead = (self.counts < self.dead_below * uniform).nonzero()[:, 0]
+        if len(dead) and len(x):
+            seeds = x[torch.randint(len(x), (len(dead),), generator=generator, device="cpu").to(x.device)]
+            if dist.is_available() and dist.is_initialized():
+                dist.broadcast(seeds, 0)
+            # the sum and the count move with the code, or the next update would undo the replacement
+            self.embed[dead] = seeds
+            self.counts[dead] = uniform
+            self.sums[dead] = seeds * uniform
+        return len(dead)
+
+
+class ResidualQuantizer(nn.Module):
+    """Projection to the code space, residual levels, projection back.
+
+    Args:
+        dim_in, dim_out: widths of the encoder and of the decoder.
+        code_dim: dimension of the code vectors.
+        sizes: codes per level.
+        dead_below: a code used less than this share of uniform usage is re-seeded.
+    """
+
+    def __init__(
+        self, dim_in: int, dim_out: int, code_dim: int, sizes: tuple[int, ...], decay: float, dead_below: float
+    ) -> None:
+        super().__init__()
+        self.project_in = nn.Linear(dim_in, code_dim)
+        self.project_out = nn.Linear(code_dim, dim_out)
+        self.books = nn.ModuleList(Codebook(size, code_dim, decay, dead_below) for size in sizes)
+
+    def forward(
+        self,
+        x: Tensor,
+        valid: Tensor | None = None,
+        levels: int | None = None,
+        update: torch.Generator | None = None,
+        bypass: bool = False,
+    ) -> tuple[Quantized, Tensor]:
+        """Quantise ``x [batch, windows, dim]``.
+
+        Args:
+            valid: ``[batch, windows]`` bool; padding is kept out of the statistics and the loss.
+            levels: use only the first ``levels`` codebooks.
+            update: a generator turns the codebook update on (training).
+            bypass: return the projected latents without quantising (warm-up); codes are computed all the same.
+
+        Returns:
+            the :class:`Quantized` and the latents in code space ``[batch, windows, code_dim]``.
+        """
+        with torch.autocast(x.device.type, enabled=False):  # distances in bf16 pick wrong codes
+            latents = self.project_in(x.float())
+            flat = latents.flatten(0, 1)
+            keep = torch.ones(len(flat), dtype=torch.bool, device=x.device) if valid is None else valid.flatten()
+            residual = flat
+            total = torch.zeros_like(flat)
+            codes, vectors, commitment = [], [], flat.new_zeros(())
+            for book in list(self.books)[: levels or len(self.books)]:
+                index = nearest(residual.detach(), book.embed)
+                vector = book.embed[index]
+                if not bypass:
+                    error = (residual - vector).square().mean(1)
+                    commitment = commitment + (error * keep).sum() / keep.sum().clamp(min=1)
+                if update is not None and not bypass:
+                    book.update(residual.detach()[keep], index[keep], update)
+                codes.append(index)
+                vectors.append(vector)
+                total = total + vector
+                residual = residual - vector
+            shape = latents.shape[:2]
+            quantized = latents if bypass else latents + (total.view_as(latents) - latents).detach()
+            result = Quantized(
+                latents=self.project_out(quantized).to(x.dtype),
+                codes=torch.stack(codes).view(-1, *shape).transpose(0, 1),
+                commitment=commitment,
+                per_level=torch.stack(vectors).view(-1, *shape, flat.shape[1]),
+            )
+        return result, latents
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """``codes [batch, levels, windows]`` → latents ``[batch, windows, dim]``; fewer levels than trained are legal."""
+        total = sum(book.embed[codes[:, i]] for i, book in zip(range(codes.shape[1]), self.books, strict=False))
+        return self.project_out(total)
+
+    @torch.no_grad()
+    def initialise(self, latents: Tensor, per_step: float, iterations: int, generator: torch.Generator) -> None:
+        """k-means of ``latents [n, code_dim]``, level after level on what the levels before leave over.
+
+        Args:
+            per_step: latents per training step, which sets the counts that the moving averages start from.
+        """
+        residual = latents.float()
+        for book in self.books:
+            centres = kmeans(residual, book.size, iterations, generator)
+            book.set_codes(centres, per_step / book.size)
+            residual = residual - centres[nearest(residual, centres)]
+
+
+def usage(codes: Tensor, size: int) -> tuple[float, float]:
+    """Share of the ``size`` codes that occur in ``codes``, and the perplexity of their distribution."""
+    counts = torch.bincount(codes.flatten(), minlength=size).double()
+    p = counts / counts.sum().clamp(min=1)
+    entropy = -(p * p.clamp(min=1e-12).log()).sum()
+    return float((counts > 0).double().mean()), float(entropy.exp())
+
+

@@ -1,0 +1,77 @@
+"""Validation during codec training: a few whole clips, scored, with audio and spectrograms to look at.
+
+The full evaluation is ``python eval/reconstruction.py``; this is the quick look that tells whether a run goes well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from pystoi import stoi
+
+from codec.corpus import Clip, read_audio
+from codec.losses import Resolution, spectral_losses
+from codec.model import ALMTokenizer
+from codec.quantizer import usage
+
+
+@torch.no_grad()
+def validate(model: ALMTokenizer, clips: list[Clip], folder: Path, pictures: int = 3) -> dict[str, float]:
+    """Encode and decode ``clips`` whole, at the default window.
+
+    Args:
+        folder: receives wav files and a spectrogram sheet of the first ``pictures`` clips.
+
+    Returns:
+        ``stoi`` (speech clips), ``mel`` (log-mel distance at 1024 samples), per level ``usage_l`` (share of the codes
+        that occur) and ``perplexity_l``.
+    """
+    model.eval()
+    scores: dict[str, list[float]] = {"stoi": [], "mel": []}
+    codes, pairs = [], []
+    for clip in clips:
+        wav = read_audio(clip.path, model.sample_rate)
+        tokens = model.encode(torch.from_numpy(wav)[None])
+        output = model.decode(tokens)[0].cpu().numpy()
+        codes.append(tokens.codes[0])
+        if clip.domain == "speech":
+            scores["stoi"].append(float(stoi(wav, output, model.sample_rate)))
+        distance = spectral_losses(
+            torch.from_numpy(output)[None], torch.from_numpy(wav)[None], model.sample_rate, Resolution(1024, 80)
+        )
+        scores["mel"].append(float(distance["mel"]))
+        if len(pairs) < pictures:
+            pairs.append((clip.id, wav, output))
+    result = {name: float(np.mean(values)) for name, values in scores.items() if values}
+    joined = torch.cat(codes, dim=1)
+    for level, size in enumerate(model.codebook_sizes):
+        share, perplexity = usage(joined[level], size)
+        result[f"usage_{level + 1}"], result[f"perplexity_{level + 1}"] = share, perplexity
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, _, output in pairs:
+        soundfile.write(folder / f"{name.replace('/', '_')}.wav", output, model.sample_rate)
+    draw_pairs(pairs, model.sample_rate, folder / "spectrograms.png")
+    return result
+
+
+def draw_pairs(pairs: list[tuple[str, np.ndarray, np.ndarray]], sample_rate: int, path: Path) -> None:
+    """One column per clip: the source's spectrogram above the output's, on one scale (−90…0 dB, 0…12 kHz)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, len(pairs), figsize=(5 * len(pairs), 6), squeeze=False)
+    for column, (name, source, output) in enumerate(pairs):
+        for row, (wav, label) in enumerate(((source, "source"), (output, "codec"))):
+            axes[row][column].specgram(
+                wav + 1e-9, NFFT=1024, Fs=sample_rate, noverlap=768, vmin=-130, vmax=-30, cmap="magma"
+            )
+            axes[row][column].set_title(f"{name}: {label}", fontsize=9)
+            axes[row][column].set_ylim(0, sample_rate / 2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=70)
+    plt.close(figure)

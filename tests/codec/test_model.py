@@ -1,0 +1,125 @@
+"""The codec's promises: lengths, batch invariance, dependency of window k on token k, windows at run time, saving."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from codec.interface import Codes, TokenizerError, load
+from codec.model import ALMTokenizer
+from tiny import tiny_codec
+
+
+def test_the_default_rate_is_that_of_the_paper() -> None:
+    codec = ALMTokenizer(ALMTokenizer.config_class())
+    assert codec.frame_rate == 12.5
+    assert codec.bitrate == 412.5
+    assert codec.levels == 3
+
+
+@pytest.mark.parametrize("window", range(2, 11))
+@pytest.mark.parametrize("samples", [1, 1919, 1920, 1921, 24000 + 17])
+def test_output_is_as_long_as_the_input(window: int, samples: int) -> None:
+    codec = tiny_codec()
+    codec.set_window(window)
+    codes = codec.encode(torch.randn(1, samples) * 0.1)
+    assert int(codes.lengths) == -(-samples // (320 * window))
+    wav = codec.decode(codes)
+    assert wav.shape == (1, samples)
+    assert torch.isfinite(wav).all()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_clip_in_a_padded_batch_equals_the_clip_alone(causal: bool) -> None:
+    codec = tiny_codec(encoder_block_causal=causal, decoder_block_causal=causal)
+    lengths = torch.tensor([30_000, 11_111, 1_920 * 9])
+    wav = torch.randn(3, 30_000) * 0.1  # what lies beyond a clip's length must not matter
+    batch = codec.encode(wav, lengths)
+    decoded = codec.decode(batch)
+    assert len(batch.codes.unique()) > 8
+    for i, length in enumerate(lengths.tolist()):
+        alone = codec.encode(wav[i : i + 1, :length])
+        assert torch.equal(alone.codes[0], batch.codes[i, :, : int(batch.lengths[i])])
+        torch.testing.assert_close(codec.decode(alone)[0], decoded[i, :length], atol=1e-5, rtol=1e-4)
+        assert (decoded[i, length:] == 0).all()
+
+
+@pytest.mark.parametrize("query_first", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_window_k_depends_on_token_k(query_first: bool, causal: bool) -> None:
+    """The flaw of plain causal attention with masks before their query: window k never sees token k."""
+    codec = tiny_codec(decoder_query_first=query_first, decoder_block_causal=causal)
+    codes = torch.randint(32, (1, 3, 8), generator=torch.Generator().manual_seed(1))
+    samples = codec.samples_per_frame
+    reference = codec.decode(Codes(codes, torch.tensor([8])))
+    for k in range(8):
+        changed = codes.clone()
+        changed[0, 0, k] = (changed[0, 0, k] + 7) % 32
+        difference = (codec.decode(Codes(changed, torch.tensor([8]))) - reference).abs()[0].view(8, samples).amax(1)
+        assert difference[k] > 1e-4, f"window {k} ignores its token"
+        if causal and k > 1:  # the overlapping synthesis windows reach one frame back, pitch phase only forward
+            assert difference[: k - 1].max() < 1e-5
+
+
+def test_block_causal_encoder_does_not_look_ahead() -> None:
+    codec = tiny_codec(encoder_block_causal=True)
+    wav = torch.randn(1, codec.samples_per_frame * 8) * 0.1
+    changed = wav.clone()
+    changed[:, codec.samples_per_frame * 6 :] = 0
+    a, b = (codec.encode_latents(x, 6) for x in (wav, changed))
+    assert (a - b)[0, 5:].abs().max() > 1e-4
+    torch.testing.assert_close(a[:, :5], b[:, :5], atol=1e-5, rtol=1e-4)  # window 5 shares an analysis frame with 6
+
+
+def test_reach_is_local() -> None:
+    """Quality must not depend on clip length: a distant change leaves a window's codes alone."""
+    codec = tiny_codec()
+    windows = 40
+    wav = torch.randn(1, codec.samples_per_frame * windows) * 0.1
+    changed = wav.clone()
+    changed[:, codec.samples_per_frame * 30 :] *= 0.1
+    a, b = (codec.encode_latents(x, 6) for x in (wav, changed))
+    reach = 2 * 12 // 7 + 2  # layers × span tokens, in windows, and the analysis frame
+    torch.testing.assert_close(a[:, : 30 - reach], b[:, : 30 - reach], atol=1e-6, rtol=1e-5)
+    assert (a - b)[0, 30:].abs().max() > 1e-4
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    codec = tiny_codec()
+    codec.save_pretrained(tmp_path / "codec")
+    assert (tmp_path / "codec" / "model.safetensors").is_file()
+    loaded = load(tmp_path / "codec")
+    wav = torch.randn(2, 9_000) * 0.1
+    assert torch.equal(loaded.encode(wav).codes, codec.encode(wav).codes)
+    assert loaded.fingerprint == codec.fingerprint
+    assert load(tmp_path / "codec", window=4).fingerprint != codec.fingerprint
+    with torch.no_grad():
+        loaded.quantizer.books[0].embed += 1e-3
+    assert loaded.fingerprint != codec.fingerprint
+
+
+def test_bad_use_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    codec = tiny_codec()
+    with pytest.raises(ValueError, match="window=11"):
+        codec.set_window(11)
+    with pytest.raises(ValueError, match="batch, samples"):
+        codec.encode(torch.zeros(100))
+    with pytest.raises(ValueError, match="do not fit"):
+        codec.decode(Codes(torch.full((1, 3, 2), 32), torch.tensor([2])))
+    with pytest.raises(TokenizerError, match="codec/train.py"):
+        load(tmp_path)
+
+
+def test_codes_from_clips_round_trip() -> None:
+    clips = [torch.randint(32, (n, 3)) for n in (4, 1, 7)]
+    batch = Codes.from_clips(clips)
+    assert batch.codes.shape == (3, 3, 7)
+    for i, clip in enumerate(clips):
+        assert torch.equal(batch.clip(i), clip)
+
+
+def test_fewer_levels_decode() -> None:
+    codec = tiny_codec()
+    codes = codec.encode(torch.randn(1, 9_600) * 0.1)
+    wav = codec.decode(Codes(codes.codes[:, :1], codes.lengths, codes.samples))
+    assert wav.shape == (1, 9_600)

@@ -1,0 +1,1 @@
+"""What every training and command-line script shares: configuration entry, atomic checkpoints, logs, progress."""

@@ -1,0 +1,127 @@
+"""The command-line entry of every script: Hydra with our rules.
+
+``hydra_entry("lm_train")`` turns ``def main(cfg)`` into a program that reads ``configs/lm_train.yaml`` and
+``key=value`` overrides, never changes the working directory, refuses unknown keys with the nearest match, and
+prints the commented configuration for ``--help``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIG_DIR = REPOSITORY / "configs"
+
+
+class ConfigError(SystemExit):
+    """A configuration that cannot be run; printed as one sentence, exit status 2."""
+
+    def __init__(self, message: str) -> None:
+        print(f"error: {message}", file=sys.stderr)
+        super().__init__(2)
+
+
+def config_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """All dotted keys of ``cfg``, inner nodes included."""
+    for name in cfg:
+        key = f"{prefix}{name}"
+        yield key
+        node = OmegaConf.select(cfg, str(name), throw_on_missing=False) if not OmegaConf.is_missing(cfg, name) else None
+        if isinstance(node, DictConfig):
+            yield from config_keys(node, f"{key}.")
+
+
+def group_options(group: str) -> list[str]:
+    """The YAML files of the configuration group ``group`` (``configs/<group>/*.yaml``), without suffix."""
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
+def check_overrides(config_name: str, overrides: list[str]) -> None:
+    """Refuse an override whose key or group option does not exist, naming the nearest match.
+
+    Hydra refuses unknown keys too, but with a stack of advice; this is the one sentence a person needs.
+    """
+    pairs = []
+    for override in overrides:
+        if override.startswith("-"):
+            continue
+        if "=" not in override:
+            raise ConfigError(f"'{override}' is not of the form key=value.")
+        key, value = override.split("=", 1)
+        pairs.append((key, value))
+    for key, value in pairs:
+        options = group_options(key)
+        if options and "/" not in value and "," not in value and not value.startswith("[") and value not in options:
+            near = difflib.get_close_matches(value, options, n=1)
+            hint = f" Did you mean {key}={near[0]}?" if near else ""
+            raise ConfigError(f"there is no {key} '{value}'; choose one of {', '.join(options)}.{hint}")
+    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
+        groups = [f"{k}={v}" for k, v in pairs if group_options(k) and "," not in v]
+        cfg = hydra.compose(config_name, overrides=groups)
+    known = list(config_keys(cfg))
+    for key, _ in pairs:
+        if key.startswith(("+", "~", "hydra.", "hydra/")) or key in known or group_options(key):
+            continue
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(f"'{key}' is not a key of configs/{config_name}.yaml.{hint}")
+
+
+def help_text(program: str, config_name: str, description: str) -> str:
+    """The usage text: description, the commented YAML file of the script, and the groups it draws on."""
+    source = (CONFIG_DIR / f"{config_name}.yaml").read_text(encoding="utf-8")
+    groups = re.findall(r"^\s*-\s+(?:override\s+)?([a-z_]+):\s*([\w\-]+)", source, flags=re.MULTILINE)
+    lines = [f"usage: {program} [key=value ...]", "", description.strip(), "", f"Keys (configs/{config_name}.yaml):", ""]
+    lines += [f"  {line}" for line in source.splitlines()]
+    for group, default in groups:
+        options = group_options(group)
+        if not options:
+            continue
+        lines += ["", f"{group}=… one of: {', '.join(options)} (default {default}); keys of {group}={default}:", ""]
+        lines += [f"  {line}" for line in (CONFIG_DIR / group / f"{default}.yaml").read_text("utf-8").splitlines()]
+    lines += ["", "-m key=a,b runs a sweep (Hydra multirun); --cfg job prints the resolved configuration."]
+    return "\n".join(lines)
+
+
+def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
+    """Decorate ``main(cfg)`` so that calling it without arguments runs it under Hydra with ``configs/<config_name>.yaml``."""
+
+    def decorate(function: Callable[[DictConfig], object]) -> Callable[[], None]:
+        @functools.wraps(function)
+        def entry() -> None:
+            arguments = sys.argv[1:]
+            if "--help" in arguments or "-h" in arguments:
+                module = sys.modules[function.__module__]
+                print(help_text(Path(sys.argv[0]).name, config_name, module.__doc__ or function.__doc__ or ""))
+                return
+            check_overrides(config_name, arguments)
+            # Hydra's own output folders would scatter runs; each script keeps its files in its run folder.
+            sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+            sys.argv += ["hydra.sweep.dir=.", "hydra.sweep.subdir=."]
+            hydra.main(version_base=None, config_path=str(CONFIG_DIR), config_name=config_name)(function)()
+
+        return entry
+
+    return decorate
+
+
+def multirun_job() -> int | None:
+    """The job number inside a sweep (``-m``), or None in a single run."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode.name != "MULTIRUN":
+        return None
+    return int(HydraConfig.get().job.num)
+
+
+def save_config(cfg: DictConfig | ListConfig, folder: Path) -> None:
+    """Write the resolved configuration as ``folder/config.yaml``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")

@@ -1,0 +1,61 @@
+"""The run log: JSON lines on disk (the truth), one readable line on the console."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+
+class RunLog:
+    """Appends one JSON object per call to ``run_dir/log.jsonl`` and prints plain lines; silent on other processes."""
+
+    def __init__(self, run_dir: Path, is_main: bool = True) -> None:
+        self.is_main = is_main
+        self.path = Path(run_dir) / "log.jsonl"
+        if is_main:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines after ``step`` (a resumed run repeats those steps), so that each step stands once."""
+        if not self.is_main or not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:  # the half line of a killed process
+                continue
+            if record.get("step", 0) <= step:
+                kept.append(line)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(self.path)
+
+    def log(self, step: int, values: dict[str, object]) -> None:
+        """Append ``{"step": step, **values}``; NaN and infinity become null (JSON has none)."""
+        if not self.is_main:
+            return
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **clean}) + "\n")
+
+    def line(self, text: str) -> None:
+        """Print one line at once (also when the output is a file)."""
+        if self.is_main:
+            print(text, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """``75.0`` → ``1:15``; ``3700`` → ``1:01:40``."""
+    seconds = int(max(0.0, seconds) + 0.5)
+    hours, rest = divmod(seconds, 3600)
+    minutes, secs = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+
+
+def quiet_environment() -> None:
+    """Settings that keep the console readable; call before heavy imports in scripts."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
