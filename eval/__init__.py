@@ -1,0 +1,1 @@
+"""Evaluation: imports everything, is imported by nothing. See docs/evaluation.md."""

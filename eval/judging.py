@@ -1,0 +1,169 @@
+"""Runs judges over rows of clips, through the content-addressed cache, and files their scores in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from eval.audio import RESAMPLER, Wave, audio_hash, check_wave
+from eval.metrics import CannotScore
+from eval.metrics.mos import DNSMOS, SCORES
+from eval.metrics.wer import describe_normaliser, edits, load_normaliser
+from eval.recognisers import Recogniser
+from eval.report import Report
+from eval.score_cache import ScoreCache
+from training.progress import progress
+
+
+@dataclass
+class ScoredClip:
+    """One clip of one row: what is judged, and everything that became known about it.
+
+    Attributes:
+        wav: ``[samples]`` float32, as in the file; None where there is no audio.
+        text: what the clip should say.
+        item: the clip's line of ``items.jsonl``.
+    """
+
+    id: str
+    row: str
+    text: str
+    wav: Wave | None
+    rate: int
+    item: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def hash(self) -> str:
+        assert self.wav is not None
+        return audio_hash(self.wav, self.rate)
+
+    def usable(self) -> Wave:
+        """The samples.
+
+        Raises:
+            CannotScore: there is no audio, or it holds NaN.
+        """
+        if self.wav is None:
+            raise CannotScore("no audio")
+        check_wave(self.wav, self.rate)
+        return self.wav
+
+
+def as_stored(wav: Wave) -> Wave:
+    """``wav`` clipped and rounded to 16 bit, so that what is scored is exactly what is in the file."""
+    return (np.round(wav.clip(-1.0, 32767 / 32768) * 32768.0) / 32768.0).astype(np.float32)
+
+
+def write_clip(folder: Path, name: str, wav: Wave, rate: int) -> str:
+    """Write ``folder/name`` as 16-bit PCM and return ``name``."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.round(wav * 32768.0).clip(-32768, 32767).astype(np.int16), rate, subtype="PCM_16")
+    return name
+
+
+def split_usable(clips: Iterable[ScoredClip]) -> tuple[list[ScoredClip], dict[str, str]]:
+    """The clips that can be judged, and ``{id: reason}`` of the others."""
+    usable, failures = [], {}
+    for clip in clips:
+        try:
+            clip.usable()
+            usable.append(clip)
+        except CannotScore as error:
+            failures[clip.id] = error.reason
+    return usable, failures
+
+
+def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], cache_folder: Path | None, batch: int = 16) -> None:
+    """Set ``item["hypotheses"][judge.name]`` of every usable clip."""
+    cache = ScoreCache(cache_folder, judge.name, {**judge.how(), "resampler": RESAMPLER})
+    usable, _ = split_usable(clips)
+    # equal audio is transcribed once; clips of like length share a batch
+    missing = sorted({c.hash: c for c in usable if c.hash not in cache}.values(), key=lambda c: len(c.usable()))
+    by_rate: dict[int, list[ScoredClip]] = {}
+    for clip in missing:
+        by_rate.setdefault(clip.rate, []).append(clip)
+    batches = [part[i : i + batch] for part in by_rate.values() for i in range(0, len(part), batch)]
+    for chosen in progress(batches, desc=f"{judge.name}, {len(missing)} clips"):
+        for clip, text in zip(chosen, judge.transcribe([c.usable() for c in chosen], chosen[0].rate), strict=True):
+            cache[clip.hash] = text
+    for clip in usable:
+        clip.item.setdefault("hypotheses", {})[judge.name] = cache[clip.hash]
+
+
+def rate_words(
+    report: Report, row: str, judge: str, clips: Sequence[ScoredClip], normaliser: str, original: bool = False
+) -> None:
+    """File word and character error rates of ``judge``'s hypotheses against the clips' texts.
+
+    Args:
+        original: against ``item["original_text"]`` instead, as ``wer-original``: what shuffled texts are not.
+    """
+    normalise = load_normaliser(normaliser)
+    _, failures = split_usable(clips)
+    names = {"wer-original": "word"} if original else {"wer": "word", "cer": "character"}
+    for name, unit in names.items():
+        parts, totals, failed = {}, np.zeros(3, dtype=int), dict(failures)
+        for clip in clips:
+            if clip.id in failures:
+                continue
+            reference = clip.item["original_text"] if original else clip.text
+            hypothesis = normalise(clip.item["hypotheses"][judge])
+            try:
+                found = edits(normalise(reference), hypothesis, "word" if unit == "word" else "character")
+            except CannotScore as error:
+                failed[clip.id] = error.reason
+                continue
+            parts[clip.id] = (float(found.errors), float(found.units))
+            totals += (found.substitutions, found.deletions, found.insertions)
+            clip.item.setdefault(name.replace("-", "_"), {})[judge] = found.rate
+        rates = [errors / units for errors, units in parts.values()]
+        report.rate(
+            row, f"{name}/{judge}", parts, failed,
+            substitutions=int(totals[0]), deletions=int(totals[1]), insertions=int(totals[2]),
+            units=int(sum(units for _, units in parts.values())),
+            mean_of_clips=float(np.mean(rates)) if rates else None,
+        )  # fmt: skip
+
+
+def score_mos(judge: DNSMOS, clips: Sequence[ScoredClip], cache_folder: Path | None) -> dict[str, str]:
+    """Set ``item["dnsmos"]`` of the clips; returns ``{id: reason}`` of those without a score."""
+    cache = ScoreCache(cache_folder, "dnsmos", {**judge.how(), "resampler": RESAMPLER})
+    usable, failures = split_usable(clips)
+    by_rate: dict[int, list[ScoredClip]] = {}
+    for clip in {c.hash: c for c in usable if c.hash not in cache}.values():
+        by_rate.setdefault(clip.rate, []).append(clip)
+    failed_hashes: dict[str, str] = {}
+    for rate, chosen in by_rate.items():
+        found = judge.score([c.usable() for c in chosen], rate)
+        for index, score in progress(found, total=len(chosen), desc=f"dnsmos, {len(chosen)} clips"):
+            if isinstance(score, CannotScore):
+                failed_hashes[chosen[index].hash] = score.reason
+            else:
+                cache[chosen[index].hash] = score
+    for clip in usable:
+        if clip.hash in cache:
+            clip.item["dnsmos"] = cache[clip.hash]
+        else:
+            failures[clip.id] = failed_hashes[clip.hash]
+    return failures
+
+
+def rate_mos(report: Report, row: str, clips: Sequence[ScoredClip], failures: Mapping[str, str]) -> None:
+    """File the four DNSMOS scores of a row."""
+    ids = {clip.id for clip in clips}
+    failed = {clip: reason for clip, reason in failures.items() if clip in ids}
+    for name in SCORES:
+        values = {clip.id: clip.item["dnsmos"][name] for clip in clips if "dnsmos" in clip.item}
+        report.mean(row, f"dnsmos/{name}", values, failed)
+
+
+def how_texts(normaliser: str) -> dict[str, str]:
+    """What a result says about text and resampling."""
+    return {"normaliser": describe_normaliser(normaliser), "resampler": RESAMPLER, "samples": "as stored, 16 bit"}

@@ -1,0 +1,84 @@
+"""DNSMOS: predicted opinion scores of speech without a reference (Reddy et al. 2021, 2022).
+
+Four numbers that papers mix up: ``p808`` (overall, P.808 network) and ``sig``, ``bak``, ``ovrl`` (P.835 network). The
+networks are the files inside the package ``speechmos``, which are Microsoft's; the code around them is ours, so that
+neither librosa nor a download is needed, and is tested against the package. No level normalisation: ``ovrl`` depends
+on the level (0.4 MOS at a gain of 0.05), ``p808`` does not. It is not a judge of silence (which scores 1.8).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from eval.audio import Wave, check_wave, resample
+from eval.metrics import CannotScore
+from eval.provenance import sha256
+from eval.worker_pool import WorkerPool
+
+RATE = 16_000
+SCORES = ("p808", "sig", "bak", "ovrl")
+SHORTEST = 0.1  # s
+
+
+class DNSMOS:
+    """DNSMOS P.808 and P.835 in worker processes.
+
+    Raises:
+        CannotScore: speechmos or onnxruntime is not installed.
+    """
+
+    def __init__(self, processes: int = 2, timeout: float = 120.0) -> None:
+        found = importlib.util.find_spec("speechmos")  # not imported: that would load librosa
+        if found is None or found.origin is None or importlib.util.find_spec("onnxruntime") is None:
+            raise CannotScore("not computed: speechmos or onnxruntime is not installed")
+        folder = Path(found.origin).parent / "dnsmos_models"
+        self.networks = {"p835": folder / "sig_bak_ovr.onnx", "p808": folder / "model_v8.onnx"}
+        settings = {name: str(path) for name, path in self.networks.items()}
+        self.pool = WorkerPool("eval.metrics.mos_worker", settings, processes, timeout)
+
+    def score(self, waves: list[Wave], sample_rate: int) -> Iterator[tuple[int, dict[str, float] | CannotScore]]:
+        """``(index, {"p808", "sig", "bak", "ovrl"})`` of each clip ``[samples]`` as they are ready, or why not."""
+        jobs, numbers = [], []
+        for index, wav in enumerate(waves):
+            try:
+                check_wave(wav, sample_rate, SHORTEST)
+            except CannotScore as error:
+                yield index, error
+                continue
+            # resampling can overshoot full scale by a little; the networks expect -1 ... 1
+            samples = resample(wav, sample_rate, RATE).clip(-1.0, 1.0)
+            jobs.append(({}, np.ascontiguousarray(samples, dtype="<f4").tobytes()))
+            numbers.append(index)
+        for job, answer in self.pool.imap(jobs):
+            if "failure" in answer:
+                yield numbers[job], CannotScore(answer["failure"])
+            else:
+                yield numbers[job], {name: answer[name] for name in SCORES}
+
+    def how(self) -> dict[str, object]:
+        """What a result records about these scores."""
+        return {
+            "package": f"speechmos {importlib.metadata.version('speechmos')}",
+            "onnxruntime": importlib.metadata.version("onnxruntime"),
+            "sha256": {name: sha256(path) for name, path in self.networks.items()},
+            "sample_rate": RATE,
+            "level": "not normalised",
+        }
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.pool.close()
+
+    def __enter__(self) -> DNSMOS:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

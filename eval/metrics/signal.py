@@ -1,0 +1,198 @@
+"""Metrics that compare a degraded clip with its reference, sample by sample or band by band.
+
+All functions take ``(reference, degraded, sample_rate)`` with float32 ``[samples]`` of equal length and rate, and
+raise ``CannotScore`` where a published implementation would give a default or a nonsense value. Argument order is
+reference first everywhere (swapping it changes PESQ and STOI).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from eval.audio import Wave, check_wave, resample
+from eval.metrics import CannotScore
+from eval.metrics.clip_metric import ClipMetric
+from eval.metrics.mel import slaney_filters
+from eval.worker_pool import WorkerPool
+
+LONGEST_PESQ = 30.0  # s; the C code overruns a table of 50 utterances on longer audio and takes the process with it
+STFT_WINDOWS = (2048, 512)
+MEL_BANDS = (150, 80)
+CLAMP = 1e-5
+
+
+def check_pair(reference: Wave, degraded: Wave, rate: int, shortest: float = 0.0) -> None:
+    """Refuse pairs that cannot be compared.
+
+    Raises:
+        CannotScore: empty, not finite, too short, or "lengths differ".
+    """
+    check_wave(reference, rate, shortest)
+    check_wave(degraded, rate, shortest)
+    if len(reference) != len(degraded):
+        raise CannotScore("lengths differ")
+
+
+def stoi(reference: Wave, degraded: Wave, sample_rate: int, extended: bool = False) -> float:
+    """Short-time objective intelligibility (Taal et al. 2011), or its extended form (Jensen & Taal 2016); pystoi.
+
+    Raises:
+        CannotScore: among others when less than 0.4 s of speech remains after its silence removal, where pystoi
+            would return 1e-5 with a warning.
+    """
+    check_pair(reference, degraded, sample_rate, 0.4)
+    if not np.any(reference):
+        raise CannotScore("silent reference")
+    import pystoi
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
+        try:
+            return float(pystoi.stoi(reference, degraded, sample_rate, extended=extended))
+        except RuntimeWarning:
+            raise CannotScore("less than 0.4 s of speech after silence removal") from None
+
+
+def si_sdr(reference: Wave, degraded: Wave, sample_rate: int = 0) -> float:
+    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), no mean removal.
+
+    Of little meaning for decoders that generate: report it, do not rank by it.
+    """
+    check_pair(reference, degraded, 1)
+    target, estimate = reference.astype(np.float64), degraded.astype(np.float64)
+    energy = float(target @ target)
+    if energy == 0.0:
+        raise CannotScore("silent reference")
+    if not np.any(estimate):
+        raise CannotScore("silent degraded clip")
+    projection = (estimate @ target / energy) * target
+    noise = estimate - projection
+    # identical signals leave rounding noise only; the floor caps the score near 150 dB instead of infinity
+    floor = 1e-15 * float(projection @ projection)
+    return 10.0 * math.log10(float(projection @ projection) / max(float(noise @ noise), floor))
+
+
+def snr(reference: Wave, degraded: Wave, sample_rate: int = 0) -> float:
+    """Signal-to-noise ratio in dB of the difference of the two clips."""
+    check_pair(reference, degraded, 1)
+    target, noise = reference.astype(np.float64), (reference.astype(np.float64) - degraded.astype(np.float64))
+    if not np.any(target):
+        raise CannotScore("silent reference")
+    return 10.0 * math.log10(float(target @ target) / max(float(noise @ noise), 1e-15 * float(target @ target)))
+
+
+def _magnitude(wav: Wave, window: int) -> torch.Tensor:
+    """``[bins, frames]`` of a Hann STFT with hop window / 4, reflect padding (audiotools)."""
+    signal = torch.from_numpy(np.ascontiguousarray(wav, dtype=np.float32))
+    spectrum = torch.stft(signal, window, window // 4, window=torch.hann_window(window), return_complex=True)
+    return spectrum.abs()
+
+
+def _distance(reference: torch.Tensor, degraded: torch.Tensor, clamp: float) -> tuple[float, float]:
+    """L1 of the magnitudes and L1 of log10(magnitude ** 2)."""
+    logarithms = [torch.log10(part.clamp(min=clamp).square()) for part in (reference, degraded)]
+    return float((reference - degraded).abs().mean()), float((logarithms[0] - logarithms[1]).abs().mean())
+
+
+def stft_distance(
+    reference: Wave, degraded: Wave, sample_rate: int, clamp: float = CLAMP, parts: str = "both"
+) -> float:
+    """Multi-scale STFT distance in the definition of descript-audiotools: windows 2048 and 512, hop window / 4,
+    L1 of magnitudes plus L1 of log10(magnitude²) clamped at 1e-5, summed over windows; at the clips' own rate.
+
+    Args:
+        parts: ``both``, or ``log`` for the logarithmic part alone.
+    """
+    check_pair(reference, degraded, sample_rate)
+    if len(reference) <= STFT_WINDOWS[0] // 2:
+        raise CannotScore(f"shorter than {STFT_WINDOWS[0] // 2 + 1} samples")
+    total = 0.0
+    for window in STFT_WINDOWS:
+        linear, logarithm = _distance(_magnitude(reference, window), _magnitude(degraded, window), clamp)
+        total += logarithm if parts == "log" else linear + logarithm
+    return total
+
+
+def mel_distance(reference: Wave, degraded: Wave, sample_rate: int) -> float:
+    """Mel distance in the definition of descript-audiotools: as ``stft_distance`` on 150 and 80 mel bands."""
+    check_pair(reference, degraded, sample_rate)
+    if len(reference) <= STFT_WINDOWS[0] // 2:
+        raise CannotScore(f"shorter than {STFT_WINDOWS[0] // 2 + 1} samples")
+    total = 0.0
+    for window, bands in zip(STFT_WINDOWS, MEL_BANDS, strict=True):
+        filters = torch.from_numpy(slaney_filters(sample_rate, window, bands))
+        mels = [filters @ _magnitude(wav, window) for wav in (reference, degraded)]
+        total += sum(_distance(mels[0], mels[1], CLAMP))
+    return total
+
+
+class PESQ:
+    """Perceptual evaluation of speech quality (ITU-T P.862.2 wide band at 16 kHz, P.862.1 narrow band at 8 kHz).
+
+    The C code runs in a worker process: where it dies, that clip is a failure and the run goes on. Clips longer than
+    30 s are scored in equal pieces of at most 30 s and averaged.
+
+    Args:
+        mode: ``wb`` or ``nb``.
+    """
+
+    def __init__(self, mode: str, processes: int = 1, timeout: float = 60.0) -> None:
+        self.mode = mode
+        self.rate = {"wb": 16_000, "nb": 8_000}[mode]
+        self.pool = WorkerPool("eval.metrics.pesq_worker", {}, processes, timeout)
+
+    @staticmethod
+    def is_installed() -> bool:
+        """Whether the optional package ``pesq`` (it needs a C compiler) is there."""
+        return importlib.util.find_spec("pesq") is not None
+
+    def __call__(self, reference: Wave, degraded: Wave, sample_rate: int) -> float:
+        """The score of one pair.
+
+        Raises:
+            CannotScore: "pesq is not installed", "silent reference", "silent degraded clip", "worker died" ...
+        """
+        if not self.is_installed():
+            raise CannotScore("not computed: pesq is not installed")
+        check_pair(reference, degraded, sample_rate, 0.25)
+        for wav, name in ((reference, "silent reference"), (degraded, "silent degraded clip")):
+            if not np.any(wav):
+                raise CannotScore(name)
+        pairs = [resample(wav, sample_rate, self.rate) for wav in (reference, degraded)]
+        pieces = max(1, math.ceil(len(pairs[0]) / (LONGEST_PESQ * self.rate)))
+        jobs = [
+            ({"mode": self.mode, "rate": self.rate}, np.concatenate(pair).astype("<f4").tobytes())
+            for pair in zip(*(np.array_split(wav, pieces) for wav in pairs), strict=True)
+        ]
+        answers = self.pool.map(jobs)
+        for answer in answers:
+            if "failure" in answer:
+                raise CannotScore(answer["failure"])
+        return float(np.mean([answer["score"] for answer in answers]))
+
+    def close(self) -> None:
+        """End the worker."""
+        self.pool.close()
+
+
+PAIRED: dict[str, tuple[Callable[..., float], bool]] = {
+    "stoi": (stoi, True),
+    "estoi": (partial(stoi, extended=True), True),
+    "si-sdr": (si_sdr, True),
+    "mel-distance": (mel_distance, False),
+    "stft-distance": (stft_distance, False),
+}
+"""Name -> (score of a pair, whether higher is better); PESQ needs its worker and is added by who uses it."""
+
+
+def paired_metric(name: str) -> ClipMetric:
+    """The torchmetrics class of a metric in ``PAIRED``; ``update(references, degradeds, sample_rate=...)``."""
+    score, higher = PAIRED[name]
+    return ClipMetric(score, higher)

@@ -1,0 +1,28 @@
+"""Worker process of the pocketsphinx recogniser (see eval/worker_pool.py): int16 samples in, words out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eval.worker_pool import Answer, serve
+
+
+def start(settings: dict[str, Any]):  # noqa: ANN201 - the handler below
+    """``settings`` are pocketsphinx options (``lm``, ``dict``, ``maxhmmpf`` ...) for 16 kHz audio."""
+    import pocketsphinx
+
+    decoder = pocketsphinx.Decoder(pocketsphinx.Config(samprate=16000, loglevel="FATAL", **settings))
+
+    def handle(header: dict[str, Any], payload: bytes) -> Answer:
+        decoder.start_utt()
+        # A whole utterance at once: its own cepstral mean is removed, and nothing carries over from earlier clips.
+        decoder.process_raw(payload, no_search=False, full_utt=True)
+        decoder.end_utt()
+        hypothesis = decoder.hyp()
+        return {"text": hypothesis.hypstr if hypothesis is not None else ""}
+
+    return handle
+
+
+if __name__ == "__main__":
+    serve(start)

@@ -1,0 +1,181 @@
+"""What an evaluation writes: ``results.json`` (scores with intervals and how they were made), ``items.jsonl`` (one line
+per clip) and a table for people.
+
+    report = Report(how={...})
+    report.mean("generated", "dnsmos/p808", {clip id: value}, failures={clip id: reason})
+    report.rate("generated", "wer/ctc-mini", {clip id: (errors, words)})
+    report.write(folder, items)
+    print(report.table(["wer/ctc-mini", "dnsmos/p808"]))
+
+A clip that failed is counted with its reason and is in no mean; ``n + n_failed`` is the number of clips of the row.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.intervals import HOW, Estimate, paired_difference, ratio
+from training.checkpoint import write_file
+
+SHARES = ("wer", "cer", "limit", "legal", "ended", "usage", "silent")  # metrics that people read in percent
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One metric of one row: sums per clip, and the clips without a score."""
+
+    parts: dict[str, tuple[float, float]]  # clip id -> (numerator, denominator)
+    failures: dict[str, str]  # clip id -> reason
+    extra: dict[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        reasons: dict[str, list[str]] = {}
+        for clip, reason in self.failures.items():
+            reasons.setdefault(reason, []).append(clip)
+        found = estimate(self.parts)
+        return {
+            "value": found.value if found else None,
+            "n": len(self.parts),
+            "n_failed": len(self.failures),
+            "low": found.low if found else None,
+            "high": found.high if found else None,
+            "failures": [{"reason": r, "n": len(ids), "ids": ids} for r, ids in sorted(reasons.items())],
+            **self.extra,
+        }
+
+
+def estimate(parts: Mapping[str, tuple[float, float]]) -> Estimate | None:
+    """The ratio of sums with its interval."""
+    columns = np.array(list(parts.values()), dtype=np.float64).reshape(-1, 2)
+    return ratio(columns[:, 0], columns[:, 1])
+
+
+class Report:
+    """Collects scores row by row.
+
+    Args:
+        how: how the numbers were made; two reports whose ``how`` differ are not comparable.
+    """
+
+    def __init__(self, how: Mapping[str, Any]) -> None:
+        self.how = {**how, "interval": HOW}
+        self.cells: dict[str, dict[str, _Cell]] = {}
+        self.numbers: dict[str, dict[str, Any]] = {}
+        self.differences: list[dict[str, Any]] = []
+
+    def rate(
+        self,
+        row: str,
+        metric: str,
+        parts: Mapping[str, tuple[float, float]],
+        failures: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        """A ratio of sums, ``parts[clip id] = (errors, words)``; ``extra`` is written beside it."""
+        self.cells.setdefault(row, {})[metric] = _Cell(dict(parts), dict(failures or {}), extra)
+
+    def mean(
+        self,
+        row: str,
+        metric: str,
+        values: Mapping[str, float],
+        failures: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        """A mean over clips; values that are not finite count as failures."""
+        failed = dict(failures or {})
+        failed |= {clip: "the score is not finite" for clip, value in values.items() if not math.isfinite(value)}
+        parts = {clip: (float(value), 1.0) for clip, value in values.items() if math.isfinite(value)}
+        self.rate(row, metric, parts, failed, **extra)
+
+    def number(self, row: str, metric: str, value: float, n: int) -> None:
+        """A number of the row as a whole, without interval (speed, for example)."""
+        self.numbers.setdefault(row, {})[metric] = {
+            "value": value, "n": n, "n_failed": 0, "low": None, "high": None, "failures": [],
+        }  # fmt: skip
+
+    def difference(self, metric: str, row: str, against: str) -> None:
+        """Note ``row`` minus ``against`` over the clips that both rows scored, with a paired interval."""
+        cells = [self.cells.get(name, {}).get(metric) for name in (row, against)]
+        if cells[0] is None or cells[1] is None:
+            return
+        common = [clip for clip in cells[0].parts if clip in cells[1].parts]
+        if not common:
+            return
+        sides = [np.array([cell.parts[clip] for clip in common]).T for cell in cells if cell is not None]
+        found = paired_difference((sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]))
+        if found is not None:
+            self.differences.append({
+                "metric": metric, "row": row, "against": against,
+                "value": found.value, "low": found.low, "high": found.high, "n": found.n,
+            })  # fmt: skip
+
+    def results(self) -> dict[str, Any]:
+        """The content of ``results.json``."""
+        rows = list(dict.fromkeys([*self.cells, *self.numbers]))
+        return {
+            "rows": {
+                row: {m: cell.record() for m, cell in self.cells.get(row, {}).items()} | self.numbers.get(row, {})
+                for row in rows
+            },
+            "differences": self.differences,
+            "how": self.how,
+        }
+
+    def write(self, folder: Path, items: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``items.jsonl`` and ``results.json``, each atomically; the results come last."""
+        lines = "".join(json.dumps(plain(item), allow_nan=False) + "\n" for item in items)
+        write_file(folder / "items.jsonl", lines)
+        write_file(folder / "results.json", json.dumps(plain(self.results()), indent=1, allow_nan=False) + "\n")
+
+    def table(self, metrics: Sequence[str] | None = None) -> str:
+        """A plain table: a line per metric, a column per row, ``value [low, high]`` and N where it differs."""
+        rows = self.results()["rows"]
+        names = list(metrics or dict.fromkeys(metric for found in rows.values() for metric in found))
+        names = [name for name in names if any(name in found for found in rows.values())]
+        most = max((cell["n"] + cell["n_failed"] for found in rows.values() for cell in found.values()), default=0)
+        body = [["", *rows], *([name, *(show(name, found.get(name), most) for found in rows.values())] for name in names)]
+        widths = [max(len(line[column]) for line in body) for column in range(len(body[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in body]
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], f"N = {most} clips; [95 % interval over clips]"])
+
+
+def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
+    """One cell of the table."""
+    if cell is None:
+        return "-"
+    if cell["value"] is None:
+        return f"not computed ({cell['failures'][0]['reason']})" if cell["failures"] else "-"
+    percent = metric.split("/")[0].split("-")[0] in SHARES
+
+    def text(value: float) -> str:
+        return f"{100 * value:.1f}" if percent else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+    out = text(cell["value"]) + (" %" if percent else "")
+    if cell["low"] is not None:
+        out += f" [{text(cell['low'])}, {text(cell['high'])}]"
+    if cell["n_failed"]:
+        out += f" ({cell['n_failed']} failed)"
+    elif cell["n"] != usual:
+        out += f" (N={cell['n']})"
+    return out
+
+
+def plain(value: Any) -> Any:
+    """Numpy numbers as Python's, NaN and infinity as None: what JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

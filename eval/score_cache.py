@@ -1,0 +1,57 @@
+"""A cache addressed by content: hash of the audio (or request) and of everything that makes the score.
+
+One JSON-lines file per judge, ``<folder>/<kind>-<hash of its how>.jsonl``. A judge that changes (model file, version,
+setting) gets another file, and audio that changes gets another key, so a stale score cannot be returned whatever
+the files are called. Lines are appended as scores arrive: a killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from eval.provenance import record_hash
+
+
+class ScoreCache:
+    """Scores of one judge.
+
+    Args:
+        folder: None keeps the scores in memory only.
+        kind: start of the file name, for people.
+        how: everything that makes the score besides the audio.
+    """
+
+    def __init__(self, folder: Path | None, kind: str, how: Any) -> None:
+        self.path = folder / f"{kind}-{record_hash(how)[:16]}.jsonl" if folder is not None else None
+        self.scores: dict[str, Any] = {}
+        if self.path is not None and self.path.is_file():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:  # the half line of a killed run; that clip is scored again
+                    continue
+                self.scores[record["key"]] = record["value"]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.scores
+
+    def __getitem__(self, key: str) -> Any:
+        return self.scores[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Remember a score (anything that JSON can hold)."""
+        self.scores[key] = value
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab") as stream:
+                # a killed run may have left a line without its end
+                start = b"\n" if stream.tell() and not self._ends_with_newline() else b""
+                stream.write(start + json.dumps({"key": key, "value": value}).encode() + b"\n")
+
+    def _ends_with_newline(self) -> bool:
+        assert self.path is not None
+        with open(self.path, "rb") as stream:
+            stream.seek(-1, 2)
+            return stream.read(1) == b"\n"

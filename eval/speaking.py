@@ -1,0 +1,158 @@
+"""Lets a trained text-to-speech model speak: finds the model, generates codes through a cache, decodes them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from codec.interface import AudioTokenizer, Codes
+from eval.provenance import folder_hash, record_hash
+from eval.score_cache import ScoreCache
+from lm.documents import render
+from lm.generate import generate
+from lm.model import load_lm
+from lm.sampling import Sampling
+from tasks.base import Request, Task
+from training.config import ConfigError
+from training.progress import progress
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One generated clip; ``seconds`` is its share of the wall time of its batch."""
+
+    codes: NDArray[np.int64]  # [frames, levels]
+    ended: bool
+    legal: bool
+    seconds: float
+
+
+def newest_model(task: str, runs: Path, shipped: Path) -> Path:
+    """The final checkpoint of the newest finished run of ``task``, else the one that ships.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    found = []
+    for state in runs.glob("*/final/state.json"):
+        if json.loads(state.read_text(encoding="utf-8")).get("task") == task:
+            found.append(state)
+    if found:
+        return max(found, key=lambda path: path.stat().st_mtime).parent
+    if (shipped / "config.json").is_file():
+        return shipped
+    raise ConfigError(
+        f"there is no trained model: no finished run of task={task} in {runs}/ and nothing in {shipped}; "
+        f"train one with `accelerate launch lm/train.py task={task}`, or give model=FOLDER."
+    )
+
+
+class Speaker:
+    """A text-to-speech model with its tokenizer.
+
+    Args:
+        folder: language model (lm/model.py ``save_lm``).
+        tokenizer: must be the one whose tokens the model learnt.
+        max_seconds: of audio per clip; a clip that reaches it has hit the limit.
+        cache_folder: None generates everything anew.
+
+    Raises:
+        VocabularyError: the model belongs to another tokenizer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: AudioTokenizer,
+        task: Task,
+        sampling: Sampling,
+        max_seconds: float,
+        device: str,
+        cache_folder: Path | None,
+    ) -> None:
+        self.model, self.vocabulary, self.text_tokenizer = load_lm(folder, device)
+        self.vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
+        self.tokenizer, self.task, self.sampling = tokenizer, task, sampling
+        self.max_frames = int(max_seconds * tokenizer.frame_rate)
+        names = [path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model")]
+        self.how: dict[str, Any] = {
+            "folder": folder.as_posix(),
+            "sha256": folder_hash(folder, [name for name in names if name != "state.json"]),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "sampling": asdict(sampling),
+            "max_frames": self.max_frames,
+            "device": torch.device(device).type,
+            "torch": torch.__version__,
+        }
+        self.cache = ScoreCache(cache_folder, "generated", {k: v for k, v in self.how.items() if k != "folder"})
+
+    def speak(self, requests: Sequence[Request], seeds: Sequence[int], batch_size: int, desc: str) -> list[Spoken]:
+        """Generate a clip per request; finished batches are kept, so that a killed run goes on."""
+        prompts = [
+            render(self.task.document(request, with_target=False), self.vocabulary, self.text_tokenizer).ids
+            for request in requests
+        ]
+        keys = [record_hash([np.asarray(p).tolist(), s]) for p, s in zip(prompts, seeds, strict=True)]
+        missing = sorted((i for i, key in enumerate(keys) if key not in self.cache), key=lambda i: len(prompts[i]))
+        parts = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
+        for chosen in progress(parts, desc=f"{desc}, {len(missing)} clips"):
+            start = time.perf_counter()
+            clips = generate(
+                self.model, self.vocabulary, [prompts[i] for i in chosen], self.max_frames,
+                sampling=self.sampling, seeds=[seeds[i] for i in chosen], batch_size=batch_size,
+            )  # fmt: skip
+            seconds = (time.perf_counter() - start) / len(chosen)
+            for i, clip in zip(chosen, clips, strict=True):
+                self.cache[keys[i]] = {
+                    "codes": clip.codes.tolist(), "ended": clip.ended, "legal": clip.legal, "seconds": seconds,
+                }  # fmt: skip
+        stored = [self.cache[key] for key in keys]
+        levels = self.vocabulary.levels
+        return [
+            Spoken(np.array(s["codes"], dtype=np.int64).reshape(-1, levels), s["ended"], s["legal"], s["seconds"])
+            for s in stored
+        ]
+
+
+def decode_clips(tokenizer: AudioTokenizer, clips: Sequence[NDArray[np.int64]], batch_size: int = 8) -> list[Any]:
+    """Waveforms ``[samples]`` of codes ``[frames, levels]``; None for a clip without frames."""
+    waves: list[Any] = [None] * len(clips)
+    order = sorted((i for i in range(len(clips)) if len(clips[i])), key=lambda i: len(clips[i]))
+    device = getattr(tokenizer, "device", "cpu")
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        codes = Codes.from_clips([torch.from_numpy(clips[i]) for i in chosen])
+        out = tokenizer.decode(Codes(codes.codes.to(device), codes.lengths.to(device))).float().cpu().numpy()
+        for row, i in zip(out, chosen, strict=True):
+            waves[i] = row[: len(clips[i]) * tokenizer.samples_per_frame]
+    return waves
+
+
+def resynthesise(
+    tokenizer: AudioTokenizer, waves: Sequence[NDArray[np.float32]], batch_size: int = 8
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int64]]]:
+    """Waveforms ``[samples]`` at the tokenizer's rate through encode and decode, and their codes ``[frames, levels]``."""
+    outputs: list[Any] = [None] * len(waves)
+    all_codes: list[Any] = [None] * len(waves)
+    order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
+    device = getattr(tokenizer, "device", "cpu")
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        lengths = torch.tensor([len(waves[i]) for i in chosen])
+        batch = torch.zeros(len(chosen), int(lengths.max()))
+        for row, i in zip(batch, chosen, strict=True):
+            row[: len(waves[i])] = torch.from_numpy(waves[i])
+        codes = tokenizer.encode(batch.to(device), lengths.to(device))
+        out = tokenizer.decode(codes).float().cpu().numpy()
+        for number, i in enumerate(chosen):
+            outputs[i] = out[number, : len(waves[i])]
+            all_codes[i] = codes.clip(number).cpu().numpy()
+    return outputs, all_codes

@@ -1,0 +1,271 @@
+"""Text to speech: speaks unseen sentences and reports what recognisers understand, beside what bounds it.
+
+    python eval/tts.py                          # newest finished TTS run, else the checkpoint that ships
+    python eval/tts.py model=runs/my-tts/final limit=20 recognisers=[ctc-mini]
+
+Rows: reference (ground truth), resynthesis (ground truth through the codec: the ceiling), generated, and
+generated-shuffled (each sentence's speaker and seed with another sentence's text: scored against the text that was
+given, and as wer-original against the sentence's own). Writes results.json, items.jsonl and wavs/<row>/<id>.wav.
+What is already known for the same audio and the same judge is not computed again.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
+from codec.interface import AudioTokenizer, TokenizerError
+from eval.judging import (
+    ScoredClip,
+    as_stored,
+    how_texts,
+    rate_mos,
+    rate_words,
+    score_mos,
+    split_usable,
+    transcribe,
+    write_clip,
+)
+from eval.metrics import CannotScore
+from eval.metrics.mos import DNSMOS
+from eval.provenance import record_hash, sha256, versions
+from eval.recognisers import NAMES, RecogniserError, load_recogniser
+from eval.report import Report
+from eval.speaking import Speaker, decode_clips, newest_model, resynthesise
+from eval.worker_pool import WorkerError
+from lm.model import ModelError
+from lm.sampling import Sampling
+from lm.vocabulary import VocabularyError
+from tasks.base import Request
+from training.config import ConfigError, hydra_entry
+from training.log import duration
+
+ROWS = ("reference", "resynthesis", "generated", "generated-shuffled")
+SHIPPED = Path("checkpoints/lm-tts-mini")
+
+
+def check_options(cfg: DictConfig) -> None:
+    """Refuse unknown rows and recognisers before anything is computed."""
+    for key, chosen, known in (("rows", cfg.rows, ROWS), ("recognisers", cfg.recognisers, NAMES)):
+        if unknown := [name for name in chosen if name not in known]:
+            raise ConfigError(f"{key}: there is no '{unknown[0]}'; choose from {', '.join(known)}.")
+    if not cfg.rows:
+        raise ConfigError("rows is empty: name at least one row.")
+
+
+def derangement(size: int, seed: int) -> list[int]:
+    """A permutation of 0 … size − 1 without fixed points: a random cycle."""
+    if size < 2:
+        raise ConfigError("a shuffled text needs at least two sentences: raise limit or leave out generated-shuffled.")
+    cycle = np.random.default_rng(seed).permutation(size)
+    other = [0] * size
+    for place, index in enumerate(cycle):
+        other[int(index)] = int(cycle[(place + 1) % size])
+    return other
+
+
+def test_sentences(cfg: DictConfig) -> list[Clip]:
+    """The speech clips with text of the split, in the order of the corpus."""
+    try:
+        clips, rejects = read_corpus(cfg.data.root)
+    except CorpusError as error:
+        raise ConfigError(f"data.root: {error}") from error
+    for reject in rejects:
+        print(f"left out: {reject.reason}", flush=True)
+    chosen = [clip for clip in clips if clip.split == cfg.split and clip.domain == "speech" and clip.text]
+    if not chosen:
+        raise ConfigError(f"{cfg.data.root} has no speech with text in its {cfg.split} split.")
+    return chosen[: cfg.limit] if cfg.limit else chosen
+
+
+def read_rows(
+    cfg: DictConfig, sentences: list[Clip], tokenizer: AudioTokenizer | None, out: Path
+) -> dict[str, list[ScoredClip]]:
+    """The rows that need no language model; a file that cannot be read is a clip without audio and with its reason."""
+    rows: dict[str, list[ScoredClip]] = {}
+    waves: dict[str, np.ndarray] = {}
+    if "reference" in cfg.rows:
+        rows["reference"] = []
+        for clip in sentences:
+            scored = ScoredClip(clip.id, "reference", clip.text or "", None, 0)
+            try:
+                scored.rate = audio_info(clip.path).sample_rate
+                scored.wav = as_stored(read_audio(clip.path, scored.rate))
+            except AudioError as error:
+                scored.item["error"] = str(error)
+            rows["reference"].append(scored)
+    if "resynthesis" in cfg.rows and tokenizer is not None:
+        rows["resynthesis"] = []
+        for clip in sentences:
+            scored = ScoredClip(clip.id, "resynthesis", clip.text or "", None, tokenizer.sample_rate)
+            try:
+                waves[clip.id] = read_audio(clip.path, tokenizer.sample_rate)
+            except AudioError as error:
+                scored.item["error"] = str(error)
+            rows["resynthesis"].append(scored)
+        outputs, _ = resynthesise(tokenizer, list(waves.values()))
+        found = dict(zip(waves, outputs, strict=True))
+        for scored in rows["resynthesis"]:
+            if scored.id in found:
+                scored.wav = as_stored(found[scored.id])
+    return rows
+
+
+def speak_rows(cfg: DictConfig, sentences: list[Clip], speaker: Speaker) -> dict[str, list[ScoredClip]]:
+    """The rows that the language model speaks."""
+    rows: dict[str, list[ScoredClip]] = {}
+    seeds = [cfg.seed + i for i in range(len(sentences))]
+    for row in ("generated", "generated-shuffled"):
+        if row not in cfg.rows:
+            continue
+        texts = [clip.text or "" for clip in sentences]
+        if row == "generated-shuffled":
+            texts = [texts[i] for i in derangement(len(texts), cfg.seed)]
+        requests = [
+            Request(clip.id, text, speaker=clip.speaker or "") for clip, text in zip(sentences, texts, strict=True)
+        ]
+        spoken = speaker.speak(requests, seeds, cfg.batch_size, row)
+        waves = decode_clips(speaker.tokenizer, [clip.codes for clip in spoken])
+        rows[row] = []
+        for clip, text, found, wav in zip(sentences, texts, spoken, waves, strict=True):
+            scored = ScoredClip(clip.id, row, text, None, speaker.tokenizer.sample_rate)
+            if wav is not None:
+                scored.wav = as_stored(wav)
+            else:
+                scored.item["error"] = "the model generated no audio"
+            scored.item |= {"ended": found.ended, "legal": found.legal, "frames": len(found.codes)}
+            scored.item["generation_seconds"] = round(found.seconds, 4)
+            if row == "generated-shuffled":
+                scored.item["original_text"] = clip.text
+            rows[row].append(scored)
+    return rows
+
+
+def file_generation(report: Report, row: str, clips: list[ScoredClip]) -> None:
+    """Shares of clips that hit the limit and that are legal, and the speed."""
+    report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})
+    report.mean(row, "legal", {clip.id: float(clip.item["legal"]) for clip in clips})
+    audio = sum(len(clip.wav) / clip.rate for clip in clips if clip.wav is not None)
+    if audio:
+        spent = sum(clip.item["generation_seconds"] for clip in clips)
+        report.number(row, "real-time-factor", spent / audio, len(clips))
+
+
+def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Report, cache: Path | None) -> None:
+    """Let every judge score every row that ``cfg.skip`` does not exempt."""
+    skip = {row: set(names) for row, names in cfg.skip.items()}
+    device = pick_device(cfg.device)
+    for name in cfg.recognisers:
+        judged = {row: clips for row, clips in rows.items() if name not in skip.get(row, ())}
+        try:
+            with load_recogniser(name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device) as judge:
+                report.how["recognisers"][name] = judge.how()
+                transcribe(judge, [clip for clips in judged.values() for clip in clips], cache)
+        except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
+            print(f"{name}: not computed: {error}", flush=True)
+            for row, clips in judged.items():
+                report.rate(row, f"wer/{name}", {}, {clip.id: f"not computed: {error}" for clip in clips})
+            continue
+        for row, clips in judged.items():
+            rate_words(report, row, name, clips, cfg.normaliser)
+            if row == "generated-shuffled":
+                rate_words(report, row, name, clips, cfg.normaliser, original=True)
+    if cfg.dnsmos:
+        judged = {
+            row: clips[: cfg.dnsmos_limit] if cfg.dnsmos_limit else clips
+            for row, clips in rows.items()
+            if "dnsmos" not in skip.get(row, ())
+        }
+        try:
+            with DNSMOS(cfg.processes) as mos:
+                report.how["dnsmos"] = mos.how()
+                for row, clips in judged.items():
+                    rate_mos(report, row, clips, score_mos(mos, clips, cache))
+        except (CannotScore, WorkerError) as error:
+            print(f"dnsmos: {error}", flush=True)
+            for row, clips in judged.items():
+                report.mean(row, "dnsmos/p808", {}, {clip.id: str(error) for clip in clips})
+
+
+def pick_device(name: str) -> str:
+    """``auto`` → cuda where there is one."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+@hydra_entry("eval_tts")
+def main(cfg: DictConfig) -> None:
+    check_options(cfg)
+    started = time.monotonic()
+    device = pick_device(cfg.device)
+    cache = Path(cfg.cache) if cfg.cache else None
+    sentences = test_sentences(cfg)
+
+    # ---- the model and its tokenizer -----------------------------------------------------------------------
+    speaks = any(row.startswith("generated") for row in cfg.rows)
+    folder = (Path(cfg.model) if cfg.model else newest_model("tts", Path("runs"), SHIPPED)) if speaks else None
+    run = (folder.parent.name if folder.name == "final" else folder.name) if folder else Path(cfg.tokenizer.path).name
+    out = Path(cfg.out) if cfg.out else Path("runs") / run / "eval-tts"
+    try:
+        tokenizer = instantiate(cfg.tokenizer, device=device) if set(cfg.rows) != {"reference"} else None
+        speaker = None
+        if folder is not None and tokenizer is not None:
+            sampling = Sampling(**OmegaConf.to_container(cfg.sampling))  # type: ignore[arg-type]
+            speaker = Speaker(folder, tokenizer, instantiate(cfg.task), sampling, cfg.max_seconds, device, cache)
+    except (TokenizerError, ModelError, VocabularyError) as error:
+        raise ConfigError(str(error)) from error
+    print(f"{len(sentences)} sentences of {cfg.data.root} ({cfg.split}), model {folder or 'none'}, to {out}", flush=True)
+
+    # ---- how: everything that makes the numbers ------------------------------------------------------------
+    how: dict[str, Any] = {
+        "corpus": {
+            "name": cfg.data.name,
+            "split": cfg.split,
+            "sentences": record_hash([[clip.id, clip.text, clip.speaker] for clip in sentences]),
+            "audio": record_hash([sha256(clip.path) for clip in sentences]),
+        },
+        **how_texts(cfg.normaliser),
+        "tokenizer": tokenizer.describe() if tokenizer is not None else None,
+        "model": speaker.how if speaker is not None else None,
+        "seed": cfg.seed,
+        "recognisers": {},
+        "versions": versions("torch", "transformers", "numpy", "soxr", "jiwer"),
+    }
+    report = Report(how)
+
+    # ---- the clips -----------------------------------------------------------------------------------------
+    rows = read_rows(cfg, sentences, tokenizer, out)
+    if speaker is not None:
+        rows |= speak_rows(cfg, sentences, speaker)
+    for row, clips in rows.items():
+        for clip, sentence in zip(clips, sentences, strict=True):
+            head: dict[str, Any] = {"id": clip.id, "text": clip.text, "speaker": sentence.speaker, "row": row}
+            if clip.wav is not None:
+                head["audio"] = write_clip(out, f"wavs/{row}/{clip.id}.wav", clip.wav, clip.rate)
+                head["seconds"] = round(len(clip.wav) / clip.rate, 3)
+            clip.item = head | clip.item
+        _, unusable = split_usable(clips)
+        for clip_id, reason in unusable.items():
+            print(f"{row}: {clip_id}: {reason}", flush=True)
+        if row.startswith("generated"):
+            file_generation(report, row, clips)
+
+    # ---- the judges ----------------------------------------------------------------------------------------
+    judge_rows(cfg, rows, report, cache)
+    for name in cfg.recognisers:
+        report.difference(f"wer/{name}", "resynthesis", "reference")
+        report.difference(f"wer/{name}", "generated", "resynthesis")
+    report.write(out, [clip.item for clips in rows.values() for clip in clips])
+    shown = [f"{metric}/{name}" for metric in ("wer", "wer-original") for name in cfg.recognisers]
+    print("\n" + report.table([*shown, "dnsmos/p808", "dnsmos/ovrl", "limit", "legal", "real-time-factor"]))
+    print(f"\n{out}/results.json, items.jsonl and wavs/, in {duration(time.monotonic() - started)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
