@@ -1,0 +1,1 @@
+"""Token ids ⇄ sequences of text and audio, language-model training and generation."""

@@ -1,0 +1,114 @@
+"""Documents: text and audio segments in any order, and the ONE function that turns them into ids.
+
+    <|tts|> <text> slt: peter carried the ladder </text> <|speech|> <audio> c c c … </audio>
+
+Training renders the whole document; inference renders the same document with its last segment open (content None),
+so the prompt of an inference call is a prefix of the training ids by construction. Learnt are the contents and the
+closing token of segments with ``learn=True``; the tokens that open a segment belong to the prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lm.patterns import PATTERNS, Pattern
+from lm.vocabulary import AudioVocabulary, VocabularyError
+
+
+@dataclass(frozen=True)
+class TextSegment:
+    """Text; ``text=None`` leaves the segment open, for the model to write."""
+
+    text: str | None
+    learn: bool = False
+
+
+@dataclass(frozen=True)
+class AudioSegment:
+    """Audio as raw codes ``[frames, levels]``; ``codes=None`` leaves the segment open, for the model to generate.
+
+    Attributes:
+        domain: speech, sound or music.
+    """
+
+    codes: np.ndarray | None
+    domain: str = "speech"
+    learn: bool = False
+
+
+@dataclass(frozen=True)
+class Document:
+    """One training example or prompt: a task and its segments. ``id`` names it in messages."""
+
+    task: str
+    segments: tuple[TextSegment | AudioSegment, ...]
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Ids of a document and which of them are learnt.
+
+    Attributes:
+        ids: ``[length]`` int32.
+        learn: ``[length]`` bool; True where the id is a target of the loss.
+    """
+
+    ids: np.ndarray
+    learn: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def text_ids(tokenizer: Any, text: str, vocabulary: AudioVocabulary) -> list[int]:
+    """Ids of ``text``: text rows only, whatever the text contains.
+
+    ``split_special_tokens`` spells out strings like ``</s>`` or ``<|s_5|>`` instead of reading them as tokens.
+    """
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if ids and max(ids) >= vocabulary.text_size:
+        raise VocabularyError(
+            f"the text tokenizer gave id {max(ids)}, beyond the {vocabulary.text_size} text rows."
+        )
+    return ids
+
+
+def render(
+    document: Document, vocabulary: AudioVocabulary, tokenizer: Any, pattern: Pattern = PATTERNS["flat"]
+) -> Rendered:
+    """Turn a document into ids.
+
+    An open segment (content None) must be the last one; the ids then end where the model is to continue.
+
+    Raises:
+        VocabularyError: codes of another tokenizer.
+        ValueError: an open segment that is not the last.
+    """
+    ids: list[np.ndarray] = [np.array([vocabulary.control_id(f"<|{document.task}|>")])]
+    learn: list[np.ndarray] = [np.zeros(1, dtype=bool)]
+
+    def add(values: Any, learnt: bool) -> None:
+        ids.append(np.asarray(values, dtype=np.int64))
+        learn.append(np.full(len(ids[-1]), learnt))
+
+    for index, segment in enumerate(document.segments):
+        if isinstance(segment, TextSegment):
+            opening, closing = ["<text>"], "</text>"
+            content = None if segment.text is None else text_ids(tokenizer, segment.text, vocabulary)
+        else:
+            opening, closing = [f"<|{segment.domain}|>", "<audio>"], "</audio>"
+            content = (
+                None if segment.codes is None else pattern.flatten(vocabulary.codes_to_ids(segment.codes))
+            )
+        add([vocabulary.control_id(name) for name in opening], False)
+        if content is None:
+            if index != len(document.segments) - 1:
+                raise ValueError(f"document '{document.id}': only the last segment may be open.")
+            break
+        add(content, segment.learn)
+        add([vocabulary.control_id(closing)], segment.learn)
+    return Rendered(np.concatenate(ids).astype(np.int32), np.concatenate(learn))

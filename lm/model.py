@@ -1,0 +1,157 @@
+"""The language model: a stock LLaMA-style causal LM with an extended vocabulary.
+
+From a config (trained from scratch) or from a pretrained text model whose embedding gains the control and audio
+rows. Saved, it is a plain transformers folder plus ``audio_vocabulary.json``; nothing of ours is needed to load it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+
+from lm.text_tokenizer import load_text_tokenizer
+from lm.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
+
+ROW_INITS = ("normal", "mean")
+
+
+class ModelError(ValueError):
+    """A model folder or an option that cannot be used, with the cure."""
+
+
+def build_lm(cfg: DictConfig, vocabulary: AudioVocabulary, seed: int) -> PreTrainedModel:
+    """A language model for ``vocabulary``: ``cfg.pretrained`` extended, or a LLaMA of ``cfg.config`` from scratch.
+
+    Args:
+        cfg: configs/lm/*.yaml.
+        seed: of the initialisation.
+    """
+    torch.manual_seed(seed)
+    if cfg.pretrained:
+        model = AutoModelForCausalLM.from_pretrained(cfg.pretrained, dtype=torch.float32)
+        extend_vocabulary(model, vocabulary, cfg.init_rows)
+    else:
+        options = OmegaConf.to_container(cfg.config, resolve=True)
+        assert isinstance(options, dict)
+        config = LlamaConfig(vocab_size=vocabulary.size, **{str(k): v for k, v in options.items()})
+        model = LlamaForCausalLM(config)
+    set_special_ids(model, vocabulary)
+    return model
+
+
+def set_special_ids(model: PreTrainedModel, vocabulary: AudioVocabulary) -> None:
+    """Tell transformers' own `generate` where audio and text end, and what padding is."""
+    model.config.bos_token_id = None  # documents begin with their task token; nothing is put before it
+    model.config.eos_token_id = vocabulary.control_id("</audio>")
+    model.config.pad_token_id = vocabulary.control_id("<pad>")
+    model.generation_config = GenerationConfig(
+        bos_token_id=None,
+        eos_token_id=[vocabulary.control_id("</audio>"), vocabulary.control_id("</text>")],
+        pad_token_id=vocabulary.control_id("<pad>"),
+    )
+
+
+def extend_vocabulary(model: PreTrainedModel, vocabulary: AudioVocabulary, init_rows: str) -> None:
+    """Give ``model`` the rows of ``vocabulary``; its text rows stay bit for bit as they are.
+
+    transformers' own resizing would draw the new rows from the mean of the old ones with a covariance scaled by
+    1e-9: all of them nearly equal and some 60 times shorter than text rows. Here they get the text rows' RMS:
+
+    * ``normal``: independent normal rows of that RMS;
+    * ``mean``: the mean text row plus such a normal row (of half the RMS).
+    """
+    if init_rows not in ROW_INITS:
+        raise ModelError(f"lm.init_rows={init_rows} is unknown; choose one of {', '.join(ROW_INITS)}.")
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = embedding.weight is head.weight
+    text = [table.weight.detach()[: vocabulary.text_size].clone() for table in (embedding, head)]
+    if len(text[0]) < vocabulary.text_size:
+        raise ModelError(
+            f"the model has {len(text[0])} rows, its text tokenizer needs {vocabulary.text_size}."
+        )
+    model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    for table, rows in zip(tables[: 1 if tied else 2], text, strict=False):
+        with torch.no_grad():
+            table.weight[: len(rows)] = rows
+            table.weight[len(rows) :] = new_rows(rows, vocabulary.size - len(rows), init_rows)
+    model.tie_weights()
+
+
+def new_rows(text_rows: Tensor, count: int, init: str) -> Tensor:
+    """``[count, width]`` rows at the RMS of ``text_rows [rows, width]``."""
+    rms = text_rows.float().pow(2).mean().sqrt()
+    rows = torch.randn(count, text_rows.shape[1]) * rms
+    if init == "mean":
+        rows = text_rows.float().mean(0) + 0.5 * rows
+    return rows.to(text_rows)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay for matrices inside the blocks, none for embeddings, norms and biases."""
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    embeddings |= {id(p) for name, p in model.named_parameters() if "lm_head" in name}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in embeddings]
+    kept = {id(p) for p in decayed}
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) not in kept], "weight_decay": 0.0},
+    ]
+
+
+def save_lm(folder: Path, model: PreTrainedModel, vocabulary: AudioVocabulary, tokenizer: Any) -> None:
+    """Write a plain transformers folder and the vocabulary into ``folder``."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    vocabulary.save(folder)
+
+
+def load_lm(
+    folder: str | Path, device: str | torch.device = "cpu"
+) -> tuple[PreTrainedModel, AudioVocabulary, Any]:
+    """Load what `save_lm` wrote: (model in eval mode, vocabulary, text tokenizer).
+
+    Raises:
+        ModelError: the folder is missing, or its weights are damaged or of another size.
+        VocabularyError: ``audio_vocabulary.json`` is missing, damaged, or does not fit the model.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"no language model at '{folder}': train one with `accelerate launch lm/train.py task=tts`, "
+            "or give the folder of another."
+        )
+    vocabulary = AudioVocabulary.load(folder)
+    rows = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size")
+    if rows != vocabulary.size:
+        raise VocabularyError(
+            f"'{folder}': the model has {rows} rows but {FILE_NAME} describes {vocabulary.size}: "
+            "the files come from two different trainings."
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"the weights in '{folder}' cannot be read ({error}): copy the folder again."
+        ) from None
+    tokenizer = load_text_tokenizer(folder)
+    if len(tokenizer) > vocabulary.text_size:
+        raise VocabularyError(
+            f"'{folder}': the text tokenizer has {len(tokenizer)} ids but {FILE_NAME} has {vocabulary.text_size} "
+            "text rows: the files come from two different trainings."
+        )
+    return model.to(device).eval(), vocabulary, tokenizer

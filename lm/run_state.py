@@ -1,0 +1,109 @@
+"""What a training run saves besides the weights, and the checks before it goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from omegaconf import DictConfig, OmegaConf
+
+from training.checkpoint import CheckpointError
+
+STATE_FILE = "state.json"
+OPTIMISER_FILE = "optimizer.pt"
+# Keys that change no number of the curve up to the current step.
+FREE_KEYS = {"max_steps", "micro_rows", "log_every", "valid_every", "valid_clips", "save_every", "keep"}
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def recipe(cfg: DictConfig, documents_hash: str, vocabulary_hash: str) -> dict[str, Any]:
+    """What makes a run the same run: a checkpoint continues only under an equal recipe."""
+    trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(trainer, dict)
+    weights = Path(cfg.init) / "model.safetensors" if cfg.init else None
+    return {
+        "seed": cfg.seed,
+        "init": file_hash(weights) if weights and weights.is_file() else cfg.init,
+        "lm": None if cfg.init else OmegaConf.to_container(cfg.lm, resolve=True),
+        "trainer": {str(key): value for key, value in trainer.items() if key not in FREE_KEYS},
+        "documents": documents_hash,
+        "vocabulary": vocabulary_hash,
+    }
+
+
+def check_recipe(stored: dict[str, Any], current: dict[str, Any], checkpoint: Path) -> None:
+    """Refuse to continue a checkpoint under another recipe.
+
+    Raises:
+        CheckpointError: naming what differs.
+    """
+    different = []
+    for key, value in current.items():
+        if isinstance(value, dict) and isinstance(stored.get(key), dict):
+            different += [f"{key}.{name}" for name in value if value[name] != stored[key].get(name)]
+        elif value != stored.get(key):
+            different.append(key)
+    if different:
+        raise CheckpointError(
+            f"{checkpoint} was trained with another {', '.join(different)}: give resume=none to start over, "
+            "or name=OTHER for a new run."
+        )
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """``state.json`` of a checkpoint.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    path = checkpoint / STATE_FILE
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): give resume=none to start over.") from None
+
+
+def versions() -> dict[str, str]:
+    """Versions that can change numbers."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def learning_rate(step: int, trainer: DictConfig) -> float:
+    """Learning rate of ``step`` (0, 1, …): a function of the step alone."""
+    if step < trainer.warmup_steps:
+        return trainer.lr * (step + 1) / trainer.warmup_steps
+    if trainer.schedule == "constant":
+        return trainer.lr
+    span = max(1, trainer.max_steps - trainer.warmup_steps)
+    done = min(1.0, (step - trainer.warmup_steps) / span)
+    if trainer.schedule == "cosine":
+        share = 0.5 * (1 + math.cos(math.pi * done))
+    else:
+        share = min(1.0, (1 - done) / trainer.decay_share)
+    return trainer.lr * (trainer.min_lr + (1 - trainer.min_lr) * share)
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether bf16 autocast is faster than fp32 here: GPUs that support it, CPUs with AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpuinfo = Path("/proc/cpuinfo")
+    if device.type != "cpu" or not cpuinfo.is_file():
+        return False
+    flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    return "amx_bf16" in flags or "avx512_bf16" in flags

@@ -1,0 +1,108 @@
+"""Choosing the next token: temperature, top-k, top-p and repetition-aware sampling, per level; the legality mask.
+
+Every item of a batch has its own stream of random numbers, drawn from its own seed, so that what is generated for it
+does not depend on the batch it happens to stand in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import LongTensor, Tensor
+from transformers import LogitsProcessor
+
+from lm.vocabulary import AudioVocabulary
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. A tuple gives one value per level, a number holds for all levels.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_k: keep the k most probable tokens; 0 keeps all.
+        top_p: keep the most probable tokens that together reach this probability; 1 keeps all.
+        repetition_window: frames; 0 switches repetition-aware sampling off. When the drawn token fills more than
+            ``repetition_share`` of the last window of its own level, it is drawn again without top-k and top-p
+            (VALL-E 2, Chen et al. 2024, section 3.3).
+    """
+
+    temperature: float | tuple[float, ...] = 0.8
+    top_k: int | tuple[int, ...] = 0
+    top_p: float | tuple[float, ...] = 0.9
+    repetition_window: int = 0
+    repetition_share: float = 0.5
+
+    def at(self, level: int) -> tuple[float, int, float]:
+        """(temperature, top_k, top_p) of a level."""
+
+        def pick(value):  # type: ignore[no-untyped-def]
+            return value if isinstance(value, (int, float)) else value[level]
+
+        return float(pick(self.temperature)), int(pick(self.top_k)), float(pick(self.top_p))
+
+
+def uniform_streams(seeds: list[int], count: int) -> Tensor:
+    """``[items, count]`` uniform numbers in [0, 1), row i from ``seeds[i]`` alone."""
+    rows = [
+        torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for seed in seeds
+    ]
+    return torch.stack(rows)
+
+
+def draw(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """One token per row.
+
+    Args:
+        logits: ``[items, tokens]``; −inf marks what is not allowed.
+        uniform: ``[items]`` in [0, 1).
+
+    Returns:
+        ``[items]`` int64 columns of ``logits``.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    probability = torch.softmax(logits.double() / temperature, dim=-1)
+    probability, order = probability.sort(dim=-1, descending=True, stable=True)
+    cumulative = probability.cumsum(-1)
+    if top_p < 1:
+        probability = probability.masked_fill(cumulative - probability >= top_p, 0.0)
+    if top_k:
+        probability[:, top_k:] = 0.0
+    cumulative = probability.cumsum(-1)
+    # Inverse of the distribution function at u · total: one comparison per token, the same on every machine.
+    place = (cumulative <= uniform.to(cumulative)[:, None] * cumulative[:, -1:]).sum(-1)
+    allowed = (probability > 0).sum(-1)
+    return order.gather(1, torch.minimum(place, allowed - 1)[:, None])[:, 0]
+
+
+class LegalAudio(LogitsProcessor):
+    """Legality mask for transformers' own ``generate``: level order, and the end only where a frame begins.
+
+    It looks at nothing but the ids: the position inside a frame is the number of tokens since the last ``<audio>``
+    modulo the number of levels (a position taken from values would shift for good after one wrong token).
+    """
+
+    def __init__(self, vocabulary: AudioVocabulary, min_frames: int = 1) -> None:
+        self.levels = vocabulary.levels
+        self.start = vocabulary.control_id("<audio>")
+        self.end = vocabulary.control_id("</audio>")
+        self.min_frames = min_frames
+        self.pad = vocabulary.control_id("<pad>")
+        self.legal = torch.zeros(vocabulary.levels, vocabulary.size, dtype=torch.bool)
+        for level in range(vocabulary.levels):
+            block = vocabulary.block(level)
+            self.legal[level, block.start : block.stop] = True
+
+    def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+        length = input_ids.shape[1]
+        places = torch.arange(length, device=input_ids.device).expand_as(input_ids)
+        since = length - 1 - torch.where(input_ids == self.start, places, -1).amax(1)  # tokens after <audio>
+        legal = self.legal.to(scores.device)[since % self.levels]
+        legal[:, self.end] = (since % self.levels == 0) & (since // self.levels >= self.min_frames)
+        ended = (input_ids == self.end).any(1)
+        legal[ended] = False
+        legal[ended, self.pad] = True
+        return scores.masked_fill(~legal, -torch.inf)

@@ -1,0 +1,395 @@
+"""Train a language model on audio tokens.
+
+    accelerate launch lm/train.py task=tts                                  # from scratch on the embedded corpus
+    accelerate launch lm/train.py task=tts init=checkpoints/lm-tts-mini     # continue from trained weights
+
+The same command continues a run that was stopped or killed, exactly. Everything lies in runs/<name>/: config.yaml,
+log.jsonl, checkpoints/, and at the end final/, a plain LlamaForCausalLM folder with audio_vocabulary.json.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from codec.interface import TokenizerError
+from codec.shards import ShardError
+from lm.data import StepBatch, StepData, render_documents
+from lm.documents import TextSegment
+from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
+from lm.objective import Objective
+from lm.patterns import PATTERNS
+from lm.run_state import (
+    OPTIMISER_FILE,
+    STATE_FILE,
+    check_recipe,
+    computes_in_bf16,
+    learning_rate,
+    read_state,
+    recipe,
+    versions,
+)
+from lm.text_tokenizer import TextTokenizerError, load_text_tokenizer, train_text_tokenizer
+from lm.token_rows import TokenRowsError, find_token_rows
+from lm.validation import Validation
+from lm.vocabulary import AudioVocabulary, VocabularyError
+from training.checkpoint import CheckpointError, resolve_resume, rotate, save_folder, step_folder
+from training.config import ConfigError, hydra_entry, save_config
+from training.log import RunLog, duration, quiet_environment
+
+REFUSALS = (
+    CheckpointError,
+    ModelError,
+    ShardError,
+    TextTokenizerError,
+    TokenizerError,
+    TokenRowsError,
+    VocabularyError,
+)
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or the gradient is NaN or infinite; names the documents."""
+
+
+def check_options(cfg: DictConfig, world: int) -> None:
+    """Refuse options that cannot work together, before anything is loaded."""
+    trainer = cfg.trainer
+    for key, choices in {
+        "schedule": ("cosine", "wsd", "constant"),
+        "loss_over": ("legal", "vocabulary"),
+        "precision": ("auto", "fp32", "bf16"),
+    }.items():
+        if trainer[key] not in choices:
+            raise ConfigError(f"trainer.{key}={trainer[key]} is unknown; choose one of {', '.join(choices)}.")
+    if cfg.device not in ("auto", "cpu"):
+        raise ConfigError(f"device={cfg.device} is unknown; choose auto or cpu.")
+    if trainer.batch_rows % world:
+        raise ConfigError(
+            f"trainer.batch_rows={trainer.batch_rows} must be a multiple of the {world} processes."
+        )
+    if cfg.lm.pattern not in PATTERNS:
+        raise ConfigError(f"lm.pattern={cfg.lm.pattern} is unknown; choose one of {', '.join(PATTERNS)}.")
+
+
+def train(cfg: DictConfig) -> Path:
+    """Train as ``cfg`` (configs/lm_train.yaml) says; returns the folder of the final model."""
+    # ---- where and with what ---------------------------------------------------------------------------------
+    # Precision is our own autocast below, so accelerate gets "no" whatever its configuration file says.
+    accelerator = Accelerator(cpu=cfg.device == "cpu", mixed_precision="no")
+    device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
+    check_options(cfg, world)
+    trainer = cfg.trainer
+    task = instantiate(cfg.task)
+    run_dir = Path("runs") / (cfg.name or f"lm-{task.name}")
+    log = RunLog(run_dir, accelerator.is_main_process)
+    bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
+
+    # ---- data: rows of tokens ----------------------------------------------------------------------------------
+    codec = instantiate(cfg.tokenizer, device=device)
+    shipped = Path(cfg.data.tokens) if cfg.data.tokens else None
+    found = find_token_rows(cfg.data.name, Path(cfg.data.root), shipped, codec, accelerator, log.line)
+    description = codec.describe()
+    del codec  # its memory is not needed any more
+    rows = task.select(found.split("train"))
+    valid_rows = task.select(found.split("valid"))
+    if not rows:
+        raise TokenRowsError(
+            f"no clip of the train split fits task={task.name}; it uses {', '.join(task.domains)}."
+        )
+    for source in found.sources:
+        log.line(f"data: {source}")
+
+    # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -----------------------------
+    checkpoint = resolve_resume(run_dir, cfg.resume)
+    if checkpoint or cfg.init:
+        model, vocabulary, text_tokenizer = load_lm(checkpoint or cfg.init)
+        vocabulary.check_tokenizer(description, f"the tokenizer of this training ({cfg.tokenizer.path})")
+    else:
+        if cfg.lm.pretrained:
+            text_tokenizer = load_text_tokenizer(cfg.lm.pretrained)
+        else:
+            folder = run_dir / "text_tokenizer"
+            if accelerator.is_main_process:
+                texts = (
+                    segment.text
+                    for row in rows
+                    for segment in task.document(row).segments
+                    if isinstance(segment, TextSegment) and segment.text
+                )
+                train_text_tokenizer(texts, cfg.lm.text_tokenizer.vocab_size, folder)
+            accelerator.wait_for_everyone()
+            text_tokenizer = load_text_tokenizer(folder)
+        vocabulary = AudioVocabulary(len(text_tokenizer), tuple(description["codebook_sizes"]), description)
+        model = build_lm(cfg.lm, vocabulary, cfg.seed)
+    if trainer.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+
+    # ---- documents -------------------------------------------------------------------------------------------
+    pattern = PATTERNS[cfg.lm.pattern]
+    documents = render_documents(rows, task, vocabulary, text_tokenizer, pattern, trainer.row_length)
+    if documents.too_long:
+        log.line(
+            f"data: {len(documents.too_long)} documents are longer than trainer.row_length={trainer.row_length} and "
+            f"are left out: {', '.join(documents.too_long[:5])}{' …' if len(documents.too_long) > 5 else ''}"
+        )
+    data = StepData(
+        documents,
+        vocabulary,
+        trainer.row_length,
+        trainer.batch_rows,
+        cfg.seed,
+        trainer.curriculum_steps,
+        trainer.curriculum_share,
+        trainer.hide,
+    )
+    validation = None
+    if valid_rows:
+        validation = Validation(
+            valid_rows,
+            task,
+            vocabulary,
+            text_tokenizer,
+            pattern,
+            trainer.row_length,
+            trainer.valid_clips,
+            cfg.seed,
+        )
+    else:
+        log.line("data: the corpus has no valid split for this task, so there is no validation.")
+
+    # ---- optimiser and state ---------------------------------------------------------------------------------
+    this_recipe = recipe(cfg, documents.hash, vocabulary.hash)
+    objective = Objective(model, vocabulary, legal_only=trainer.loss_over == "legal").to(device).train()
+    optimiser = torch.optim.AdamW(
+        parameter_groups(model, trainer.weight_decay), lr=trainer.lr, betas=tuple(trainer.betas), fused=True
+    )
+    step, seconds_before = 0, 0.0
+    if checkpoint:
+        state = read_state(checkpoint)
+        check_recipe(state["recipe"], this_recipe, checkpoint)
+        step, seconds_before = state["step"], state["seconds"]
+        optimiser.load_state_dict(
+            torch.load(checkpoint / OPTIMISER_FILE, map_location=device, weights_only=True)
+        )
+    if trainer.compile:
+        model.model.compile(dynamic=False)
+    objective, optimiser = accelerator.prepare(objective, optimiser)
+    if accelerator.is_main_process:
+        save_config(cfg, run_dir)
+    log.rewind(step)
+    parameters = sum(p.numel() for p in model.parameters())
+    hours = (
+        (vocabulary.levels_of(documents.tokens) >= 0).sum()
+        / vocabulary.levels
+        / description["frame_rate"]
+        / 3600
+    )
+    log.line(
+        f"{run_dir}: {parameters / 1e6:.1f} M parameters, {len(documents):,} documents, {hours:.2f} h of audio, "
+        f"{len(documents.tokens) / 1e6:.2f} M tokens per epoch; {device.type}, {'bf16 autocast' if bf16 else 'fp32'}, "
+        f"{world} process{'es' if world > 1 else ''}; "
+        + (
+            f"continues at step {step}"
+            if checkpoint
+            else f"starts from {cfg.init or cfg.lm.pretrained or 'scratch'}"
+        )
+    )
+
+    # ---- loop ------------------------------------------------------------------------------------------------
+    stop: list[int] = []
+    previous_handler = signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
+    started = time.monotonic()
+
+    def seconds() -> float:
+        return seconds_before + time.monotonic() - started
+
+    def save(final: bool = False) -> Path:
+        state = {
+            "step": step,
+            "seconds": seconds(),
+            "task": task.name,
+            "recipe": this_recipe,
+            "versions": versions(),
+            "since_last_line": accelerator.reduce(sums.clone(), "sum").tolist(),
+        }
+
+        def write(folder: Path) -> None:
+            save_lm(folder, model, vocabulary, text_tokenizer)
+            (folder / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+            if not final:
+                torch.save(optimiser.state_dict(), folder / OPTIMISER_FILE)
+
+        target = run_dir / "final" if final else step_folder(run_dir, step)
+        if accelerator.is_main_process:
+            save_folder(target, write)
+            if not final:
+                rotate(run_dir, trainer.keep)
+        accelerator.wait_for_everyone()
+        return target
+
+    def validate() -> None:
+        if validation is None:
+            return
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            values = validation.run(
+                objective,
+                device,
+                trainer.micro_rows,
+                rank,
+                world,
+                lambda sums: accelerator.reduce(sums, "sum"),
+            )
+        log.log(step, {f"valid_{key}": value for key, value in values.items()})
+        per_level = {
+            name: [values[f"{name}_{level + 1}"] for level in range(vocabulary.levels)]
+            for name in ("loss", "gap", "accuracy")
+        }
+        log.line(
+            f"valid {step:5d} | loss {values['loss']:.3f} ({join(per_level['loss'], '.2f')}) | "
+            f"wrong text {values['gap']:+.3f} ({join(per_level['gap'], '+.2f')}) | "
+            f"accuracy {join(per_level['accuracy'], '.1%')}"
+        )
+
+    sums = torch.zeros(
+        3, vocabulary.levels + 1, dtype=torch.float64, device=device
+    )  # since the last log line
+    if checkpoint and accelerator.is_main_process:
+        sums += torch.tensor(state["since_last_line"], dtype=torch.float64, device=device)
+    tokens = audio_tokens = 0
+    window_start = time.monotonic()
+    if step == 0:
+        validate()
+    while step < trainer.max_steps:
+        batch = data.batch(step, rank, world)
+        lr = learning_rate(step, trainer)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        torch.manual_seed(
+            cfg.seed * 1_000_003 + step * world + rank
+        )  # dropout: a function of the step as well
+        parts = [
+            torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)
+        ]
+        starts = range(0, len(parts[0]), trainer.micro_rows)
+        per_target = []
+        for start in starts:
+            micro = [part[start : start + trainer.micro_rows].to(device) for part in parts]
+            last = start == starts[-1]  # only then are gradients exchanged
+            with nullcontext() if last else accelerator.no_sync(objective):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    loss = objective(*micro)
+                # DDP averages over processes: times world, so that the sum is divided by the global count once.
+                accelerator.backward(loss.total * (world / batch.targets))
+            sums += torch.stack([loss.loss, loss.correct, loss.count])
+            per_target.append(loss.per_target)
+        norm = accelerator.clip_grad_norm_(objective.parameters(), trainer.grad_clip)
+        if not torch.isfinite(norm):
+            raise NonFiniteLoss(non_finite_message(step, batch, torch.cat(per_target)))
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        step += 1
+        tokens += batch.tokens
+        audio_tokens += batch.audio_tokens
+
+        if step % trainer.log_every == 0 or step == trainer.max_steps:
+            total = accelerator.reduce(sums.clone(), "sum").cpu()
+            elapsed = time.monotonic() - window_start
+            mean, accuracy = total[0] / total[2].clamp(min=1), total[1] / total[2].clamp(min=1)
+            audio_rate = audio_tokens / vocabulary.levels / description["frame_rate"] / elapsed
+            left = (trainer.max_steps - step) * seconds() / step
+            levels = range(vocabulary.levels)
+            log.log(
+                step,
+                {
+                    "loss": float(total[0].sum() / total[2].sum()),
+                    **{f"loss_{k + 1}": float(mean[k]) for k in levels},
+                    **{f"accuracy_{k + 1}": float(accuracy[k]) for k in levels},
+                    "lr": lr,
+                    "grad_norm": float(norm),
+                    "tokens_per_second": tokens / elapsed,
+                    "audio_seconds_per_second": audio_rate,
+                    "epoch": batch.epoch,
+                    "seconds": seconds(),
+                },
+            )
+            log.line(
+                f"step {step:6d}/{trainer.max_steps} | loss {float(total[0].sum() / total[2].sum()):.3f} "
+                f"({join(mean[:-1].tolist(), '.2f')}) | lr {lr:.1e} | grad {float(norm):.2f} | "
+                f"{tokens / elapsed:,.0f} tok/s | {audio_rate:.0f} s audio/s | epoch {batch.epoch:.2f} | "
+                f"{duration(left)} left"
+            )
+            sums.zero_()
+            tokens = audio_tokens = 0
+            window_start = time.monotonic()
+        if step % trainer.valid_every == 0 or step == trainer.max_steps:
+            validate()
+            window_start += time.monotonic() - window_start  # validation is not training time in tok/s
+        told = accelerator.reduce(torch.tensor(len(stop), device=device), "sum") if world > 1 else len(stop)
+        if step % trainer.save_every == 0 or step == trainer.max_steps or told:
+            save()
+        if told:
+            log.line(
+                f"stopped by SIGTERM at step {step}; the checkpoint is saved, the same command continues."
+            )
+            break
+    signal.signal(signal.SIGTERM, previous_handler)
+
+    # ---- the model to keep -----------------------------------------------------------------------------------
+    final = run_dir / "final"
+    if step >= trainer.max_steps:
+        if not (final / STATE_FILE).is_file() or read_state(final)["step"] != step:
+            save(final=True)
+            log.line(
+                f"{final}: trained {step} steps in {duration(seconds())}; hear it with `python eval/tts.py`."
+            )
+        else:
+            log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
+    accelerator.end_training()
+    return final
+
+
+def join(values: list[float], form: str) -> str:
+    """``[1.234, 5.678], ".1f"`` → ``1.2 5.7``."""
+    return " ".join(format(value, form) for value in values)
+
+
+def non_finite_message(step: int, batch: StepBatch, per_target: torch.Tensor) -> str:
+    """One sentence that names the documents whose loss is not finite, over all processes."""
+    learnt = torch.from_numpy(batch.rows.targets) >= 0
+    row, column = learnt.nonzero(as_tuple=True)
+    bad = ~torch.isfinite(per_target.cpu())
+    names = sorted(
+        {
+            batch.names[int(r)][int(batch.rows.document[int(r), int(c)])]
+            for r, c in zip(row[bad], column[bad], strict=True)
+        }
+    )
+    what = "loss" if names else "gradient"
+    names = sorted(set(gather_object(names or [name for row_names in batch.names for name in row_names])))
+    return (
+        f"the {what} of step {step} is not finite; documents: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}. "
+        "The last checkpoint is intact: lower trainer.lr, or look at these documents."
+    )
+
+
+@hydra_entry("lm_train")
+def main(cfg: DictConfig) -> None:
+    try:
+        train(cfg)
+    except (*REFUSALS, NonFiniteLoss) as error:
+        raise ConfigError(str(error)) from None
+
+
+if __name__ == "__main__":
+    quiet_environment()
+    main()
