@@ -11,6 +11,7 @@ with the same files as an undisturbed one: finished shards are kept, the others 
 import hashlib
 import json
 import os
+import random
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -106,10 +107,10 @@ class EncodeSummary:
         return "\n".join(lines)
 
 
-def token_folder(corpus_name: str, tokenizer: AudioTokenizer) -> Path:
-    """Where the tokens of a corpus are cached: one folder per tokenizer and fingerprint."""
-    name = tokenizer.name.replace("/", "-")
-    return Path("runs") / "tokens" / corpus_name / f"{name}-{tokenizer.fingerprint[:12]}"
+def token_folder(corpus_name: str, tokenizer: AudioTokenizer, splits: Iterable[str] | None = None) -> Path:
+    """Where the tokens of a corpus are cached: a folder per tokenizer, fingerprint and choice of splits."""
+    parts = [tokenizer.name.replace("/", "-"), tokenizer.fingerprint[:12], *sorted(splits or [])]
+    return Path("runs") / "tokens" / corpus_name / "-".join(parts)
 
 
 def encode_corpus(
@@ -317,7 +318,7 @@ def _encode_portions(
 
 
 def _batches(portions: list[Portion], pool: ThreadPoolExecutor, batch_seconds: float) -> Iterator[_Work]:
-    """Batches of clips of similar length, longest first (so that too large a batch fails at once)."""
+    """Batches of clips of similar length; the batches of a portion come in a shuffled but fixed order."""
     for portion in portions:
         end = _Work(portion)
         timed: list[tuple[float, Clip]] = []
@@ -327,11 +328,14 @@ def _batches(portions: list[Portion], pool: ThreadPoolExecutor, batch_seconds: f
             else:
                 timed.append((seconds, clip))
         timed.sort(key=lambda entry: (-entry[0], entry[1].id))
+        batches = []
         while timed:
-            longest = timed[0][0]
-            count = max(1, int(batch_seconds / longest))
+            count = max(1, int(batch_seconds / timed[0][0]))
             batch, timed = timed[:count], timed[count:]
-            yield _Work(portion, [clip for _, clip in batch], sum(seconds for seconds, _ in batch))
+            batches.append(_Work(portion, [clip for _, clip in batch], sum(seconds for seconds, _ in batch)))
+        # By length, the time left that is shown would be far too long first and too short later.
+        random.Random(portion.number).shuffle(batches)
+        yield from batches
         yield end
 
 
@@ -419,7 +423,7 @@ def _read_lines(path: Path) -> list[dict]:
 def main(cfg: DictConfig) -> None:
     state = PartialState()
     tokenizer = instantiate(cfg.tokenizer, device=state.device)
-    out = Path(cfg.out) if cfg.out else token_folder(cfg.data.name, tokenizer)
+    out = Path(cfg.out) if cfg.out else token_folder(cfg.data.name, tokenizer, cfg.splits)
     if state.is_main_process:
         print(
             f"encode {cfg.data.root} with {tokenizer.name} {tokenizer.fingerprint[:12]} -> {out}", flush=True

@@ -256,7 +256,7 @@ def test_killed_encoding_ends_with_the_same_files(tmp_path: Path) -> None:
 
     folder = tmp_path / "killed"
     process = start(SLOW_ENCODE, root, folder)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # a busy machine takes its time to import torch
     while len(list(folder.glob("shard-*.parquet"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -303,7 +303,7 @@ def test_command_line_with_two_processes_encodes_every_clip_once(tmp_path: Path)
     arguments += ["--dynamo_backend=no", "--num_cpu_threads_per_process=1", "--main_process_port=0"]
     arguments += [str(REPOSITORY / "codec/encode.py"), f"data.root={root}", f"out={tmp_path / 'two'}"]
     arguments += ["clips_per_shard=4", "tokenizer._target_=test_encode.load_toy"]
-    assert start(launch, *arguments).wait(timeout=240) == 0
+    assert start(launch, *arguments).wait(timeout=600) == 0
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
