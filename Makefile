@@ -1,9 +1,12 @@
 # `make help` lists the targets. Each of them makes .venv by itself when it is missing or out of date.
 
-PYTHON      ?= python3      # the interpreter that makes .venv: 3.11, 3.12 or 3.13
-VENV        ?= .venv
-TORCH_INDEX ?=              # another place for torch, e.g. https://download.pytorch.org/whl/cpu (no CUDA libraries)
-DEMO_STEPS  ?=              # training steps of `make demo`, when not the ones in the config
+# The interpreter that makes .venv: 3.11, 3.12 or 3.13.
+PYTHON ?= python3
+VENV ?= .venv
+# Another place for torch, for example https://download.pytorch.org/whl/cpu (without CUDA libraries).
+TORCH_INDEX ?=
+# How `make demo` continues the training of the language model that ships.
+DEMO_TRAINING ?= trainer.max_steps=150 trainer.lr=2e-4 trainer.warmup_steps=10 trainer.valid_every=50
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,6 +16,11 @@ SHELL       := /bin/bash
 PY        := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 TORCH     := $(shell grep -E '^torch==' constraints.txt)
+
+# All settings of `accelerate launch` are named, so that it needs no configuration file and prints no advice; it takes a
+# GPU where there is one. On a CPU it would use one thread.
+LAUNCH    := $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+	--num_cpu_threads_per_process $(shell nproc)
 
 .PHONY: help setup demo test test-fast lint format clean
 
@@ -32,6 +40,40 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PY) -m pip install --disable-pip-version-check -e ".[eval,dev]" -c constraints.txt
 	@$(PY) -m pip install --disable-pip-version-check --quiet -e ".[pesq]" -c constraints.txt 2>/dev/null || \
 	  echo "PESQ was left out, it needs a C compiler: reports will say 'not computed' in its column."
+	@touch $@
+
+# The demo, step by step. A step's stamp is older than its inputs only if they changed: then it runs again, and the ones
+# after it. A training that was interrupted continues; one whose inputs changed starts over.
+STEPS   := runs/demo/steps
+SOURCES := $(wildcard codec/*.py lm/*.py tasks/*.py training/*.py configs/*.yaml configs/*/*.yaml)
+MODELS  := $(wildcard checkpoints/codec-mini/* checkpoints/lm-tts-mini/*)
+
+demo: $(STEPS)/speak ## encode, train, speak, score, and build the page to listen to
+	@echo "5/5  The page"
+	$(PY) scripts/demo_page.py runs/demo/eval-tts --out runs/demo-page
+
+$(STEPS)/corpus: data/mini/metadata.jsonl $(wildcard scripts/make_corpus.py scripts/mini_corpus/*.py) | $(INSTALLED)
+	@echo "1/5  The corpus: making what does not ship (sounds and music)"
+	$(PY) scripts/make_corpus.py
+	@mkdir -p $(@D) && touch $@
+
+$(STEPS)/encode: $(STEPS)/corpus $(wildcard codec/*.py) $(MODELS)
+	@echo "2/5  Audio to tokens"
+	$(PY) codec/encode.py data=mini tokenizer=almtokenizer
+	@touch $@
+
+$(STEPS)/inputs: $(STEPS)/encode $(SOURCES) $(MODELS)
+	@rm -rf runs/demo/checkpoints runs/demo/final runs/demo/log.jsonl
+	@touch $@
+
+$(STEPS)/train: $(STEPS)/inputs
+	@echo "3/5  The language model: continuing from the weights that ship"
+	$(LAUNCH) lm/train.py task=tts name=demo init=checkpoints/lm-tts-mini $(DEMO_TRAINING)
+	@touch $@
+
+$(STEPS)/speak: $(STEPS)/train $(wildcard eval/*.py eval/*/*.py checkpoints/ctc-mini/*)
+	@echo "4/5  Speaking unseen sentences, and scoring them"
+	$(PY) eval/tts.py model=runs/demo/final out=runs/demo/eval-tts
 	@touch $@
 
 test: $(INSTALLED) ## the whole test suite

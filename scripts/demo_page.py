@@ -26,6 +26,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.report import show as show_cell
 from page_data import (
     ROW_TITLES,
     Clip,
@@ -52,28 +53,43 @@ from page_media import (
 from training.progress import progress
 
 TEMPLATE = Path(__file__).resolve().parent / "page_template"
-MARKER = ".demo-page"  # names a folder as ours, so that a rebuild may replace it
+MARKER = ".demo-page"  # names a folder as ours, which a rebuild may replace; holds what it was built from
 
 
 def build_page(folders: Sequence[Path], out: Path, title: str, sample_size: int = 8, seed: int = 0) -> Path:
     """Write the page for evaluation ``folders`` to the folder ``out`` and return the path of its index.html.
 
-    ``sample_size`` sentences drawn by ``seed`` are shown first; best, worst and all are one click away.
+    ``sample_size`` sentences drawn by ``seed`` are shown first; best, worst and all are one click away. A
+    page that was built from the same evaluations with the same options is left as it is.
     """
+    inputs = _inputs(folders, title, sample_size, seed)
+    if (out / MARKER).exists() and (out / MARKER).read_text(encoding="utf-8") == inputs:
+        return out / "index.html"
     evaluations = [read_evaluation(folder, sample_size, seed) for folder in folders]
     if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
         raise PageError(f"error: {out} exists and is not a demo page: choose another --out.")
     building = out.with_name(out.name + ".building")
     shutil.rmtree(building, ignore_errors=True)
     (building / "media").mkdir(parents=True)
-    (building / MARKER).touch()
     scale = _scale(evaluations)
     sections = [_section(e, n, building, scale) for n, e in enumerate(evaluations, 1)]
     html = _render(title, sections, scale, sample_size, seed)
     (building / "index.html").write_text(html, encoding="utf-8")
+    (building / MARKER).write_text(inputs, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     building.rename(out)
     return out / "index.html"
+
+
+def _inputs(folders: Sequence[Path], *options: object) -> str:
+    """A digest of what a page is made from. Audio is not read: eval scripts write the two files after it."""
+    digest = hashlib.sha256(repr(options).encode())
+    code = [*sorted(TEMPLATE.parent.glob("*page*.py")), *sorted(TEMPLATE.iterdir())]
+    for path in [*code, *(folder / name for folder in folders for name in ("results.json", "items.jsonl"))]:
+        digest.update(f"{path.resolve()}\n".encode())
+        if path.is_file():  # what is missing is reported when it is read
+            digest.update(f"{path.stat().st_mtime_ns}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _scale(evaluations: list[Evaluation]) -> Scale:
@@ -158,53 +174,66 @@ def _sentence_view(sentence: Sentence, stem: str, out: Path, scale: Scale) -> di
 
 
 def _table(evaluation: Evaluation) -> dict[str, Any]:
-    """The results table: one line per row, one column per metric; and the bars above it."""
+    """The results table: one line per metric, one column per row, and the paired differences that were noted."""
+    pairs = list(dict.fromkeys((d["row"], d["against"]) for d in evaluation.differences))
+    noted = {(d["metric"], d["row"], d["against"]): d for d in evaluation.differences}
     lines = []
-    for row in evaluation.rows:
-        cells = []
-        for metric in evaluation.metrics:
-            score = evaluation.table.get(row, {}).get(metric)
-            cells.append(score and {**score, "text": show(metric, score.get("value")), "metric": metric})
-        lines.append({**_row_view(row), "cells": cells})
-    columns = [{"metric": m, "title": label(m), "arrow": direction(m)} for m in evaluation.metrics]
-    return {"columns": columns, "lines": lines, "chart": _chart(evaluation)}
+    for metric in evaluation.metrics:
+        scores = [evaluation.table.get(row, {}).get(metric) for row in evaluation.rows]
+        found = [noted.get((metric, *pair)) for pair in pairs]
+        cells = [_cell(metric, score) for score in scores]
+        lines.append({
+            "title": label(metric),
+            "arrow": direction(metric),
+            "cells": cells,
+            "differences": [_cell(metric, score, sign=True) for score in found],
+        })  # fmt: skip
+    titles = [f"{_row_view(row)['title']} − {_row_view(against)['title'].lower()}" for row, against in pairs]
+    return {"pairs": titles, "lines": lines, "chart": _chart(evaluation)}
 
 
-def _chart(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Positions (percent of the width) of value and interval for every WER metric and row."""
-    metrics = [m for m in evaluation.metrics if "wer" in m.lower()]
+def _cell(metric: str, score: dict[str, Any] | None, sign: bool = False) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    text, low, high = (show(metric, score.get(key)) for key in ("value", "low", "high"))
+    plus = "+" if sign and (score.get("value") or 0) > 0 else ""
+    interval = f"[{low}, {high}]" if score.get("low") is not None else ""
+    return {"text": plus + text, "interval": interval, "n": score["n"], "failed": score.get("n_failed", 0)}
+
+
+def _chart(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Positions (percent of the width) of value and interval for every word error rate and row."""
+    metrics = [m for m in evaluation.metrics if m.startswith("wer/")]
     scores = {(m, r): evaluation.table.get(r, {}).get(m) for m in metrics for r in evaluation.rows}
     highest = max((s.get("high") or s.get("value") or 0 for s in scores.values() if s), default=0)
     if not highest:
-        return None
+        return []
     groups = []
     for metric in metrics:
         marks = []
         for row in evaluation.rows:
             score = scores[metric, row]
             if score and score.get("value") is not None:
-                low, high = (
-                    score.get(k) if score.get(k) is not None else score["value"] for k in ("low", "high")
-                )
-                place = {
-                    k: 100 * v / highest for k, v in {"at": score["value"], "low": low, "high": high}.items()
-                }
+                low, high = (score["value"] if score.get(k) is None else score[k] for k in ("low", "high"))
+                place = {"at": score["value"], "low": low, "high": high}
+                place = {key: f"{100 * value / highest:.2f}" for key, value in place.items()}
                 marks.append({**_row_view(row), **place, "text": show(metric, score["value"])})
         groups.append({"title": label(metric), "marks": marks})
-    return {"groups": groups}
+    return groups
 
 
 def _failures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """(row, metric, what failed) for every clip that a metric could not score."""
-    found = []
-    for row in evaluation.rows:
-        for metric, score in evaluation.table.get(row, {}).items():
-            for failure in score.get("failures") or []:
-                what = (
-                    ": ".join(str(v) for v in failure.values()) if isinstance(failure, dict) else str(failure)
-                )
-                found.append((_row_view(row)["title"], label(metric), what))
-    return found
+    """(row, metric, reason and clips) for every reason why a metric could not score clips."""
+    return [
+        (
+            _row_view(row)["title"],
+            label(metric),
+            f"{failure['reason']} ({', '.join(map(str, failure['ids']))})",
+        )
+        for row in evaluation.rows
+        for metric, score in evaluation.table.get(row, {}).items()
+        for failure in score.get("failures") or []
+    ]
 
 
 def _flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -236,7 +265,6 @@ def _render(title: str, sections: list[dict[str, Any]], scale: Scale, sample_siz
         scale=scale,
         sample_size=sample_size,
         seed=seed,
-        show=show,
         db_low=f"{DB_LOW:g}",
         db_high=f"{DB_HIGH:g}",
         built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -269,27 +297,14 @@ def _content_hash(text: str) -> str:
 
 
 def console_table(folder: Path) -> str:
-    """The results as text: one line per row; value, interval and number of clips per metric."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    metrics = list(dict.fromkeys(m for scores in results["rows"].values() for m in scores))
-    head = ["", *(f"{label(m)} {direction(m)}".strip() for m in metrics)]
-    lines = [head]
-    for row, scores in results["rows"].items():
-        cells = [_console_cell(m, scores.get(m)) for m in metrics]
-        lines.append([_row_view(row)["title"], *cells])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def _console_cell(metric: str, score: dict[str, Any] | None) -> str:
-    if not score:
-        return "–"
-    text = show(metric, score.get("value"))
-    if score.get("low") is not None:
-        text += f" [{show(metric, score['low'])}, {show(metric, score.get('high'))}]"
-    return text + f" N={score.get('n')}"
+    """The results as text: a line per metric, a column per row."""
+    rows: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
+    most = max((s["n"] + s["n_failed"] for scores in rows.values() for s in scores.values()), default=0)
+    metrics = dict.fromkeys(metric for scores in rows.values() for metric in scores)
+    lines = [["", *rows], *([m, *(show_cell(m, rows[row].get(m), most) for row in rows)] for m in metrics)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*padded, f"N = {most} clips; [95 % interval over clips]"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,25 +15,43 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from eval.report import SHARES
+
 ROW_TITLES = {
     "reference": ("Reference", "the recording"),
     "resynthesis": ("Resynthesis", "the recording through the codec: the ceiling"),
     "generated": ("Generated", "the language model speaks the text"),
-    "generated-shuffled": ("Shuffled text", "the same model, given the words below"),
+    "generated-shuffled": ("Shuffled text", "the same voice and seed, another sentence's text"),
 }
 LABELS = {
     "wer": "WER",
     "cer": "CER",
-    "ctc": "CTC",
+    "wer-original": "WER against the sentence it is not",
+    "ctc-mini": "CTC",
+    "pocketsphinx": "pocketsphinx, open vocabulary",
+    "pocketsphinx-grammar": "pocketsphinx, grammar",
     "dnsmos": "DNSMOS",
     "ovrl": "overall",
     "sig": "signal",
     "bak": "background",
     "p808": "P.808",
-    "pocketsphinx": "pocketsphinx, open",
+    "limit": "clips that reached the length limit",
+    "legal": "clips with legal tokens only",
+    "real-time-factor": "real-time factor",
 }
-HIGHER_IS_BETTER = ("dnsmos", "stoi", "pesq", "utmos", "si-sdr", "ended", "legal", "clap")
-LOWER_IS_BETTER = ("wer", "cer", "limit", "distance", "fad", "kl", "failed")
+HIGHER_IS_BETTER = (
+    "dnsmos",
+    "stoi",
+    "estoi",
+    "pesq-wb",
+    "pesq-nb",
+    "utmos",
+    "si-sdr",
+    "ended",
+    "legal",
+    "usage",
+)
+LOWER_IS_BETTER = ("wer", "cer", "limit", "mel", "stft", "fad", "kl", "real-time-factor")
 
 
 class PageError(SystemExit):
@@ -77,6 +95,7 @@ class Evaluation:
     rows: list[str]
     sentences: list[Sentence]
     table: dict[str, dict[str, dict[str, Any]]]  # row → metric → {value, low, high, n, n_failed, failures}
+    differences: list[dict[str, Any]]  # {metric, row, against, value, low, high, n}
     how: dict[str, Any]
     sample: list[int] = field(default_factory=list)  # sentence numbers drawn by the seed
 
@@ -117,7 +136,14 @@ def read_evaluation(folder: Path, sample_size: int, seed: int) -> Evaluation:
     sentences = [_sentence(n, id, of_rows, rows, folder) for n, (id, of_rows) in enumerate(by_id.items(), 1)]
     task = folder.name.removeprefix("eval-")
     evaluation = Evaluation(
-        folder, folder.parent.name, task, rows, sentences, results["rows"], results.get("how", {})
+        folder=folder,
+        name=folder.parent.name,
+        task=task,
+        rows=rows,
+        sentences=sentences,
+        table=results["rows"],
+        differences=results.get("differences", []),
+        how=results.get("how", {}),
     )
     drawn = random.Random(seed).sample(range(1, len(sentences) + 1), min(sample_size, len(sentences)))
     evaluation.sample = sorted(drawn)
@@ -178,29 +204,21 @@ def word_changes(text: str, heard: str) -> list[tuple[str, str]]:
 
 
 def label(name: str) -> str:
-    """A metric's or recogniser's name for people: ``wer/ctc`` → ``WER · CTC``."""
-    parts = re.split(r"[/.:]", name)
-    return " · ".join(LABELS.get(part, part.replace("_", " ")) for part in parts)
+    """A metric's or recogniser's name for people: ``wer/ctc-mini`` → ``WER · CTC``."""
+    return " · ".join(LABELS.get(part, part.replace("_", " ")) for part in name.split("/"))
 
 
 def direction(metric: str) -> str:
     """An arrow for the better direction, empty where none is known."""
-    name = metric.lower()
-    if any(word in name for word in LOWER_IS_BETTER):
-        return "↓"
-    return "↑" if any(word in name for word in HIGHER_IS_BETTER) else ""
-
-
-def is_share(metric: str) -> bool:
-    """Whether the metric is a share that people read in percent."""
-    return any(word in metric.lower() for word in ("wer", "cer", "limit", "share", "ended", "legal", "rate"))
+    family = metric.split("/")[0]
+    return "↓" if family in LOWER_IS_BETTER else "↑" if family in HIGHER_IS_BETTER else ""
 
 
 def show(metric: str, value: float | None) -> str:
     """A value with the digits that mean something: percent for shares, else two or three decimals."""
     if value is None or not math.isfinite(value):
         return "–"
-    if is_share(metric):
+    if metric.split("/")[0].split("-")[0] in SHARES:
         return f"{100 * value:.1f} %"
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
 

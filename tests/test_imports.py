@@ -1,6 +1,7 @@
 """`python eval/tts.py` puts eval/ first on sys.path: no module in such a folder may shadow another one."""
 
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def importable_names(folder: Path) -> set[str]:
     return modules | packages
 
 
+@cache
 def taken_names() -> set[str]:
     """Names that belong to the standard library, to an installed distribution or to one of our packages."""
     return {*sys.stdlib_module_names, *packages_distributions(), *PACKAGES, "scripts", "tests", "configs"}

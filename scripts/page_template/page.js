@@ -133,21 +133,6 @@
     search.addEventListener("input", update);
     section.querySelector(".match").addEventListener("change", () => { if (playing) audioOf(playing).volume = volumeOf(playing); });
     update();
-
-    // The results table sorts by a column; lines without a value stay last.
-    section.querySelectorAll(".sort").forEach((button) => button.addEventListener("click", () => {
-      const head = button.closest("th");
-      const descending = head.getAttribute("aria-sort") === "ascending";
-      section.querySelectorAll("thead [aria-sort]").forEach((th) => th.setAttribute("aria-sort", "none"));
-      head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      const body = section.querySelector("tbody");
-      const value = (line) => line.querySelectorAll("td")[Number(button.dataset.column)].dataset.value;
-      [...body.children].sort((a, b) => {
-        const [x, y] = [value(a), value(b)];
-        if (x === "" || y === "") return (x === "") - (y === "");
-        return descending ? y - x : x - y;
-      }).forEach((line) => body.append(line));
-    }));
   });
 
   // Keys, where no text field or button has the focus for itself.

@@ -72,6 +72,8 @@ def make_evaluation(folder: Path, texts: list[str]) -> Path:
     (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     score = {"value": 0.125, "low": 0.1, "high": 0.2, "n": len(texts), "n_failed": 0, "failures": []}
     results = {"rows": {row: {"wer/ctc": score} for row in ROWS}, "how": {"seed": 7, "note": EVIL}}
+    difference = {"metric": "wer/ctc", "row": "generated", "against": "resynthesis", "value": 0.025}
+    results["differences"] = [{**difference, "low": -0.01, "high": 0.06, "n": len(texts)}]
     (folder / "results.json").write_text(json.dumps(results))
     return folder
 
@@ -145,8 +147,10 @@ def test_a_missing_clip_is_shown_with_its_reason(evaluation: Path) -> None:
 
 def test_scores_and_intervals_are_in_the_tables(evaluation: Path) -> None:
     _, html = build(evaluation)
-    assert "12.5 %" in html and "[10.0 %, 20.0 %]" in html and "N 3" in html
-    assert console_table(evaluation).splitlines()[1].startswith("Reference      12.5 % [10.0 %, 20.0 %] N=3")
+    assert "12.5 %" in html and "[10.0 %, 20.0 %]" in html and "N&nbsp;3" in html
+    assert "Generated − resynthesis" in html and "+2.5 %" in html
+    head, line = (row.split() for row in console_table(evaluation).splitlines()[:2])
+    assert head == ROWS and line[:5] == ["wer/ctc", "12.5", "%", "[10.0,", "20.0]"]
 
 
 def test_the_random_sentences_follow_the_seed(evaluation: Path) -> None:
@@ -155,10 +159,21 @@ def test_the_random_sentences_follow_the_seed(evaluation: Path) -> None:
     assert len({tuple(draw) for draw in draws}) > 1
 
 
+def test_a_current_page_is_left_as_it_is(evaluation: Path) -> None:
+    page, _ = build(evaluation)
+    (page / "index.html").write_text("untouched")
+    assert build(evaluation)[1] == "untouched"
+    assert build(evaluation, seed=1)[1] != "untouched"
+    (page / "index.html").write_text("untouched")
+    results = evaluation / "results.json"
+    results.write_text(results.read_text().replace("0.125", "0.15"))
+    assert "15.0 %" in build(evaluation, seed=1)[1]
+
+
 def test_rebuilding_replaces_only_our_own_folder(evaluation: Path) -> None:
     page, _ = build(evaluation)
     (page / "media" / "old.flac").touch()
-    build(evaluation)
+    build(evaluation, seed=1)
     assert not (page / "media" / "old.flac").exists()
     other = evaluation.parents[2] / "other"
     other.mkdir()
