@@ -174,7 +174,7 @@ def _sentence_view(sentence: Sentence, stem: str, out: Path, scale: Scale) -> di
 
 
 def _table(evaluation: Evaluation) -> dict[str, Any]:
-    """The results table: one line per metric, one column per row, and the paired differences that were noted."""
+    """The results table: one line per metric, one column per row, and the paired differences."""
     pairs = list(dict.fromkeys((d["row"], d["against"]) for d in evaluation.differences))
     noted = {(d["metric"], d["row"], d["against"]): d for d in evaluation.differences}
     lines = []
