@@ -8,39 +8,35 @@ holds depends on the corpus alone, so a killed run that is started again, on any
 with the same files as an undisturbed one: finished shards are kept, the others are made.
 """
 
-import hashlib
 import json
 import os
-import random
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 from accelerate import PartialState
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from codec.corpus import (
-    AudioError,
-    Clip,
-    CorpusError,
-    Reject,
-    audio_info,
-    read_audio_and_hash,
-    read_corpus,
+from codec.corpus import CorpusError, Reject, read_corpus
+from codec.interface import AudioTokenizer, TokenizerError
+from codec.portions import (
+    PORTION_KEY,
+    REJECTS_KEY,
+    Portion,
+    cut_into_portions,
+    describe,
+    digest,
+    encode_portions,
 )
-from codec.interface import AudioTokenizer
 from codec.shards import (
     INDEX_NAME,
     ROWS_PER_SHARD,
     Index,
-    Row,
     ShardError,
     TokenizerInfo,
     check_shard,
@@ -48,26 +44,13 @@ from codec.shards import (
     shard_name,
     write_atomically,
     write_index,
-    write_shard,
 )
-from training.config import hydra_entry
+from training.config import ConfigError, hydra_entry
 from training.log import duration
 from training.progress import progress
 
 REJECTED_NAME = "rejected.jsonl"
 DUPLICATES_NAME = "duplicates.jsonl"
-BYTES_PER_SHARD = 1 << 29  # a portion of long recordings ends here: a killed run repeats at most one portion
-PORTION_KEY = b"portion"  # of a shard's notes: hash of the clips it was made from
-REJECTS_KEY = b"rejected"  # of a shard's notes: the clips of its portion that could not be read
-
-
-@dataclass
-class Portion:
-    """The clips that become one shard file."""
-
-    number: int
-    clips: list[Clip]
-    key: str
 
 
 @dataclass
@@ -148,13 +131,13 @@ def encode_corpus(
         if not wanted & present:
             raise CorpusError(f"{corpus_root} has no split {sorted(wanted)}; it has {sorted(present)}")
         clips = [clip for clip in clips if clip.split in wanted]
-    descriptions = [_describe(clip, Path(corpus_root)) for clip in clips]
-    corpus_key = _digest([*descriptions, json.dumps([asdict(reject) for reject in rejects])])
+    descriptions = [describe(clip, Path(corpus_root)) for clip in clips]
+    corpus_key = digest([*descriptions, json.dumps([asdict(reject) for reject in rejects])])
     summary = _current(folder, info, corpus_key) if resume else None
     if summary:
-        return summary
+        return _with_rows(summary, corpus_root)
 
-    portions = list(_portions(clips, descriptions, clips_per_shard))
+    portions = list(cut_into_portions(clips, descriptions, clips_per_shard))
     if state.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         _clear_stale(folder, info, portions if resume else [])
@@ -163,7 +146,7 @@ def encode_corpus(
     # Nobody may finish a shard before everybody has seen the same list of missing ones.
     state.wait_for_everyone()
     mine = missing[state.process_index :: state.num_processes]
-    done = _encode_portions(
+    done = encode_portions(
         mine, folder, tokenizer, info, batch_seconds, workers or min(8, os.cpu_count() or 1)
     )
     if state.is_main_process:
@@ -176,9 +159,7 @@ def encode_corpus(
     state.wait_for_everyone()
     summary = _current(folder, info, corpus_key)
     assert summary is not None, f"{folder} was finished a moment ago and is not current"
-    if not summary.index.rows:
-        first = summary.rejected[0].reason
-        raise CorpusError(f"no clip of {corpus_root} can be used, the first because: {first}")
+    _with_rows(summary, corpus_root)
     shards = {shard_name(portion.number) for portion in missing}
     start = 0
     for name, count in summary.index.shards:
@@ -192,32 +173,11 @@ def encode_corpus(
     return summary
 
 
-def _describe(clip: Clip, root: Path) -> str:
-    """One line that changes when the clip's file or anything that its row will hold changes."""
-    stat = clip.path.stat()
-    fields = [
-        clip.id,
-        os.path.relpath(clip.path, root),
-        stat.st_size,
-        stat.st_mtime_ns,
-        clip.text,
-        clip.captions,
-    ]
-    return json.dumps([*fields, clip.speaker, clip.domain, clip.split, clip.licence])
-
-
-def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _portions(clips: list[Clip], descriptions: list[str], clips_per_shard: int) -> Iterator[Portion]:
-    """Cuts the clips into portions of bounded count and bytes, in order."""
-    start, number, size = 0, 0, 0
-    for end, clip in enumerate(clips, start=1):
-        size += clip.path.stat().st_size
-        if end - start == clips_per_shard or size >= BYTES_PER_SHARD or end == len(clips):
-            yield Portion(number, clips[start:end], _digest(descriptions[start:end]))
-            start, number, size = end, number + 1, 0
+def _with_rows(summary: EncodeSummary, corpus_root: str | Path) -> EncodeSummary:
+    if not summary.index.rows:
+        first = summary.rejected[0].reason
+        raise CorpusError(f"no clip of {corpus_root} can be used, the first because: {first}")
+    return summary
 
 
 def _current(folder: Path, info: TokenizerInfo, corpus_key: str) -> EncodeSummary | None:
@@ -248,141 +208,8 @@ def _clear_stale(folder: Path, info: TokenizerInfo, portions: list[Portion]) -> 
         if notes[PORTION_KEY].decode() != keys.get(path.name):
             stale.append(path)
     (folder / INDEX_NAME).unlink(missing_ok=True)
-    for path in [*stale, *folder.glob(".*.tmp")]:
+    for path in [*stale, *folder.glob(".shard-*.tmp")]:
         path.unlink()
-
-
-@dataclass
-class _Work:
-    """One batch on its way to the model, or the end of a portion (no clips)."""
-
-    portion: Portion
-    clips: list[Clip] = field(default_factory=list)
-    seconds: float = 0.0
-    reads: list[Future] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-
-
-def _encode_portions(
-    portions: list[Portion],
-    folder: Path,
-    tokenizer: AudioTokenizer,
-    info: TokenizerInfo,
-    batch_seconds: float,
-    workers: int,
-) -> Iterator[str]:
-    """Encodes the portions and writes their shards; yields the id of each clip that is done with.
-
-    Memory holds the batches being read ahead (2 x batch_seconds, or one long clip) and one portion's codes.
-    """
-    with ThreadPoolExecutor(workers) as pool:
-        upcoming = _batches(portions, pool, batch_seconds)
-        ahead: deque[_Work] = deque()
-        rows: dict[str, Row] = {}
-        rejects: list[Reject] = []
-        try:
-            while True:
-                while not ahead or sum(work.seconds for work in ahead) < 2 * batch_seconds:
-                    work = next(upcoming, None)
-                    if work is None:
-                        break
-                    work.reads = [
-                        pool.submit(read_audio_and_hash, c.path, info.sample_rate) for c in work.clips
-                    ]
-                    ahead.append(work)
-                if not ahead:
-                    return
-                work = ahead.popleft()
-                rejects += work.rejects
-                yield from (reject.id or "" for reject in work.rejects)
-                if work.clips:
-                    for outcome in _encode_batch(work, tokenizer):
-                        if isinstance(outcome, Row):
-                            rows[outcome.id] = outcome
-                        else:
-                            rejects.append(outcome)
-                        yield outcome.id or ""
-                    continue
-                # In the order of the corpus, whatever the order of the batches was.
-                ordered = [rows[clip.id] for clip in work.portion.clips if clip.id in rows]
-                place = {clip.id: number for number, clip in enumerate(work.portion.clips)}
-                rejects.sort(key=lambda reject: place[reject.id or ""])
-                notes = {
-                    PORTION_KEY: work.portion.key.encode(),
-                    REJECTS_KEY: json.dumps([asdict(reject) for reject in rejects]).encode(),
-                }
-                write_shard(folder / shard_name(work.portion.number), ordered, info, notes)
-                rows, rejects = {}, []
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _batches(portions: list[Portion], pool: ThreadPoolExecutor, batch_seconds: float) -> Iterator[_Work]:
-    """Batches of clips of similar length; the batches of a portion come in a shuffled but fixed order."""
-    for portion in portions:
-        end = _Work(portion)
-        timed: list[tuple[float, Clip]] = []
-        for clip, seconds in zip(portion.clips, pool.map(_seconds, portion.clips), strict=True):
-            if isinstance(seconds, Reject):
-                end.rejects.append(seconds)
-            else:
-                timed.append((seconds, clip))
-        timed.sort(key=lambda entry: (-entry[0], entry[1].id))
-        batches = []
-        while timed:
-            count = max(1, int(batch_seconds / timed[0][0]))
-            batch, timed = timed[:count], timed[count:]
-            batches.append(_Work(portion, [clip for _, clip in batch], sum(seconds for seconds, _ in batch)))
-        # By length, the time left that is shown would be far too long first and too short later.
-        random.Random(portion.number).shuffle(batches)
-        yield from batches
-        yield end
-
-
-def _seconds(clip: Clip) -> float | Reject:
-    try:
-        return audio_info(clip.path).seconds
-    except AudioError as error:
-        return Reject(clip.id, str(clip.path), str(error))
-
-
-def _encode_batch(work: _Work, tokenizer: AudioTokenizer) -> Iterator[Row | Reject]:
-    read: list[tuple[Clip, np.ndarray, str]] = []
-    for clip, future in zip(work.clips, work.reads, strict=True):
-        try:
-            wav, sha256 = future.result()
-        except AudioError as error:
-            yield Reject(clip.id, str(clip.path), str(error))
-        else:
-            read.append((clip, wav, sha256))
-    work.reads = []
-    if not read:
-        return
-    lengths = torch.tensor([len(wav) for _, wav, _ in read])
-    batch = torch.zeros(len(read), int(lengths.max()))  # [batch, samples]
-    for number, (_, wav, _) in enumerate(read):
-        batch[number, : len(wav)] = torch.from_numpy(wav)
-    device = getattr(tokenizer, "device", "cpu")
-    try:
-        codes = tokenizer.encode(batch.to(device), lengths.to(device))
-    except Exception as error:
-        error.add_note(
-            f"while encoding {', '.join(repr(clip.id) for clip, _, _ in read[:8])} ({len(read)} clips)"
-        )
-        raise
-    for number, (clip, wav, sha256) in enumerate(read):
-        yield Row(
-            id=clip.id,
-            codes=codes.clip(number).cpu().numpy().astype(np.int32),  # [frames, levels]; checked when written
-            duration=len(wav) / tokenizer.sample_rate,
-            text=clip.text,
-            captions=clip.captions,
-            speaker=clip.speaker,
-            domain=clip.domain,
-            split=clip.split,
-            sha256=sha256,
-            licence=clip.licence,
-        )
 
 
 def _finish(
@@ -419,25 +246,38 @@ def _read_lines(path: Path) -> list[dict]:
     )
 
 
+def load_tokenizer(tokenizer: DictConfig, device: torch.device | str, **override: object) -> AudioTokenizer:
+    """The tokenizer that a `tokenizer/` config names; exits in one sentence if it cannot be loaded."""
+    try:
+        return instantiate(tokenizer, device=device, **override)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, TokenizerError | ValueError):
+            raise ConfigError(str(error.__cause__)) from error
+        raise
+
+
 @hydra_entry("encode")
 def main(cfg: DictConfig) -> None:
     state = PartialState()
-    tokenizer = instantiate(cfg.tokenizer, device=state.device)
+    tokenizer = load_tokenizer(cfg.tokenizer, state.device)
     out = Path(cfg.out) if cfg.out else token_folder(cfg.data.name, tokenizer, cfg.splits)
     if state.is_main_process:
         print(
             f"encode {cfg.data.root} with {tokenizer.name} {tokenizer.fingerprint[:12]} -> {out}", flush=True
         )
-    summary = encode_corpus(
-        cfg.data.root,
-        tokenizer,
-        out,
-        splits=cfg.splits,
-        batch_seconds=cfg.batch_seconds,
-        workers=cfg.workers,
-        clips_per_shard=cfg.clips_per_shard,
-        resume=cfg.resume,
-    )
+    try:
+        summary = encode_corpus(
+            cfg.data.root,
+            tokenizer,
+            out,
+            splits=cfg.splits,
+            batch_seconds=cfg.batch_seconds,
+            workers=cfg.workers,
+            clips_per_shard=cfg.clips_per_shard,
+            resume=cfg.resume,
+        )
+    except (CorpusError, ShardError) as error:
+        raise ConfigError(str(error)) from error
     if not state.is_main_process:
         return
     print(summary.table())

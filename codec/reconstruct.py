@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from codec.corpus import AUDIO_SUFFIXES, AudioError, read_audio
+from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes
 from training.config import ConfigError, hydra_entry
 
@@ -134,7 +134,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, not {cfg.format}")
     override = {} if cfg.window is None else {"window": cfg.window}
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = instantiate(cfg.tokenizer, device=device, **override)
+    tokenizer = load_tokenizer(cfg.tokenizer, device, **override)
     try:
         done, refused = reconstruct_files(cfg.input, cfg.out, tokenizer, cfg.format)
     except (FileNotFoundError, ValueError) as error:
