@@ -41,7 +41,9 @@ def interleave(frames: Tensor, queries: Tensor, window: int, query_first: bool =
     """
     batch, length, dim = frames.shape
     if length != queries.shape[1] * window:
-        raise ValueError(f"{length} frames are not {queries.shape[1]} windows of {window}; pad with pad_to_windows first.")
+        raise ValueError(
+            f"{length} frames are not {queries.shape[1]} windows of {window}; pad with pad_to_windows first."
+        )
     grouped = frames.reshape(batch, -1, window, dim)
     parts = (queries[:, :, None], grouped) if query_first else (grouped, queries[:, :, None])
     return torch.cat(parts, dim=2).reshape(batch, -1, dim)

@@ -49,6 +49,8 @@ class ALMTokenizerConfig(PretrainedConfig):
         encoder_block_causal: bool = False,
         decoder_block_causal: bool = False,
         decoder_query_first: bool = False,
+        pooled_queries: bool = True,
+        informed_masks: bool = True,
         code_dim: int = 64,
         codebook_sizes: tuple[int, ...] = (2048, 2048, 2048),
         codebook_decay: float = 0.99,
@@ -66,6 +68,7 @@ class ALMTokenizerConfig(PretrainedConfig):
         self.head_dim, self.ffn, self.span = head_dim, ffn, span
         self.encoder_block_causal, self.decoder_block_causal = encoder_block_causal, decoder_block_causal
         self.decoder_query_first = decoder_query_first
+        self.pooled_queries, self.informed_masks = pooled_queries, informed_masks
         self.code_dim, self.codebook_sizes = code_dim, list(codebook_sizes)
         self.codebook_decay, self.dead_code_share = codebook_decay, dead_code_share
         self.analysis_ffts, self.synthesis_fft = list(analysis_ffts), synthesis_fft
@@ -199,7 +202,9 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     def decode(self, codes: Codes) -> Tensor:
         device = self.query.device
         if codes.codes.shape[1] > self.levels or codes.codes.amax() >= max(self.codebook_sizes):
-            raise ValueError(f"codes {tuple(codes.codes.shape)} do not fit {self.levels} levels of {self.codebook_sizes}.")
+            raise ValueError(
+                f"codes {tuple(codes.codes.shape)} do not fit {self.levels} levels of {self.codebook_sizes}."
+            )
         lengths = codes.lengths.to(device)
         valid = torch.arange(codes.codes.shape[2], device=device) < lengths[:, None]
         latents = self.quantizer.lookup(codes.codes.to(device)) * valid[..., None]
@@ -208,12 +213,20 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         wav = wav[:, : int(samples.max())]
         return wav * (torch.arange(wav.shape[1], device=device) < samples[:, None])
 
+    @torch.no_grad()
+    def calibrate(self, wav: Tensor) -> None:
+        """Set input normalisation and output level from training audio ``[batch, windows * w * hop]``."""
+        self.patchify.calibrate(wav)
+        self.unpatchify.calibrate(wav)
+
     # ---- the network -------------------------------------------------------------------------------------------
     def encode_latents(self, wav: Tensor, window: int, valid: Tensor | None = None) -> Tensor:
         """``wav [batch, windows * w * hop]`` → query latents ``[batch, windows, dim]``; ``valid [batch, windows]``."""
         frames = self.patchify(wav)
         windows = windows_for(frames.shape[1], window)
         queries = self.query.expand(len(wav), windows, -1)
+        if self.config.pooled_queries:
+            queries = queries + frames.unflatten(1, (windows, window)).mean(2)
         tokens = interleave(frames, queries, window)
         return retrieve_queries(self.encoder(tokens, token_mask(valid, window), window), window)
 
@@ -223,9 +236,12 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         """Quantised latents ``[batch, windows, dim]`` → ``wav [batch, windows * w * hop]`` and pitch (Hz) per frame."""
         first = self.config.decoder_query_first
         masks = self.mask.expand(len(latents), latents.shape[1] * window, -1)
+        if self.config.informed_masks:
+            masks = masks + latents.repeat_interleave(window, dim=1)
         tokens = interleave(masks, latents, window, query_first=first)
         frames = retrieve_frames(self.decoder(tokens, token_mask(valid, window), window), window, query_first=first)
-        output = self.unpatchify(frames, noise_offset)
+        frames_valid = None if valid is None else valid.repeat_interleave(window, dim=1)
+        output = self.unpatchify(frames, noise_offset, frames_valid)
         return output.wav, output.frequency
 
     def forward(

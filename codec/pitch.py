@@ -49,7 +49,11 @@ def pitch(
     lags = torch.arange(longest + 2, device=wav.device)
     score = r - 0.08 * torch.log2(lags.clamp(min=1) / shortest)
     score = score[..., shortest : longest + 1]
-    left, mid, right = r[..., shortest - 1 : longest], r[..., shortest : longest + 1], r[..., shortest + 1 : longest + 2]
+    left, mid, right = (
+        r[..., shortest - 1 : longest],
+        r[..., shortest : longest + 1],
+        r[..., shortest + 1 : longest + 2],
+    )
     is_peak = (mid >= left) & (mid > right)
     best = torch.where(is_peak, score, score.new_tensor(-1.0)).argmax(-1, keepdim=True)
     a, b, c = (t.gather(-1, best) for t in (left, mid, right))

@@ -193,5 +193,3 @@ def usage(codes: Tensor, size: int) -> tuple[float, float]:
     p = counts / counts.sum().clamp(min=1)
     entropy = -(p * p.clamp(min=1e-12).log()).sum()
     return float((counts > 0).double().mean()), float(entropy.exp())
-
-

@@ -77,7 +77,9 @@ def initialise_codebooks(model: ALMTokenizer, sampler: CropSampler, cfg: DictCon
     return len(collected)
 
 
-def losses_of(model: torch.nn.Module, wav: Tensor, draw: tuple, cfg: DictConfig, step: int, rank: int) -> dict[str, Tensor]:
+def losses_of(
+    model: torch.nn.Module, wav: Tensor, draw: tuple, cfg: DictConfig, step: int, rank: int
+) -> dict[str, Tensor]:
     """All losses of one batch ``wav [batch, samples]``, unweighted."""
     window, levels, resolutions, noise_offset = draw
     codec = model.module.config if hasattr(model, "module") else model.config
@@ -139,6 +141,9 @@ def main(cfg: DictConfig) -> None:
         optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", weights_only=True))
         step = json.loads((checkpoint / "state.json").read_text())["step"]
         log.line(f"resumed from {checkpoint} at step {step}")
+    else:
+        calibration = [sampler.batch((1 << 29) + i, 0, train.batch_size, crop // 1920 * 1920)[0] for i in range(16)]
+        model.calibrate(torch.cat(calibration))
     log.rewind(step)
     parameters = sum(p.numel() for p in model.parameters())
     log.line(f"model: {parameters / 1e6:.2f} M parameters, {model.bitrate:.1f} bit/s at w={model.window}")

@@ -124,7 +124,9 @@ class LocalTransformer(nn.Module):
         block_causal: a token sees no window later than its own (look-ahead of at most one window).
     """
 
-    def __init__(self, dim: int, layers: int, head_dim: int, span: int, ffn: int = 4, block_causal: bool = False) -> None:
+    def __init__(
+        self, dim: int, layers: int, head_dim: int, span: int, ffn: int = 4, block_causal: bool = False
+    ) -> None:
         super().__init__()
         self.span, self.head_dim, self.block_causal = span, head_dim, block_causal
         self.blocks = nn.ModuleList(Block(dim, head_dim, span, ffn) for _ in range(layers))

@@ -80,7 +80,14 @@ def help_text(program: str, config_name: str, description: str) -> str:
     """The usage text: description, the commented YAML file of the script, and the groups it draws on."""
     source = (CONFIG_DIR / f"{config_name}.yaml").read_text(encoding="utf-8")
     groups = re.findall(r"^\s*-\s+(?:override\s+)?([a-z_]+):\s*([\w\-]+)", source, flags=re.MULTILINE)
-    lines = [f"usage: {program} [key=value ...]", "", description.strip(), "", f"Keys (configs/{config_name}.yaml):", ""]
+    lines = [
+        f"usage: {program} [key=value ...]",
+        "",
+        description.strip(),
+        "",
+        f"Keys (configs/{config_name}.yaml):",
+        "",
+    ]
     lines += [f"  {line}" for line in source.splitlines()]
     for group, default in groups:
         options = group_options(group)
@@ -105,7 +112,12 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
                 return
             check_overrides(config_name, arguments)
             # Hydra's own output folders would scatter runs; each script keeps its files in its run folder.
-            sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+            sys.argv += [
+                "hydra.run.dir=.",
+                "hydra.output_subdir=null",
+                "hydra/job_logging=none",
+                "hydra/hydra_logging=none",
+            ]
             sys.argv += ["hydra.sweep.dir=.", "hydra.sweep.subdir=."]
             hydra.main(version_base=None, config_path=str(CONFIG_DIR), config_name=config_name)(function)()
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +27,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class LoudnessTokenizer(AudioTokenizer):
-    """Two levels per 80 ms: loudness and zero crossings. `delay` seconds per batch make time for a kill."""
+    """Two levels per 80 ms: loudness and zero crossings. Kills its process at batch `kill_at`."""
 
     name = "toy/loudness"
     sample_rate = 16_000
     codebook_sizes = (64, 2_000)
     causal = True
 
-    def __init__(self, delay: float = 0.0, fingerprint: str = "0123456789ab" * 5) -> None:
-        self.delay = delay
+    def __init__(self, kill_at: int | None = None, fingerprint: str = "0123456789ab" * 5) -> None:
+        self.kill_at = kill_at
         self._fingerprint = fingerprint
         self.batches: list[tuple[int, int]] = []  # shapes of the batches that were encoded
 
@@ -49,8 +48,9 @@ class LoudnessTokenizer(AudioTokenizer):
         return self._fingerprint
 
     def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
-        time.sleep(self.delay)
         self.batches.append((wav.shape[0], wav.shape[1]))
+        if len(self.batches) == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         lengths = torch.full((len(wav),), wav.shape[1]) if lengths is None else lengths
         frames = -(-lengths // self.samples_per_frame)
         total = int(frames.max()) * self.samples_per_frame
@@ -243,10 +243,11 @@ def start(code: str, *arguments: object) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment)
 
 
-SLOW_ENCODE = """
+KILLED_ENCODE = """
 import sys
 from test_encode import LoudnessTokenizer, encode_corpus
-encode_corpus(sys.argv[1], LoudnessTokenizer(delay=0.05), sys.argv[2], batch_seconds=1, clips_per_shard=6)
+tokenizer = LoudnessTokenizer(kill_at=int(sys.argv[3]))
+encode_corpus(sys.argv[1], tokenizer, sys.argv[2], batch_seconds=1, clips_per_shard=6)
 """
 
 
@@ -256,14 +257,9 @@ def test_killed_encoding_ends_with_the_same_files(tmp_path: Path) -> None:
     encode_corpus(root, LoudnessTokenizer(), undisturbed, batch_seconds=1, clips_per_shard=6)
 
     folder = tmp_path / "killed"
-    process = start(SLOW_ENCODE, root, folder)
-    deadline = time.monotonic() + 300  # a busy machine takes its time to import torch
-    while len(list(folder.glob("shard-*.parquet"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert start(KILLED_ENCODE, root, folder, 25).wait() == -signal.SIGKILL
     finished = {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*.parquet")}
-    assert 3 <= len(finished) < 10
+    assert 1 < len(finished) < 10
     with pytest.raises(ShardError, match="did not finish"):
         read_index(folder)
     (folder / ".shard-00009.parquet.tmp").write_bytes(b"half a shard")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_models import tiny_codec
 
 from codec.interface import Codes, TokenizerError, load
 from codec.model import ALMTokenizer
-from tiny import tiny_codec
 
 
 def test_the_default_rate_is_that_of_the_paper() -> None:

@@ -1,0 +1,149 @@
+"""Codec training: exact resume after kill -9, data order from (seed, step), refusal of bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from codec.corpus import Clip
+from codec.crops import CropSampler
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+TINY = [
+    "device=cpu",
+    "threads=1",
+    "codec.encoder_dim=16",
+    "codec.decoder_dim=16",
+    "codec.encoder_layers=1",
+    "codec.decoder_layers=1",
+    "codec.head_dim=8",
+    "codec.code_dim=4",
+    "codec.codebook_sizes=[16,16,16]",
+    "codec.analysis_ffts=[640]",
+    "codec.synthesis_fft=640",
+    "trainer.batch_size=2",
+    "trainer.crop_seconds=0.6",
+    "trainer.quantize_from=6",
+    "trainer.init_batches=4",
+    "trainer.log_every=1",
+    "trainer.save_every=4",
+    "trainer.valid_every=1000",
+]
+
+
+def write_corpus(root: Path, clips: int = 6) -> Path:
+    root.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(clips):
+        t = np.arange(int(24000 * rng.uniform(0.3, 1.0))) / 24000
+        wav = 0.2 * np.sin(2 * np.pi * rng.uniform(100, 400) * t * (1 + 0.1 * t)) + 0.01 * rng.standard_normal(len(t))
+        soundfile.write(root / f"{i}.wav", wav, 24000)
+        split = "valid" if i == 0 else "train"
+        rows.append({"file_name": f"{i}.wav", "id": str(i), "domain": "speech", "text": "x", "split": split})
+    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+def start(cwd: Path, corpus: Path, name: str, steps: int) -> subprocess.Popen:
+    command = [sys.executable, str(REPOSITORY / "codec/train.py"), f"name={name}", f"data.root={corpus}", *TINY]
+    command.append(f"trainer.max_steps={steps}")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def losses(run_dir: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    whole = start(tmp_path, corpus, "whole", 14)
+    output, _ = whole.communicate(timeout=300)
+    assert whole.returncode == 0, output
+
+    killed = start(tmp_path, corpus, "killed", 14)
+    log = tmp_path / "runs/killed/log.jsonl"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 9):
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "runs/killed/final").exists()
+    again = start(tmp_path, corpus, "killed", 14)
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert "resumed from" in output
+
+    assert losses(tmp_path / "runs/killed") == losses(tmp_path / "runs/whole")
+    a, b = (load_file(tmp_path / f"runs/{n}/final/model.safetensors") for n in ("whole", "killed"))
+    assert a.keys() == b.keys()
+    for key in a:
+        assert torch.equal(a[key], b[key]), key
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_leaves(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    process = start(tmp_path, corpus, "stopped", 100_000)
+    log = tmp_path / "runs/stopped/log.jsonl"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 2):
+        time.sleep(0.05)
+    process.terminate()
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0 and "SIGTERM: saved step" in output
+
+
+def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    command = [sys.executable, str(REPOSITORY / "codec/train.py"), "trainer.max_step=3"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "Did you mean 'trainer.max_steps'?" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def clips_of(root: Path) -> list[Clip]:
+    write_corpus(root)
+    return [Clip(str(i), root / f"{i}.wav", "x", [], None, "speech", "train", None) for i in range(6)]
+
+
+def test_crops_depend_on_seed_and_step_only(tmp_path: Path) -> None:
+    clips = clips_of(tmp_path / "c")
+    one, two = (CropSampler(clips, 24000, {"speech": 1.0}, (-8, 4), seed=3) for _ in range(2))
+    two.batch(0, 0, 4, 20_000)  # another history
+    a, ids = one.batch(7, 0, 4, 20_000)
+    b, _ = two.batch(7, 0, 4, 20_000)
+    assert torch.equal(a, b) and a.shape == (4, 20_000)
+    assert torch.equal(two.batch(7, 2, 2, 20_000)[0], a[2:]), "two processes must share the global batch"
+    assert not torch.equal(one.batch(8, 0, 4, 20_000)[0], a)
+    assert a.abs().max() <= 1 and set(ids) <= {str(i) for i in range(6)}
+
+
+def test_unreadable_audio_is_skipped_and_remembered(tmp_path: Path) -> None:
+    clips = clips_of(tmp_path / "c")
+    (tmp_path / "c" / "2.wav").write_text("not audio")
+    sampler = CropSampler(clips, 24000, {"speech": 1.0}, (0, 0), seed=0)
+    for step in range(20):
+        sampler.batch(step, 0, 2, 30_000)
+    assert list(sampler.rejected) == [str(tmp_path / "c" / "2.wav")]
+
+
+def test_no_matching_domain_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="domain_weights"):
+        CropSampler(clips_of(tmp_path / "c"), 24000, {"music": 1.0}, (0, 0), seed=0)

@@ -1,0 +1,76 @@
+"""Checkpoints are whole or absent; the log has each step once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training.checkpoint import (
+    CheckpointError,
+    latest_checkpoint,
+    list_checkpoints,
+    resolve_resume,
+    rotate,
+    save_folder,
+    step_folder,
+    write_file,
+)
+from training.log import RunLog, duration
+
+
+def write(value: str):
+    return lambda folder: (folder / "x").write_text(value)
+
+
+def test_a_failing_write_leaves_the_old_folder(tmp_path: Path) -> None:
+    target = tmp_path / "final"
+    save_folder(target, write("one"))
+
+    def fail(folder: Path) -> None:
+        (folder / "x").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        save_folder(target, fail)
+    assert (target / "x").read_text() == "one"
+    save_folder(target, write("two"))
+    assert (target / "x").read_text() == "two"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["final"]
+
+
+def test_newest_is_by_number_and_temporary_folders_do_not_count(tmp_path: Path) -> None:
+    for step in (5, 100, 20):
+        save_folder(step_folder(tmp_path, step), write(str(step)))
+    (tmp_path / "checkpoints" / ".step_0000999.tmp").mkdir()
+    assert latest_checkpoint(tmp_path) == step_folder(tmp_path, 100)
+    rotate(tmp_path, 2)
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["step_0000020", "step_0000100"]
+
+
+def test_explicit_resume_never_starts_afresh(tmp_path: Path) -> None:
+    assert resolve_resume(tmp_path, "auto") is None
+    assert resolve_resume(tmp_path, "none") is None
+    with pytest.raises(CheckpointError, match="not a checkpoint folder"):
+        resolve_resume(tmp_path, str(tmp_path / "nothing"))
+
+
+def test_log_rewinds_to_the_resumed_step(tmp_path: Path) -> None:
+    log = RunLog(tmp_path)
+    for step in range(1, 6):
+        log.log(step, {"loss": float(step), "bad": float("nan")})
+    with open(log.path, "a") as stream:
+        stream.write('{"step": 6, "lo')  # killed in the middle of a line
+    log.rewind(3)
+    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3] and lines[0]["bad"] is None
+
+
+def test_write_file_replaces(tmp_path: Path) -> None:
+    write_file(tmp_path / "a" / "b.json", "1")
+    write_file(tmp_path / "a" / "b.json", b"2")
+    assert (tmp_path / "a" / "b.json").read_text() == "2"
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.json"]
+
+
+def test_duration() -> None:
+    assert [duration(s) for s in (0, 75, 3700)] == ["0:00", "1:15", "1:01:40"]
