@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from lm.sampling import Sampling, draw, uniform_streams
+from lm.sampling import Sampling, draw_unlike, uniform_streams
 from lm.vocabulary import AudioVocabulary, VocabularyError
 
 
@@ -140,6 +140,7 @@ class _Batch:
         # Two numbers per step: the second is for a second draw, so that the first stream never shifts.
         uniform = uniform_streams(seeds, 2 * steps).view(count, steps, 2).to(self.device)
         tokens = torch.zeros(count, steps, dtype=torch.long, device=self.device)
+        columns = torch.zeros(count, levels, max(limits) + 1, dtype=torch.long, device=self.device)
         score = torch.zeros(count, dtype=torch.float64, device=self.device)
         length = torch.zeros(count, dtype=torch.long, device=self.device)
         ended = torch.zeros(count, dtype=torch.bool, device=self.device)
@@ -153,9 +154,10 @@ class _Batch:
                 if frame < min_frames:
                     logits[:, 0] = -torch.inf
                 # At its limit an item may still end by itself; whatever else it draws is not kept.
-            choice = self._choose(
-                logits, uniform[active, step], tokens[active, :step], frame, level, sampling
-            )
+            window = min(sampling.repetition_window, frame)
+            recent = columns[active, level, frame - window : frame]
+            choice = draw_unlike(logits, uniform[active, step], recent, sampling, level)
+            columns[active, level, frame] = choice
             drawn = self.rows[level][choice]
             keep = torch.ones(len(active), dtype=torch.bool, device=self.device)
             score[active] += torch.log_softmax(logits.double(), -1).gather(1, choice[:, None])[:, 0]
@@ -182,20 +184,6 @@ class _Batch:
             self._clip(tokens[i, : int(length[i]) * levels], bool(ended[i]), float(score[i]), seeds[i])
             for i in range(count)
         ]
-
-    def _choose(
-        self, logits: Tensor, uniform: Tensor, past: Tensor, frame: int, level: int, sampling: Sampling
-    ) -> Tensor:
-        """``[items]`` columns of ``logits``; ``past [items, tokens so far]`` ids, ``uniform [items, 2]``."""
-        temperature, top_k, top_p = sampling.at(level)
-        choice = draw(logits, uniform[:, 0], temperature, top_k, top_p)
-        window = min(sampling.repetition_window, frame)
-        if temperature == 0 or not window:
-            return choice
-        same_level = past[:, level :: self.vocabulary.levels][:, -window:]  # [items, window]
-        repeats = (same_level == self.rows[level][choice][:, None]).double().mean(1)
-        again = draw(logits, uniform[:, 1], temperature)
-        return torch.where(repeats > sampling.repetition_share, again, choice)
 
     def _clip(self, ids: Tensor, ended: bool, score: float, seed: int) -> Generation:
         levels = self.vocabulary.levels

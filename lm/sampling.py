@@ -78,6 +78,28 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, to
     return order.gather(1, torch.minimum(place, allowed - 1)[:, None])[:, 0]
 
 
+def draw_unlike(
+    logits: Tensor, uniform: Tensor, recent: Tensor, sampling: Sampling, level: int
+) -> Tensor:
+    """`draw` with the repetition-aware rule.
+
+    Args:
+        logits: ``[items, tokens]``.
+        uniform: ``[items, 2]``; the second column serves the second draw, so that the first stream never shifts.
+        recent: ``[items, window]`` the columns of ``logits`` last drawn at this level; may be empty.
+
+    Returns:
+        ``[items]`` int64 columns of ``logits``.
+    """
+    temperature, top_k, top_p = sampling.at(level)
+    choice = draw(logits, uniform[:, 0], temperature, top_k, top_p)
+    if temperature == 0 or not recent.shape[1]:
+        return choice
+    repeats = (recent == choice[:, None]).double().mean(1)
+    again = draw(logits, uniform[:, 1], temperature)
+    return torch.where(repeats > sampling.repetition_share, again, choice)
+
+
 class LegalAudio(LogitsProcessor):
     """Legality mask for transformers' own ``generate``: level order, and the end only where a frame begins.
 

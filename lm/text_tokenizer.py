@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
-from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer, decoders, normalizers
+from tokenizers.models import BPE
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 MODEL_FILE = "tokenizer.model"
 
@@ -86,8 +88,27 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerBase:
                 merges.append((scores[piece], vocabulary[left], vocabulary[right], left, right))
     # sentencepiece joins the pair whose result has the highest score first; a merge list says the same by order.
     merges.sort(key=lambda merge: (-merge[0], merge[1], merge[2]))
-    return LlamaTokenizer(
-        vocab=vocabulary, merges=[(left, right) for *_, left, right in merges], legacy=False
+    backend = Tokenizer(
+        BPE(
+            vocab=vocabulary,
+            merges=[(left, right) for *_, left, right in merges],
+            byte_fallback=True,
+            fuse_unk=True,
+            unk_token="<unk>",
+        )
+    )
+    # LlamaTokenizer would read " word" and "word" alike; sentencepiece puts its mark before every text.
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
     )
 
 

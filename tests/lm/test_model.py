@@ -1,0 +1,115 @@
+"""The saved model is a stock one; extension keeps text rows; mixed-up folders are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
+from lm.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
+
+
+@pytest.fixture
+def folder(model, vocabulary, text_tokenizer, tmp_path):
+    save_lm(tmp_path / "lm", model, vocabulary, text_tokenizer)
+    return tmp_path / "lm"
+
+
+def test_stock_transformers_reload_gives_equal_logits(model, vocabulary, text_tokenizer, folder):
+    ids = torch.randint(0, vocabulary.used, (2, 20))
+    stock = AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert type(stock) is LlamaForCausalLM
+    assert stock.config.vocab_size == vocabulary.size == len(stock.get_input_embeddings().weight)
+    with torch.no_grad():
+        assert torch.equal(stock(ids).logits, model.eval()(ids).logits)
+    assert vocabulary.control_id("</audio>") in stock.generation_config.eos_token_id
+    assert stock.generation_config.pad_token_id == vocabulary.control_id("<pad>")
+    again = AutoTokenizer.from_pretrained(folder)
+    assert again("anna found", add_special_tokens=False)["input_ids"] == (
+        text_tokenizer("anna found", add_special_tokens=False)["input_ids"]
+    )
+
+
+def test_load_lm_returns_what_was_saved(model, vocabulary, folder):
+    loaded, again, _ = load_lm(folder)
+    assert again == vocabulary and not loaded.training
+    for (name, a), b in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_the_same_seed_builds_the_same_model(vocabulary, tiny_lm_config):
+    first, second = (build_lm(tiny_lm_config, vocabulary, seed=5) for _ in range(2))
+    assert torch.equal(first.get_input_embeddings().weight, second.get_input_embeddings().weight)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("init", ["normal", "mean"])
+def test_extension_keeps_text_rows_and_gives_new_rows_their_size(tmp_path, vocabulary, tied, init):
+    base = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary.text_size + 7,  # rows beyond the tokenizer, as many checkpoints have
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            tie_word_embeddings=tied,
+            initializer_range=0.3,
+        )
+    )
+    base.save_pretrained(tmp_path)
+    cfg = OmegaConf.create({"pretrained": str(tmp_path), "init_rows": init, "config": {}})
+    extended = build_lm(cfg, vocabulary, seed=0)
+    size = vocabulary.text_size
+    for table, old in (
+        (extended.get_input_embeddings().weight, base.get_input_embeddings().weight),
+        (extended.get_output_embeddings().weight, base.get_output_embeddings().weight),
+    ):
+        assert len(table) == vocabulary.size
+        assert torch.equal(table[:size], old[:size])
+        new = table[size : vocabulary.used].detach()
+        ratio = new.pow(2).mean().sqrt() / old[:size].detach().pow(2).mean().sqrt()
+        assert 0.4 < ratio < 2
+        unit = torch.nn.functional.normalize(new, dim=1)
+        cosine = (unit @ unit.T).fill_diagonal_(0)
+        assert cosine.mean() < 0.5 and cosine.max() < 0.99  # not born as one point
+    assert (extended.get_input_embeddings().weight is extended.get_output_embeddings().weight) == tied
+
+
+def test_no_decay_on_embeddings_and_norms(model):
+    decayed, kept = parameter_groups(model, 0.1)
+    assert decayed["weight_decay"] == 0.1 and kept["weight_decay"] == 0
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert all("proj" in names[id(p)] for p in decayed["params"])
+    assert all("norm" in names[id(p)] or "embed" in names[id(p)] for p in kept["params"])
+    assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))
+
+
+def test_a_folder_of_two_trainings_is_refused(folder, vocabulary):
+    AudioVocabulary(vocabulary.text_size, (300, 300), vocabulary.tokenizer).save(folder)
+    with pytest.raises(VocabularyError, match="two different trainings"):
+        load_lm(folder)
+
+
+def test_missing_truncated_and_foreign_folders_are_refused(folder, tmp_path):
+    with pytest.raises(ModelError, match="no language model"):
+        load_lm(tmp_path / "nothing")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_lm(folder)
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare)
+    (bare / FILE_NAME).unlink()
+    with pytest.raises(VocabularyError, match=FILE_NAME):
+        load_lm(bare)
+
+
+def test_the_vocabulary_file_names_the_tokenizer(folder):
+    data = json.loads((folder / FILE_NAME).read_text())
+    assert data["tokenizer"]["name"] == "stand-in" and data["tokenizer"]["frame_rate"] == 12.5

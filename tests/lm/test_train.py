@@ -1,0 +1,180 @@
+"""Training: exact resume, SIGTERM, refusals, and the exported model."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from lm.model import load_lm
+from lm.run_state import learning_rate
+from lm.train import NonFiniteLoss, train
+from lm.token_rows import TokenRowsError
+from lm.vocabulary import VocabularyError
+from training.checkpoint import CheckpointError, list_checkpoints
+from training.config import CONFIG_DIR, REPOSITORY, ConfigError
+
+
+def configured(overrides):
+    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
+        return hydra.compose("lm_train", overrides=overrides)
+
+
+def curve(folder: Path, kind: str = "loss") -> dict[int, float]:
+    lines = (folder / "runs/tiny/log.jsonl").read_text().splitlines()
+    return {r["step"]: r[kind] for r in map(json.loads, lines) if kind in r}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForCausalLM.from_pretrained(folder / "runs/tiny/final").state_dict()
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    for kind in ("loss", "loss_3", "grad_norm", "valid_loss", "valid_gap"):
+        assert curve(first, kind) == curve(second, kind), kind
+    a, b = weights(first), weights(second)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return tmp_path_factory.mktemp("uninterrupted")
+
+
+@pytest.fixture
+def reference(uninterrupted, overrides, monkeypatch):
+    """A run of 12 steps that nothing interrupts."""
+    if not (uninterrupted / "runs/tiny/final").exists():
+        monkeypatch.chdir(uninterrupted)
+        train(configured(overrides))
+    return uninterrupted
+
+
+def test_training_learns_and_exports_a_plain_model(reference, monkeypatch, capsys, overrides):
+    losses = curve(reference)
+    assert sorted(losses) == list(range(1, 13))
+    assert losses[12] < losses[1] - 0.2
+    assert set(curve(reference, "valid_gap")) == {0, 5, 10, 12}
+    model, vocabulary, tokenizer = load_lm(reference / "runs/tiny/final")
+    assert type(model).__name__ == "LlamaForCausalLM" and vocabulary.tokenizer["name"] == "stand-in"
+    assert len(list_checkpoints(reference / "runs/tiny")) == 2
+    # The same command again finds nothing to do and changes nothing.
+    monkeypatch.chdir(reference)
+    before = (reference / "runs/tiny/final/model.safetensors").stat().st_mtime_ns
+    train(configured(overrides))
+    assert "nothing was to do" in capsys.readouterr().out
+    assert (reference / "runs/tiny/final/model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, monkeypatch):
+    """Stops at a step that is no multiple of anything, also of the accumulation."""
+    monkeypatch.chdir(tmp_path)
+    real = torch.optim.AdamW.step
+    calls = []
+
+    def step_and_stop(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step_and_stop)
+    train(configured([*overrides, "trainer.log_every=1"]))
+    assert not (tmp_path / "runs/tiny/final").exists()
+    assert list_checkpoints(tmp_path / "runs/tiny")[-1].name == "step_0000005"
+    train(configured(overrides))
+    assert_same_run(reference, tmp_path)
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_at_a_random_step(reference, overrides, stand_in, tmp_path):
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(stand_in)]),
+    }
+    command = [sys.executable, str(REPOSITORY / "lm/train.py"), *overrides]
+    victim = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    log, last = tmp_path / "runs/tiny/log.jsonl", random.randint(1, 10)
+    while victim.poll() is None:
+        if log.exists() and any(f'"step": {last},' in line for line in log.read_text().splitlines()):
+            victim.kill()
+            break
+        time.sleep(0.002)
+    assert victim.wait() == -signal.SIGKILL, f"the run ended before it could be killed at step {last}"
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert_same_run(reference, tmp_path)
+
+
+def test_accumulation_does_not_change_the_run(reference, overrides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(configured([*overrides, "trainer.micro_rows=1"]))
+    for step, loss in curve(tmp_path).items():
+        assert loss == pytest.approx(curve(reference)[step], abs=1e-4)
+
+
+def test_continues_from_trained_weights(reference, overrides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    init = f"init={reference}/runs/tiny/final"
+    train(configured([*overrides, init, "trainer.max_steps=2", "trainer.lr=1e-5"]))
+    assert curve(tmp_path, "valid_loss")[0] == pytest.approx(curve(reference, "valid_loss")[12], abs=1e-6)
+    other = [*overrides, init, "name=other", "tokenizer._target_=another_tokenizer.load"]
+    module = type(sys)("another_tokenizer")
+    stand_in = sys.modules["stand_in_tokenizer"]
+
+    class Another(stand_in.StandIn):
+        name, fingerprint = "another", "b2" * 32
+
+        def describe(self):
+            return {**super().describe(), "name": self.name, "fingerprint": self.fingerprint}
+
+    module.load = lambda path, window=None, device="cpu": Another()
+    monkeypatch.setitem(sys.modules, "another_tokenizer", module)
+    with pytest.raises(TokenRowsError):  # its tokens are not there, and other tokens are not taken instead
+        train(configured(other))
+    from codec.shards import Row, ShardWriter, TokenizerInfo
+
+    with ShardWriter(tmp_path / "tokens", TokenizerInfo.of(Another())) as writer:
+        for number in range(4):
+            codes = torch.zeros(4, 3, dtype=torch.int64).numpy()
+            writer.add(Row(id=str(number), codes=codes, duration=0.3, text="anna", domain="speech"))
+    with pytest.raises(VocabularyError, match="stand-in.*another"):
+        train(configured([*other, f"data.tokens={tmp_path}/tokens"]))
+
+
+def test_another_recipe_is_refused(reference, overrides, monkeypatch):
+    monkeypatch.chdir(reference)
+    with pytest.raises(CheckpointError, match="trainer.lr"):
+        train(configured([*overrides, "trainer.lr=0.5"]))
+    with pytest.raises(CheckpointError, match="resume="):
+        train(configured([*overrides, "resume=nowhere"]))
+    with pytest.raises(ConfigError):
+        train(configured([*overrides, "trainer.schedule=stairs"]))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_documents(overrides, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NonFiniteLoss, match=r"clip-\d+"):
+        train(configured([*overrides, "trainer.lr=1e30", "trainer.warmup_steps=0", "trainer.grad_clip=1e30"]))
+    assert not (tmp_path / "runs/tiny/final").exists()
+
+
+def test_learning_rate_schedules(overrides):
+    base = ["trainer.lr=1.0", "trainer.min_lr=0.1", "trainer.warmup_steps=10", "trainer.max_steps=110"]
+    cosine = configured([*overrides, *base, "trainer.schedule=cosine"]).trainer
+    assert learning_rate(0, cosine) == pytest.approx(0.1) and learning_rate(9, cosine) == 1
+    assert learning_rate(60, cosine) == pytest.approx(0.55)
+    assert learning_rate(110, cosine) == pytest.approx(0.1)
+    wsd = configured([*overrides, *base, "trainer.schedule=wsd", "trainer.decay_share=0.5"]).trainer
+    assert learning_rate(59, wsd) == 1 and learning_rate(85, wsd) == pytest.approx(0.55)
+    assert learning_rate(110, wsd) == pytest.approx(0.1)
