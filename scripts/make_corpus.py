@@ -1,0 +1,149 @@
+"""Build the embedded corpus, or a bigger one of the same kind.
+
+    python scripts/make_corpus.py                                  # what is missing in data/mini
+    python scripts/make_corpus.py --hours 10 --out data/mini-full  # the shipped tokens, as audio
+    python scripts/make_corpus.py --what speech --sentences my.txt --voices slt awb --out data/mine
+
+Speech needs flite; sounds and music need nothing. A build that was interrupted goes on where it stopped when
+the same command is given again. See docs/corpus.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mini_corpus import grammar, rendering, speech
+from mini_corpus.bigram import Bigram
+from mini_corpus.layout import CorpusError, check_stamp, remove_leftovers, write_atomically, write_stamp
+from training.progress import progress
+
+MINI = Path(__file__).resolve().parents[1] / "data" / "mini"
+SEED = 7
+VOICES = ["slt", "rms"]
+MINI_TEST, MINI_VALID, MINI_TRAIN_SECONDS = 80, 60, 420.0  # what ships as audio; see data/mini/README.md
+SECONDS_PER_CLIP = 2.4  # of the grammar's sentences, for the progress bar only
+BIGRAM_SENTENCES = 20_000  # train sentences that the recogniser's language model is estimated on
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Command line -> options; refuses combinations that would spoil the shipped corpus."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--out", type=Path, default=MINI, help="corpus folder (default: data/mini)")
+    add("--what", nargs="+", choices=["speech", "sounds", "music"], default=["sounds", "music", "speech"],
+        help="parts to build (default: all three)")  # fmt: skip
+    add("--hours", type=float, help="hours of train speech, beside 400 valid and 400 test sentences")
+    add("--voices", nargs="+", default=VOICES, metavar="VOICE", help="flite voices in turn (default: slt rms)")
+    add(
+        "--sentences",
+        type=Path,
+        metavar="FILE",
+        help="speak this text, one sentence per line, not the grammar's",
+    )
+    add("--jobs", type=int, default=2, help="clips made at the same time (default: 2)")
+    add("--seed", type=int, default=SEED, help=f"another seed, another corpus (default: {SEED})")
+    options = parser.parse_args(arguments)
+    if options.hours is not None and options.hours <= 0:
+        parser.error(f"--hours must be above 0, not {options.hours:g}")
+    if options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, not {options.jobs}")
+    changed = options.hours is not None or options.sentences is not None
+    if options.out.resolve() == MINI and (changed or options.voices != VOICES or options.seed != SEED):
+        parser.error("--hours, --sentences, --voices and --seed make another corpus than the shipped one; "
+                     "name its folder with --out")  # fmt: skip
+    return options
+
+
+def make_speech(options: argparse.Namespace) -> None:
+    """Speak the grammar's sentences, or those of a file."""
+    settings: dict[str, Any] = {"source": "grammar", "seed": options.seed, "voices": options.voices}
+    if options.sentences is not None:
+        sentences = speech.read_sentences(options.sentences)
+        digest = hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:12]
+        settings = {"source": f"sentences {digest}", "seed": None, "voices": options.voices}
+        plan = iter(speech.plan_sentences(sentences, options.voices))
+        seconds, total = None if options.hours is None else options.hours * 3600, len(sentences)
+    elif options.hours is None:
+        plan = speech.plan_grammar(options.seed, options.voices, MINI_TEST, MINI_VALID)
+        seconds = MINI_TRAIN_SECONDS
+        total = MINI_TEST + MINI_VALID + int(seconds / SECONDS_PER_CLIP)
+    else:
+        plan = speech.plan_grammar(options.seed, options.voices)
+        seconds = options.hours * 3600
+        total = 2 * speech.SPLIT_SIZE + int(seconds / SECONDS_PER_CLIP)
+    check_stamp(options.out, "speech", settings)
+    if options.sentences is None:
+        write_grammar(options)
+    amount = {"train_seconds": seconds, "clips_planned": total}
+    if speech.is_complete(options.out, {**settings, **amount}):
+        print(f"speech: all there in {options.out}")
+        return
+    flite = speech.Flite()
+    flite.check_voices(options.voices)
+    remove_leftovers(options.out, "speech")
+    write_stamp(options.out, "speech", {**settings, **amount, "complete": False})
+    summary = speech.SpeechSummary()
+    built = speech.build_speech(plan, options.out, seconds, flite, options.jobs, summary)
+    for _ in progress(built, total, "speech"):
+        pass
+    if not summary.clips:
+        raise CorpusError("flite said nothing at all; try: flite -voice slt -t hello -o hello.wav")
+    write_stamp(options.out, "speech", {**settings, **amount, "complete": True})
+    parts = (f"{split} {summary.clips[split]} clips {summary.seconds[split] / 60:.1f} min" for split in summary.clips)
+    print(f"speech: {', '.join(parts)} in {options.out}")
+    if summary.silent:
+        print(f"speech: left out {len(summary.silent)} sentences that flite does not speak: {summary.silent[:5]}")
+
+
+def write_grammar(options: argparse.Namespace) -> None:
+    """words.txt and grammar.arpa: what a recogniser needs that knows these sentences only."""
+    words, model = options.out / "words.txt", options.out / "grammar.arpa"
+    vocabulary = grammar.vocabulary()
+    if words.exists() and model.exists() and words.read_text(encoding="utf-8").split() == list(vocabulary):
+        return
+    train = islice(
+        grammar.sentence_stream(options.seed), 2 * speech.SPLIT_SIZE, 2 * speech.SPLIT_SIZE + BIGRAM_SENTENCES
+    )
+    write_atomically(model, Bigram(train, vocabulary).arpa().encode())
+    write_atomically(words, ("\n".join(vocabulary) + "\n").encode())
+
+
+def make_clips(options: argparse.Namespace, name: str, domain: str) -> None:
+    """Synthesise sounds or music that are missing or that other code made."""
+    rows = rendering.outstanding(domain, options.seed, options.out)
+    if not rows and rendering.rows_are_current(domain, options.seed, options.out):
+        print(f"{name}: all there in {options.out}")
+        return
+    clips = rendering.build_clips(rows, domain, options.seed, options.out, options.jobs)
+    for _ in progress(clips, len(rows), name):
+        pass
+    print(f"{name}: {len(rows)} clips, {sum(row['seconds'] for row in rows) / 60:.1f} min in {options.out}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 could not be built (one sentence on stderr), 130 interrupted."""
+    options = parse(arguments)
+    try:
+        for name, domain in (("sounds", "sound"), ("music", "music")):
+            if name in options.what:
+                make_clips(options, name, domain)
+        if "speech" in options.what:
+            make_speech(options)
+    except CorpusError as error:
+        print(f"make_corpus.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nmake_corpus.py: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

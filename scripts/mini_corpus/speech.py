@@ -1,0 +1,243 @@
+"""Sentences spoken by flite (CMU's small speech synthesiser), as a corpus folder.
+
+The order is fixed: all test sentences, all valid sentences, then train sentences until there is enough audio.
+A build with more hours therefore begins with the clips of a build with fewer, under the same ids.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from mini_corpus.grammar import sentence_stream
+from mini_corpus.layout import CorpusError, Row, read_metadata, read_stamp, replace_rows, seed_of, write_flac
+
+SAMPLE_RATE = 16_000  # Hz, what flite's voices speak at
+LEVEL = 10 ** (-28 / 20)  # RMS of every clip; lower levels cost fewer bytes in FLAC, 16 bits leave 68 dB below it
+PEAK = 0.95
+LICENCE = "BSD-style (flite and its CMU ARCTIC voices); text MIT"
+SPLIT_SIZE = 400  # test and valid sentences that are set aside before the first train sentence
+MISSING_FLITE = (
+    "flite, the speech synthesiser, is not installed: apt install flite (Debian, Ubuntu), brew install flite "
+    "(macOS) or https://github.com/festvox/flite. The audio that ships in data/mini does not need it."
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One clip to be spoken."""
+
+    id: str
+    text: str
+    speaker: str
+    split: str
+
+    @property
+    def file_name(self) -> str:
+        return f"speech/{self.id}.flac"
+
+    def silence(self) -> tuple[int, int]:
+        """(lead, trail) samples of silence, 0-120 and 0-60 ms: speech starts anywhere in a token window."""
+        seed = seed_of("silence", self.id)
+        return (
+            seed % 1000 * SAMPLE_RATE * 120 // 1_000_000,
+            seed // 1000 % 1000 * SAMPLE_RATE * 60 // 1_000_000,
+        )
+
+
+def plan_grammar(seed: int, voices: list[str], test: int = SPLIT_SIZE, valid: int = SPLIT_SIZE) -> Iterator[Utterance]:
+    """Endless plan over the grammar: ``test`` test clips, ``valid`` valid clips, then train clips.
+
+    Whatever part of them is asked for, SPLIT_SIZE sentences are set aside for each of test and valid, so that
+    a sentence is in the same split, under the same id, in every build with this seed.
+    """
+    for split, size in (("test", test), ("valid", valid)):
+        if size > SPLIT_SIZE:
+            raise CorpusError(f"at most {SPLIT_SIZE} {split} sentences are set aside, {size} were asked for.")
+    stream = sentence_stream(seed)
+    set_aside = {split: list(islice(stream, SPLIT_SIZE)) for split in ("test", "valid")}
+    for split, size in (("test", test), ("valid", valid)):
+        for number, text in enumerate(set_aside[split][:size]):
+            yield Utterance(f"speech-{split}-{number:04d}", text, voices[number % len(voices)], split)
+    for number, text in enumerate(stream):
+        yield Utterance(f"speech-train-{number:06d}", text, voices[number % len(voices)], "train")
+
+
+def read_sentences(path: Path) -> list[str]:
+    """Distinct sentences of a text file, one per line; blank lines and repetitions are left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"--sentences {path} cannot be read as UTF-8 text ({error}).") from error
+    sentences = list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
+    for sentence in sentences:
+        if not sentence.isprintable():
+            raise CorpusError(f"--sentences {path} holds unprintable characters in {sentence!r}; remove them.")
+    if not sentences:
+        raise CorpusError(f"--sentences {path} holds no sentence; write one per line.")
+    return sentences
+
+
+def plan_sentences(sentences: list[str], voices: list[str]) -> list[Utterance]:
+    """Plan over given sentences; a hash of the text decides the split (5 % test, 5 % valid)."""
+    numbers: Counter[str] = Counter()
+    plan = []
+    for text in sentences:
+        draw = seed_of("split", text.casefold()) % 20
+        split = {0: "test", 1: "valid"}.get(draw, "train")
+        number = numbers[split]
+        numbers[split] += 1
+        plan.append(Utterance(f"speech-{split}-{number:06d}", text, voices[number % len(voices)], split))
+    return sorted(plan, key=lambda utterance: ("test", "valid", "train").index(utterance.split))
+
+
+class Flite:
+    """The flite command."""
+
+    def __init__(self, command: str = "flite") -> None:
+        found = shutil.which(command)
+        if found is None:
+            raise CorpusError(MISSING_FLITE)
+        self.command = found
+
+    def voices(self) -> list[str]:
+        """Names of the voices that this flite was built with."""
+        answer = subprocess.run([self.command, "-lv"], capture_output=True, text=True, check=False).stdout
+        return answer.partition(":")[2].split()
+
+    def check_voices(self, voices: list[str]) -> None:
+        """Refuse a voice that flite does not know (it would speak in its default voice without a word)."""
+        known = self.voices()
+        for voice in voices:
+            if voice not in known and not Path(voice).is_file():
+                raise CorpusError(f"flite has no voice {voice!r}; it has {', '.join(known)}.")
+
+    def speak(self, text: str, voice: str) -> np.ndarray:
+        """[samples] float32 at SAMPLE_RATE; raises CorpusError when flite fails."""
+        with tempfile.TemporaryDirectory(prefix="flite-") as folder:
+            path = Path(folder) / "speech.wav"
+            command = [self.command, "-voice", voice, "-t", text, "-o", str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0 or not path.exists():
+                raise CorpusError(f"flite failed on {text!r} with voice {voice}: {done.stderr.strip()[:200]}")
+            samples, sample_rate = soundfile.read(path, dtype="float32")
+        if sample_rate != SAMPLE_RATE:
+            raise CorpusError(f"voice {voice} speaks at {sample_rate} Hz; choose one of {SAMPLE_RATE} Hz.")
+        return samples
+
+
+def level(samples: np.ndarray) -> np.ndarray:
+    """Scale to the corpus' level, [samples] -> [samples]; peaks stay below PEAK."""
+    rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    peak = float(np.max(np.abs(samples)))
+    return samples * min(LEVEL / max(rms, 1e-5), PEAK / max(peak, 1e-5))
+
+
+def render(utterance: Utterance, folder: Path, flite: Flite) -> float:
+    """Speak one clip unless its file is there; returns its length in seconds (0.0: flite said nothing)."""
+    path = folder / utterance.file_name
+    if path.exists():
+        return soundfile.info(path).duration
+    samples = flite.speak(utterance.text, utterance.speaker)
+    if len(samples) < SAMPLE_RATE // 10 or not np.any(samples):
+        return 0.0
+    samples = np.pad(level(samples), utterance.silence())
+    write_flac(path, samples, SAMPLE_RATE)
+    return len(samples) / SAMPLE_RATE
+
+
+@dataclass
+class SpeechSummary:
+    """What a speech build holds."""
+
+    clips: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    silent: list[str] = field(default_factory=list)
+
+
+def in_order(plan: Iterable[Utterance], folder: Path, flite: Flite, jobs: int) -> Iterator[tuple[Utterance, float]]:
+    """Render ``jobs`` clips at a time, give them back in the plan's order with their seconds."""
+    waiting: deque[tuple[Utterance, Future[float]]] = deque()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for utterance in plan:
+                waiting.append((utterance, pool.submit(render, utterance, folder, flite)))
+                if len(waiting) > 2 * jobs:
+                    first, seconds = waiting.popleft()
+                    yield first, seconds.result()
+            while waiting:
+                first, seconds = waiting.popleft()
+                yield first, seconds.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def build_speech(
+    plan: Iterable[Utterance],
+    folder: Path,
+    train_seconds: float | None,
+    flite: Flite,
+    jobs: int,
+    summary: SpeechSummary,
+    every: float = 30.0,
+) -> Iterator[str]:
+    """Speak a plan into ``folder/speech`` and keep ``metadata.jsonl`` current; yields each id once it is there.
+
+    Args:
+        summary: is counted up.
+        train_seconds: stop when the train split is this long, in seconds; None: speak the whole plan.
+        every: seconds between two writings of the metadata, so that training can start on a growing corpus.
+    """
+    rows: list[Row] = []
+    written = time.monotonic()
+    clips = in_order(plan, folder, flite, jobs)
+    for utterance, seconds in clips:
+        if train_seconds is not None and summary.seconds["train"] >= train_seconds:
+            clips.close()
+            break
+        if seconds == 0.0:
+            summary.silent.append(utterance.text)
+            continue
+        rows.append(row_of(utterance, seconds))
+        summary.clips[utterance.split] += 1
+        summary.seconds[utterance.split] += seconds
+        if time.monotonic() - written > every:
+            replace_rows(folder, "speech", rows)
+            written = time.monotonic()
+        yield utterance.id
+    replace_rows(folder, "speech", rows)
+
+
+def is_complete(folder: Path, settings: dict[str, object]) -> bool:
+    """Whether the folder holds a finished speech build of these settings with all of its files."""
+    stamp = read_stamp(folder, "speech")
+    if any(stamp.get(key) != value for key, value in settings.items()) or not stamp.get("complete"):
+        return False
+    rows = [row for row in read_metadata(folder) if row["domain"] == "speech"]
+    return bool(rows) and all((folder / row["file_name"]).exists() for row in rows)
+
+
+def row_of(utterance: Utterance, seconds: float) -> Row:
+    """The metadata line of a clip."""
+    return {
+        "file_name": utterance.file_name,
+        "id": utterance.id,
+        "text": utterance.text,
+        "speaker": utterance.speaker,
+        "domain": "speech",
+        "split": utterance.split,
+        "licence": LICENCE,
+        "seconds": round(seconds, 3),
+    }
