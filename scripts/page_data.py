@@ -39,18 +39,7 @@ LABELS = {
     "legal": "clips with legal tokens only",
     "real-time-factor": "real-time factor",
 }
-HIGHER_IS_BETTER = (
-    "dnsmos",
-    "stoi",
-    "estoi",
-    "pesq-wb",
-    "pesq-nb",
-    "utmos",
-    "si-sdr",
-    "ended",
-    "legal",
-    "usage",
-)
+HIGHER_IS_BETTER = ("dnsmos", "stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "legal", "usage")
 LOWER_IS_BETTER = ("wer", "cer", "limit", "mel", "stft", "fad", "kl", "real-time-factor")
 
 
