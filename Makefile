@@ -54,7 +54,7 @@ demo: $(STEPS)/speak ## encode, train, speak, score, and build the page to liste
 
 $(STEPS)/corpus: data/mini/metadata.jsonl $(wildcard scripts/make_corpus.py scripts/mini_corpus/*.py) | $(INSTALLED)
 	@echo "1/5  The corpus: making what does not ship (sounds and music)"
-	$(PY) scripts/make_corpus.py
+	$(PY) scripts/make_corpus.py --jobs $(shell nproc)
 	@mkdir -p $(@D) && touch $@
 
 $(STEPS)/encode: $(STEPS)/corpus $(wildcard codec/*.py) $(MODELS)
