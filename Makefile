@@ -33,8 +33,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \
 	  "Python 3.11, 3.12 or 3.13 is needed, and $(strip $(PYTHON)) is " + sys.version.split()[0] + \
 	  ": make ... PYTHON=python3.12 names another one.")'
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo "No virtual environment could be made: on Debian and Ubuntu, apt install python3-venv."; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
+	  { echo "No virtual environment could be made: on Debian and Ubuntu, apt install python3-venv."; exit 1; }
 	@echo "Installing into $(VENV); the first time this downloads PyTorch and takes several minutes."
 	$(PY) -m pip install --disable-pip-version-check $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_INDEX))) "$(TORCH)"
 	$(PY) -m pip install --disable-pip-version-check -e ".[eval,dev]" -c constraints.txt
