@@ -20,9 +20,7 @@ from lm.patterns import Pattern
 from lm.vocabulary import AudioVocabulary
 from tasks.base import Task
 
-PACKING_WINDOW = (
-    1000  # documents packed together: enough for 99 % full rows, small enough to keep rows random
-)
+PACKING_WINDOW = 1000  # documents packed together: enough for 99 % full rows, small enough to keep rows random
 
 
 @dataclass
@@ -100,9 +98,7 @@ class RowOrder:
         chosen: the documents of this order (a curriculum leaves some out); None takes all.
     """
 
-    def __init__(
-        self, lengths: np.ndarray, row_length: int, seed: int, chosen: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, lengths: np.ndarray, row_length: int, seed: int, chosen: np.ndarray | None = None) -> None:
         self.lengths = lengths
         self.row_length = row_length
         self.seed = seed
@@ -168,11 +164,13 @@ class StepData:
     Args:
         documents: what to train on.
         batch_rows: rows per step over all processes and accumulation steps.
-        curriculum_steps: during the first steps only the shorter documents are drawn: the alignment between text and
-            audio forms sooner on them.
+        curriculum_steps: during the first steps only the shorter documents are drawn: the alignment between
+            text and audio forms sooner on them.
         curriculum_share: share of the documents, shortest first, that those steps draw from.
-        hide: probability that an audio token of the INPUT is replaced by ``<mask>`` (its target stays): the model
-            must then use the text and more than the last token. A function of (seed, step).
+        hide: probability that an audio token of the INPUT is replaced by ``<mask>`` (its target stays): the
+            model must then use the text, and more than the last token.
+        drop_condition: probability that a document's text is replaced by ``<no_condition>``, so that generation
+            can be guided away from what the model says without a text.
     """
 
     def __init__(
@@ -185,6 +183,7 @@ class StepData:
         curriculum_steps: int = 0,
         curriculum_share: float = 0.5,
         hide: float = 0.0,
+        drop_condition: float = 0.0,
     ) -> None:
         self.documents = documents
         self.vocabulary = vocabulary
@@ -193,20 +192,24 @@ class StepData:
         self.seed = seed
         self.curriculum_steps = curriculum_steps
         self.hide = hide
+        self.drop_condition = drop_condition
         self.full = RowOrder(documents.lengths, row_length, seed)
         self.short = self.full
         if curriculum_steps:
-            limit = np.quantile(documents.lengths, curriculum_share)
-            self.short = RowOrder(
-                documents.lengths, row_length, seed, np.flatnonzero(documents.lengths <= limit)
-            )
+            lengths = documents.lengths
+            chosen = np.flatnonzero(lengths <= np.quantile(lengths, curriculum_share))
+            self.short = RowOrder(lengths, row_length, seed, chosen)
+
+    def _place(self, step: int) -> tuple[RowOrder, int]:
+        """The order that ``step`` draws from and its first row there."""
+        if step < self.curriculum_steps:
+            return self.short, step * self.batch_rows
+        return self.full, (step - self.curriculum_steps) * self.batch_rows
 
     def document_numbers(self, step: int) -> list[list[int]]:
         """Documents of each of the ``batch_rows`` rows of ``step`` (0, 1, …), over all processes."""
-        order, step = (
-            (self.short, step) if step < self.curriculum_steps else (self.full, step - self.curriculum_steps)
-        )
-        return [order.row(step * self.batch_rows + i) for i in range(self.batch_rows)]
+        order, first = self._place(step)
+        return [order.row(first + i) for i in range(self.batch_rows)]
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> StepBatch:
         """The part of ``step`` that process ``rank`` of ``world`` computes."""
@@ -217,21 +220,23 @@ class StepData:
             pad=self.vocabulary.control_id("<pad>"),
         )
         audio = self.vocabulary.levels_of(rows.input_ids) >= 0
+        # Drawn for all rows and then divided: the same tokens change with any number of processes.
+        random = np.random.default_rng([self.seed, step])
+        hidden = audio & (random.random(audio.shape) < self.hide)
+        dropped = random.random((len(numbers), self.row_length)) < self.drop_condition
         if self.hide:
-            # Drawn for all rows and then divided: the same tokens are hidden with any number of processes.
-            draw = np.random.default_rng([self.seed, step, 1]).random(audio.shape)
-            rows.input_ids[audio & (draw < self.hide)] = self.vocabulary.control_id("<mask>")
+            rows.input_ids[hidden] = self.vocabulary.control_id("<mask>")
+        if self.drop_condition:
+            learnt = np.zeros_like(audio)
+            learnt[:, 1:] = rows.targets[:, :-1] != IGNORE
+            # Column d of `dropped` decides for the d-th document of the row; −1 (padding) is no text.
+            unconditional = np.take_along_axis(dropped, rows.document.clip(min=0), axis=1)
+            text = (rows.input_ids < self.vocabulary.text_size) & ~learnt
+            rows.input_ids[text & unconditional] = self.vocabulary.control_id("<no_condition>")
         mine = slice(rank, None, world)
-        first = (
-            step * self.batch_rows
-            if step < self.curriculum_steps
-            else ((step - self.curriculum_steps) * self.batch_rows)
-        )
-        order = self.short if step < self.curriculum_steps else self.full
+        order, first = self._place(step)
         return StepBatch(
-            rows=PackedRows(
-                rows.input_ids[mine], rows.position_ids[mine], rows.targets[mine], rows.document[mine]
-            ),
+            rows=PackedRows(rows.input_ids[mine], rows.position_ids[mine], rows.targets[mine], rows.document[mine]),
             names=[[self.documents.ids[i] for i in row] for row in numbers[mine]],
             targets=int((rows.targets != IGNORE).sum()),
             tokens=int((rows.document >= 0).sum()),

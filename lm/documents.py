@@ -71,9 +71,7 @@ def text_ids(tokenizer: Any, text: str, vocabulary: AudioVocabulary) -> list[int
     """
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     if ids and max(ids) >= vocabulary.text_size:
-        raise VocabularyError(
-            f"the text tokenizer gave id {max(ids)}, beyond the {vocabulary.text_size} text rows."
-        )
+        raise VocabularyError(f"the text tokenizer gave id {max(ids)}, beyond the {vocabulary.text_size} text rows.")
     return ids
 
 
@@ -101,9 +99,7 @@ def render(
             content = None if segment.text is None else text_ids(tokenizer, segment.text, vocabulary)
         else:
             opening, closing = [f"<|{segment.domain}|>", "<audio>"], "</audio>"
-            content = (
-                None if segment.codes is None else pattern.flatten(vocabulary.codes_to_ids(segment.codes))
-            )
+            content = None if segment.codes is None else pattern.flatten(vocabulary.codes_to_ids(segment.codes))
         add([vocabulary.control_id(name) for name in opening], False)
         if content is None:
             if index != len(document.segments) - 1:
@@ -112,3 +108,9 @@ def render(
         add(content, segment.learn)
         add([vocabulary.control_id(closing)], segment.learn)
     return Rendered(np.concatenate(ids).astype(np.int32), np.concatenate(learn))
+
+
+def without_condition(prompt: np.ndarray, vocabulary: AudioVocabulary) -> np.ndarray:
+    """A prompt whose text ids are ``<no_condition>``, as training with ``trainer.drop_condition`` has seen it."""
+    prompt = np.asarray(prompt)
+    return np.where(prompt < vocabulary.text_size, vocabulary.control_id("<no_condition>"), prompt)

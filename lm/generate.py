@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from lm.documents import without_condition
 from lm.sampling import Sampling, draw_unlike, uniform_streams
 from lm.vocabulary import AudioVocabulary, VocabularyError
 
@@ -55,6 +56,7 @@ def generate(
     min_frames: int = 1,
     sampling: Sampling | None = None,
     seeds: Sequence[int] | None = None,
+    guidance: float = 1.0,
     batch_size: int = 64,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Generation]:
@@ -65,6 +67,8 @@ def generate(
         max_frames: limit per clip, one number or one per prompt.
         min_frames: the end is not legal before; at least 1, so that there is something to decode.
         seeds: one per prompt; default 0, 1, 2, …
+        guidance: 1 is off; above 1 logits become ``unconditional + guidance · (conditional − unconditional)``, at
+            twice the work, for models trained with ``trainer.drop_condition``.
         batch_size: prompts generated together. Prompts of similar length share a batch.
         on_progress: called with the number of clips that have just been finished.
 
@@ -84,10 +88,8 @@ def generate(
     results: list[Generation | None] = [None] * len(prompts)
     for first in range(0, len(order), batch_size):
         chosen = order[first : first + batch_size]
-        batch = _Batch(model, vocabulary, [prompts[i] for i in chosen])
-        clips = batch.run(
-            [limits[i] for i in chosen], max(1, min_frames), sampling, [seeds[i] for i in chosen]
-        )
+        batch = _Batch(model, vocabulary, [prompts[i] for i in chosen], guidance)
+        clips = batch.run([limits[i] for i in chosen], max(1, min_frames), sampling, [seeds[i] for i in chosen])
         for i, clip in zip(chosen, clips, strict=True):
             results[i] = clip
         if on_progress:
@@ -98,25 +100,25 @@ def generate(
 class _Batch:
     """One batch on its way; items leave it as they end, so that the last long clip does not drag the others along."""
 
-    def __init__(self, model: PreTrainedModel, vocabulary: AudioVocabulary, prompts: list[Any]) -> None:
-        self.model, self.vocabulary = model, vocabulary
+    def __init__(
+        self, model: PreTrainedModel, vocabulary: AudioVocabulary, prompts: list[Any], guidance: float
+    ) -> None:
+        self.model, self.vocabulary, self.guidance = model, vocabulary, guidance
+        if guidance != 1:  # the second half of the rows is the same clips without their text
+            prompts = prompts + [without_condition(prompt, vocabulary) for prompt in prompts]
         self.device = model.device
         width = max(len(prompt) for prompt in prompts)
         ids = torch.full((len(prompts), width), vocabulary.control_id("<pad>"), device=self.device)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.as_tensor(
-                np.asarray(prompt, dtype=np.int64), device=self.device
-            )
+            ids[row, width - len(prompt) :] = torch.as_tensor(np.asarray(prompt, dtype=np.int64), device=self.device)
             mask[row, width - len(prompt) :] = 1
         self.prompt, self.mask = ids, mask
         self.position = mask.sum(1)  # position of the next token of each row
         self.cache = DynamicCache(config=model.config)
         head = model.get_output_embeddings().weight
         end = torch.tensor([vocabulary.control_id("</audio>")], device=self.device)
-        blocks = [
-            torch.tensor(vocabulary.block(level), device=self.device) for level in range(vocabulary.levels)
-        ]
+        blocks = [torch.tensor(vocabulary.block(level), device=self.device) for level in range(vocabulary.levels)]
         # Row 0 of level 0 is the end of audio; the codes follow.
         self.rows = [torch.cat([end, blocks[0]]), *blocks[1:]]
         self.heads = [head[rows] for rows in self.rows]
@@ -132,9 +134,7 @@ class _Batch:
         )
         return out.last_hidden_state[:, -1]
 
-    def run(
-        self, limits: list[int], min_frames: int, sampling: Sampling, seeds: list[int]
-    ) -> list[Generation]:
+    def run(self, limits: list[int], min_frames: int, sampling: Sampling, seeds: list[int]) -> list[Generation]:
         levels = self.vocabulary.levels
         count, steps = len(seeds), max(limits) * levels + 1
         # Two numbers per step: the second is for a second draw, so that the first stream never shifts.
@@ -150,6 +150,9 @@ class _Batch:
         for step in range(steps):
             frame, level = divmod(step, levels)
             logits = (hidden @ self.heads[level].T).float()
+            if self.guidance != 1:  # in log-probabilities, before anything becomes −inf
+                given, free = torch.log_softmax(logits, -1).chunk(2)
+                logits = free + self.guidance * (given - free)
             if level == 0:
                 if frame < min_frames:
                     logits[:, 0] = -torch.inf
@@ -167,17 +170,19 @@ class _Batch:
                 keep = ~(is_end | (frame >= limit[active]))
                 length[active[keep]] = frame + 1
                 full = ~keep & ~is_end
-                score[active[full]] -= torch.log_softmax(logits.double(), -1).gather(1, choice[:, None])[
-                    full, 0
-                ]
+                score[active[full]] -= torch.log_softmax(logits.double(), -1).gather(1, choice[:, None])[full, 0]
             if not keep.all():
                 active, drawn = active[keep], drawn[keep]
                 if not len(active):
                     break
+                if self.guidance != 1:
+                    keep = keep.repeat(2)
                 self.cache.batch_select_indices(keep.nonzero()[:, 0])
                 self.mask, self.position = self.mask[keep], self.position[keep]
             tokens[active, step] = drawn
-            self.mask = torch.cat([self.mask, self.mask.new_ones(len(active), 1)], dim=1)
+            if self.guidance != 1:
+                drawn = drawn.repeat(2)
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
             hidden = self._forward(drawn[:, None], self.position[:, None])
             self.position = self.position + 1
         return [

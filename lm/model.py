@@ -79,9 +79,7 @@ def extend_vocabulary(model: PreTrainedModel, vocabulary: AudioVocabulary, init_
     tied = embedding.weight is head.weight
     text = [table.weight.detach()[: vocabulary.text_size].clone() for table in (embedding, head)]
     if len(text[0]) < vocabulary.text_size:
-        raise ModelError(
-            f"the model has {len(text[0])} rows, its text tokenizer needs {vocabulary.text_size}."
-        )
+        raise ModelError(f"the model has {len(text[0])} rows, its text tokenizer needs {vocabulary.text_size}.")
     model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
     tables = (model.get_input_embeddings(), model.get_output_embeddings())
     for table, rows in zip(tables[: 1 if tied else 2], text, strict=False):
@@ -101,7 +99,7 @@ def new_rows(text_rows: Tensor, count: int, init: str) -> Tensor:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay for matrices inside the blocks, none for embeddings, norms and biases."""
+    """Two groups: matrices inside the blocks with decay; embeddings, norms and biases without."""
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     embeddings |= {id(p) for name, p in model.named_parameters() if "lm_head" in name}
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -120,9 +118,7 @@ def save_lm(folder: Path, model: PreTrainedModel, vocabulary: AudioVocabulary, t
     vocabulary.save(folder)
 
 
-def load_lm(
-    folder: str | Path, device: str | torch.device = "cpu"
-) -> tuple[PreTrainedModel, AudioVocabulary, Any]:
+def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[PreTrainedModel, AudioVocabulary, Any]:
     """Load what `save_lm` wrote: (model in eval mode, vocabulary, text tokenizer).
 
     Raises:
@@ -145,9 +141,7 @@ def load_lm(
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError(
-            f"the weights in '{folder}' cannot be read ({error}): copy the folder again."
-        ) from None
+        raise ModelError(f"the weights in '{folder}' cannot be read ({error}): copy the folder again.") from None
     tokenizer = load_text_tokenizer(folder)
     if len(tokenizer) > vocabulary.text_size:
         raise VocabularyError(

@@ -9,6 +9,7 @@ cache (as in Liger and Apple's cut cross-entropy): the [targets, vocabulary] log
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,12 @@ CHUNK = 512  # targets per chunk: 512 × 7,000 fp32 logits are 14 MB
 
 
 class _LinearCrossEntropy(Function):
-    """``sum cross_entropy(hidden @ weight.T, targets)``; forward also returns per-target loss and correctness."""
+    """``sum shares * cross_entropy(hidden @ weight.T, targets)``; forward also returns per-target loss and correctness."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, shares: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         correct = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
         need = hidden.requires_grad or weight.requires_grad
@@ -43,18 +46,18 @@ class _LinearCrossEntropy(Function):
             if need:
                 probability = logits.exp_()
                 probability.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=probability.dtype))
-                slope = probability.to(hidden.dtype)
+                slope = probability.mul_(shares[part, None]).to(hidden.dtype)
                 grad_hidden[part] = slope @ cast
                 grad_weight += (slope.T @ inputs).float()
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(losses, correct)
-        return losses.sum(), losses, correct
+        return (losses * shares).sum(), losses, correct
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad.to(grad_hidden.dtype), (grad_weight * grad).to(ctx.weight_dtype), None
+        return grad_hidden * grad.to(grad_hidden.dtype), (grad_weight * grad).to(ctx.weight_dtype), None, None
 
 
 @dataclass
@@ -79,13 +82,24 @@ class Objective(nn.Module):
 
     Args:
         lm: a LLaMA-style causal LM of transformers (``lm.model`` backbone, ``lm.lm_head``).
+        level_weights: weight of each level's targets in the gradient; reported losses are never weighted.
         legal_only: normalise each target over the tokens that are legal at its place (the codes of its level, and the
             end of audio where a frame begins) instead of over the whole vocabulary. Generation masks the others
             anyway; training needs a third of the head's work. Text targets are normalised over text.
     """
 
-    def __init__(self, lm: nn.Module, vocabulary: AudioVocabulary, legal_only: bool = False) -> None:
+    def __init__(
+        self,
+        lm: nn.Module,
+        vocabulary: AudioVocabulary,
+        legal_only: bool = False,
+        level_weights: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
+        weights = [*(level_weights or [1.0] * vocabulary.levels), 1.0]  # the last: text and control tokens
+        if len(weights) != vocabulary.levels + 1:
+            raise ValueError(f"level_weights must have {vocabulary.levels} values, got {len(weights) - 1}.")
+        self.register_buffer("kind_weights", torch.tensor(weights), persistent=False)
         self.lm = lm
         self.levels = vocabulary.levels
         self.legal_only = legal_only
@@ -102,25 +116,24 @@ class Objective(nn.Module):
     def forward(self, input_ids: Tensor, position_ids: Tensor, targets: Tensor) -> LossParts:
         """``[rows, length]`` each, as `lm.packing.PackedRows` describes them."""
         # No mask and no cache: the only setting in which transformers keeps packed documents apart.
-        hidden = self.lm.model(
-            input_ids=input_ids, position_ids=position_ids, use_cache=False
-        ).last_hidden_state
+        hidden = self.lm.model(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
         learnt = targets != IGNORE
         wanted = targets[learnt]  # [targets]
         hidden = hidden[learnt]  # [targets, width]
         weight = self.lm.lm_head.weight
         level = torch.bucketize(wanted, self.edges, right=True) - 1  # −1 for text and control tokens
         level = torch.where(level < 0, self.levels, level)
+        shares = self.kind_weights[level]
         if self.legal_only:
-            total, losses, correct = self._by_kind(hidden, weight, wanted, level)
+            total, losses, correct = self._by_kind(hidden, weight, wanted, level, shares)
         else:
-            total, losses, correct = _LinearCrossEntropy.apply(hidden, weight, wanted)
+            total, losses, correct = _LinearCrossEntropy.apply(hidden, weight, wanted, shares)
         kinds = torch.nn.functional.one_hot(level, self.levels + 1).double()  # [targets, kinds]
         loss = losses.detach().double() @ kinds
         return LossParts(total, loss, correct.double() @ kinds, kinds.sum(0), losses.detach())
 
     def _by_kind(
-        self, hidden: Tensor, weight: Tensor, wanted: Tensor, level: Tensor
+        self, hidden: Tensor, weight: Tensor, wanted: Tensor, level: Tensor, shares: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         losses = torch.zeros(len(wanted), dtype=torch.float32, device=hidden.device)
         correct = torch.zeros(len(wanted), dtype=torch.bool, device=hidden.device)
@@ -132,7 +145,9 @@ class Objective(nn.Module):
                 continue
             rows = rows.to(hidden.device)
             places = torch.searchsorted(rows, wanted[chosen])
-            part, part_losses, part_correct = _LinearCrossEntropy.apply(hidden[chosen], weight[rows], places)
+            part, part_losses, part_correct = _LinearCrossEntropy.apply(
+                hidden[chosen], weight[rows], places, shares[chosen]
+            )
             total = total + part
             losses[chosen] = part_losses
             correct[chosen] = part_correct

@@ -61,9 +61,7 @@ class PackedRows:
     document: np.ndarray
 
 
-def pack_rows(
-    rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], row_length: int, pad: int
-) -> PackedRows:
+def pack_rows(rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], row_length: int, pad: int) -> PackedRows:
     """Lay out rows of (ids, learn) documents."""
     shape = (len(rows), row_length)
     input_ids = np.full(shape, pad, dtype=np.int64)

@@ -45,10 +45,7 @@ class Sampling:
 
 def uniform_streams(seeds: list[int], count: int) -> Tensor:
     """``[items, count]`` uniform numbers in [0, 1), row i from ``seeds[i]`` alone."""
-    rows = [
-        torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        for seed in seeds
-    ]
+    rows = [torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
     return torch.stack(rows)
 
 
@@ -78,9 +75,7 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, to
     return order.gather(1, torch.minimum(place, allowed - 1)[:, None])[:, 0]
 
 
-def draw_unlike(
-    logits: Tensor, uniform: Tensor, recent: Tensor, sampling: Sampling, level: int
-) -> Tensor:
+def draw_unlike(logits: Tensor, uniform: Tensor, recent: Tensor, sampling: Sampling, level: int) -> Tensor:
     """`draw` with the repetition-aware rule.
 
     Args:

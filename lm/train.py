@@ -26,6 +26,7 @@ from codec.shards import ShardError
 from lm.data import StepBatch, StepData, render_documents
 from lm.documents import TextSegment
 from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
+from lm.muon import Muon
 from lm.objective import Objective
 from lm.patterns import PATTERNS
 from lm.run_state import (
@@ -68,15 +69,14 @@ def check_options(cfg: DictConfig, world: int) -> None:
         "schedule": ("cosine", "wsd", "constant"),
         "loss_over": ("legal", "vocabulary"),
         "precision": ("auto", "fp32", "bf16"),
+        "optimiser": ("adamw", "muon"),
     }.items():
         if trainer[key] not in choices:
             raise ConfigError(f"trainer.{key}={trainer[key]} is unknown; choose one of {', '.join(choices)}.")
     if cfg.device not in ("auto", "cpu"):
         raise ConfigError(f"device={cfg.device} is unknown; choose auto or cpu.")
     if trainer.batch_rows % world:
-        raise ConfigError(
-            f"trainer.batch_rows={trainer.batch_rows} must be a multiple of the {world} processes."
-        )
+        raise ConfigError(f"trainer.batch_rows={trainer.batch_rows} must be a multiple of the {world} processes.")
     if cfg.lm.pattern not in PATTERNS:
         raise ConfigError(f"lm.pattern={cfg.lm.pattern} is unknown; choose one of {', '.join(PATTERNS)}.")
 
@@ -103,9 +103,7 @@ def train(cfg: DictConfig) -> Path:
     rows = task.select(found.split("train"))
     valid_rows = task.select(found.split("valid"))
     if not rows:
-        raise TokenRowsError(
-            f"no clip of the train split fits task={task.name}; it uses {', '.join(task.domains)}."
-        )
+        raise TokenRowsError(f"no clip of the train split fits task={task.name}; it uses {', '.join(task.domains)}.")
     for source in found.sources:
         log.line(f"data: {source}")
 
@@ -151,6 +149,7 @@ def train(cfg: DictConfig) -> Path:
         trainer.curriculum_steps,
         trainer.curriculum_share,
         trainer.hide,
+        trainer.drop_condition,
     )
     validation = None
     if valid_rows:
@@ -169,18 +168,22 @@ def train(cfg: DictConfig) -> Path:
 
     # ---- optimiser and state ---------------------------------------------------------------------------------
     this_recipe = recipe(cfg, documents.hash, vocabulary.hash)
-    objective = Objective(model, vocabulary, legal_only=trainer.loss_over == "legal").to(device).train()
-    optimiser = torch.optim.AdamW(
-        parameter_groups(model, trainer.weight_decay), lr=trainer.lr, betas=tuple(trainer.betas), fused=True
-    )
+    objective = Objective(model, vocabulary, trainer.loss_over == "legal", trainer.level_weights)
+    objective.to(device).train()
+    groups = parameter_groups(model, trainer.weight_decay)
+    shares = [1.0, 1.0]  # of the learning rate, per group
+    if trainer.optimiser == "muon":
+        groups[0]["orthogonal"] = True
+        shares[0] = trainer.muon_lr / trainer.lr
+        optimiser: torch.optim.Optimizer = Muon(groups, trainer.lr, betas=tuple(trainer.betas))
+    else:
+        optimiser = torch.optim.AdamW(groups, lr=trainer.lr, betas=tuple(trainer.betas), fused=True)
     step, seconds_before = 0, 0.0
     if checkpoint:
         state = read_state(checkpoint)
         check_recipe(state["recipe"], this_recipe, checkpoint)
         step, seconds_before = state["step"], state["seconds"]
-        optimiser.load_state_dict(
-            torch.load(checkpoint / OPTIMISER_FILE, map_location=device, weights_only=True)
-        )
+        optimiser.load_state_dict(torch.load(checkpoint / OPTIMISER_FILE, map_location=device, weights_only=True))
     if trainer.compile:
         model.model.compile(dynamic=False)
     objective, optimiser = accelerator.prepare(objective, optimiser)
@@ -188,21 +191,12 @@ def train(cfg: DictConfig) -> Path:
         save_config(cfg, run_dir)
     log.rewind(step)
     parameters = sum(p.numel() for p in model.parameters())
-    hours = (
-        (vocabulary.levels_of(documents.tokens) >= 0).sum()
-        / vocabulary.levels
-        / description["frame_rate"]
-        / 3600
-    )
+    hours = (vocabulary.levels_of(documents.tokens) >= 0).sum() / vocabulary.levels / description["frame_rate"] / 3600
     log.line(
         f"{run_dir}: {parameters / 1e6:.1f} M parameters, {len(documents):,} documents, {hours:.2f} h of audio, "
         f"{len(documents.tokens) / 1e6:.2f} M tokens per epoch; {device.type}, {'bf16 autocast' if bf16 else 'fp32'}, "
         f"{world} process{'es' if world > 1 else ''}; "
-        + (
-            f"continues at step {step}"
-            if checkpoint
-            else f"starts from {cfg.init or cfg.lm.pretrained or 'scratch'}"
-        )
+        + (f"continues at step {step}" if checkpoint else f"starts from {cfg.init or cfg.lm.pretrained or 'scratch'}")
     )
 
     # ---- loop ------------------------------------------------------------------------------------------------
@@ -260,9 +254,7 @@ def train(cfg: DictConfig) -> Path:
             f"accuracy {join(per_level['accuracy'], '.1%')}"
         )
 
-    sums = torch.zeros(
-        3, vocabulary.levels + 1, dtype=torch.float64, device=device
-    )  # since the last log line
+    sums = torch.zeros(3, vocabulary.levels + 1, dtype=torch.float64, device=device)  # since the last log line
     if checkpoint and accelerator.is_main_process:
         sums += torch.tensor(state["since_last_line"], dtype=torch.float64, device=device)
     tokens = audio_tokens = 0
@@ -272,14 +264,10 @@ def train(cfg: DictConfig) -> Path:
     while step < trainer.max_steps:
         batch = data.batch(step, rank, world)
         lr = learning_rate(step, trainer)
-        for group in optimiser.param_groups:
-            group["lr"] = lr
-        torch.manual_seed(
-            cfg.seed * 1_000_003 + step * world + rank
-        )  # dropout: a function of the step as well
-        parts = [
-            torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)
-        ]
+        for group, share in zip(optimiser.param_groups, shares, strict=True):
+            group["lr"] = lr * share
+        torch.manual_seed(cfg.seed * 1_000_003 + step * world + rank)  # dropout: a function of the step as well
+        parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
         starts = range(0, len(parts[0]), trainer.micro_rows)
         per_target = []
         for start in starts:
@@ -338,9 +326,7 @@ def train(cfg: DictConfig) -> Path:
         if step % trainer.save_every == 0 or step == trainer.max_steps or told:
             save()
         if told:
-            log.line(
-                f"stopped by SIGTERM at step {step}; the checkpoint is saved, the same command continues."
-            )
+            log.line(f"stopped by SIGTERM at step {step}; the checkpoint is saved, the same command continues.")
             break
     signal.signal(signal.SIGTERM, previous_handler)
 
@@ -349,9 +335,7 @@ def train(cfg: DictConfig) -> Path:
     if step >= trainer.max_steps:
         if not (final / STATE_FILE).is_file() or read_state(final)["step"] != step:
             save(final=True)
-            log.line(
-                f"{final}: trained {step} steps in {duration(seconds())}; hear it with `python eval/tts.py`."
-            )
+            log.line(f"{final}: trained {step} steps in {duration(seconds())}; hear it with `python eval/tts.py`.")
         else:
             log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
     accelerator.end_training()

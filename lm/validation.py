@@ -89,7 +89,5 @@ class Validation:
             if count:
                 values[f"loss_{level + 1}"] = float(right[0, level]) / count
                 values[f"accuracy_{level + 1}"] = float(right[1, level]) / count
-                values[f"gap_{level + 1}"] = (
-                    float(wrong[0, level] / wrong[2, level]) - float(right[0, level]) / count
-                )
+                values[f"gap_{level + 1}"] = float(wrong[0, level] / wrong[2, level]) - float(right[0, level]) / count
         return values

@@ -42,9 +42,7 @@ CONTROL_TOKENS: tuple[str, ...] = (
     "<|text_only|>",
     "<|audio_only|>",
 )
-CONTROL_ROWS = (
-    64  # named control tokens plus spares, so that a new task or tag does not move the audio blocks
-)
+CONTROL_ROWS = 64  # named control tokens plus spares, so that a new task or tag does not move the audio blocks
 
 
 class VocabularyError(ValueError):
@@ -69,15 +67,11 @@ class AudioVocabulary:
 
     def __post_init__(self) -> None:
         if not self.codebook_sizes or min(self.codebook_sizes) < 1:
-            raise VocabularyError(
-                f"codebook_sizes must name at least one code per level, got {self.codebook_sizes}."
-            )
+            raise VocabularyError(f"codebook_sizes must name at least one code per level, got {self.codebook_sizes}.")
         if not self.control:
             spares = tuple(f"<|spare_{i}|>" for i in range(CONTROL_ROWS - len(CONTROL_TOKENS)))
             object.__setattr__(self, "control", CONTROL_TOKENS + spares)
-        object.__setattr__(
-            self, "_control_ids", {name: self.text_size + i for i, name in enumerate(self.control)}
-        )
+        object.__setattr__(self, "_control_ids", {name: self.text_size + i for i, name in enumerate(self.control)})
 
     # ---- layout: the only arithmetic on offsets --------------------------------------------------------------
     @property
@@ -173,9 +167,7 @@ class AudioVocabulary:
         """
         path = Path(folder) / FILE_NAME
         if not path.is_file():
-            raise VocabularyError(
-                f"'{folder}' has no {FILE_NAME}: it is no language model of this framework."
-            )
+            raise VocabularyError(f"'{folder}' has no {FILE_NAME}: it is no language model of this framework.")
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             vocabulary = cls(

@@ -41,6 +41,4 @@ class TTS(Task):
 
     def with_condition_of(self, row: Any, other: Any) -> Any:
         """The same speech and speaker with another row's text."""
-        return SimpleNamespace(
-            id=row.id, text=other.text, speaker=row.speaker, codes=row.codes, domain=row.domain
-        )
+        return SimpleNamespace(id=row.id, text=other.text, speaker=row.speaker, codes=row.codes, domain=row.domain)

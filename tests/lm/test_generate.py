@@ -65,9 +65,7 @@ def test_equals_stock_generate_with_the_legality_processor(lively_model, vocabul
 def test_limits_hold_per_clip_and_the_end_is_forced_nowhere(lively_model, vocabulary, prompts):
     with torch.no_grad():  # never ends by itself
         lively_model.get_output_embeddings().weight[vocabulary.control_id("</audio>")] = 0
-    clips = generate(
-        lively_model, vocabulary, prompts, [2, 5, 3, 9], min_frames=9, sampling=Sampling(1.0, top_p=1.0)
-    )
+    clips = generate(lively_model, vocabulary, prompts, [2, 5, 3, 9], min_frames=9, sampling=Sampling(1.0, top_p=1.0))
     assert [clip.n_frames for clip in clips] == [2, 5, 3, 9]
     assert not any(clip.ended for clip in clips[:3])
 
@@ -77,6 +75,23 @@ def test_seeds_decide_and_nothing_else(lively_model, vocabulary, prompts):
     first = generate(lively_model, vocabulary, [prompts[1]] * 3, seeds=[1, 1, 2], **options)
     assert (first[0].codes == first[1].codes).all()
     assert first[0].codes.shape != first[2].codes.shape or (first[0].codes != first[2].codes).any()
+
+
+def test_guidance_of_one_is_off_and_zero_ignores_the_text(lively_model, vocabulary, prompts):
+    options = {"max_frames": 8, "sampling": GREEDY}
+    plain = generate(lively_model, vocabulary, prompts, **options)
+    near = generate(lively_model, vocabulary, prompts, guidance=1.0 + 1e-6, **options)
+    assert all((a.codes == b.codes).all() for a, b in zip(plain, near, strict=True))
+    # The two texts have the same number of tokens, so without their text nothing tells them apart.
+    other = prompts[0].copy()
+    text = np.flatnonzero(other < vocabulary.text_size)
+    other[text] = other[text][::-1]
+    free = generate(lively_model, vocabulary, [prompts[0], other], guidance=0.0, **options)
+    assert (free[0].codes == free[1].codes).all()
+    guided = generate(lively_model, vocabulary, prompts * 2, 8, guidance=3.0, sampling=Sampling(1.0), seeds=range(8))
+    assert all(clip.legal for clip in guided)
+    alone = generate(lively_model, vocabulary, prompts[2:3], 8, guidance=3.0, sampling=Sampling(1.0), seeds=[2])
+    assert (alone[0].codes == guided[2].codes).all()
 
 
 def test_a_prompt_that_opens_no_audio_is_refused(lively_model, vocabulary, prompts):
@@ -93,9 +108,7 @@ def test_draw_follows_the_distribution_and_its_cuts():
         return torch.bincount(draw(logits, uniform, **options), minlength=4) / 20_000
 
     torch.testing.assert_close(shares(temperature=1.0), probability, atol=0.01, rtol=0)
-    torch.testing.assert_close(
-        shares(temperature=1.0, top_k=2), torch.tensor([0.625, 0.375, 0, 0]), atol=0.01, rtol=0
-    )
+    torch.testing.assert_close(shares(temperature=1.0, top_k=2), torch.tensor([0.625, 0.375, 0, 0]), atol=0.01, rtol=0)
     torch.testing.assert_close(
         shares(temperature=1.0, top_p=0.7), torch.tensor([0.625, 0.375, 0, 0]), atol=0.01, rtol=0
     )

@@ -30,8 +30,9 @@ def test_stock_transformers_reload_gives_equal_logits(model, vocabulary, text_to
     assert vocabulary.control_id("</audio>") in stock.generation_config.eos_token_id
     assert stock.generation_config.pad_token_id == vocabulary.control_id("<pad>")
     again = AutoTokenizer.from_pretrained(folder)
-    assert again("anna found", add_special_tokens=False)["input_ids"] == (
-        text_tokenizer("anna found", add_special_tokens=False)["input_ids"]
+    assert (
+        again("anna found", add_special_tokens=False)["input_ids"]
+        == (text_tokenizer("anna found", add_special_tokens=False)["input_ids"])
     )
 
 

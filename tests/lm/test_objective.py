@@ -94,6 +94,18 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(model, vocabulary, b
         torch.testing.assert_close(gradient, whole[name], atol=1e-6, rtol=1e-4, msg=name)
 
 
+def test_level_weights_scale_gradients_and_leave_reported_losses(model, vocabulary, batch):
+    tensors, _ = batch
+    plain = Objective(model, vocabulary)(*tensors)
+    only_first = Objective(model, vocabulary, level_weights=[1, 0, 0])(*tensors)
+    assert torch.equal(plain.loss, only_first.loss)
+    expected = float(plain.loss[0] + plain.loss[3])
+    assert float(only_first.total) == pytest.approx(expected, rel=1e-5)
+    legal = Objective(model, vocabulary, True, [1, 0, 0])(*tensors)
+    legal.total.backward()
+    assert model.lm_head.weight.grad[list(vocabulary.block(0))].abs().sum() > 0
+
+
 def test_a_batch_without_targets_is_zero_and_differentiable(model, vocabulary, batch):
     (ids, positions, targets), _ = batch
     for legal_only in (False, True):

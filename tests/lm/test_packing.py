@@ -122,6 +122,21 @@ def test_hiding_changes_inputs_and_never_targets(documents, vocabulary):
     assert not changed[~audio].any() and 0.3 < changed[audio].mean() < 0.7
 
 
+def test_dropping_the_condition_hides_whole_texts_and_nothing_else(documents, vocabulary):
+    plain, dropped = data(documents, vocabulary).batch(2), data(documents, vocabulary, drop_condition=0.5).batch(2)
+    assert (plain.rows.targets == dropped.rows.targets).all()
+    changed = plain.rows.input_ids != dropped.rows.input_ids
+    text = plain.rows.input_ids < vocabulary.text_size
+    assert (dropped.rows.input_ids[changed] == vocabulary.control_id("<no_condition>")).all()
+    assert not changed[~text].any()
+    shares = [
+        changed[(plain.rows.document == d) & text & (np.arange(4)[:, None] == r)].mean()
+        for r in range(4)
+        for d in range(len(plain.names[r]))
+    ]
+    assert set(shares) == {0.0, 1.0}
+
+
 def test_the_curriculum_begins_with_the_shorter_documents(documents, vocabulary):
     source = data(documents, vocabulary, curriculum_steps=4, curriculum_share=0.5)
     limit = np.quantile(documents.lengths, 0.5)

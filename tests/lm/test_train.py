@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 
 from lm.model import load_lm
 from lm.run_state import learning_rate
-from lm.train import NonFiniteLoss, train
 from lm.token_rows import TokenRowsError
+from lm.train import NonFiniteLoss, train
 from lm.vocabulary import VocabularyError
 from training.checkpoint import CheckpointError, list_checkpoints
 from training.config import CONFIG_DIR, REPOSITORY, ConfigError
@@ -94,6 +94,23 @@ def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, mon
     assert list_checkpoints(tmp_path / "runs/tiny")[-1].name == "step_0000005"
     train(configured(overrides))
     assert_same_run(reference, tmp_path)
+
+
+def test_muon_learns_and_continues_bit_for_bit(overrides, tmp_path, monkeypatch):
+    options = [*overrides, "trainer.optimiser=muon", "trainer.log_every=4"]
+    for name in ("straight", "cut"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "straight")
+    train(configured(options))
+    losses = curve(tmp_path / "straight")
+    assert sorted(losses) == [4, 8, 12] and losses[12] < losses[4]
+    monkeypatch.chdir(tmp_path / "cut")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lm.train.rotate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):  # dies right after its first checkpoint, between two log lines
+            train(configured(options))
+    train(configured(options))
+    assert_same_run(tmp_path / "straight", tmp_path / "cut")
 
 
 @pytest.mark.slow
