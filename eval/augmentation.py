@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 Wave = NDArray[np.float32]
@@ -36,33 +37,39 @@ class AugmentationConfig:
 
 
 def change_speed(wav: Wave, factor: float) -> Wave:
-    """Play ``wav`` ``factor`` times as fast (linear interpolation; its images lie in the augmentation's noise)."""
+    """Play ``wav`` ``factor`` times as fast (linear interpolation; its images lie in the augmentation's
+    noise).
+    """
     length = int(len(wav) / factor)
     return np.interp(np.arange(length) * factor, np.arange(len(wav)), wav).astype(np.float32)
 
 
 def coloured_noise(length: int, exponent: float, generator: np.random.Generator) -> Wave:
     """Noise with power proportional to frequency ** -exponent (0 white, 1 pink, 2 brown), unit variance."""
-    spectrum = generator.standard_normal((2, length // 2 + 1))
-    shape = np.maximum(np.arange(length // 2 + 1), 4.0) ** (-exponent / 2.0)
-    noise = np.fft.irfft((spectrum[0] + 1j * spectrum[1]) * shape, length)
-    return (noise / max(float(noise.std()), 1e-12)).astype(np.float32)
+    size = scipy.fft.next_fast_len(length, real=True)
+    spectrum = generator.standard_normal((size // 2 + 1, 2), dtype=np.float32).view(np.complex64)[:, 0]
+    shape = np.maximum(np.arange(size // 2 + 1, dtype=np.float32), 4.0) ** np.float32(-exponent / 2.0)
+    noise = scipy.fft.irfft(spectrum * shape, size)[:length]
+    return noise / max(float(noise.std()), 1e-12)
 
 
 def _filter_gain(size: int, rate: int, config: AugmentationConfig, generator: np.random.Generator) -> NDArray:
     """Magnitude response at ``size`` frequencies from 0 to ``rate / 2``."""
-    hertz = np.linspace(0.0, rate / 2.0, size)
-    gain_db = np.zeros(size)
+    hertz = np.linspace(0.0, rate / 2.0, 512)  # drawn on a coarse grid: all curves are smooth
+    gain_db = np.zeros(512)
     if generator.random() < config.equaliser_share:
         nodes = np.geomspace(60.0, 8000.0, 8)
-        gain_db += np.interp(np.log(hertz + 1.0), np.log(nodes), generator.normal(0, config.equaliser_db, 8).clip(-18, 18))
+        gain_db += np.interp(
+            np.log(hertz + 1.0), np.log(nodes), generator.normal(0, config.equaliser_db, 8).clip(-18, 18)
+        )
     if generator.random() < config.low_pass_share:
         edge, slope = generator.uniform(*config.low_pass), generator.uniform(12.0, 96.0)
         gain_db -= slope * np.log2(np.maximum(hertz / edge, 1.0))
     if generator.random() < config.high_pass_share:
         edge, slope = generator.uniform(*config.high_pass), generator.uniform(6.0, 36.0)
         gain_db -= slope * np.log2(np.maximum(edge / (hertz + 1.0), 1.0))
-    return 10.0 ** (np.maximum(gain_db, -80.0) / 20.0)
+    gain_db = np.interp(np.linspace(0.0, rate / 2.0, size), hertz, np.maximum(gain_db, -80.0)).astype(np.float32)
+    return np.float32(10.0) ** (gain_db / np.float32(20.0))
 
 
 def augment(
@@ -86,16 +93,17 @@ def augment(
     if generator.random() < config.speed_share:
         out = change_speed(out, generator.uniform(*config.speed))
     size = len(out)
-    spectrum = np.fft.rfft(out, size + rate // 4)
+    padded = scipy.fft.next_fast_len(size + rate // 4, real=True)  # room for the reverberation's tail
+    spectrum = scipy.fft.rfft(out, padded)
     spectrum *= _filter_gain(len(spectrum), rate, config, generator)
     if generator.random() < config.reverberation_share:
         decay = generator.uniform(*config.reverberation)
         time = np.arange(rate // 4) / rate
-        tail = generator.standard_normal(len(time)) * 10.0 ** (-time / decay)
+        tail = generator.standard_normal(len(time), dtype=np.float32) * 10.0 ** (-time / decay)
         tail *= generator.uniform(0.2, 1.0) / max(float(np.linalg.norm(tail)), 1e-12)
         tail[0] += 1.0
-        spectrum *= np.fft.rfft(tail, size + rate // 4)
-    out = np.fft.irfft(spectrum, size + rate // 4)[:size].astype(np.float32)
+        spectrum *= scipy.fft.rfft(tail.astype(np.float32), padded)
+    out = scipy.fft.irfft(spectrum, padded)[:size]
     if generator.random() < config.clip_share:
         limit = float(np.abs(out).max()) * generator.uniform(0.2, 0.8)
         out = out.clip(-limit, limit)

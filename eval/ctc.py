@@ -1,11 +1,12 @@
 """A small CTC recogniser on log-mels: the second judge, which ships.
 
-    wav 16 kHz -> log-mel [batch, 80, 100/s] -> two strided convolutions (25/s) -> residual dilated convolutions
-    -> characters and blank -> greedy CTC decoding
+    wav 16 kHz -> log-mel [batch, 80, 100/s] -> two strided convolutions (25/s) -> residual dilated
+    convolutions -> characters and blank -> greedy CTC decoding
 
-It is trained by ``scripts/train_recogniser.py`` on ground-truth audio with level, filter, noise and reverberation
-augmentation, never on the output of a codec, so it judges a codec or a language model without having seen one.
-A clip gives the same transcript alone and inside a padded batch: every layer masks what lies beyond the clip.
+It is trained by ``scripts/train_recogniser.py`` on ground-truth audio with level, filter, noise and
+reverberation augmentation, never on the output of a codec, so it judges a codec or a language model without
+having seen one. A clip gives the same transcript alone and inside a padded batch: every layer masks what lies
+beyond the clip.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def mask_of(lengths: Tensor, size: int) -> Tensor:
 
 
 class LogMel(nn.Module):
-    """Waveform to log-mel with the mean of each band over the clip removed (so level and fixed filters cancel)."""
+    """Waveform to log-mel with the mean of each band over the clip removed (so level and fixed filters
+    cancel).
+    """
 
     def __init__(self, bands: int) -> None:
         super().__init__()
@@ -111,7 +114,12 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.gate = nn.Linear(width, 2 * width)
         self.depthwise = nn.Conv1d(
-            width, width, config.kernel, padding=dilation * (config.kernel // 2), dilation=dilation, groups=width
+            width,
+            width,
+            config.kernel,
+            padding=dilation * (config.kernel // 2),
+            dilation=dilation,
+            groups=width,
         )
         self.mix = nn.Linear(width, width)
         self.norm_mlp = nn.LayerNorm(width)
@@ -147,7 +155,8 @@ class CTCRecogniser(nn.Module):
         Args:
             wav: ``[batch, samples]`` at 16 kHz.
             lengths: ``[batch]`` samples.
-            mel_noise: training only: standard deviation of noise on the features, and bands and spans blanked out.
+            mel_noise: training only: standard deviation of noise on the features, and bands and spans blanked
+                out.
 
         Returns:
             ``[batch, frames, characters + 1]`` and the frames of each clip (25 per second).
@@ -201,7 +210,9 @@ class CTCRecogniser(nn.Module):
 
 
 def corrupt_mel(mel: Tensor, noise: float) -> Tensor:
-    """Noise and holes in log-mels ``[batch, bands, frames]`` (training only): two band and two time masks per clip."""
+    """Noise and holes in log-mels ``[batch, bands, frames]`` (training only): two band and two time masks per
+    clip.
+    """
     batch, bands, frames = mel.shape
     mel = mel + noise * torch.rand(batch, 1, 1) * torch.randn_like(mel)
     for size, axis, widest in ((bands, 1, 12), (frames, 2, 12)) * 2:

@@ -1,7 +1,7 @@
 """95 % bootstrap intervals over clips: percentile method, 2000 resamples, fixed seed.
 
-A score is a ratio of sums over clips, errors / words for a corpus rate and value / 1 for a mean, so one function
-serves both. Resampling draws clips, not words: words of one clip are not independent.
+A score is a ratio of sums over clips, errors / words for a corpus rate and value / 1 for a mean, so one
+function serves both. Resampling draws clips, not words: words of one clip are not independent.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ class Estimate:
 
 
 def _draws(n: int) -> NDArray[np.int64]:
-    """``[resamples, n]`` indices: the same for equal n, so that systems on the same items are resampled together."""
+    """``[resamples, n]`` indices: the same for equal n, so that systems on the same items are resampled
+    together.
+    """
     return np.random.default_rng(SEED).integers(0, n, (RESAMPLES, n))
 
 
 def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estimate | None:
-    """Sum of ``numerators [clips]`` over sum of ``denominators [clips]`` (default: ones, which gives the mean).
+    """Sum of ``numerators [clips]`` over sum of ``denominators [clips]`` (default: ones, which gives the
+    mean).
 
     Returns:
         None without clips.
@@ -50,9 +53,7 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estim
     return Estimate(value, float(low), float(high), n)
 
 
-def paired_difference(
-    first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike]
-) -> Estimate | None:
+def paired_difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike]) -> Estimate | None:
     """Difference of two ratios over the same clips in the same order, first minus second.
 
     Args:

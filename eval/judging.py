@@ -166,4 +166,8 @@ def rate_mos(report: Report, row: str, clips: Sequence[ScoredClip], failures: Ma
 
 def how_texts(normaliser: str) -> dict[str, str]:
     """What a result says about text and resampling."""
-    return {"normaliser": describe_normaliser(normaliser), "resampler": RESAMPLER, "samples": "as stored, 16 bit"}
+    return {
+        "normaliser": describe_normaliser(normaliser),
+        "resampler": RESAMPLER,
+        "samples": "as stored, 16 bit",
+    }

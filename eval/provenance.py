@@ -22,7 +22,9 @@ def sha256(path: Path) -> str:
 
 def folder_hash(folder: Path, names: Iterable[str] | None = None) -> str:
     """SHA-256 (hex) over names and contents of the files in a folder (all of them, or ``names``)."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file()) if names is None else [folder / n for n in sorted(names)]
+    files = (
+        sorted(p for p in folder.rglob("*") if p.is_file()) if names is None else [folder / n for n in sorted(names)]
+    )
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.relative_to(folder).as_posix()}\n{sha256(path)}\n".encode())

@@ -1,13 +1,14 @@
-"""What an evaluation writes: ``results.json`` (scores with intervals and how they were made), ``items.jsonl`` (one line
-per clip) and a table for people.
+"""What an evaluation writes: ``results.json`` (scores with intervals and how they were made), ``items.jsonl``
+(one line per clip) and a table for people.
 
-    report = Report(how={...})
+    report = Report(how={...}, rows=["reference", "generated"])
     report.mean("generated", "dnsmos/p808", {clip id: value}, failures={clip id: reason})
     report.rate("generated", "wer/ctc-mini", {clip id: (errors, words)})
     report.write(folder, items)
     print(report.table(["wer/ctc-mini", "dnsmos/p808"]))
 
-A clip that failed is counted with its reason and is in no mean; ``n + n_failed`` is the number of clips of the row.
+A clip that failed is counted with its reason and is in no mean; ``n + n_failed`` is the number of clips of
+the row.
 """
 
 from __future__ import annotations
@@ -62,12 +63,13 @@ class Report:
 
     Args:
         how: how the numbers were made; two reports whose ``how`` differ are not comparable.
+        rows: the rows in the order of the table.
     """
 
-    def __init__(self, how: Mapping[str, Any]) -> None:
+    def __init__(self, how: Mapping[str, Any], rows: Sequence[str]) -> None:
         self.how = {**how, "interval": HOW}
-        self.cells: dict[str, dict[str, _Cell]] = {}
-        self.numbers: dict[str, dict[str, Any]] = {}
+        self.cells: dict[str, dict[str, _Cell]] = {row: {} for row in rows}
+        self.numbers: dict[str, dict[str, Any]] = {row: {} for row in rows}
         self.differences: list[dict[str, Any]] = []
 
     def rate(
@@ -79,7 +81,7 @@ class Report:
         **extra: Any,
     ) -> None:
         """A ratio of sums, ``parts[clip id] = (errors, words)``; ``extra`` is written beside it."""
-        self.cells.setdefault(row, {})[metric] = _Cell(dict(parts), dict(failures or {}), extra)
+        self.cells[row][metric] = _Cell(dict(parts), dict(failures or {}), extra)
 
     def mean(
         self,
@@ -97,33 +99,48 @@ class Report:
 
     def number(self, row: str, metric: str, value: float, n: int) -> None:
         """A number of the row as a whole, without interval (speed, for example)."""
-        self.numbers.setdefault(row, {})[metric] = {
+        self.numbers[row][metric] = {
             "value": value, "n": n, "n_failed": 0, "low": None, "high": None, "failures": [],
         }  # fmt: skip
 
     def difference(self, metric: str, row: str, against: str) -> None:
         """Note ``row`` minus ``against`` over the clips that both rows scored, with a paired interval."""
-        cells = [self.cells.get(name, {}).get(metric) for name in (row, against)]
+        self._difference((row, metric), (against, metric))
+
+    def difference_of_metrics(self, row: str, metric: str, against: str) -> None:
+        """Note ``metric`` minus the metric ``against`` of the same row, with a paired interval."""
+        self._difference((row, metric), (row, against))
+
+    def _difference(self, first: tuple[str, str], second: tuple[str, str]) -> None:
+        cells = [self.cells.get(row, {}).get(metric) for row, metric in (first, second)]
         if cells[0] is None or cells[1] is None:
             return
         common = [clip for clip in cells[0].parts if clip in cells[1].parts]
-        if not common:
-            return
-        sides = [np.array([cell.parts[clip] for clip in common]).T for cell in cells if cell is not None]
+        sides = [np.array([cell.parts[clip] for clip in common]).reshape(-1, 2).T for cell in cells if cell]
         found = paired_difference((sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]))
         if found is not None:
-            self.differences.append({
-                "metric": metric, "row": row, "against": against,
-                "value": found.value, "low": found.low, "high": found.high, "n": found.n,
-            })  # fmt: skip
+            self.differences.append(
+                {
+                    "of": {"row": first[0], "metric": first[1]},
+                    "minus": {"row": second[0], "metric": second[1]},
+                    "value": found.value,
+                    "low": found.low,
+                    "high": found.high,
+                    "n": found.n,
+                }
+            )
+
+    def metrics(self) -> list[str]:
+        """The metrics of all rows in the order in which they were filed."""
+        rows = self.results()["rows"].values()
+        return list(dict.fromkeys(metric for found in rows for metric in found))
 
     def results(self) -> dict[str, Any]:
         """The content of ``results.json``."""
-        rows = list(dict.fromkeys([*self.cells, *self.numbers]))
         return {
             "rows": {
-                row: {m: cell.record() for m, cell in self.cells.get(row, {}).items()} | self.numbers.get(row, {})
-                for row in rows
+                row: {metric: cell.record() for metric, cell in cells.items()} | self.numbers[row]
+                for row, cells in self.cells.items()
             },
             "differences": self.differences,
             "how": self.how,
@@ -138,12 +155,18 @@ class Report:
     def table(self, metrics: Sequence[str] | None = None) -> str:
         """A plain table: a line per metric, a column per row, ``value [low, high]`` and N where it differs."""
         rows = self.results()["rows"]
-        names = list(metrics or dict.fromkeys(metric for found in rows.values() for metric in found))
+        names = list(metrics) if metrics is not None else self.metrics()
         names = [name for name in names if any(name in found for found in rows.values())]
-        most = max((cell["n"] + cell["n_failed"] for found in rows.values() for cell in found.values()), default=0)
-        body = [["", *rows], *([name, *(show(name, found.get(name), most) for found in rows.values())] for name in names)]
+        clips = [len(c.parts) + len(c.failures) for found in self.cells.values() for c in found.values()]
+        most = max(clips, default=0)
+        body = [
+            ["", *rows],
+            *([name, *(show(name, found.get(name), most) for found in rows.values())] for name in names),
+        ]
         widths = [max(len(line[column]) for line in body) for column in range(len(body[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in body]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in body
+        ]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], f"N = {most} clips; [95 % interval over clips]"])
 
 
@@ -163,7 +186,7 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
         out += f" [{text(cell['low'])}, {text(cell['high'])}]"
     if cell["n_failed"]:
         out += f" ({cell['n_failed']} failed)"
-    elif cell["n"] != usual:
+    elif cell["n"] != usual and cell["low"] is not None:
         out += f" (N={cell['n']})"
     return out
 

@@ -1,8 +1,9 @@
 """A cache addressed by content: hash of the audio (or request) and of everything that makes the score.
 
-One JSON-lines file per judge, ``<folder>/<kind>-<hash of its how>.jsonl``. A judge that changes (model file, version,
-setting) gets another file, and audio that changes gets another key, so a stale score cannot be returned whatever
-the files are called. Lines are appended as scores arrive: a killed run goes on where it stopped.
+One JSON-lines file per judge, ``<folder>/<kind>-<hash of its how>.jsonl``. A judge that changes (model file,
+version, setting) gets another file, and audio that changes gets another key, so a stale score cannot be
+returned whatever the files are called. Lines are appended as scores arrive: a killed run goes on where it
+stopped.
 """
 
 from __future__ import annotations

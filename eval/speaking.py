@@ -139,7 +139,9 @@ def decode_clips(tokenizer: AudioTokenizer, clips: Sequence[NDArray[np.int64]], 
 def resynthesise(
     tokenizer: AudioTokenizer, waves: Sequence[NDArray[np.float32]], batch_size: int = 8
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int64]]]:
-    """Waveforms ``[samples]`` at the tokenizer's rate through encode and decode, and their codes ``[frames, levels]``."""
+    """Waveforms ``[samples]`` at the tokenizer's rate through the codec, and codes ``[frames,
+    levels]``.
+    """
     outputs: list[Any] = [None] * len(waves)
     all_codes: list[Any] = [None] * len(waves)
     order = sorted(range(len(waves)), key=lambda i: len(waves[i]))

@@ -4,9 +4,9 @@
     python eval/tts.py model=runs/my-tts/final limit=20 recognisers=[ctc-mini]
 
 Rows: reference (ground truth), resynthesis (ground truth through the codec: the ceiling), generated, and
-generated-shuffled (each sentence's speaker and seed with another sentence's text: scored against the text that was
-given, and as wer-original against the sentence's own). Writes results.json, items.jsonl and wavs/<row>/<id>.wav.
-What is already known for the same audio and the same judge is not computed again.
+generated-shuffled (each sentence's speaker and seed with another sentence's text: scored against the text
+that was given, and as wer-original against the sentence's own). Writes results.json, items.jsonl and
+wavs/<row>/<id>.wav. What is already known for the same audio and the same judge is not computed again.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def test_sentences(cfg: DictConfig) -> list[Clip]:
 def read_rows(
     cfg: DictConfig, sentences: list[Clip], tokenizer: AudioTokenizer | None, out: Path
 ) -> dict[str, list[ScoredClip]]:
-    """The rows that need no language model; a file that cannot be read is a clip without audio and with its reason."""
+    """The rows that need no language model; a file that cannot be read is a clip without audio and with its
+    reason.
+    """
     rows: dict[str, list[ScoredClip]] = {}
     waves: dict[str, np.ndarray] = {}
     if "reference" in cfg.rows:
@@ -220,7 +222,10 @@ def main(cfg: DictConfig) -> None:
             speaker = Speaker(folder, tokenizer, instantiate(cfg.task), sampling, cfg.max_seconds, device, cache)
     except (TokenizerError, ModelError, VocabularyError) as error:
         raise ConfigError(str(error)) from error
-    print(f"{len(sentences)} sentences of {cfg.data.root} ({cfg.split}), model {folder or 'none'}, to {out}", flush=True)
+    print(
+        f"{len(sentences)} sentences of {cfg.data.root} ({cfg.split}), model {folder or 'none'}, to {out}",
+        flush=True,
+    )
 
     # ---- how: everything that makes the numbers ------------------------------------------------------------
     how: dict[str, Any] = {
@@ -237,7 +242,7 @@ def main(cfg: DictConfig) -> None:
         "recognisers": {},
         "versions": versions("torch", "transformers", "numpy", "soxr", "jiwer"),
     }
-    report = Report(how)
+    report = Report(how, [row for row in ROWS if row in cfg.rows])
 
     # ---- the clips -----------------------------------------------------------------------------------------
     rows = read_rows(cfg, sentences, tokenizer, out)

@@ -3,10 +3,10 @@
     with WorkerPool("eval.metrics.pesq_worker", processes=2) as pool:
         answers = pool.map([({"mode": "wb"}, pcm_bytes), ...])     # dict per job, in order
 
-A worker is ``python -m MODULE``, which calls ``serve(handler)``. Foreign code (C extensions, ONNX) runs only there:
-a segmentation fault or a clip that never ends costs that clip, with a reason, and a new worker takes over. It is a
-fresh interpreter and not ``multiprocessing``, because spawning would import the main script (and torch) in every
-worker, and forking a process that has threads is not safe.
+A worker is ``python -m MODULE``, which calls ``serve(handler)``. Foreign code (C extensions, ONNX) runs only
+there: a segmentation fault or a clip that never ends costs that clip, with a reason, and a new worker takes
+over. It is a fresh interpreter and not ``multiprocessing``, because spawning would import the main script
+(and torch) in every worker, and forking a process that has threads is not safe.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def _read(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
 def serve(start: Callable[[dict[str, Any]], Callable[[dict[str, Any], bytes], Answer]]) -> None:
     """The main loop of a worker: ``start(settings)`` returns the handler of one job.
 
-    An exception of the handler is that job's failure; an exception of ``start`` ends the worker with its message.
+    An exception of the handler is that job's failure; an exception of ``start`` ends the worker with its
+    message.
     """
     # Foreign code may print: keep the real standard output for answers and send everything else to stderr.
     answers = os.fdopen(os.dup(1), "wb")

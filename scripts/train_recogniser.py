@@ -3,8 +3,8 @@
     python scripts/train_recogniser.py corpus=runs/corpus-10h
 
 It learns from the ground-truth audio of the corpus' train split, distorted by level, filters, noise and
-reverberation (eval/augmentation.py), and never from the output of a codec. What it is measured on at the end is
-the valid split, clean and distorted; the test split is not opened.
+reverberation (eval/augmentation.py), and never from the output of a codec. What it is measured on at the end
+is the valid split, clean and distorted; the test split is not opened.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from codec.corpus import Clip, read_audio, read_corpus
+from codec.corpus import Clip, CorpusError, read_audio, read_corpus
 from eval.augmentation import AugmentationConfig, augment
 from eval.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
 from eval.metrics.wer import ErrorRate, normalise_plain
@@ -36,7 +36,9 @@ Example = tuple[NDArray[np.int16], str]  # waveform and normalised text
 
 
 def load_split(clips: list[Clip], split: str, seconds: float, seed: int) -> list[Example]:
-    """Clips of ``split`` in a random order until ``seconds`` of audio are read (0 = all), as int16 to save memory."""
+    """Clips of ``split`` in a random order until ``seconds`` of audio are read (0 = all), as int16 to save
+    memory.
+    """
     chosen = [clip for clip in clips if clip.split == split and clip.domain == "speech" and clip.text]
     order = np.random.default_rng([seed, 1]).permutation(len(chosen))
     found: list[Example] = []
@@ -99,12 +101,18 @@ def main(cfg: DictConfig) -> None:
     torch.manual_seed(cfg.seed)
     start = time.monotonic()
 
-    clips, rejects = read_corpus(cfg.corpus)
+    try:
+        clips, rejects = read_corpus(cfg.corpus)
+    except CorpusError as error:
+        raise ConfigError(f"corpus: {error}") from error
     print(f"{cfg.corpus}: {len(clips)} clips, {len(rejects)} rejected", flush=True)
     train = load_split(clips, "train", cfg.hours * 3600, cfg.seed)
     valid = load_split(clips, "valid", 0, cfg.seed)[: cfg.valid_clips]
 
-    model = CTCRecogniser(CTCConfig(**cfg.model)).to(device).train()
+    if cfg.init:
+        model = CTCRecogniser.load(Path(cfg.init)).to(device).train()
+    else:
+        model = CTCRecogniser(CTCConfig(**cfg.model)).to(device).train()
     average = copy.deepcopy(model).eval()
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters on {device}", flush=True)
     optimiser = torch.optim.AdamW(
@@ -119,7 +127,7 @@ def main(cfg: DictConfig) -> None:
         rate = cfg.learning_rate * min(warm, 0.5 * (1.0 + math.cos(math.pi * done)))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        ease = max(0.0, 1.0 - step / cfg.clean_steps)  # an alignment is found sooner on clean speech
+        ease = max(0.0, 1.0 - step / max(1, cfg.clean_steps))  # an alignment is found sooner on clean speech
         generator = np.random.default_rng([cfg.seed, 3, step])
         waves = [
             train[i][0].astype(np.float32) / 32768.0
@@ -132,9 +140,17 @@ def main(cfg: DictConfig) -> None:
         sizes = torch.tensor([len(ids) for ids in labels])
         scores, frames = model(wav.to(device), lengths.to(device), mel_noise=cfg.mel_noise * (1.0 - ease))
         targets = torch.tensor([i for ids in labels for i in ids])
-        loss = torch.nn.functional.ctc_loss(
-            scores.float().transpose(0, 1).cpu(), targets, frames.cpu(), sizes, reduction="sum", zero_infinity=True
-        ) / sizes.sum()
+        loss = (
+            torch.nn.functional.ctc_loss(
+                scores.float().transpose(0, 1).cpu(),
+                targets,
+                frames.cpu(),
+                sizes,
+                reduction="sum",
+                zero_infinity=True,
+            )
+            / sizes.sum()
+        )
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip_norm)
@@ -158,16 +174,20 @@ def main(cfg: DictConfig) -> None:
     noisy = [distorted(example, generator, valid) for example in valid]
     report = {
         "corpus": {"name": Path(cfg.corpus).name, "train_clips": len(train), "valid_clips": len(valid)},
-        "steps": cfg.steps,
-        "seed": cfg.seed,
+        "config": OmegaConf.to_container(cfg),
         "parameters": sum(p.numel() for p in model.parameters()),
         "wer_valid_clean": error_rate(average, clean, texts, device),
         "wer_valid_distorted": error_rate(average, noisy, texts, device),
         "seconds_training": round(time.monotonic() - began, 1),
+        "before": json.loads((Path(cfg.init) / "training.json").read_text("utf-8")) if cfg.init else None,
         "seconds_total": round(time.monotonic() - start, 1),
         "threads": torch.get_num_threads(),
         "device": device,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
         "augmentation": dataclasses.asdict(AugmentationConfig()),
         "curve": curve,
     }

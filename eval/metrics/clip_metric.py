@@ -18,18 +18,17 @@ class ClipMetric(Metric):
     """Mean of a per-clip score; clips without a score are counted by reason and never given one.
 
     Args:
-        score: called with the arguments that ``update`` gets for one clip; returns a number or raises CannotScore.
-        higher_is_better: direction.
+        score: called with the arguments that ``update`` gets for one clip; returns a number or raises
+            CannotScore.
     """
 
     full_state_update = False
     scores: list[Tensor]
     failed: Tensor
 
-    def __init__(self, score: Callable[..., float], higher_is_better: bool) -> None:
+    def __init__(self, score: Callable[..., float]) -> None:
         super().__init__()
         self.score = score
-        self.higher_is_better = higher_is_better
         self.reasons: Counter[str] = Counter()  # of this process; their number is reduced over processes
         self.add_state("scores", default=[], dist_reduce_fx="cat")
         self.add_state("failed", default=torch.tensor(0), dist_reduce_fx="sum")

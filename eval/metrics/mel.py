@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 @cache
 def slaney_filters(sample_rate: int, window: int, bands: int) -> NDArray[np.float32]:
-    """``[bands, window // 2 + 1]`` triangular filters on the Slaney mel scale from 0 Hz to half the rate, area 1."""
+    """``[bands, window // 2 + 1]`` triangular filters on the Slaney mel scale from 0 Hz to half the rate,
+    area 1.
+    """
     step = math.log(6.4) / 27.0  # linear below 1 kHz (15 mels), logarithmic above
 
     def to_mel(hertz: float) -> float:

@@ -1,9 +1,10 @@
 """DNSMOS: predicted opinion scores of speech without a reference (Reddy et al. 2021, 2022).
 
-Four numbers that papers mix up: ``p808`` (overall, P.808 network) and ``sig``, ``bak``, ``ovrl`` (P.835 network). The
-networks are the files inside the package ``speechmos``, which are Microsoft's; the code around them is ours, so that
-neither librosa nor a download is needed, and is tested against the package. No level normalisation: ``ovrl`` depends
-on the level (0.4 MOS at a gain of 0.05), ``p808`` does not. It is not a judge of silence (which scores 1.8).
+Four numbers that papers mix up: ``p808`` (overall, P.808 network) and ``sig``, ``bak``, ``ovrl`` (P.835
+network). The networks are the files inside the package ``speechmos``, which are Microsoft's; the code around
+them is ours, so that neither librosa nor a download is needed, and is tested against the package. No level
+normalisation: ``ovrl`` depends on the level (0.4 MOS at a gain of 0.05), ``p808`` does not. It is not a judge
+of silence (which scores 1.8).
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class DNSMOS:
         self.pool = WorkerPool("eval.metrics.mos_worker", settings, processes, timeout)
 
     def score(self, waves: list[Wave], sample_rate: int) -> Iterator[tuple[int, dict[str, float] | CannotScore]]:
-        """``(index, {"p808", "sig", "bak", "ovrl"})`` of each clip ``[samples]`` as they are ready, or why not."""
+        """``(index, {"p808", "sig", "bak", "ovrl"})`` of each clip ``[samples]`` as they are ready, or why
+        not.
+        """
         jobs, numbers = [], []
         for index, wav in enumerate(waves):
             try:

@@ -33,7 +33,9 @@ def log_mel(wav: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def windows(wav: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """The 9.01 s windows, hop 1 s, that DNSMOS averages over; shorter clips are doubled until they are long enough."""
+    """The 9.01 s windows, hop 1 s, that DNSMOS averages over; shorter clips are doubled until they are long
+    enough.
+    """
     while len(wav) < WINDOW:
         wav = np.append(wav, wav)
     count = int(len(wav) // RATE - 9.01) + 1

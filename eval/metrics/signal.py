@@ -1,8 +1,8 @@
 """Metrics that compare a degraded clip with its reference, sample by sample or band by band.
 
-All functions take ``(reference, degraded, sample_rate)`` with float32 ``[samples]`` of equal length and rate, and
-raise ``CannotScore`` where a published implementation would give a default or a nonsense value. Argument order is
-reference first everywhere (swapping it changes PESQ and STOI).
+All functions take ``(reference, degraded, sample_rate)`` with float32 ``[samples]`` of equal length and rate,
+and raise ``CannotScore`` where a published implementation would give a default or a nonsense value. Argument
+order is reference first everywhere (swapping it changes PESQ and STOI).
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ def check_pair(reference: Wave, degraded: Wave, rate: int, shortest: float = 0.0
 
 
 def stoi(reference: Wave, degraded: Wave, sample_rate: int, extended: bool = False) -> float:
-    """Short-time objective intelligibility (Taal et al. 2011), or its extended form (Jensen & Taal 2016); pystoi.
+    """Short-time objective intelligibility (Taal et al. 2011), or its extended form (Jensen & Taal 2016);
+    pystoi.
 
     Raises:
-        CannotScore: among others when less than 0.4 s of speech remains after its silence removal, where pystoi
-            would return 1e-5 with a warning.
+        CannotScore: among others when less than 0.4 s of speech remains after its silence removal, where
+            pystoi would return 1e-5 with a warning.
     """
     check_pair(reference, degraded, sample_rate, 0.4)
     if not np.any(reference):
@@ -104,8 +105,9 @@ def _distance(reference: torch.Tensor, degraded: torch.Tensor, clamp: float) -> 
 def stft_distance(
     reference: Wave, degraded: Wave, sample_rate: int, clamp: float = CLAMP, parts: str = "both"
 ) -> float:
-    """Multi-scale STFT distance in the definition of descript-audiotools: windows 2048 and 512, hop window / 4,
-    L1 of magnitudes plus L1 of log10(magnitude²) clamped at 1e-5, summed over windows; at the clips' own rate.
+    """Multi-scale STFT distance in the definition of descript-audiotools: windows 2048 and 512, hop window /
+    4, L1 of magnitudes plus L1 of log10(magnitude²) clamped at 1e-5, summed over windows; at the clips' own
+    rate.
 
     Args:
         parts: ``both``, or ``log`` for the logarithmic part alone.
@@ -134,10 +136,11 @@ def mel_distance(reference: Wave, degraded: Wave, sample_rate: int) -> float:
 
 
 class PESQ:
-    """Perceptual evaluation of speech quality (ITU-T P.862.2 wide band at 16 kHz, P.862.1 narrow band at 8 kHz).
+    """Perceptual evaluation of speech quality (ITU-T P.862.2 wide band at 16 kHz, P.862.1 narrow band at 8
+    kHz).
 
-    The C code runs in a worker process: where it dies, that clip is a failure and the run goes on. Clips longer than
-    30 s are scored in equal pieces of at most 30 s and averaged.
+    The C code runs in a worker process: where it dies, that clip is a failure and the run goes on. Clips
+    longer than 30 s are scored in equal pieces of at most 30 s and averaged.
 
     Args:
         mode: ``wb`` or ``nb``.
@@ -157,7 +160,8 @@ class PESQ:
         """The score of one pair.
 
         Raises:
-            CannotScore: "pesq is not installed", "silent reference", "silent degraded clip", "worker died" ...
+            CannotScore: "pesq is not installed", "silent reference", "silent degraded clip", "worker died"
+                ...
         """
         if not self.is_installed():
             raise CannotScore("not computed: pesq is not installed")
@@ -182,17 +186,16 @@ class PESQ:
         self.pool.close()
 
 
-PAIRED: dict[str, tuple[Callable[..., float], bool]] = {
-    "stoi": (stoi, True),
-    "estoi": (partial(stoi, extended=True), True),
-    "si-sdr": (si_sdr, True),
-    "mel-distance": (mel_distance, False),
-    "stft-distance": (stft_distance, False),
+PAIRED: dict[str, Callable[..., float]] = {
+    "stoi": stoi,
+    "estoi": partial(stoi, extended=True),
+    "si-sdr": si_sdr,
+    "mel-distance": mel_distance,
+    "stft-distance": stft_distance,
 }
-"""Name -> (score of a pair, whether higher is better); PESQ needs its worker and is added by who uses it."""
+"""The score of a pair by name; PESQ needs its worker and is added by who uses it."""
 
 
 def paired_metric(name: str) -> ClipMetric:
     """The torchmetrics class of a metric in ``PAIRED``; ``update(references, degradeds, sample_rate=...)``."""
-    score, higher = PAIRED[name]
-    return ClipMetric(score, higher)
+    return ClipMetric(PAIRED[name])

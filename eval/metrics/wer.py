@@ -1,11 +1,11 @@
 """Word and character error rates.
 
-The corpus rate is (substitutions + deletions + insertions) / reference units over all clips together, which is
-what ASR papers print; ``mean`` averages the rate of each clip, which is what Seed-TTS prints. They differ as soon
-as sentences differ in length, so both are reported by name. Alignment: jiwer 4.
+The corpus rate is (substitutions + deletions + insertions) / reference units over all clips together, which
+is what ASR papers print; ``mean`` averages the rate of each clip, which is what Seed-TTS prints. They differ
+as soon as sentences differ in length, so both are reported by name. Alignment: jiwer 4.
 
-Outcomes at the edges: an empty hypothesis counts every reference word as deleted (rate 1); an empty reference has
-no rate, so that clip is a failure with a reason and never a score; insertions can take a rate above 1.
+Outcomes at the edges: an empty hypothesis counts every reference word as deleted (rate 1); an empty reference
+has no rate, so that clip is a failure with a reason and never a score; insertions can take a rate above 1.
 """
 
 from __future__ import annotations

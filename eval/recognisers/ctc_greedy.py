@@ -44,7 +44,7 @@ class GreedyCTC:
     def how(self) -> dict[str, object]:
         """What a result records about this recogniser."""
         return {
-            "model": "CTCRecogniser (eval/ctc.py), trained on ground-truth speech of the corpus, never on codec output",
+            "model": "CTCRecogniser (eval/ctc.py), trained on ground-truth speech only, never on codec output",
             "sha256": folder_hash(self.folder, ["config.json", "model.safetensors"]),
             "decoding": "greedy, no language model",
             "sample_rate": SAMPLE_RATE,

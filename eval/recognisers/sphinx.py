@@ -1,8 +1,9 @@
 """pocketsphinx with its own US-English model: the judge that works offline and has seen nothing of ours.
 
-Two recognisers that are never mixed: ``pocketsphinx`` with the package's own dictionary and language model (open
-vocabulary, 134 000 words), and ``pocketsphinx-grammar`` with a closed dictionary and a bigram of the corpus'
-grammar. The acoustic model is the same; the second knows which words can come, so its error rates are much lower.
+Two recognisers that are never mixed: ``pocketsphinx`` with the package's own dictionary and language model
+(open vocabulary, 134 000 words), and ``pocketsphinx-grammar`` with a closed dictionary and a bigram of the
+corpus' grammar. The acoustic model is the same; the second knows which words can come, so its error rates are
+much lower.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Sphinx:
     """pocketsphinx in worker processes.
 
     Args:
-        grammar: None for the open vocabulary, else the folder with ``grammar.arpa`` (bigram) and ``words.txt``.
+        grammar: None for the open vocabulary, else the folder with ``grammar.arpa`` (bigram) and
+            ``words.txt``.
         processes: worker processes.
         timeout: seconds for one clip.
     """
@@ -67,7 +69,7 @@ class Sphinx:
         model = model_folder()
         # The beams are pocketsphinx' defaults except that at most maxhmmpf states live per frame: speech that fits
         # no word keeps them all alive and takes four times as long.
-        self.settings: dict[str, object] = {"hmm": str(model / "en-us"), "maxhmmpf": 6000}
+        self.settings: dict[str, object] = {"hmm": str(model / "en-us"), "maxhmmpf": 3000}
         self.grammar = grammar
         self.temporary: tempfile.TemporaryDirectory[str] | None = None
         if grammar is None:
@@ -106,7 +108,10 @@ class Sphinx:
         settings = {k: v for k, v in self.settings.items() if k not in ("hmm", "lm", "dict")}
         record: dict[str, object] = {
             "package": f"pocketsphinx {importlib.metadata.version('pocketsphinx')}",
-            "acoustic_model": {"name": "en-us (in the package)", "sha256": folder_hash(Path(str(self.settings["hmm"])))},
+            "acoustic_model": {
+                "name": "en-us (in the package)",
+                "sha256": folder_hash(Path(str(self.settings["hmm"]))),
+            },
             "sample_rate": RATE,
             "settings": settings,
         }
@@ -117,7 +122,10 @@ class Sphinx:
             }
             record["vocabulary"] = "cmudict-en-us.dict, open"
         else:
-            record["language_model"] = {"name": "grammar.arpa", "sha256": sha256(self.grammar / "grammar.arpa")}
+            record["language_model"] = {
+                "name": "grammar.arpa",
+                "sha256": sha256(self.grammar / "grammar.arpa"),
+            }
             record["vocabulary"] = {"name": "words.txt, closed", "sha256": sha256(self.grammar / "words.txt")}
         return record
 

@@ -1,0 +1,285 @@
+"""Reconstruction: what a tokenizer keeps of the clips of a corpus.
+
+    python eval/reconstruction.py                                    # test speech of data/mini, codec that ships
+    python eval/reconstruction.py window=10 recognisers=[ctc-mini]
+    python eval/reconstruction.py data.root=FOLDER domains=[sound,music] recognisers=[] concat=[]
+
+Rows: reference and resynthesis. Writes results.json, items.jsonl, wavs/<row>/<id>.wav and sheets/*.png with the
+spectrograms of every clip. Reference and resynthesis are compared sample by sample without any delay compensation:
+output and input of an ALMTokenizer are aligned by construction.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
+from codec.interface import AudioTokenizer, TokenizerError
+from codec.shards import ShardError, iterate_shards, read_index
+from eval.audio import RESAMPLER, resample
+from eval.judging import (
+    ScoredClip,
+    as_stored,
+    how_texts,
+    rate_mos,
+    rate_words,
+    score_mos,
+    transcribe,
+    write_clip,
+)
+from eval.metrics import CannotScore
+from eval.metrics.mos import DNSMOS
+from eval.metrics.signal import PAIRED, PESQ, stoi
+from eval.provenance import record_hash, sha256, versions
+from eval.recognisers import NAMES, RecogniserError, load_recogniser
+from eval.report import Report
+from eval.speaking import resynthesise
+from eval.spectrogram_sheet import write_sheets
+from eval.worker_pool import WorkerError
+from training.config import ConfigError, hydra_entry
+from training.log import duration
+from training.progress import progress
+
+METRICS = (*PAIRED, "pesq-wb", "pesq-nb")
+
+
+def check_options(cfg: DictConfig) -> None:
+    """Refuse unknown metrics and recognisers before anything is computed."""
+    for key, chosen, known in (("metrics", cfg.metrics, METRICS), ("recognisers", cfg.recognisers, NAMES)):
+        if unknown := [name for name in chosen if name not in known]:
+            raise ConfigError(f"{key}: there is no '{unknown[0]}'; choose from {', '.join(known)}.")
+
+
+def choose_clips(cfg: DictConfig) -> list[Clip]:
+    """The clips of the chosen splits and domains, in the order of the corpus."""
+    try:
+        clips, rejects = read_corpus(cfg.data.root)
+    except CorpusError as error:
+        raise ConfigError(f"data.root: {error}") from error
+    for reject in rejects:
+        print(f"left out: {reject.reason}", flush=True)
+    chosen = [clip for clip in clips if clip.split in cfg.splits and clip.domain in cfg.domains]
+    if not chosen:
+        raise ConfigError(
+            f"{cfg.data.root} has no clips with splits={list(cfg.splits)} and domains={list(cfg.domains)}."
+        )
+    return chosen[: cfg.limit] if cfg.limit else chosen
+
+
+def code_usage(codes: list[NDArray[np.int64]], sizes: tuple[int, ...]) -> list[dict[str, float]]:
+    """Per level: share of the codebook that occurs, and perplexity exp(entropy), over codes ``[frames, levels]``."""
+    everything = np.concatenate(codes)
+    found = []
+    for level, size in enumerate(sizes):
+        counts = np.bincount(everything[:, level], minlength=size)
+        shares = counts[counts > 0] / counts.sum()
+        entropy = float(-(shares * np.log(shares)).sum())
+        found.append({"usage": float((counts > 0).mean()), "perplexity": math.exp(entropy)})
+    return found
+
+
+def report_usage(report: Report, codes: list[NDArray[np.int64]], tokenizer: AudioTokenizer, of: str = "") -> None:
+    """File the usage of each level; ``of`` is appended to the metrics' names."""
+    frames = sum(len(part) for part in codes)
+    for level, found in enumerate(code_usage(codes, tokenizer.codebook_sizes), 1):
+        for name, value in found.items():
+            report.number("resynthesis", f"{name}{of}/level-{level}", value, frames)
+
+
+def compare(
+    report: Report,
+    metrics: list[str],
+    references: list[ScoredClip],
+    outputs: list[ScoredClip],
+    rate: int,
+    processes: int,
+) -> None:
+    """File the paired metrics of the row resynthesis; both sides at ``rate`` (0: the lower of the two rates)."""
+    for name in metrics:
+        score: Any = PESQ(name.removeprefix("pesq-")) if name.startswith("pesq") else PAIRED[name]
+        values, failures = {}, {}
+        for reference, output in progress(list(zip(references, outputs, strict=True)), desc=name):
+            try:
+                wanted = rate or min(reference.rate, output.rate)
+                pair = [resample(clip.usable(), clip.rate, wanted) for clip in (reference, output)]
+                length = min(map(len, pair))  # rates that do not divide round to lengths one sample apart
+                if max(map(len, pair)) - length > 1:
+                    raise CannotScore("lengths differ")
+                values[output.id] = score(pair[0][:length], pair[1][:length], wanted)
+                output.item[name] = values[output.id]
+            except CannotScore as error:
+                failures[output.id] = error.reason
+        if isinstance(score, PESQ):
+            score.close()
+        report.mean("resynthesis", name, values, failures)
+
+
+def length_check(
+    report: Report, clips: list[ScoredClip], tokenizer: AudioTokenizer, crop_seconds: float, factors: list[int]
+) -> None:
+    """STOI of the same clips when they are coded in pieces of 1, 3, 30 ... training crops.
+
+    All clips are joined to one stream, which is cut into pieces of each length and coded; the outputs are joined again
+    and each clip is scored at its own place. Only the length that the codec sees differs.
+    """
+    rate = tokenizer.sample_rate
+    waves = [resample(clip.usable(), clip.rate, rate) for clip in clips]
+    stream = np.concatenate(waves)
+    edges = np.cumsum([0, *map(len, waves)])
+    for factor in factors:
+        size = int(factor * crop_seconds * rate)
+        starts = list(range(0, len(stream), size))
+        if len(starts) > 1 and len(stream) - starts[-1] < rate:  # no crumb at the end
+            starts.pop()
+        pieces = [stream[a:b] for a, b in zip(starts, [*starts[1:], len(stream)], strict=True)]
+        outputs, _ = resynthesise(tokenizer, pieces)
+        joined = np.concatenate(outputs)
+        values, failures = {}, {}
+        for clip, wav, start in zip(clips, waves, edges, strict=False):
+            try:
+                values[clip.id] = stoi(wav, joined[start : start + len(wav)], rate)
+            except CannotScore as error:
+                failures[clip.id] = error.reason
+        longest = max(map(len, pieces)) / rate
+        report.mean(
+            "resynthesis", f"stoi-pieces/{factor}x", values, failures, piece_seconds=longest, pieces=len(pieces)
+        )
+        if factor != factors[0]:
+            report.difference_of_metrics("resynthesis", f"stoi-pieces/{factor}x", f"stoi-pieces/{factors[0]}x")
+
+
+def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], device: str) -> None:
+    """Transcripts and opinion scores of both rows."""
+    cache = Path(cfg.cache) if cfg.cache else None
+    spoken = {row: [clip for clip in clips if clip.text] for row, clips in rows.items()}
+    for name in cfg.recognisers if any(spoken.values()) else ():
+        try:
+            with load_recogniser(name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device) as recogniser:
+                report.how["recognisers"][name] = recogniser.how()
+                transcribe(recogniser, [clip for clips in spoken.values() for clip in clips], cache)
+        except (RecogniserError, WorkerError) as error:
+            print(f"{name}: not computed: {error}", flush=True)
+            for row, clips in spoken.items():
+                report.rate(row, f"wer/{name}", {}, {clip.id: f"not computed: {error}" for clip in clips})
+            continue
+        for row, clips in spoken.items():
+            rate_words(report, row, name, clips, cfg.normaliser)
+        report.difference(f"wer/{name}", "resynthesis", "reference")
+    if cfg.dnsmos:
+        try:
+            with DNSMOS(cfg.processes) as mos:
+                report.how["dnsmos"] = mos.how()
+                for row, clips in rows.items():
+                    rate_mos(report, row, clips, score_mos(mos, clips, cache))
+        except (CannotScore, WorkerError) as error:
+            print(f"dnsmos: {error}", flush=True)
+
+
+@hydra_entry("eval_reconstruction")
+def main(cfg: DictConfig) -> None:
+    check_options(cfg)
+    started = time.monotonic()
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    clips = choose_clips(cfg)
+    override = {} if cfg.window is None else {"window": cfg.window}
+    try:
+        tokenizer = instantiate(cfg.tokenizer, device=device, **override)
+    except TokenizerError as error:
+        raise ConfigError(str(error)) from error
+    suffix = f"-w{cfg.window}" if cfg.window is not None else ""
+    out = Path(cfg.out) if cfg.out else Path("runs") / f"{tokenizer.name}{suffix}" / "eval-reconstruction"
+    print(
+        f"{len(clips)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s, to {out}", flush=True
+    )
+
+    # ---- reference and resynthesis -------------------------------------------------------------------------
+    rows: dict[str, list[ScoredClip]] = {"reference": [], "resynthesis": []}
+    waves = []
+    for clip in progress(clips, desc="reading"):
+        try:
+            rate = audio_info(clip.path).sample_rate
+            wav = read_audio(clip.path, rate)
+        except AudioError as error:
+            print(f"left out: {error}", flush=True)
+            for row, found in rows.items():
+                found.append(ScoredClip(clip.id, row, clip.text or "", None, 0, {"error": str(error)}))
+            continue
+        rows["reference"].append(ScoredClip(clip.id, "reference", clip.text or "", as_stored(wav), rate))
+        rows["resynthesis"].append(ScoredClip(clip.id, "resynthesis", clip.text or "", None, tokenizer.sample_rate))
+        waves.append(resample(wav, rate, tokenizer.sample_rate))
+    begun = time.monotonic()
+    outputs, codes = resynthesise(tokenizer, waves)
+    coding_seconds = time.monotonic() - begun
+    readable = [clip for clip in rows["resynthesis"] if clip.rate]
+    for scored, output in zip(readable, outputs, strict=True):
+        scored.wav = as_stored(output)
+    for row, found in rows.items():
+        for scored, clip in zip(found, clips, strict=True):
+            head = {"id": clip.id, "text": scored.text, "speaker": clip.speaker, "domain": clip.domain, "row": row}
+            if scored.wav is not None:
+                head["audio"] = write_clip(out, f"wavs/{row}/{clip.id}.wav", scored.wav, scored.rate)
+                head["seconds"] = round(len(scored.wav) / scored.rate, 3)  # type: ignore[assignment]
+            scored.item = head | scored.item
+
+    # ---- scores --------------------------------------------------------------------------------------------
+    how: dict[str, Any] = {
+        "corpus": {
+            "name": cfg.data.name,
+            "splits": list(cfg.splits),
+            "domains": list(cfg.domains),
+            "clips": record_hash([[clip.id, sha256(clip.path)] for clip in clips if clip.path.is_file()]),
+        },
+        **how_texts(cfg.normaliser),
+        "tokenizer": tokenizer.describe(),
+        "comparison": {
+            "rate": cfg.rate or "the lower of the file's and the tokenizer's rate",
+            "delay": "not compensated",
+            "distances": "descript-audiotools definition: windows 2048 and 512, hop window/4, clamp 1e-5",
+            "resampler": RESAMPLER,
+        },
+        "recognisers": {},
+        "versions": versions("torch", "numpy", "scipy", "soxr", "pystoi", "pesq", "jiwer"),
+    }
+    report = Report(how, list(rows))
+    compare(report, list(cfg.metrics), rows["reference"], rows["resynthesis"], cfg.rate or 0, cfg.processes)
+    report_usage(report, codes, tokenizer)
+    shipped = Path(cfg.data.tokens) if cfg.data.tokens else None
+    if shipped is not None and (shipped / "index.json").is_file():
+        try:
+            if read_index(shipped).fingerprint == tokenizer.fingerprint:
+                stored = [row.codes.astype(np.int64) for row in iterate_shards(shipped, None, list(cfg.domains))]
+                report_usage(report, stored, tokenizer, "-shards")
+        except ShardError as error:
+            print(f"code usage of {shipped}: not computed: {error}", flush=True)
+    if waves:
+        seconds = sum(map(len, waves)) / tokenizer.sample_rate
+        report.number("resynthesis", "real-time-factor", coding_seconds / seconds, len(waves))
+        if cfg.concat:
+            length_check(
+                report, [c for c in rows["reference"] if c.rate], tokenizer, cfg.crop_seconds, list(cfg.concat)
+            )
+    judge(cfg, report, rows, device)
+    report.write(out, [clip.item for found in rows.values() for clip in found])
+    if cfg.sheets:
+        pairs = [
+            (f"{a.id}: {a.text}" if a.text else a.id, resample(a.wav, a.rate, b.rate), b.wav)
+            for a, b in zip(rows["reference"], rows["resynthesis"], strict=True)
+            if a.wav is not None and b.wav is not None
+        ]
+        longest = max((len(pair[1]) / tokenizer.sample_rate for pair in pairs), default=0.0)
+        write_sheets(pairs, tokenizer.sample_rate, min(10.0, longest), out / "sheets")
+    print("\n" + report.table([name for name in report.metrics() if not name.startswith("cer")]))
+    print(f"\n{out}/results.json, items.jsonl, wavs/, sheets/, in {duration(time.monotonic() - started)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

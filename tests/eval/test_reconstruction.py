@@ -1,0 +1,107 @@
+"""eval/reconstruction.py: scores of a perfect and of a random codec, code usage, the check over lengths."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hydra import compose, initialize_config_dir
+
+from codec.interface import AudioTokenizer, Codes
+from eval import reconstruction
+from eval.judging import ScoredClip
+from eval.reconstruction import code_usage, length_check
+from eval.report import Report
+from tests.eval.speechlike import speechlike
+from tiny_models import tiny_codec
+from training.config import CONFIG_DIR, ConfigError
+
+RATE = 16_000
+
+
+class Perfect(AudioTokenizer):
+    """Keeps the samples as 16-bit codes of one sample each; ``spoil`` adds noise to pieces longer than so many seconds."""
+
+    name, sample_rate, codebook_sizes, causal = "perfect", RATE, (65536,), True
+    samples_per_frame, fingerprint = 1, "0" * 64
+
+    def __init__(self, spoil: float = float("inf")) -> None:
+        self.spoil = spoil
+
+    def encode(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> Codes:
+        assert lengths is not None
+        return Codes((wav * 32768).round().long()[:, None] + 32768, lengths, lengths)
+
+    def decode(self, codes: Codes) -> torch.Tensor:
+        wav = (codes.codes[:, 0] - 32768).float() / 32768
+        spoilt = (codes.lengths > self.spoil * RATE)[:, None]
+        return wav + spoilt * 0.05 * torch.randn(wav.shape, generator=torch.Generator().manual_seed(0))
+
+
+def clips() -> list[ScoredClip]:
+    return [ScoredClip(f"clip-{i}", "reference", "", speechlike(1.5 + 0.25 * i, seed=i), RATE) for i in range(3)]
+
+
+def test_quality_over_lengths() -> None:
+    """A codec that fails on long pieces is found out; one that does not scores the same at every length."""
+    for codec, expected in ((Perfect(), [1.0, 1.0]), (Perfect(spoil=1.0), [1.0, 0.9])):
+        report = Report({}, ["resynthesis"])
+        length_check(report, clips(), codec, 0.5, [1, 4])
+        cells = report.results()["rows"]["resynthesis"]
+        found = [cells[f"stoi-pieces/{factor}x"] for factor in (1, 4)]
+        assert found[0]["value"] == pytest.approx(1.0, abs=1e-3)
+        assert (found[1]["value"] > 0.999) == (expected[1] == 1.0)
+        assert found[1]["piece_seconds"] <= 3.0 and found[0]["pieces"] > found[1]["pieces"]
+        assert report.differences[0]["value"] == pytest.approx(found[1]["value"] - found[0]["value"])
+
+
+def test_code_usage() -> None:
+    codes = [np.array([[0, 0], [1, 0]]), np.array([[2, 0], [3, 0]])]
+    usage = code_usage(codes, (8, 4))
+    assert usage[0] == {"usage": 0.5, "perplexity": pytest.approx(4.0)}
+    assert usage[1] == {"usage": 0.25, "perplexity": pytest.approx(1.0)}
+
+
+def test_a_run_writes_scores_wavs_and_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    rows = []
+    for clip in clips():
+        assert clip.wav is not None
+        soundfile.write(corpus / f"{clip.id}.flac", clip.wav, RATE)
+        rows.append({"file_name": f"{clip.id}.flac", "id": clip.id, "text": "a b", "split": "test"})
+    (corpus / "broken.flac").write_bytes(b"no audio")
+    rows.append({"file_name": "broken.flac", "id": "broken", "text": "c", "split": "test"})
+    (corpus / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tiny_codec().save_pretrained(tmp_path / "codec")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides: str) -> dict:
+        common = [f"data.root={corpus}", "data.tokens=null", f"tokenizer.path={tmp_path / 'codec'}", "device=cpu"]
+        with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+            cfg = compose("eval_reconstruction", [*common, "recognisers=[]", "out=out", *overrides])
+        reconstruction.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+        return json.loads(Path("out/results.json").read_text())
+
+    metrics = "metrics=[stoi,estoi,mel-distance,stft-distance,si-sdr]"
+    cells = run(metrics, "concat=[1,2]", "crop_seconds=1.0")["rows"]["resynthesis"]
+    for name in ("stoi", "estoi", "mel-distance", "stft-distance", "si-sdr"):
+        assert (cells[name]["n"], cells[name]["n_failed"]) == (3, 1)
+        assert cells[name]["failures"][0] == {"reason": "no audio", "n": 1, "ids": ["broken"]}
+    assert 0 < cells["usage/level-3"]["value"] <= 1 and cells["perplexity/level-1"]["value"] >= 1
+    assert cells["stoi-pieces/2x"]["n"] == 3
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    assert len(items) == 8 and sum("audio" in item for item in items) == 6
+    assert all("does not" in item["error"] or "not audio" in item["error"] for item in items if item["id"] == "broken")
+    assert Path("out/sheets/sheet-01.png").stat().st_size > 1000
+    narrow = run("metrics=[]", "concat=[]", "sheets=false", "window=10")
+    assert (
+        narrow["how"]["tokenizer"]["bitrate"]
+        < run("metrics=[]", "concat=[]", "sheets=false")["how"]["tokenizer"]["bitrate"]
+    )
+    with pytest.raises(ConfigError):
+        run("metrics=[pesq]")
+    with pytest.raises(ConfigError):
+        run("splits=[valid]")

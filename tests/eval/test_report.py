@@ -1,0 +1,82 @@
+"""Intervals that cover, failures that are counted, files that JSON readers accept."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.intervals import paired_difference, ratio
+from eval.report import Report, show
+
+
+def test_intervals_cover() -> None:
+    """A 95 % interval of the mean of 60 clips contains the true mean in about 95 % of simulated evaluations."""
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        found = ratio(generator.gamma(2.0, 1.0, 60))
+        assert found is not None and found.low is not None and found.high is not None
+        hits += found.low <= 2.0 <= found.high
+    assert 0.90 <= hits / 400 <= 0.98
+
+
+def test_paired_intervals_cover_and_are_narrower() -> None:
+    generator = np.random.default_rng(1)
+    words = np.full(80, 6.0)
+    hits = 0
+    for _ in range(400):
+        hard = generator.uniform(0, 4, 80)  # what both systems find hard
+        first = generator.poisson(hard + 0.5)
+        second = generator.poisson(hard)
+        found = paired_difference((first, words), (second, words))
+        assert found is not None and found.low is not None and found.high is not None
+        hits += found.low <= 0.5 / 6 <= found.high
+    assert 0.91 <= hits / 400 <= 0.98
+    same = paired_difference((first, words), (first, words))
+    assert same is not None and (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_intervals_are_reproducible_and_absent_for_one_clip() -> None:
+    values = np.random.default_rng(2).random(30)
+    assert ratio(values) == ratio(values)
+    one = ratio([0.5])
+    assert one is not None and (one.value, one.low, one.n) == (0.5, None, 1)
+    assert ratio([]) is None
+
+
+def test_corpus_rate_weighs_by_words() -> None:
+    found = ratio([1, 0], [1, 8])
+    assert found is not None and found.value == pytest.approx(1 / 9)
+
+
+def test_results_count_failures(tmp_path: Path) -> None:
+    report = Report({"seed": 0}, ["reference", "generated"])
+    report.rate("generated", "wer/ctc-mini", {"a": (1, 4), "b": (0, 6)}, {"c": "no audio"}, insertions=1)
+    report.rate("reference", "wer/ctc-mini", {"a": (0, 4), "b": (0, 6), "c": (0, 5)})
+    report.mean("generated", "dnsmos/p808", {"a": 3.0, "b": float("nan")}, {"c": "worker died"})
+    report.rate("reference", "wer/other", {}, {"a": "not computed", "b": "not computed"})
+    report.number("generated", "real-time-factor", 0.25, 3)
+    report.difference("wer/ctc-mini", "generated", "reference")
+    report.write(tmp_path, [{"id": "a", "row": "generated", "x": np.float32(1.5), "y": float("inf")}])
+
+    results = json.loads((tmp_path / "results.json").read_text())
+    cell = results["rows"]["generated"]["wer/ctc-mini"]
+    assert cell["value"] == pytest.approx(0.1) and (cell["n"], cell["n_failed"]) == (2, 1)
+    assert cell["failures"] == [{"reason": "no audio", "n": 1, "ids": ["c"]}] and cell["insertions"] == 1
+    assert results["rows"]["generated"]["dnsmos/p808"]["n_failed"] == 2
+    assert results["rows"]["reference"]["wer/other"]["value"] is None
+    assert results["differences"][0]["value"] == pytest.approx(0.1) and results["differences"][0]["n"] == 2
+    assert results["how"]["seed"] == 0 and "bootstrap" in results["how"]["interval"]
+    assert json.loads((tmp_path / "items.jsonl").read_text()) == {"id": "a", "row": "generated", "x": 1.5, "y": None}
+    table = report.table()
+    assert table.splitlines()[0].split() == ["reference", "generated"]
+    assert "10.0 %" in table and "(1 failed)" in table and "not computed" in table and "N = 3 clips" in table
+
+
+def test_show() -> None:
+    cell = {"value": 0.1234, "low": 0.1, "high": 0.2, "n": 5, "n_failed": 0, "failures": []}
+    assert show("wer/x", cell, 5) == "12.3 % [10.0, 20.0]"
+    assert show("wer-original/x", cell, 9) == "12.3 % [10.0, 20.0] (N=5)"
+    assert show("stoi", cell, 5) == "0.123 [0.100, 0.200]"
+    assert show("stoi", None, 5) == "-"

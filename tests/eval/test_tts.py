@@ -1,0 +1,146 @@
+"""eval/tts.py on a tiny codec and a tiny language model: what it writes, and that a second run redoes nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hydra import compose, initialize_config_dir
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import eval.speaking
+from eval import tts
+from eval.metrics import CannotScore
+from eval.speaking import newest_model
+from lm.model import save_lm
+from lm.text_tokenizer import train_text_tokenizer
+from lm.vocabulary import AudioVocabulary
+from tiny_models import tiny_codec
+from training.config import CONFIG_DIR, ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = ["the tiger is near the table", "anna found the green ladder", "who lost the guitar"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``corpus``, ``codec`` and ``runs/lm-tiny/final``."""
+    root = tmp_path_factory.mktemp("tts")
+    generator = np.random.default_rng(0)
+    (root / "corpus").mkdir()
+    rows = []
+    for number, text in enumerate(TEXTS):
+        wav = 0.1 * generator.standard_normal(16_000 + 1000 * number).astype(np.float32)
+        soundfile.write(root / "corpus" / f"{number}.flac", wav, 16_000)
+        row = {"file_name": f"{number}.flac", "id": f"clip-{number}", "text": text, "speaker": "slt"}
+        rows.append({**row, "domain": "speech", "split": "test"})
+    soundfile.write(root / "corpus" / "train.flac", wav, 16_000)
+    rows.append({**rows[0], "file_name": "train.flac", "id": "train", "split": "train"})
+    (root / "corpus" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    codec = tiny_codec()
+    codec.save_pretrained(root / "codec")
+    text_tokenizer = train_text_tokenizer([f"slt: {text}" for text in TEXTS], 290, root / "text")
+    vocabulary = AudioVocabulary(len(text_tokenizer), codec.codebook_sizes, codec.describe())
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary.size, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    final = root / "runs/lm-tiny/final"
+    save_lm(final, LlamaForCausalLM(config), vocabulary, text_tokenizer)
+    (final / "state.json").write_text(json.dumps({"task": "tts", "step": 1}))
+    return root
+
+
+def evaluate(folder: Path, *overrides: str) -> dict:
+    """Run the script's main in ``folder`` and return its results."""
+    common = [
+        f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", f"ctc={ROOT / 'checkpoints/ctc-mini'}",
+        "recognisers=[ctc-mini]", "dnsmos=false", "max_seconds=1.0", "device=cpu", "out=out",
+    ]  # fmt: skip
+    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        cfg = compose("eval_tts", [*common, *overrides])
+    tts.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+    return json.loads(Path("out/results.json").read_text())
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    results = evaluate(inside)
+    rows = results["rows"]
+    assert list(rows) == ["reference", "resynthesis", "generated", "generated-shuffled"]
+    assert all(cells["wer/ctc-mini"]["n"] == 3 for cells in rows.values())
+    assert rows["generated"]["legal"]["value"] == 1.0
+    assert set(rows["generated-shuffled"]) >= {"wer-original/ctc-mini", "limit", "legal", "real-time-factor"}
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    assert len(items) == 12 and len({(item["id"], item["row"]) for item in items}) == 12
+    for item in items:
+        info = soundfile.info(Path("out") / item["audio"])
+        assert info.frames / info.samplerate == pytest.approx(item["seconds"], abs=1e-3)
+        assert "ctc-mini" in item["wer"] and "ctc-mini" in item["hypotheses"]
+    shuffled = [item for item in items if item["row"] == "generated-shuffled"]
+    assert sorted(item["text"] for item in shuffled) == sorted(TEXTS)
+    assert all(item["text"] != item["original_text"] for item in shuffled)
+    how = results["how"]
+    assert how["model"]["sha256"] and how["tokenizer"]["fingerprint"] and how["recognisers"]["ctc-mini"]["sha256"]
+    assert "soxr" in how["resampler"] and how["normaliser"].startswith("plain")
+    assert "wer/ctc-mini" in capsys.readouterr().out
+
+    # the second run finds everything: neither the model nor a recogniser is asked again
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(eval.speaking, "generate", never)
+    monkeypatch.setattr("eval.recognisers.ctc_greedy.GreedyCTC.transcribe", never)
+    assert evaluate(inside)["rows"] == rows
+
+
+def test_what_is_skipped_is_absent_and_what_cannot_run_says_so(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object) -> None:
+        raise CannotScore("not computed: speechmos or onnxruntime is not installed")
+
+    monkeypatch.setattr(tts, "DNSMOS", absent)
+    results = evaluate(
+        inside, "rows=[reference,resynthesis]", "recognisers=[ctc-mini,pocketsphinx-grammar]", "dnsmos=true",
+        "skip.reference=[ctc-mini]",
+    )  # fmt: skip
+    assert "wer/ctc-mini" not in results["rows"]["reference"]
+    # this corpus has no grammar
+    failed = results["rows"]["reference"]["wer/pocketsphinx-grammar"]
+    assert failed["value"] is None and failed["n_failed"] == 3 and "grammar.arpa" in failed["failures"][0]["reason"]
+    assert results["rows"]["resynthesis"]["dnsmos/p808"]["n_failed"] == 3
+
+
+def test_the_newest_finished_run_is_spoken(folder: Path, tmp_path: Path) -> None:
+    shipped = folder / "runs/lm-tiny/final"
+    assert newest_model("tts", folder / "runs", tmp_path) == shipped
+    assert newest_model("tts", tmp_path, shipped) == shipped
+    with pytest.raises(ConfigError):
+        newest_model("asr", folder / "runs", tmp_path)
+
+
+def test_options_are_checked_at_the_door(inside: Path) -> None:
+    for override in ("rows=[reference,resynthesised]", "recognisers=[whisper]", "rows=[]", "split=dev", "model=none"):
+        with pytest.raises(ConfigError):
+            evaluate(inside, override)
+
+
+def test_a_model_of_another_tokenizer_is_refused(inside: Path, tmp_path: Path) -> None:
+    tiny_codec(seed=1).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError):
+        evaluate(inside, f"tokenizer.path={tmp_path}")
+
+
+def test_derangement() -> None:
+    for size in (2, 3, 50):
+        other = tts.derangement(size, 0)
+        assert sorted(other) == list(range(size)) and all(i != j for i, j in enumerate(other))
+    with pytest.raises(ConfigError):
+        tts.derangement(1, 0)
