@@ -75,7 +75,7 @@ def make_speech(options: argparse.Namespace) -> None:
         seconds = MINI_TRAIN_SECONDS
         total = MINI_TEST + MINI_VALID + int(seconds / SECONDS_PER_CLIP)
     else:
-        plan = speech.plan_grammar(options.seed, options.voices)
+        plan = speech.plan_grammar(options.seed, options.voices, speech.SPLIT_SIZE, speech.SPLIT_SIZE)
         seconds = options.hours * 3600
         total = 2 * speech.SPLIT_SIZE + int(seconds / SECONDS_PER_CLIP)
     check_stamp(options.out, "speech", settings)

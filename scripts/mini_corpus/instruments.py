@@ -22,10 +22,10 @@ def held(n: int, attack: float, release: float) -> Signal:
 
 
 def vibrato(rng: Rng, n: int, depth: float, delay: float = 0.15) -> Signal:
-    """[n] phase offset in seconds-like radians per Hz: multiply by the pitch and add to the phase."""
+    """[n] seconds to add to the time axis, so that the pitch swings by ``depth`` of itself to either side."""
     t = times(n)
     rate = rng.uniform(4.8, 6.2)
-    return depth / rate * np.minimum(1, t / delay) * np.sin(2 * np.pi * rate * t + rng.uniform(0, 6.28))
+    return depth / (2 * np.pi * rate) * np.minimum(1, t / delay) * np.sin(2 * np.pi * rate * t + rng.uniform(0, 6.28))
 
 
 def piano(rng: Rng, pitch: float, seconds: float, velocity: float) -> Signal:
@@ -64,11 +64,11 @@ def damp(t: Signal, seconds: float, release: float) -> Signal:
     return np.where(t < seconds, 1.0, np.exp(-(t - seconds) * 6.9 / release))
 
 
-def pluck(rng: Rng, pitch: float, n: int, stretch: float, bright: float) -> Signal:
-    """Karplus-Strong string: a period of noise that is averaged with itself each time round."""
+def pluck(rng: Rng, pitch: float, n: int, stretch: float, high: float) -> Signal:
+    """Karplus-Strong string: a period of noise (up to ``high`` Hz) that is averaged with itself each time round."""
     period = SAMPLE_RATE / pitch - 0.5  # the two-point average delays by half a sample
     size = int(period)
-    burst = noise(rng, size + 1, 50, 1200 + 7000 * bright, 1)
+    burst = noise(rng, size + 1, 50, high, 1)
     burst -= np.concatenate([burst[size // 5 :], burst[: size // 5]])  # plucked at a fifth of its length
     turns = int(np.ceil(n / size)) + 2
     rows = np.zeros((turns, size + 1))
@@ -84,12 +84,12 @@ def pluck(rng: Rng, pitch: float, n: int, stretch: float, bright: float) -> Sign
 
 def guitar(rng: Rng, pitch: float, seconds: float, velocity: float) -> Signal:
     n = seconds_to_samples(seconds + 0.3)
-    return pluck(rng, pitch, n, 0.998, 0.35 + 0.6 * velocity) * damp(times(n), seconds + 0.15, 0.15)
+    return pluck(rng, pitch, n, 0.998, 3500 + 4500 * velocity) * damp(times(n), seconds + 0.15, 0.15)
 
 
 def bass(rng: Rng, pitch: float, seconds: float, velocity: float) -> Signal:
     n = seconds_to_samples(seconds + 0.1)
-    string = pluck(rng, pitch, n, 0.993, 0.02 + 0.1 * velocity)
+    string = pluck(rng, pitch, n, 0.996, 400 + 600 * velocity)
     return string * damp(times(n), seconds, 0.1)
 
 
@@ -97,7 +97,7 @@ def flute(rng: Rng, pitch: float, seconds: float, velocity: float) -> Signal:
     """Few harmonics, vibrato, and breath noise that is loudest at the onset."""
     n = seconds_to_samples(seconds + 0.05)
     t = times(n)
-    phase = 2 * np.pi * pitch * (t + vibrato(rng, n, 0.004))
+    phase = 2 * np.pi * pitch * (t + vibrato(rng, n, 0.008))
     tone = sum(gain * np.sin(k * phase) for k, gain in ((1, 1.0), (2, 0.28 * velocity), (3, 0.1), (4, 0.03)))
     breath = noise(rng, n, pitch * 0.8, min(pitch * 4, 9000), 1) * (0.05 + 0.25 * np.exp(-t / 0.04))
     return (tone + breath) * held(n, 0.06, 0.06) * (1 + 0.12 * np.sin(2 * np.pi * 5.2 * t))
@@ -118,7 +118,7 @@ def strings(rng: Rng, pitch: float, seconds: float, velocity: float) -> Signal:
     t = times(n)
     out = np.zeros(n)
     for _ in range(3):
-        phase = 2 * np.pi * pitch * rng.normal(1, 0.0025) * (t + vibrato(rng, n, 0.005)) + rng.uniform(0, 6.28)
+        phase = 2 * np.pi * pitch * rng.normal(1, 0.0025) * (t + vibrato(rng, n, 0.009)) + rng.uniform(0, 6.28)
         top = int(min(22, NYQUIST / pitch))
         wave = np.zeros(n)
         turn, step = np.exp(1j * phase), np.exp(1j * phase)
@@ -134,8 +134,8 @@ def trumpet(rng: Rng, pitch: float, seconds: float, velocity: float) -> Signal:
     n = seconds_to_samples(seconds + 0.04)
     t = times(n)
     envelope = held(n, 0.045, 0.06) * (0.85 + 0.3 * np.exp(-t / 0.08))
-    phase = 2 * np.pi * pitch * (t + vibrato(rng, n, 0.003, 0.3))
-    return envelope * np.sin(phase + (1.5 + 3.0 * velocity) * envelope * np.sin(phase))
+    phase = 2 * np.pi * pitch * (t + vibrato(rng, n, 0.005, 0.3))
+    return envelope * np.sin(phase + (2.0 + 4.0 * velocity) * envelope * np.sin(phase))
 
 
 def music_box(rng: Rng, pitch: float, seconds: float, velocity: float) -> Signal:
@@ -153,22 +153,23 @@ def music_box(rng: Rng, pitch: float, seconds: float, velocity: float) -> Signal
 class Instrument:
     """How an instrument is used.
 
-    ``lowest`` is the MIDI note of the register's C, ``chords`` one of "block", "broken", "root" or "none".
+    ``home`` is the MIDI note of a C near the middle of the melody, ``chords`` one of "block", "broken", "root",
+    "none".
     """
 
     name: str
     play: Callable[[Rng, float, float, float], Signal]
-    lowest: int
+    home: int
     chords: str
 
 
 INSTRUMENTS: dict[str, Instrument] = {
     "piano": Instrument("piano", piano, 60, "block"),
-    "guitar": Instrument("guitar", guitar, 52, "broken"),
-    "bass": Instrument("bass", bass, 33, "none"),
-    "flute": Instrument("flute", flute, 67, "none"),
+    "guitar": Instrument("guitar", guitar, 48, "broken"),
+    "bass": Instrument("bass", bass, 36, "none"),
+    "flute": Instrument("flute", flute, 72, "none"),
     "organ": Instrument("organ", organ, 60, "block"),
     "strings": Instrument("strings", strings, 60, "root"),
     "trumpet": Instrument("trumpet", trumpet, 60, "none"),
-    "music box": Instrument("music box", music_box, 76, "broken"),
+    "music box": Instrument("music box", music_box, 84, "broken"),
 }

@@ -74,10 +74,10 @@ def compose(rng: Rng, row: Row, beats: float) -> list[Note]:
     """Melody and accompaniment: steps and some leaps, chord tones on the beat, home at the end."""
     instrument = INSTRUMENTS[row["instrument"]]
     mode, mood = row["mode"], MOODS[row["mode"], row["tempo"]]
-    tonic = instrument.lowest + KEYS.index(row["key"]) - (12 if KEYS.index(row["key"]) > 6 else 0)
-    melody_octave = 12 * (mood.octave if instrument.lowest < 70 and row["instrument"] != "bass" else 0)
+    tonic = instrument.home + KEYS.index(row["key"]) - (12 if KEYS.index(row["key"]) > 6 else 0)
+    melody_octave = 12 * (mood.octave if instrument.home < 70 and row["instrument"] != "bass" else 0)
     progression = PROGRESSIONS[mode][int(rng.integers(4))]
-    bars = max(2, int(beats // 2))
+    bars = round(beats / 2)
     notes: list[Note] = []
     degree = int(rng.choice([0, 2, 4]))
     for bar in range(bars):

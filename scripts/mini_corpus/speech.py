@@ -167,21 +167,26 @@ class SpeechSummary:
 
 
 def in_order(plan: Iterable[Utterance], folder: Path, flite: Flite, jobs: int) -> Iterator[tuple[Utterance, float]]:
-    """Render ``jobs`` clips at a time, give them back in the plan's order with their seconds."""
-    waiting: deque[tuple[Utterance, Future[float]]] = deque()
+    """Render ``jobs`` clips at a time, give them back in the plan's order with their seconds.
+
+    What was rendered ahead when the caller stops is deleted: no file lies in the folder that no metadata names.
+    """
+    ahead: deque[tuple[Utterance, Future[float], bool]] = deque()
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for utterance in plan:
-                waiting.append((utterance, pool.submit(render, utterance, folder, flite)))
-                if len(waiting) > 2 * jobs:
-                    first, seconds = waiting.popleft()
+                was_there = (folder / utterance.file_name).exists()
+                ahead.append((utterance, pool.submit(render, utterance, folder, flite), was_there))
+                if len(ahead) > 2 * jobs:
+                    first, seconds, _ = ahead.popleft()
                     yield first, seconds.result()
-            while waiting:
-                first, seconds = waiting.popleft()
+            while ahead:
+                first, seconds, _ = ahead.popleft()
                 yield first, seconds.result()
         finally:
-            for _, future in waiting:
-                future.cancel()
+            for utterance, future, was_there in ahead:
+                if not future.cancel() and future.exception() is None and not was_there:
+                    (folder / utterance.file_name).unlink(missing_ok=True)
 
 
 def build_speech(
@@ -204,9 +209,6 @@ def build_speech(
     written = time.monotonic()
     clips = in_order(plan, folder, flite, jobs)
     for utterance, seconds in clips:
-        if train_seconds is not None and summary.seconds["train"] >= train_seconds:
-            clips.close()
-            break
         if seconds == 0.0:
             summary.silent.append(utterance.text)
             continue
@@ -217,6 +219,9 @@ def build_speech(
             replace_rows(folder, "speech", rows)
             written = time.monotonic()
         yield utterance.id
+        if train_seconds is not None and summary.seconds["train"] >= train_seconds:
+            clips.close()
+            break
     replace_rows(folder, "speech", rows)
 
 

@@ -1,0 +1,367 @@
+"""scripts/make_corpus.py: speech builds, resuming, the command line, and the corpus that ships.
+
+flite itself is replaced by a small program that hums, except in one test that needs the real one.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import make_corpus
+from mini_corpus import layout, rendering, sounds, speech
+from mini_corpus.grammar import vocabulary
+from mini_corpus.layout import CorpusError
+
+HUMMING_FLITE = """#!{python}
+import array, math, sys, wave
+if "-lv" in sys.argv:
+    print("Voices available: slt rms awb kal")
+    sys.exit(0)
+option = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+if option["-t"] == "fail":
+    sys.exit("no such word")
+rate = 8000 if option["-voice"] == "kal" else 16000
+seconds = 0.0 if option["-t"] == "..." else 0.05 * len(option["-t"])
+pitch = 100 + sum(map(ord, option["-t"] + option["-voice"])) % 100
+hum = [int(9000 * math.sin(6.28 * pitch * n / rate)) for n in range(int(rate * seconds))]
+with wave.open(option["-o"], "wb") as out:
+    out.setnchannels(1), out.setsampwidth(2), out.setframerate(rate)
+    out.writeframes(array.array("h", hum).tobytes())
+"""
+
+
+@pytest.fixture
+def flite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program named flite, first on PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "flite"
+    program.write_text(HUMMING_FLITE.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return program
+
+
+@pytest.fixture
+def sentences(tmp_path: Path) -> Path:
+    path = tmp_path / "sentences.txt"
+    path.write_text("Hello there.\n\n  It  works!\nHello there.\n" + "".join(f"Number {n}.\n" for n in range(9)))
+    return path
+
+
+def build(*arguments: object) -> int:
+    return make_corpus.main([str(argument) for argument in arguments])
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return layout.read_metadata(folder)
+
+
+def samples_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: soundfile.read(path, dtype="int16")[0].tobytes() for path in folder.glob("*/*.flac")}
+
+
+# --- plans -----------------------------------------------------------------------------------------------------
+
+
+def test_small_plan_is_a_part_of_the_big_plan() -> None:
+    small = list(islice(speech.plan_grammar(7, ["slt", "rms"], 80, 60), 400))
+    big = {clip.id: clip for clip in islice(speech.plan_grammar(7, ["slt", "rms"]), 1400)}
+    assert all(big[clip.id] == clip for clip in small)
+    assert Counter(clip.split for clip in small) == {"test": 80, "valid": 60, "train": 260}
+
+
+def test_no_sentence_is_in_two_splits_and_speakers_share_the_work() -> None:
+    clips = list(islice(speech.plan_grammar(7, ["slt", "rms"]), 5000))
+    assert len({clip.text for clip in clips}) == len(clips) == len({clip.id for clip in clips})
+    for split in ("train", "valid", "test"):
+        speakers = Counter(clip.speaker for clip in clips if clip.split == split)
+        assert speakers["slt"] == speakers["rms"]
+
+
+def test_more_test_sentences_than_are_set_aside_are_refused() -> None:
+    with pytest.raises(CorpusError, match="set aside"):
+        next(speech.plan_grammar(7, ["slt"], test=401))
+
+
+def test_silence_depends_on_the_id_only_and_covers_its_range() -> None:
+    clips = list(islice(speech.plan_grammar(7, ["slt"]), 500))
+    leads = np.array([clip.silence()[0] for clip in clips]) / speech.SAMPLE_RATE
+    assert clips[0].silence() == speech.Utterance(clips[0].id, "other", "rms", "train").silence()
+    assert leads.min() < 0.01 and 0.11 < leads.max() <= 0.12
+    assert 0.05 < leads.mean() < 0.07
+
+
+# --- speech builds ---------------------------------------------------------------------------------------------
+
+
+def test_sentences_of_a_file_become_a_corpus(flite: Path, sentences: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    assert build("--what", "speech", "--sentences", sentences, "--voices", "slt", "awb", "--out", out) == 0
+    rows = rows_of(out)
+    assert sorted(row["text"] for row in rows) == sorted(
+        ["Hello there.", "It works!"] + [f"Number {n}." for n in range(9)]
+    )
+    assert {row["speaker"] for row in rows} == {"slt", "awb"}
+    assert {row["domain"] for row in rows} == {"speech"}
+    for row in rows:
+        samples, rate = soundfile.read(out / row["file_name"])
+        assert rate == 16_000 and samples.ndim == 1
+        assert row["seconds"] == pytest.approx(len(samples) / rate, abs=1e-3)
+        assert soundfile.info(out / row["file_name"]).subtype == "PCM_16"
+
+
+def test_split_of_a_sentence_does_not_depend_on_its_neighbours() -> None:
+    texts = [f"Sentence {n} says nothing." for n in range(300)]
+    whole = {clip.text: clip.split for clip in speech.plan_sentences(texts, ["slt"])}
+    part = {clip.text: clip.split for clip in speech.plan_sentences(texts[::-3], ["slt"])}
+    assert all(whole[text] == split for text, split in part.items())
+    assert 230 < Counter(whole.values())["train"] < 290
+
+
+def test_build_is_deterministic_and_jobs_do_not_matter(flite: Path, sentences: Path, tmp_path: Path) -> None:
+    for name, jobs in (("one", 1), ("three", 3)):
+        assert build("--what", "speech", "--sentences", sentences, "--out", tmp_path / name, "--jobs", jobs) == 0
+    assert rows_of(tmp_path / "one") == rows_of(tmp_path / "three")
+    assert samples_of(tmp_path / "one") == samples_of(tmp_path / "three")
+
+
+def test_hours_bound_the_train_split(flite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "SPLIT_SIZE", 3)
+    assert build("--what", "speech", "--hours", 10 / 3600, "--out", tmp_path / "big") == 0
+    rows = rows_of(tmp_path / "big")
+    counts = Counter(row["split"] for row in rows)
+    assert counts["test"] == counts["valid"] == 3
+    train = [row["seconds"] for row in rows if row["split"] == "train"]
+    assert sum(train[:-1]) < 10 <= sum(train)
+    assert len(samples_of(tmp_path / "big")) == len(rows)  # no file that the metadata does not name
+    assert (tmp_path / "big" / "words.txt").read_text().split() == list(vocabulary())
+    assert (tmp_path / "big" / "grammar.arpa").read_text().startswith("\\data\\")
+
+
+def test_killed_build_goes_on_and_leaves_no_half_file(
+    flite: Path, sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--what", "speech", "--sentences", sentences, "--jobs", 1, "--out"]
+    assert build(*command, tmp_path / "whole") == 0
+    spoken: list[str] = []
+    speak = speech.Flite.speak
+
+    def interrupted(self: speech.Flite, text: str, voice: str) -> np.ndarray:
+        if len(spoken) == 4:
+            raise KeyboardInterrupt
+        spoken.append(text)
+        return speak(self, text, voice)
+
+    monkeypatch.setattr(speech.Flite, "speak", interrupted)
+    assert build(*command, tmp_path / "cut") == 130
+    done = samples_of(tmp_path / "cut")
+    assert len(done) == 4
+    stale = tmp_path / "cut" / "speech" / ".speech-train-000000.flac.1.tmp"
+    stale.write_bytes(b"half")
+
+    os.utime(stale, (0, 0))
+
+    spoken.clear()
+    monkeypatch.setattr(
+        speech.Flite, "speak", lambda self, text, voice: spoken.append(text) or speak(self, text, voice)
+    )
+    assert build(*command, tmp_path / "cut") == 0
+    assert len(spoken) == 11 - 4  # what was finished is not spoken again
+    assert samples_of(tmp_path / "cut") == samples_of(tmp_path / "whole")
+    assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
+    assert not list((tmp_path / "cut").rglob("*.tmp"))
+
+
+def test_finished_build_needs_no_flite(
+    flite: Path, sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--what", "speech", "--sentences", sentences, "--out", tmp_path / "mine"]
+    assert build(*command) == 0
+    monkeypatch.setenv("PATH", "")
+    assert build(*command) == 0
+    assert "all there" in capsys.readouterr().out
+
+
+def test_missing_flite_is_one_sentence_with_where_to_get_it(
+    sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert build("--what", "speech", "--sentences", sentences, "--out", tmp_path / "mine") == 1
+    message = capsys.readouterr().err
+    assert "apt install flite" in message and "github.com/festvox/flite" in message
+    assert "Traceback" not in message
+
+
+def test_unknown_voice_names_the_known_ones(
+    flite: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build("--what", "speech", "--sentences", sentences, "--voices", "bob", "--out", tmp_path / "m") == 1
+    assert "'bob'" in (message := capsys.readouterr().err) and "slt, rms, awb" in message
+
+
+def test_voice_of_another_rate_is_refused(
+    flite: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build("--what", "speech", "--sentences", sentences, "--voices", "kal", "--out", tmp_path / "m") == 1
+    assert "8000 Hz" in capsys.readouterr().err
+
+
+def test_two_builds_are_not_mixed_in_one_folder(
+    flite: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--what", "speech", "--sentences", sentences, "--out", tmp_path / "mine"]
+    assert build(*command) == 0
+    assert build(*command, "--voices", "awb") == 1
+    message = capsys.readouterr().err
+    assert "voices=['awb']" in message and "--out" in message
+
+
+def test_sentence_that_flite_does_not_speak_is_counted(
+    flite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sentences.txt"
+    path.write_text("...\nHello.\n")
+    assert build("--what", "speech", "--sentences", path, "--out", tmp_path / "m") == 0
+    assert [row["text"] for row in rows_of(tmp_path / "m")] == ["Hello."]
+    assert "left out 1 sentence" in capsys.readouterr().out
+    path.write_text("fail\n")
+    assert build("--what", "speech", "--sentences", path, "--out", tmp_path / "n") == 1
+    assert "no such word" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe", b"a\x07b\n"])
+def test_bad_sentence_file(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sentences.txt"
+    path.write_bytes(content)
+    assert build("--what", "speech", "--sentences", path, "--out", tmp_path / "m") == 1
+    assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--hours", "1"], ["--seed", "3"], ["--voices", "awb"], ["--jobs", "0"], ["--hours", "-1"]]
+)
+def test_shipped_corpus_is_not_overwritten(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        make_corpus.parse(arguments)
+    assert stop.value.code == 2
+    assert "--" in capsys.readouterr().err
+
+
+def test_clip_level_is_the_same_for_loud_and_soft_voices() -> None:
+    soft = speech.level(0.001 * np.sin(np.arange(16_000)))
+    loud = speech.level(0.9 * np.sin(np.arange(16_000)))
+    assert np.sqrt(np.mean(soft**2)) == pytest.approx(speech.LEVEL, rel=1e-3)
+    assert np.allclose(soft, loud)
+    click = np.zeros(16_000)
+    click[100] = 0.5
+    assert np.abs(speech.level(click)).max() <= speech.PEAK
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+def test_real_flite_speaks_the_shipped_clips_again(tmp_path: Path) -> None:
+    clip = next(speech.plan_grammar(make_corpus.SEED, make_corpus.VOICES))
+    speech.render(clip, tmp_path, speech.Flite())
+    again, _ = soundfile.read(tmp_path / clip.file_name)
+    shipped, _ = soundfile.read(make_corpus.MINI / clip.file_name)
+    assert abs(len(again) - len(shipped)) < 1600  # another version of flite may differ in detail
+    if len(again) == len(shipped):
+        assert np.corrcoef(again, shipped)[0, 1] > 0.9
+
+
+# --- sounds and music ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """Three sound clips instead of all."""
+    rows = [row for row in sounds.plan(7) if row["classes"] in (["clock"], ["alarm"])][:3]
+    monkeypatch.setattr(sounds, "plan", lambda seed: iter(rows))
+    return rows
+
+
+def test_sounds_are_made_once(few: list[dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--what", "sounds", "--out", tmp_path, "--jobs", 1]
+    assert build(*command) == 0
+    assert rows_of(tmp_path) == few
+    first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.flac")}
+    assert len(first) == 3
+    assert soundfile.info(next(iter(first))).samplerate == 24_000
+    assert build(*command) == 0
+    assert "all there" in capsys.readouterr().out
+    next(iter(first)).unlink()
+    assert build(*command) == 0
+    now = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.flac")}
+    assert now.keys() == first.keys() and sum(now[path] != first[path] for path in first) == 1
+
+
+def test_sounds_are_made_anew_when_their_code_changed(
+    few: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--what", "sounds", "--out", tmp_path, "--jobs", 1]
+    assert build(*command) == 0
+    monkeypatch.setattr(rendering, "recipe_hash", lambda domain: "changed")
+    assert len(rendering.outstanding("sound", 7, tmp_path)) == 3
+    assert build(*command) == 0
+    assert rendering.outstanding("sound", 7, tmp_path) == []
+
+
+def test_other_seed_in_the_same_folder_is_refused(
+    few: list[dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build("--what", "sounds", "--out", tmp_path, "--jobs", 1) == 0
+    assert build("--what", "sounds", "--out", tmp_path, "--jobs", 1, "--seed", 8) == 1
+    assert "seed=8" in capsys.readouterr().err
+
+
+def test_domains_share_one_metadata_file(few: list[dict], flite: Path, sentences: Path, tmp_path: Path) -> None:
+    out = tmp_path / "both"
+    assert build("--what", "sounds", "speech", "--sentences", sentences, "--out", out, "--jobs", 1) == 0
+    assert Counter(row["domain"] for row in rows_of(out)) == {"speech": 11, "sound": 3}
+    assert [row["domain"] for row in rows_of(out)][0] == "speech"
+
+
+# --- the corpus that ships -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped() -> list[dict]:
+    return [json.loads(line) for line in (make_corpus.MINI / layout.METADATA).read_text().splitlines()]
+
+
+def test_shipped_metadata_lists_all_three_domains(shipped: list[dict]) -> None:
+    assert {row["domain"] for row in shipped} == {"speech", "sound", "music"}
+    assert len({row["id"] for row in shipped}) == len({row["file_name"] for row in shipped}) == len(shipped)
+    assert all(row["licence"] and row["split"] in layout.SPLITS for row in shipped)
+    for domain in ("sound", "music"):
+        planned = list(rendering.RECIPES[domain].plan(make_corpus.SEED))
+        assert [row for row in shipped if row["domain"] == domain] == planned
+
+
+def test_shipped_speech_is_the_grammars(shipped: list[dict]) -> None:
+    rows = [row for row in shipped if row["domain"] == "speech"]
+    plan = speech.plan_grammar(make_corpus.SEED, make_corpus.VOICES, make_corpus.MINI_TEST, make_corpus.MINI_VALID)
+    for row, clip in zip(rows, plan, strict=False):
+        expected = speech.row_of(clip, row["seconds"])
+        assert row == expected
+    assert sum(row["seconds"] for row in rows) >= 12 * 60
+    assert Counter(row["split"] for row in rows)["test"] >= 50
+    words = {word for row in rows for word in row["text"].split()}
+    assert words <= set((make_corpus.MINI / "words.txt").read_text().split()) == set(vocabulary())
+
+
+def test_shipped_speech_is_there_and_small(shipped: list[dict]) -> None:
+    paths = [make_corpus.MINI / row["file_name"] for row in shipped if row["domain"] == "speech"]
+    for path in paths[::20]:
+        samples, rate = soundfile.read(path)
+        assert rate == 16_000 and np.isfinite(samples).all() and 0.05 < np.abs(samples).max() < 1
+    extra = [make_corpus.MINI / name for name in ("metadata.jsonl", "words.txt", "grammar.arpa")]
+    assert sum(path.stat().st_size for path in [*paths, *extra]) <= 12_200_000
