@@ -12,9 +12,11 @@ All functions work on whole windows: the frame count is a multiple of ``w`` (cal
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def windows_for(frames: int, window: int) -> int:
@@ -65,3 +67,43 @@ def _grouped(sequence: Tensor, window: int) -> Tensor:
     if sequence.shape[1] % (window + 1):
         raise ValueError(f"a sequence of {sequence.shape[1]} tokens does not consist of windows of {window} + 1.")
     return sequence.unflatten(1, (-1, window + 1))
+
+
+def window_cosines(window: int, count: int, device: torch.device) -> Tensor:
+    """Cosine basis over the frames of a window, ``[w, count]``: the same shapes whatever w is (DCT-II)."""
+    place = (torch.arange(window, device=device) + 0.5) / window
+    return torch.cos(math.pi * place[:, None] * torch.arange(count, device=device))
+
+
+class WindowPool(nn.Module):
+    """What a query starts from: a linear map of its window's frames, described by ``count`` cosines over the window.
+
+    The paper's query is a bare learnt vector that must gather everything by attention. With a few thousand CPU steps
+    that is slow to learn: the spectrum stayed constant within each window (measured; see docs/experiments.md).
+    """
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.linear = nn.Linear(count * dim, dim)
+
+    def forward(self, frames: Tensor, window: int) -> Tensor:
+        """``[batch, windows * w, dim]`` → ``[batch, windows, dim]``."""
+        basis = window_cosines(window, self.count, frames.device) / window
+        grouped = frames.unflatten(1, (-1, window))
+        return self.linear(torch.einsum("bnwd,wk->bnkd", grouped, basis).flatten(2))
+
+
+class WindowSpread(nn.Module):
+    """What mask tokens start from: ``count`` linear maps of their quantised query, weighted by cosines over the window."""
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.linear = nn.Linear(dim, count * dim)
+
+    def forward(self, queries: Tensor, window: int) -> Tensor:
+        """``[batch, windows, dim]`` → ``[batch, windows * w, dim]``."""
+        basis = window_cosines(window, self.count, queries.device)
+        parts = self.linear(queries).unflatten(2, (self.count, -1))
+        return torch.einsum("bnkd,wk->bnwd", parts, basis).flatten(1, 2)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from codec.interface import AudioTokenizer, Codes
-from codec.interleave import interleave, retrieve_frames, retrieve_queries, windows_for
+from codec.interleave import WindowPool, WindowSpread, interleave, retrieve_frames, retrieve_queries, windows_for
 from codec.patchify import SpectralHead, STFTPatchify, STFTUnpatchify
 from codec.quantizer import Quantized, ResidualQuantizer
 from codec.transformer import LocalTransformer, RMSNorm
@@ -49,8 +49,7 @@ class ALMTokenizerConfig(PretrainedConfig):
         encoder_block_causal: bool = False,
         decoder_block_causal: bool = False,
         decoder_query_first: bool = False,
-        pooled_queries: bool = True,
-        informed_masks: bool = True,
+        window_basis: int = 5,
         code_dim: int = 64,
         codebook_sizes: tuple[int, ...] = (2048, 2048, 2048),
         codebook_decay: float = 0.99,
@@ -68,7 +67,7 @@ class ALMTokenizerConfig(PretrainedConfig):
         self.head_dim, self.ffn, self.span = head_dim, ffn, span
         self.encoder_block_causal, self.decoder_block_causal = encoder_block_causal, decoder_block_causal
         self.decoder_query_first = decoder_query_first
-        self.pooled_queries, self.informed_masks = pooled_queries, informed_masks
+        self.window_basis = window_basis
         self.code_dim, self.codebook_sizes = code_dim, list(codebook_sizes)
         self.codebook_decay, self.dead_code_share = codebook_decay, dead_code_share
         self.analysis_ffts, self.synthesis_fft = list(analysis_ffts), synthesis_fft
@@ -110,6 +109,8 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         self.query = nn.Parameter(torch.zeros(config.encoder_dim))
         self.mask = nn.Parameter(torch.zeros(config.decoder_dim))
         stack = dict(head_dim=config.head_dim, span=config.span, ffn=config.ffn)
+        self.pool = WindowPool(config.encoder_dim, config.window_basis) if config.window_basis else None
+        self.spread = WindowSpread(config.decoder_dim, config.window_basis) if config.window_basis else None
         self.encoder = LocalTransformer(
             config.encoder_dim, config.encoder_layers, block_causal=config.encoder_block_causal, **stack
         )
@@ -225,8 +226,8 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         frames = self.patchify(wav)
         windows = windows_for(frames.shape[1], window)
         queries = self.query.expand(len(wav), windows, -1)
-        if self.config.pooled_queries:
-            queries = queries + frames.unflatten(1, (windows, window)).mean(2)
+        if self.pool is not None:
+            queries = queries + self.pool(frames, window)
         tokens = interleave(frames, queries, window)
         return retrieve_queries(self.encoder(tokens, token_mask(valid, window), window), window)
 
@@ -236,8 +237,8 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         """Quantised latents ``[batch, windows, dim]`` → ``wav [batch, windows * w * hop]`` and pitch (Hz) per frame."""
         first = self.config.decoder_query_first
         masks = self.mask.expand(len(latents), latents.shape[1] * window, -1)
-        if self.config.informed_masks:
-            masks = masks + latents.repeat_interleave(window, dim=1)
+        if self.spread is not None:
+            masks = masks + self.spread(latents, window)
         tokens = interleave(masks, latents, window, query_first=first)
         frames = retrieve_frames(self.decoder(tokens, token_mask(valid, window), window), window, query_first=first)
         frames_valid = None if valid is None else valid.repeat_interleave(window, dim=1)

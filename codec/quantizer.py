@@ -169,7 +169,7 @@ class ResidualQuantizer(nn.Module):
         return result, latents
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """``codes [batch, levels, windows]`` → latents ``[batch, windows, dim]``; fewer levels than trained are legal."""
+        """``codes [batch, levels, windows]`` → ``[batch, windows, dim]``; fewer levels than trained are legal."""
         total = sum(book.embed[codes[:, i]] for i, book in zip(range(codes.shape[1]), self.books, strict=False))
         return self.project_out(total)
 
