@@ -1,0 +1,169 @@
+"""The promises of AudioTokenizer, kept by every tokenizer: the same tests run over ours and each baseline."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from tiny_baselines import TINY, noise
+from tiny_models import tiny_codec
+
+from codec.interface import AudioTokenizer, Codes
+
+MAKERS: dict[str, Callable[..., AudioTokenizer]] = {"almtokenizer": tiny_codec, **TINY}
+# Decoded sound alone against in a batch, of full scale 1. Baselines run one clip at a time: no difference at all.
+TOLERANCE = {"almtokenizer": 1e-3}
+CAUSAL = {"encodec": True, "mimi": True}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def tokenizer(request: pytest.FixtureRequest) -> AudioTokenizer:
+    """Each tokenizer in turn, made once."""
+    return MAKERS[request.param]()
+
+
+def lengths_of(tokenizer: AudioTokenizer) -> list[int]:
+    """Lengths in samples around the frame: less than one, exact multiples, one more and one less."""
+    frame = tokenizer.samples_per_frame
+    return [frame * 7 + 11, frame * 3, frame * 3 - 1, frame + 1, 5]
+
+
+@pytest.fixture(scope="module")
+def batch(tokenizer: AudioTokenizer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips ``[batch, samples]`` of those lengths, padded with zeros."""
+    lengths = torch.tensor(lengths_of(tokenizer))
+    wav = noise(int(lengths.max()), seed=3, rows=len(lengths))
+    return wav * (torch.arange(wav.shape[1]) < lengths[:, None]), lengths
+
+
+def test_shapes_and_lengths(tokenizer: AudioTokenizer, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    wav, lengths = batch
+    codes = tokenizer.encode(wav, lengths)
+    frames = (lengths + tokenizer.samples_per_frame - 1) // tokenizer.samples_per_frame
+    assert codes.codes.dtype == torch.int64
+    assert codes.codes.shape == (len(wav), tokenizer.levels, int(frames.max()))
+    assert codes.lengths.tolist() == frames.tolist()
+    assert codes.samples is not None and codes.samples.tolist() == lengths.tolist()
+    for level, size in enumerate(tokenizer.codebook_sizes):
+        assert 0 <= int(codes.codes[:, level].min()) and int(codes.codes[:, level].max()) < size
+    padding = torch.arange(codes.codes.shape[2]) >= frames[:, None]
+    assert not codes.codes.transpose(1, 2)[padding].any()
+    decoded = tokenizer.decode(codes)
+    assert decoded.shape == wav.shape and decoded.dtype == torch.float32
+    assert torch.isfinite(decoded).all()
+    assert not decoded[torch.arange(wav.shape[1]) >= lengths[:, None]].any()
+
+
+def test_rates(tokenizer: AudioTokenizer) -> None:
+    bits = sum(torch.tensor(tokenizer.codebook_sizes).double().log2())
+    assert tokenizer.levels == len(tokenizer.codebook_sizes) >= 1
+    assert tokenizer.frame_rate == pytest.approx(tokenizer.sample_rate / tokenizer.samples_per_frame)
+    assert tokenizer.bitrate == pytest.approx(float(bits) * tokenizer.frame_rate)
+    assert len(tokenizer.fingerprint) == 64 and tokenizer.name
+
+
+def test_codes_are_not_dead(tokenizer: AudioTokenizer) -> None:
+    codes = tokenizer.encode(noise(tokenizer.samples_per_frame * 60, seed=5))
+    for level in range(tokenizer.levels):
+        assert len(codes.codes[0, level].unique()) > 2, f"level {level}"
+
+
+def test_a_clip_alone_and_in_a_padded_batch(
+    tokenizer: AudioTokenizer, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    wav, lengths = batch
+    together = tokenizer.encode(wav, lengths)
+    decoded = tokenizer.decode(together)
+    for row, length in enumerate(lengths.tolist()):
+        alone = tokenizer.encode(wav[row : row + 1, :length])
+        assert torch.equal(alone.clip(0), together.clip(row))
+        torch.testing.assert_close(tokenizer.decode(alone)[0], decoded[row, :length], rtol=0, atol=TOLERANCE.get(tokenizer.name, 0))
+
+
+def test_padding_may_hold_anything(tokenizer: AudioTokenizer, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    wav, lengths = batch
+    dirty = torch.where(torch.arange(wav.shape[1]) < lengths[:, None], wav, torch.tensor(0.7))
+    assert torch.equal(tokenizer.encode(dirty, lengths).codes, tokenizer.encode(wav, lengths).codes)
+
+
+def test_determinism(tokenizer: AudioTokenizer, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    codes = tokenizer.encode(*batch)
+    assert torch.equal(codes.codes, tokenizer.encode(*batch).codes)
+    assert torch.equal(tokenizer.decode(codes), tokenizer.decode(codes))
+
+
+def test_generated_codes_have_whole_frames(tokenizer: AudioTokenizer) -> None:
+    generator = torch.Generator().manual_seed(1)
+    clips = [
+        torch.stack([torch.randint(size, (n,), generator=generator) for size in tokenizer.codebook_sizes], 1)
+        for n in (5, 2)
+    ]
+    wav = tokenizer.decode(Codes.from_clips(clips))
+    assert wav.shape == (2, 5 * tokenizer.samples_per_frame)
+    assert not wav[1, 2 * tokenizer.samples_per_frame :].any()
+    assert wav[1].any()
+
+
+def test_codes_matter(tokenizer: AudioTokenizer) -> None:
+    """Each level's codes reach the waveform."""
+    codes = tokenizer.encode(noise(tokenizer.samples_per_frame * 8, seed=2))
+    before = tokenizer.decode(codes)
+    for level, size in enumerate(tokenizer.codebook_sizes):
+        changed = codes.codes.clone()
+        changed[:, level] = (changed[:, level] + size // 2) % size
+        assert not torch.allclose(tokenizer.decode(Codes(changed, codes.lengths, codes.samples)), before)
+
+
+def test_impossible_codes_are_refused(tokenizer: AudioTokenizer) -> None:
+    codes = torch.zeros(1, tokenizer.levels, 2, dtype=torch.long)
+    codes[0, 0, 0] = max(tokenizer.codebook_sizes)
+    with pytest.raises(ValueError, match="do not fit"):
+        tokenizer.decode(Codes(codes, torch.tensor([2])))
+    with pytest.raises(ValueError, match=r"\[batch, samples\]"):
+        tokenizer.encode(torch.zeros(1, 1, 4000))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_fingerprint_follows_the_weights(name: str) -> None:
+    tokenizer = MAKERS[name]()
+    fingerprint = tokenizer.fingerprint
+    assert MAKERS[name]().fingerprint == fingerprint
+    assert MAKERS[name](seed=1).fingerprint != fingerprint
+    with torch.no_grad():
+        next(tokenizer.parameters()).view(-1)[0].add_(1e-3)
+    assert tokenizer.fingerprint != fingerprint
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if name in ("encodec", "dac", "mimi", "speechtokenizer")])
+def test_the_first_levels_are_those_of_more_levels(name: str) -> None:
+    wav = noise(20000, seed=4)
+    three, two = TINY[name](levels=3), TINY[name](levels=2)
+    codes = three.encode(wav)
+    assert torch.equal(two.encode(wav).codes, codes.codes[:, :2])
+    assert two.bitrate == pytest.approx(three.bitrate * 2 / 3)
+    assert two.fingerprint != three.fingerprint
+    # Fewer levels decode too, for example what a model generated of them.
+    first = Codes(codes.codes[:, :2], codes.lengths, codes.samples)
+    assert torch.equal(two.decode(first), three.decode(first))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_causality_is_what_is_claimed(name: str) -> None:
+    """Later samples change earlier codes and earlier sound if, and only if, the tokenizer is not causal."""
+    tokenizer = TINY[name]()
+    assert tokenizer.causal == CAUSAL.get(name, False)
+    frame, first = tokenizer.samples_per_frame, 14  # the first frames may see their reflection
+    wav = noise(frame * 24, seed=6)
+    changed = wav.clone()
+    changed[:, frame * 20 :] = noise(frame * 4, seed=8) * 2
+    codes, other = tokenizer.encode(wav), tokenizer.encode(changed)
+    assert not torch.equal(codes.codes, other.codes)
+    if tokenizer.causal:
+        assert torch.equal(codes.codes[:, :, first:19], other.codes[:, :, first:19])
+        early, late = tokenizer.decode(codes), tokenizer.decode(other)
+        torch.testing.assert_close(early[:, frame * first : frame * 18], late[:, frame * first : frame * 18])
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_wrong_levels_are_refused(name: str) -> None:
+    with pytest.raises(RuntimeError, match=rf"{name}: .*levels=99"):
+        TINY[name](levels=99)
