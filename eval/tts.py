@@ -160,12 +160,17 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip]) -> None:
         report.number(row, "real-time-factor", spent / audio, len(clips))
 
 
+def chosen_clips(cfg: DictConfig, rows: dict[str, list[ScoredClip]], judge: str) -> dict[str, list[ScoredClip]]:
+    """The clips of each row that ``judge`` gets: none of the rows in ``cfg.skip``, the first ``cfg.judge_clips``."""
+    count = cfg.judge_clips[judge] or None
+    return {row: clips[:count] for row, clips in rows.items() if judge not in cfg.skip.get(row, ())}
+
+
 def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Report, cache: Path | None) -> None:
-    """Let every judge score every row that ``cfg.skip`` does not exempt."""
-    skip = {row: set(names) for row, names in cfg.skip.items()}
+    """Let every judge score its clips."""
     device = pick_device(cfg.device)
     for name in cfg.recognisers:
-        judged = {row: clips for row, clips in rows.items() if name not in skip.get(row, ())}
+        judged = chosen_clips(cfg, rows, name)
         try:
             with load_recogniser(name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device) as judge:
                 report.how["recognisers"][name] = judge.how()
@@ -180,11 +185,7 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
             if row == "generated-shuffled":
                 rate_words(report, row, name, clips, cfg.normaliser, original=True)
     if cfg.dnsmos:
-        judged = {
-            row: clips[: cfg.dnsmos_limit] if cfg.dnsmos_limit else clips
-            for row, clips in rows.items()
-            if "dnsmos" not in skip.get(row, ())
-        }
+        judged = chosen_clips(cfg, rows, "dnsmos")
         try:
             with DNSMOS(cfg.processes) as mos:
                 report.how["dnsmos"] = mos.how()
