@@ -62,7 +62,8 @@ class Validation:
         world: int,
         reduce: Callable[[Tensor], Tensor],
     ) -> dict[str, float]:
-        """Mean losses: ``loss``, ``loss_1`` … per level, ``accuracy_1`` …, ``gap`` and ``gap_1`` … (wrong − right).
+        """Mean losses: ``loss``, ``loss_1`` … per level, ``accuracy_1`` …, ``gap`` and ``gap_1`` … (wrong −
+        right).
 
         Args:
             reduce: sums a tensor over all processes.

@@ -1,7 +1,7 @@
 """What a task is: which clips it can use, the document it builds, and what it reports.
 
-Tasks know nothing of tensors or ids. A *row* is anything with the fields of a token shard (`codec.shards.Row`);
-for an unseen sentence `Request` has the fields that prompts need.
+Tasks know nothing of tensors or ids. A *row* is anything with the fields of a token shard
+(`codec.shards.Row`); for an unseen sentence `Request` has the fields that prompts need.
 """
 
 from __future__ import annotations
