@@ -100,7 +100,7 @@ def help_text(program: str, config_name: str, description: str) -> str:
 
 
 def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
-    """Decorate ``main(cfg)`` so that calling it without arguments runs it under Hydra with ``configs/<config_name>.yaml``."""
+    """Decorate ``main(cfg)``: called without arguments it runs under Hydra with ``configs/<config_name>.yaml``."""
 
     def decorate(function: Callable[[DictConfig], object]) -> Callable[[], None]:
         @functools.wraps(function)
