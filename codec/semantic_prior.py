@@ -79,7 +79,7 @@ class StreamingKMeans:
 
 
 def codec_features(folder: Path) -> tuple[Callable[[Tensor], Tensor], int]:
-    """Frames of a codec: through the MAE encoder where the folder holds one (a training checkpoint), else patchify's."""
+    """Frames of a codec, through the MAE encoder where the folder holds one (a training checkpoint)."""
     codec = ALMTokenizer.from_pretrained(folder).eval()
     c = codec.config
     mae: MaskedAutoencoder | None = None

@@ -110,7 +110,13 @@ def test_streaming_kmeans_finds_separated_clusters() -> None:
     truth = torch.eye(4) * 10
     generator = torch.Generator().manual_seed(0)
     clusters = StreamingKMeans(4, start_after=400, generator=torch.Generator().manual_seed(1))
+    clusters.means = truth + torch.randn(4, 4, generator=generator)  # from random points Lloyd may merge two
     for _ in range(40):
         index = torch.randint(4, (50,), generator=generator)
         clusters.add(truth[index] + 0.1 * torch.randn(50, 4, generator=generator))
     assert torch.cdist(truth, clusters.centres()).amin(1).max() < 0.1
+    assert not clusters.waiting
+    points = torch.randn(30, 4)
+    started = StreamingKMeans(4, start_after=400, generator=torch.Generator().manual_seed(1))
+    started.add(points)
+    assert started.centres().shape == (4, 4)
