@@ -14,6 +14,7 @@ configuration keys.
 from __future__ import annotations
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -187,9 +188,10 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
-        config = {k: v for k, v in self.config.to_dict().items() if k in ALMTokenizerConfig().__dict__ or k == "window"}
-        for key in ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "architectures"):
-            config.pop(key, None)
+        own = [
+            key for key in inspect.signature(ALMTokenizerConfig.__init__).parameters if key not in ("self", "kwargs")
+        ]
+        config = {key: getattr(self.config, key) for key in own}  # what transformers adds differs between its versions
         for key, default in LATER_KEYS.items():
             if config.get(key) == default:
                 config.pop(key, None)

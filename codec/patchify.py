@@ -193,7 +193,7 @@ class STFTUnpatchify(nn.Module):
 
     @torch.no_grad()
     def excitations(self, frequency: Tensor, noise_offset: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Spectra ``[batch or 1, frames, bins]`` of the pulse train at ``frequency [batch, frames]`` and of the noise."""
+        """Spectra ``[batch or 1, frames, bins]`` of pulses at ``frequency [batch, frames]`` and of the noise."""
         frames = frequency.shape[1]
         index = (torch.arange(frames * self.hop, device=frequency.device) + noise_offset) % NOISE_SAMPLES
         noise = noise_sequence(frequency.device)[index][None]
