@@ -5,6 +5,7 @@
 
 All items begin a frame at the same step, so the head computes only the rows that are legal there: the codes of one
 level, and the end of audio where a frame begins. Nothing else can be emitted, padding rows included.
+Texts (of recognition and captioning) are written by `lm.writing`.
 """
 
 from __future__ import annotations
