@@ -207,7 +207,9 @@ def test_weights_say_how_often_a_document_comes():
 def test_normalisation_is_per_task_and_the_same_in_prompt_and_target():
     both = task("task=[tts,asr]")
     both.use_normaliser(normalisers({"asr": "english"}))
-    written = {row.task.name: row.task.document(row).segments for row in both.select([clip(3, text="Mister Twenty-One!")])}
+    written = {
+        row.task.name: row.task.document(row).segments for row in both.select([clip(3, text="Mister Twenty-One!")])
+    }
     assert written["tts"][0].text == "rms: Mister Twenty-One!"
     assert written["asr"][1].text == "mister 21"
     one = task("task=asr")
