@@ -8,7 +8,6 @@ import pytest
 import soundfile
 import torch
 from hydra import compose, initialize_config_dir
-from tiny_models import tiny_codec
 
 from codec.interface import AudioTokenizer, Codes
 from eval import reconstruction
@@ -16,6 +15,7 @@ from eval.judging import ScoredClip
 from eval.reconstruction import code_usage, length_check
 from eval.report import Report
 from tests.eval.speechlike import speechlike
+from tiny_models import tiny_codec
 from training.config import CONFIG_DIR, ConfigError
 
 RATE = 16_000

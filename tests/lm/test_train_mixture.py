@@ -29,8 +29,10 @@ def test_two_tasks_in_one_model(overrides, tmp_path, monkeypatch, capsys, rows):
     lines = [json.loads(line) for line in (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()]
     valid = next(line for line in lines if "valid_loss" in line)
     assert {"valid_loss/asr", "valid_gap/tts", "valid_loss_text", "valid_loss_1"} <= set(valid)
-    losses = [line["loss"] for line in lines if "loss" in line]
-    assert losses[-1] < losses[0] - 0.2
+    # Of held-out clips: a step's own loss depends on how much text happens to stand in it.
+    for kind in ("valid_loss/asr", "valid_loss/tts"):
+        losses = [line[kind] for line in lines if kind in line]
+        assert losses[-1] < losses[0] - 0.05, kind
     final = tmp_path / "runs/tiny/final"
     assert normalisation_of(final) == {"asr": "basic"}
     model, vocabulary, tokenizer = load_lm(final)
