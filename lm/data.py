@@ -1,8 +1,8 @@
 """From token shards to the rows of step s, by arithmetic alone.
 
 Which documents step s uses is a pure function of (seed, s): each epoch's shuffle and packing come from
-(seed, epoch), rows are numbered through all epochs, and step s takes the next ``batch_rows`` of them. A checkpoint
-therefore holds no loader state, and a run resumes exactly, also with another number of processes.
+(seed, epoch), rows are numbered through all epochs, and step s takes the next ``batch_rows`` of them. A
+checkpoint therefore holds no loader state, and a run resumes exactly, also with another number of processes.
 """
 
 from __future__ import annotations
@@ -281,8 +281,8 @@ class StepData:
         curriculum_share: share of the documents, shortest first, that those steps draw from.
         hide: probability that an audio token of the INPUT is replaced by ``<mask>`` (its target stays): the
             model must then use the text, and more than the last token.
-        drop_condition: probability that a document's text is replaced by ``<no_condition>``, so that generation
-            can be guided away from what the model says without a text.
+        drop_condition: probability that a document's text is replaced by ``<no_condition>``, so that
+            generation can be guided away from what the model says without a text.
     """
 
     def __init__(

@@ -2,9 +2,10 @@
 
     <|tts|> <text> slt: peter carried the ladder </text> <|speech|> <audio> c c c … </audio>
 
-Training renders the whole document; inference renders the same document with its last segment open (content None),
-so the prompt of an inference call is a prefix of the training ids by construction. Learnt are the contents and the
-closing token of segments with ``learn=True``; the tokens that open a segment belong to the prompt.
+Training renders the whole document; inference renders the same document with its last segment open (content
+None), so the prompt of an inference call is a prefix of the training ids by construction. Learnt are the
+contents and the closing token of segments with ``learn=True``; the tokens that open a segment belong to the
+prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class TextSegment:
 
 @dataclass(frozen=True)
 class AudioSegment:
-    """Audio as raw codes ``[frames, levels]``; ``codes=None`` leaves the segment open, for the model to generate.
+    """Audio as raw codes ``[frames, levels]``; ``codes=None`` leaves the segment open, for the model to
+    generate.
 
     Attributes:
         domain: speech, sound or music.
@@ -67,7 +69,8 @@ class Rendered:
 def text_ids(tokenizer: Any, text: str, vocabulary: AudioVocabulary) -> list[int]:
     """Ids of ``text``: text rows only, whatever the text contains.
 
-    ``split_special_tokens`` spells out strings like ``</s>`` or ``<|s_5|>`` instead of reading them as tokens.
+    ``split_special_tokens`` spells out strings like ``</s>`` or ``<|s_5|>`` instead of reading them as
+    tokens.
     """
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     if ids and max(ids) >= vocabulary.text_size:

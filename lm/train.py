@@ -5,12 +5,14 @@
     accelerate launch lm/train.py task=all                                  # one model for six tasks
     accelerate launch lm/train.py task=[tts,asr] task.tasks.tts.weight=2    # a mixture of one's own
 
-The same command continues a run that was stopped or killed, exactly. Everything lies in runs/<name>/: config.yaml,
-log.jsonl, checkpoints/, and at the end final/, a plain LlamaForCausalLM folder with audio_vocabulary.json.
+The same command continues a run that was stopped or killed, exactly. Everything lies in runs/<name>/:
+config.yaml, log.jsonl, checkpoints/, and at the end final/, a plain LlamaForCausalLM folder with
+audio_vocabulary.json.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import time
@@ -104,7 +106,7 @@ def make_task(config: DictConfig) -> Task:
 
 def train(cfg: DictConfig) -> Path:
     """Train as ``cfg`` (configs/lm_train.yaml) says; returns the folder of the final model."""
-    # ---- where and with what ---------------------------------------------------------------------------------
+    # ---- where and with what -----------------------------------------------------------------------------
     # Precision is our own autocast below, so accelerate gets "no" whatever its configuration file says.
     accelerator = Accelerator(cpu=cfg.device == "cpu", mixed_precision="no")
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -116,7 +118,7 @@ def train(cfg: DictConfig) -> Path:
     log = RunLog(run_dir, accelerator.is_main_process)
     bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
 
-    # ---- data: rows of tokens ----------------------------------------------------------------------------------
+    # ---- data: rows of tokens ----------------------------------------------------------------------------
     codec = instantiate(cfg.tokenizer, device=device)
     shipped = Path(cfg.data.tokens) if cfg.data.tokens else None
     found = find_token_rows(cfg.data.name, Path(cfg.data.root), shipped, codec, accelerator, log.line)
@@ -129,10 +131,12 @@ def train(cfg: DictConfig) -> Path:
     for source in found.sources:
         log.line(f"data: {source}")
 
-    # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -----------------------------
+    # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -------------------------
     checkpoint = resolve_resume(run_dir, cfg.resume)
     if checkpoint or cfg.init:
         model, vocabulary, text_tokenizer = load_lm(checkpoint or cfg.init)
+        if cfg.adopt_tokenizer and tuple(description["codebook_sizes"]) == vocabulary.codebook_sizes:
+            vocabulary = dataclasses.replace(vocabulary, tokenizer=description)
         vocabulary.check_tokenizer(description, f"the tokenizer of this training ({cfg.tokenizer.path})")
     else:
         if cfg.lm.pretrained:
@@ -155,7 +159,7 @@ def train(cfg: DictConfig) -> Path:
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable()
 
-    # ---- documents -------------------------------------------------------------------------------------------
+    # ---- documents ---------------------------------------------------------------------------------------
     pattern = PATTERNS[cfg.lm.pattern]
     documents = render_documents(rows, task, vocabulary, text_tokenizer, pattern, trainer.row_length)
     learns_text = any(task.task_of(row).target == "text" for row in rows)
@@ -192,7 +196,7 @@ def train(cfg: DictConfig) -> Path:
     else:
         log.line("data: the corpus has no valid split for this task, so there is no validation.")
 
-    # ---- optimiser and state ---------------------------------------------------------------------------------
+    # ---- optimiser and state -----------------------------------------------------------------------------
     this_recipe = recipe(cfg, documents.hash, vocabulary.hash)
     objective = Objective(model, vocabulary, trainer.loss_over == "legal", trainer.level_weights)
     objective.to(device).train()
@@ -220,12 +224,13 @@ def train(cfg: DictConfig) -> Path:
     hours = documents.audio_tokens(vocabulary) / vocabulary.levels / description["frame_rate"] / 3600
     log.line(
         f"{run_dir}: {parameters / 1e6:.1f} M parameters, {len(documents):,} documents, {hours:.2f} h of audio, "
-        f"{(documents.lengths * documents.weights).sum() / 1e6:.2f} M tokens per epoch; {device.type}, {'bf16 autocast' if bf16 else 'fp32'}, "
+        f"{(documents.lengths * documents.weights).sum() / 1e6:.2f} M tokens per epoch; {device.type}, "
+        f"{'bf16 autocast' if bf16 else 'fp32'}, "
         f"{world} process{'es' if world > 1 else ''}; "
         + (f"continues at step {step}" if checkpoint else f"starts from {cfg.init or cfg.lm.pretrained or 'scratch'}")
     )
 
-    # ---- loop ------------------------------------------------------------------------------------------------
+    # ---- loop --------------------------------------------------------------------------------------------
     stop: list[int] = []
     previous_handler = signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     started = time.monotonic()
@@ -305,7 +310,8 @@ def train(cfg: DictConfig) -> Path:
             with nullcontext() if last else accelerator.no_sync(objective):
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     loss = objective(*micro)
-                # DDP averages over processes: times world, so that the sum is divided by the global count once.
+                # DDP averages over processes: times world, so that the sum is divided by the global count
+                # once.
                 accelerator.backward(loss.total * (world / batch.targets))
             sums += torch.stack([loss.loss, loss.correct, loss.count])
             per_target.append(loss.per_target)
@@ -362,7 +368,7 @@ def train(cfg: DictConfig) -> Path:
             break
     signal.signal(signal.SIGTERM, previous_handler)
 
-    # ---- the model to keep -----------------------------------------------------------------------------------
+    # ---- the model to keep -------------------------------------------------------------------------------
     final = run_dir / "final"
     if step >= trainer.max_steps:
         if not (final / STATE_FILE).is_file() or read_state(final)["step"] != step:
@@ -404,8 +410,9 @@ def non_finite_message(step: int, batch: StepBatch, per_target: torch.Tensor) ->
     )
     what = "loss" if names else "gradient"
     names = sorted(set(gather_object(names or [name for row_names in batch.names for name in row_names])))
+    listed = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
     return (
-        f"the {what} of step {step} is not finite; documents: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}. "
+        f"the {what} of step {step} is not finite; documents: {listed}. "
         "The last checkpoint is intact: lower trainer.lr, or look at these documents."
     )
 
