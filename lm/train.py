@@ -244,7 +244,7 @@ def train(cfg: DictConfig) -> Path:
             "seconds": seconds(),
             "task": task.name,
             "recipe": this_recipe,
-            "normalise": OmegaConf.to_container(cfg.text, resolve=True)["normalise"],
+            "normalise": OmegaConf.to_object(cfg.text).get("normalise"),
             "versions": versions(),
             "since_last_line": accelerator.reduce(sums.clone(), "sum").tolist(),
         }

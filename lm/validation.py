@@ -81,7 +81,7 @@ class Validation:
         """
         objective.eval()
         sums: dict[tuple[str, str], Tensor] = {}
-        for name, rows in self.packed.items():
+        for key, rows in self.packed.items():
             total = torch.zeros(3, self.levels + 1, dtype=torch.float64, device=device)
             mine = slice(rank, None, world)
             parts = [torch.from_numpy(a[mine]) for a in (rows.input_ids, rows.position_ids, rows.targets)]
@@ -89,7 +89,7 @@ class Validation:
                 batch = [part[start : start + micro_rows].to(device) for part in parts]
                 loss = objective(*batch)
                 total += torch.stack([loss.loss, loss.correct, loss.count])
-            sums[name] = reduce(total).cpu()
+            sums[key] = reduce(total).cpu()
         objective.train()
         right = torch.stack([sums[name, "right"] for name in self.tasks]).sum(0)
         wrong = torch.stack([sums[name, "wrong"] for name in self.tasks]).sum(0)
