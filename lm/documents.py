@@ -82,6 +82,7 @@ def segment_ids(
     segment: TextSegment | AudioSegment, vocabulary: AudioVocabulary, tokenizer: Any, pattern: Pattern
 ) -> tuple[np.ndarray, int]:
     """Ids of one segment (int32) and how many of them open it; an open segment has only those."""
+    content: list[int] | np.ndarray | None
     if isinstance(segment, TextSegment):
         opening, closing = ["<text>"], "</text>"
         content = None if segment.text is None else text_ids(tokenizer, segment.text, vocabulary)

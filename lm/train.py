@@ -244,7 +244,7 @@ def train(cfg: DictConfig) -> Path:
             "seconds": seconds(),
             "task": task.name,
             "recipe": this_recipe,
-            "normalise": OmegaConf.to_object(cfg.text).get("normalise"),
+            "normalise": cfg.text.normalise if isinstance(cfg.text.normalise, str) else dict(cfg.text.normalise),
             "versions": versions(),
             "since_last_line": accelerator.reduce(sums.clone(), "sum").tolist(),
         }
