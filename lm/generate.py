@@ -1,10 +1,11 @@
 """Batched generation of audio tokens: left padding, a KV cache, legal tokens only.
 
-    prompts = [render(task.document(request, with_target=False), vocabulary, tokenizer).ids for request in
-    requests] clips = generate(model, vocabulary, prompts, max_frames=120, seeds=[0, 1, 2])
+    prompts = [render(task.document(request, with_target=False), vocabulary, tokenizer).ids for request in requests]
+    clips = generate(model, vocabulary, prompts, max_frames=120, seeds=[0, 1, 2])
 
-All items begin a frame at the same step, so the head computes only the rows that are legal there: the codes
-of one level, and the end of audio where a frame begins. Nothing else can be emitted, padding rows included.
+All items begin a frame at the same step, so the head computes only the rows that are legal there: the codes of one
+level, and the end of audio where a frame begins. Nothing else can be emitted, padding rows included.
+Texts (of recognition and captioning) are written by `lm.writing`.
 """
 
 from __future__ import annotations
