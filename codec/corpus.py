@@ -21,9 +21,7 @@ import soundfile
 import soxr
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".w64"}
-)
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".w64"})
 SPLIT_NAMES = {  # folder or column value -> the name that the rest of the framework uses
     "train": "train",
     "valid": "valid",
@@ -131,9 +129,7 @@ def _metadata_files(root: Path) -> list[Path]:
             names = [folder / name for name in METADATA_NAMES if (folder / name).is_file()]
             if len(names) > 1:
                 listed = " and ".join(path.name for path in names)
-                raise CorpusError(
-                    f"{folder} has {listed}; keep one of them, which one counts cannot be guessed"
-                )
+                raise CorpusError(f"{folder} has {listed}; keep one of them, which one counts cannot be guessed")
             found += names
         if found:
             return found
@@ -220,9 +216,7 @@ def _clip(root: Path, folder: Path, place: str, columns: dict[str, Any]) -> Clip
     if not path.is_file():
         return reject("the file is a folder" if path.is_dir() else "the file does not exist")
     text = text.strip() if text and text.strip() else None
-    split = _name(columns.get("split")) or next(
-        (part for part in inside.parts[:-1] if part in SPLIT_NAMES), "train"
-    )
+    split = _name(columns.get("split")) or next((part for part in inside.parts[:-1] if part in SPLIT_NAMES), "train")
     return Clip(
         id=identity,
         path=path,
@@ -278,9 +272,7 @@ def read_audio_and_hash(path: str | Path, sample_rate: int, mono: bool = True) -
         digest = hashlib.sha256(f"{file.samplerate} {file.channels}\n".encode())
         stream = None
         if file.samplerate != sample_rate:
-            stream = soxr.ResampleStream(
-                file.samplerate, sample_rate, channels, dtype="float32", quality="HQ"
-            )
+            stream = soxr.ResampleStream(file.samplerate, sample_rate, channels, dtype="float32", quality="HQ")
         pieces: list[np.ndarray] = []
         frames = 0
         for block in _blocks(file, path):  # [frames, channels]
@@ -288,9 +280,7 @@ def read_audio_and_hash(path: str | Path, sample_rate: int, mono: bool = True) -
             if not finite.all():
                 bad = int(np.argmin(finite.all(axis=1)))
                 second = (frames + bad) / file.samplerate
-                raise AudioError(
-                    f"{path} holds samples that are NaN or infinite (the first at {second:.3f} s)"
-                )
+                raise AudioError(f"{path} holds samples that are NaN or infinite (the first at {second:.3f} s)")
             digest.update(block.tobytes())
             frames += len(block)
             piece = block.mean(axis=1, keepdims=True) if mono else block

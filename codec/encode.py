@@ -71,9 +71,7 @@ class EncodeSummary:
         lines = [f"{'split':<12}{'domain':<12}{'clips':>9}{'hours':>10}{'frames':>12}"]
         for split, domains in sorted(self.index.totals.items()):
             for domain, total in sorted(domains.items()):
-                lines.append(
-                    f"{split:<12}{domain:<12}{total['clips']:>9}{total['hours']:>10.3f}{total['frames']:>12}"
-                )
+                lines.append(f"{split:<12}{domain:<12}{total['clips']:>9}{total['hours']:>10.3f}{total['frames']:>12}")
         totals = [total for domains in self.index.totals.values() for total in domains.values()]
         lines.append(
             f"{'all':<24}{sum(t['clips'] for t in totals):>9}{sum(t['hours'] for t in totals):>10.3f}"
@@ -146,9 +144,7 @@ def encode_corpus(
     # Nobody may finish a shard before everybody has seen the same list of missing ones.
     state.wait_for_everyone()
     mine = missing[state.process_index :: state.num_processes]
-    done = encode_portions(
-        mine, folder, tokenizer, info, batch_seconds, workers or min(8, os.cpu_count() or 1)
-    )
+    done = encode_portions(mine, folder, tokenizer, info, batch_seconds, workers or min(8, os.cpu_count() or 1))
     if state.is_main_process:
         done = progress(done, total=sum(len(portion.clips) for portion in mine), desc="encode")
     for _ in done:
@@ -212,9 +208,7 @@ def _clear_stale(folder: Path, info: TokenizerInfo, portions: list[Portion]) -> 
         path.unlink()
 
 
-def _finish(
-    folder: Path, info: TokenizerInfo, corpus_key: str, portions: list[Portion], rejects: list[Reject]
-) -> None:
+def _finish(folder: Path, info: TokenizerInfo, corpus_key: str, portions: list[Portion], rejects: list[Reject]) -> None:
     """Writes the lists of rejects and duplicates, and the index last: from then on the folder is finished."""
     rejects = list(rejects)
     same: dict[str, list[str]] = {}
@@ -241,9 +235,7 @@ def _write_lines(path: Path, items: list[dict]) -> None:
 
 
 def _read_lines(path: Path) -> list[dict]:
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    )
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def load_tokenizer(tokenizer: DictConfig, device: torch.device | str, **override: object) -> AudioTokenizer:
@@ -262,9 +254,7 @@ def main(cfg: DictConfig) -> None:
     tokenizer = load_tokenizer(cfg.tokenizer, state.device)
     out = Path(cfg.out) if cfg.out else token_folder(cfg.data.name, tokenizer, cfg.splits)
     if state.is_main_process:
-        print(
-            f"encode {cfg.data.root} with {tokenizer.name} {tokenizer.fingerprint[:12]} -> {out}", flush=True
-        )
+        print(f"encode {cfg.data.root} with {tokenizer.name} {tokenizer.fingerprint[:12]} -> {out}", flush=True)
     try:
         summary = encode_corpus(
             cfg.data.root,

@@ -95,7 +95,7 @@ class WindowPool(nn.Module):
 
 
 class WindowSpread(nn.Module):
-    """What mask tokens start from: ``count`` linear maps of their quantised query, weighted by cosines over the window."""
+    """What mask tokens start from: ``count`` linear maps of their quantised query, weighted by cosines."""
 
     def __init__(self, dim: int, count: int) -> None:
         super().__init__()

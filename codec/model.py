@@ -14,12 +14,14 @@ configuration keys.
 from __future__ import annotations
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from codec.convolutions import ConvPatchify, ConvUnpatchify, PatchPatchify, PatchUnpatchify, check_ratios
 from codec.interface import AudioTokenizer, Codes
 from codec.interleave import WindowPool, WindowSpread, interleave, retrieve_frames, retrieve_queries, windows_for
 from codec.patchify import SpectralHead, STFTPatchify, STFTUnpatchify
@@ -27,6 +29,16 @@ from codec.quantizer import Quantized, ResidualQuantizer
 from codec.transformer import LocalTransformer, RMSNorm
 
 MIN_WINDOW, MAX_WINDOW = 2, 10
+
+# Keys that came after the first checkpoints. At these values they change nothing, so they are left out of the
+# fingerprint: tokens keep the tokenizer that made them.
+LATER_KEYS: dict[str, object] = {
+    "patchify": "stft",
+    "conv_filters": 32,
+    "conv_ratios": [2, 4, 5, 8],
+    "conv_causal": False,
+    "semantic_dim": 0,
+}
 
 
 class ALMTokenizerConfig(PretrainedConfig):
@@ -59,6 +71,11 @@ class ALMTokenizerConfig(PretrainedConfig):
         excitation: bool = True,
         pitch_low: float = 60.0,
         pitch_high: float = 500.0,
+        patchify: str = "stft",
+        conv_filters: int = 32,
+        conv_ratios: tuple[int, ...] = (2, 4, 5, 8),
+        conv_causal: bool = False,
+        semantic_dim: int = 0,
         **kwargs: object,
     ) -> None:
         self.sample_rate, self.hop, self.window = sample_rate, hop, window
@@ -72,6 +89,8 @@ class ALMTokenizerConfig(PretrainedConfig):
         self.codebook_decay, self.dead_code_share = codebook_decay, dead_code_share
         self.analysis_ffts, self.synthesis_fft = list(analysis_ffts), synthesis_fft
         self.excitation, self.pitch_low, self.pitch_high = excitation, pitch_low, pitch_high
+        self.patchify, self.conv_filters, self.conv_ratios = patchify, conv_filters, list(conv_ratios)
+        self.conv_causal, self.semantic_dim = conv_causal, semantic_dim
         super().__init__(**kwargs)
 
 
@@ -96,16 +115,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     def __init__(self, config: ALMTokenizerConfig) -> None:
         super().__init__(config)
         check_window(config.window)
-        self.patchify = STFTPatchify(config.encoder_dim, config.hop, tuple(config.analysis_ffts))
-        self.unpatchify = STFTUnpatchify(
-            config.decoder_dim,
-            config.hop,
-            config.synthesis_fft,
-            config.sample_rate,
-            config.excitation,
-            config.pitch_low,
-            config.pitch_high,
-        )
+        self.patchify, self.unpatchify = build_ends(config)
         self.query = nn.Parameter(torch.zeros(config.encoder_dim))
         self.mask = nn.Parameter(torch.zeros(config.decoder_dim))
         stack = dict(head_dim=config.head_dim, span=config.span, ffn=config.ffn)
@@ -124,6 +134,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
             tuple(config.codebook_sizes),
             config.codebook_decay,
             config.dead_code_share,
+            config.semantic_dim,
         )
         self.post_init()
 
@@ -134,6 +145,10 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
+            fan_in = module.in_channels * module.kernel_size[0] / (module.stride[0] if module.transposed else 1)
+            nn.init.normal_(module.weight, std=fan_in**-0.5)
+            nn.init.zeros_(module.bias)
         elif isinstance(module, RMSNorm):
             nn.init.ones_(module.weight)
         elif module is self:
@@ -153,7 +168,8 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
 
     @property
     def causal(self) -> bool:  # type: ignore[override]
-        return bool(self.config.encoder_block_causal and self.config.decoder_block_causal)
+        ends = self.config.conv_causal or self.config.patchify != "conv"
+        return bool(self.config.encoder_block_causal and self.config.decoder_block_causal and ends)
 
     @property
     def window(self) -> int:
@@ -172,9 +188,13 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
-        config = {k: v for k, v in self.config.to_dict().items() if k in ALMTokenizerConfig().__dict__ or k == "window"}
-        for key in ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "architectures"):
-            config.pop(key, None)
+        own = [
+            key for key in inspect.signature(ALMTokenizerConfig.__init__).parameters if key not in ("self", "kwargs")
+        ]
+        config = {key: getattr(self.config, key) for key in own}  # what transformers adds differs between its versions
+        for key, default in LATER_KEYS.items():
+            if config.get(key) == default:
+                config.pop(key, None)
         digest.update(repr(sorted((k, str(v)) for k, v in config.items())).encode())
         for key, value in sorted(self.state_dict().items()):
             if not key.endswith((".counts", ".sums")):  # statistics of the training, without effect on codes
@@ -223,7 +243,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     # ---- the network -------------------------------------------------------------------------------------------
     def encode_latents(self, wav: Tensor, window: int, valid: Tensor | None = None) -> Tensor:
         """``wav [batch, windows * w * hop]`` → query latents ``[batch, windows, dim]``; ``valid [batch, windows]``."""
-        frames = self.patchify(wav)
+        frames = self.patchify(wav, None if valid is None else valid.repeat_interleave(window, dim=1))
         windows = windows_for(frames.shape[1], window)
         queries = self.query.expand(len(wav), windows, -1)
         if self.pool is not None:
@@ -268,6 +288,25 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         )
         output, frequency = self.decode_latents(quantized.latents, window, noise_offset=noise_offset)
         return CodecOutput(output, frequency, quantized, latents)
+
+
+def build_ends(config: ALMTokenizerConfig) -> tuple[nn.Module, nn.Module]:
+    """Patchify and unpatchify of the kind that ``config.patchify`` names."""
+    c = config
+    if c.patchify == "stft":
+        head = (c.sample_rate, c.excitation, c.pitch_low, c.pitch_high)
+        return (
+            STFTPatchify(c.encoder_dim, c.hop, tuple(c.analysis_ffts)),
+            STFTUnpatchify(c.decoder_dim, c.hop, c.synthesis_fft, *head),
+        )
+    if c.patchify == "conv":
+        ratios = tuple(c.conv_ratios)
+        check_ratios(ratios, c.hop)
+        shape = (c.conv_filters, ratios, c.conv_causal)
+        return ConvPatchify(c.encoder_dim, *shape), ConvUnpatchify(c.decoder_dim, *shape)
+    if c.patchify == "patch":
+        return PatchPatchify(c.encoder_dim, c.hop), PatchUnpatchify(c.decoder_dim, c.hop)
+    raise ValueError(f"patchify={c.patchify} is none of stft, conv, patch.")
 
 
 def check_window(window: int) -> None:

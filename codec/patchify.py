@@ -8,7 +8,7 @@ fixed noise sequence; the network predicts their filters. At 412 bit/s no phase 
 consistent phase from nothing takes an adversarial loss and many GPU hours; with an excitation that is coherent by
 construction (the source-filter model of speech, as in neural source-filter vocoders and DDSP), spectral losses
 suffice. The ``direct`` part (magnitude and phase predicted per bin, as in Vocos) serves what no single pitch explains.
-The paper's patchify is convolutional (``conv``); this one is ours, for CPUs.
+The paper's patchify is convolutional (``codec/convolutions.py``); this one is ours, for CPUs.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ class STFTPatchify(nn.Module):
         self.mean.copy_(features.mean(0))
         self.scale.copy_(1 / features.std(0).clamp(min=0.1))
 
-    def forward(self, wav: Tensor) -> Tensor:
-        """``wav [batch, frames * hop]`` → ``[batch, frames, dim]``."""
+    def forward(self, wav: Tensor, valid: Tensor | None = None) -> Tensor:
+        """``wav [batch, frames * hop]``, zero beyond a clip's end → ``[batch, frames, dim]``; no mask is needed."""
         return self.project((self.features(wav) - self.mean) * self.scale)
 
 
@@ -193,7 +193,7 @@ class STFTUnpatchify(nn.Module):
 
     @torch.no_grad()
     def excitations(self, frequency: Tensor, noise_offset: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Spectra ``[batch or 1, frames, bins]`` of the pulse train at ``frequency [batch, frames]`` and of the noise."""
+        """Spectra ``[batch or 1, frames, bins]`` of pulses at ``frequency [batch, frames]`` and of the noise."""
         frames = frequency.shape[1]
         index = (torch.arange(frames * self.hop, device=frequency.device) + noise_offset) % NOISE_SAMPLES
         noise = noise_sequence(frequency.device)[index][None]

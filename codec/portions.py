@@ -97,9 +97,7 @@ def encode_portions(
                     work = next(upcoming, None)
                     if work is None:
                         break
-                    work.reads = [
-                        pool.submit(read_audio_and_hash, c.path, info.sample_rate) for c in work.clips
-                    ]
+                    work.reads = [pool.submit(read_audio_and_hash, c.path, info.sample_rate) for c in work.clips]
                     ahead.append(work)
                 if not ahead:
                     return
@@ -177,9 +175,7 @@ def _encode_batch(work: _Work, tokenizer: AudioTokenizer) -> Iterator[Row | Reje
     try:
         codes = tokenizer.encode(batch.to(device), lengths.to(device))
     except Exception as error:
-        error.add_note(
-            f"while encoding {', '.join(repr(clip.id) for clip, _, _ in read[:8])} ({len(read)} clips)"
-        )
+        error.add_note(f"while encoding {', '.join(repr(clip.id) for clip, _, _ in read[:8])} ({len(read)} clips)")
         raise
     for number, (clip, wav, sha256) in enumerate(read):
         yield Row(

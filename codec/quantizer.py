@@ -5,6 +5,9 @@ averages (van den Oord et al., 2017; decay 0.99 as EnCodec), start from k-means 
 (at 12.5 Hz one batch has a few hundred: initialising from it collapses the deeper levels), and codes that fall far
 below uniform usage are re-seeded with current latents. The straight-through gradient passes all levels at once.
 
+With a semantic prior (paper section 3) the first codebook is frozen: k-means centres of self-supervised features, seen
+through a trainable linear map. ``codec/semantic_prior.py`` fits the centres.
+
 The paper does not state the code dimension, the update rule or the dead-code policy: they are ours, and options.
 """
 
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -32,6 +36,8 @@ class Quantized:
     codes: Tensor
     commitment: Tensor
     per_level: Tensor
+    prior: Tensor | None = None
+    """scalar, mean squared distance of the (detached) latents to the mapped centres of a semantic prior, or None"""
 
 
 def nearest(x: Tensor, codebook: Tensor) -> Tensor:
@@ -69,6 +75,10 @@ class Codebook(nn.Module):
         self.register_buffer("counts", torch.ones(size))
         self.register_buffer("sums", self.embed.clone())
 
+    def assign(self, x: Tensor) -> Tensor:
+        """``[n, dim]`` → codes ``[n]``."""
+        return nearest(x, self.embed)
+
     def set_codes(self, embed: Tensor, uniform: float) -> None:
         """Start from ``embed [size, dim]`` as if each code had been used ``uniform`` times per step."""
         self.embed.copy_(embed)
@@ -102,6 +112,65 @@ class Codebook(nn.Module):
         return len(dead)
 
 
+class SemanticCodebook(nn.Module):
+    """A frozen codebook of semantic centres behind a trainable linear map (the form is LLM-Codec's, same author).
+
+    Lookup compares directions: ``k = argmin ‖norm(x) − norm(P c_k)‖``; the code vector is the unnormalised ``P c_k``.
+    The centres never change; P follows the latents by the ``prior`` loss.
+
+    Args:
+        centre_dim: dimension of the centres, which is that of the features they were fitted to.
+    """
+
+    centres: Tensor
+
+    def __init__(self, size: int, dim: int, centre_dim: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("centres", torch.randn(size, centre_dim) * centre_dim**-0.5)
+        self.map = nn.Linear(centre_dim, dim)
+
+    @property
+    def embed(self) -> Tensor:
+        """The code vectors ``[size, dim]``, differentiable with respect to the map."""
+        return self.map(self.centres)
+
+    def assign(self, x: Tensor) -> Tensor:
+        """``[n, dim]`` → codes ``[n]``: the closest direction."""
+        with torch.no_grad():
+            return (F.normalize(x, dim=1) @ F.normalize(self.embed, dim=1).T).argmax(1)
+
+    @torch.no_grad()
+    def set_centres(self, centres: Tensor) -> None:
+        """Install the fitted centres ``[size, centre_dim]``."""
+        if centres.shape != self.centres.shape:
+            raise ValueError(
+                f"semantic centres are {list(centres.shape)}, the codec wants {list(self.centres.shape)}: set "
+                "codec.codebook_sizes[0] and codec.semantic_dim to what was fitted."
+            )
+        self.centres.copy_(centres)
+
+    @torch.no_grad()
+    def align(self, latents: Tensor) -> None:
+        """Start the map where the centres spread as ``latents [n, dim]`` do: principal axes onto principal axes.
+
+        A random map leaves most directions without latents near them, and few codes are ever used.
+        """
+        to_axes, to_spread, to_mean = principal_axes(latents)
+        axes, spread, mean = principal_axes(self.centres)
+        rank = min(axes.shape[1], to_axes.shape[1])
+        gain = to_spread[:rank] / spread[:rank].clamp(min=1e-6 * float(spread[0]))
+        self.map.weight.copy_((to_axes[:, :rank] * gain) @ axes[:, :rank].T)
+        self.map.bias.copy_(to_mean - self.map.weight @ mean)
+
+
+def principal_axes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Axes ``[dim, dim]`` (columns, widest first), standard deviations along them, and mean of ``x [n, dim]``."""
+    mean = x.mean(0)
+    variance, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    return axes.flip(1), variance.flip(0).clamp(min=0).sqrt(), mean
+
+
 class ResidualQuantizer(nn.Module):
     """Projection to the code space, residual levels, projection back.
 
@@ -110,15 +179,26 @@ class ResidualQuantizer(nn.Module):
         code_dim: dimension of the code vectors.
         sizes: codes per level.
         dead_below: a code used less than this share of uniform usage is re-seeded.
+        semantic_dim: dimension of the semantic centres that make the first codebook; 0 for an ordinary one.
     """
 
     def __init__(
-        self, dim_in: int, dim_out: int, code_dim: int, sizes: tuple[int, ...], decay: float, dead_below: float
+        self,
+        dim_in: int,
+        dim_out: int,
+        code_dim: int,
+        sizes: tuple[int, ...],
+        decay: float,
+        dead_below: float,
+        semantic_dim: int = 0,
     ) -> None:
         super().__init__()
         self.project_in = nn.Linear(dim_in, code_dim)
         self.project_out = nn.Linear(code_dim, dim_out)
-        self.books = nn.ModuleList(Codebook(size, code_dim, decay, dead_below) for size in sizes)
+        books: list[nn.Module] = [Codebook(size, code_dim, decay, dead_below) for size in sizes[bool(semantic_dim) :]]
+        if semantic_dim:
+            books.insert(0, SemanticCodebook(sizes[0], code_dim, semantic_dim))
+        self.books = nn.ModuleList(books)
 
     def forward(
         self,
@@ -145,14 +225,19 @@ class ResidualQuantizer(nn.Module):
             keep = torch.ones(len(flat), dtype=torch.bool, device=x.device) if valid is None else valid.flatten()
             residual = flat
             total = torch.zeros_like(flat)
-            codes, vectors, commitment = [], [], flat.new_zeros(())
+            codes, vectors, commitment, prior = [], [], flat.new_zeros(()), None
             for book in list(self.books)[: levels or len(self.books)]:
-                index = nearest(residual.detach(), book.embed)
+                index = book.assign(residual.detach())
                 vector = book.embed[index]
+                if isinstance(book, SemanticCodebook):
+                    error = (residual.detach() - vector).square().mean(1)
+                    # zero while the quantiser is left out; the map stays in the graph, as several processes demand
+                    prior = (error * keep).sum() / keep.sum().clamp(min=1) * (0.0 if bypass else 1.0)
+                    vector = vector.detach()
                 if not bypass:
                     error = (residual - vector).square().mean(1)
                     commitment = commitment + (error * keep).sum() / keep.sum().clamp(min=1)
-                if update is not None and not bypass:
+                if update is not None and not bypass and isinstance(book, Codebook):
                     book.update(residual.detach()[keep], index[keep], update)
                 codes.append(index)
                 vectors.append(vector)
@@ -165,6 +250,7 @@ class ResidualQuantizer(nn.Module):
                 codes=torch.stack(codes).view(-1, *shape).transpose(0, 1),
                 commitment=commitment,
                 per_level=torch.stack(vectors).view(-1, *shape, flat.shape[1]),
+                prior=prior,
             )
         return result, latents
 
@@ -182,9 +268,11 @@ class ResidualQuantizer(nn.Module):
         """
         residual = latents.float()
         for book in self.books:
-            centres = kmeans(residual, book.size, iterations, generator)
-            book.set_codes(centres, per_step / book.size)
-            residual = residual - centres[nearest(residual, centres)]
+            if isinstance(book, SemanticCodebook):
+                book.align(residual)
+            else:
+                book.set_codes(kmeans(residual, book.size, iterations, generator), per_step / book.size)
+            residual = residual - book.embed[book.assign(residual)]
 
 
 def usage(codes: Tensor, size: int) -> tuple[float, float]:

@@ -46,9 +46,7 @@ def find_audio(source: str | Path) -> list[tuple[Path, Path]]:
         return [(source, Path(source.stem))]
     if not source.is_dir():
         raise FileNotFoundError(f"{source} does not exist")
-    paths = sorted(
-        path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
-    )
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
     if not paths:
         raise FileNotFoundError(f"{source} holds no audio files")
     stems = [path.relative_to(source).with_suffix("") for path in paths]

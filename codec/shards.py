@@ -156,9 +156,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     os.replace(temporary, path)
 
 
-def write_shard(
-    path: Path, rows: list[Row], info: TokenizerInfo, notes: dict[bytes, bytes] | None = None
-) -> None:
+def write_shard(path: Path, rows: list[Row], info: TokenizerInfo, notes: dict[bytes, bytes] | None = None) -> None:
     """Writes one shard; `notes` join the schema metadata. Raises ShardError for codes that do not fit."""
     for row in rows:
         _check_codes(row, info)
@@ -184,15 +182,12 @@ def _check_codes(row: Row, info: TokenizerInfo) -> None:
     codes = row.codes
     if codes.ndim != 2 or codes.shape[1] != info.levels or not np.issubdtype(codes.dtype, np.integer):
         raise ShardError(
-            f"clip {row.id!r}: codes must be integers [frames, {info.levels}], "
-            f"not {codes.dtype} {list(codes.shape)}"
+            f"clip {row.id!r}: codes must be integers [frames, {info.levels}], not {codes.dtype} {list(codes.shape)}"
         )
     if len(codes) == 0:
         raise ShardError(f"clip {row.id!r} has no frames")
     if max(info.codebook_sizes) > 65_536:
-        raise ShardError(
-            f"{info.name} has a codebook of {max(info.codebook_sizes)} codes; shards hold at most 65536"
-        )
+        raise ShardError(f"{info.name} has a codebook of {max(info.codebook_sizes)} codes; shards hold at most 65536")
     outside = (codes < 0) | (codes >= np.asarray(info.codebook_sizes))
     if outside.any():
         frame, level = np.argwhere(outside)[0]
@@ -211,9 +206,7 @@ class ShardWriter:
         self.rows_per_shard = rows_per_shard
         self.folder.mkdir(parents=True, exist_ok=True)
         if any(self.folder.glob("shard-*.parquet")) or (self.folder / INDEX_NAME).exists():
-            raise ShardError(
-                f"{self.folder} already holds token shards; remove it or write into another folder"
-            )
+            raise ShardError(f"{self.folder} already holds token shards; remove it or write into another folder")
         self._pending: list[Row] = []
         self._ids: set[str] = set()
         self._shards = 0
@@ -264,9 +257,7 @@ def write_index(folder: str | Path, info: TokenizerInfo, corpus: str | None = No
         shards.append((path.name, table.num_rows))
         for row in table.to_pylist():
             if row["id"] in seen:
-                raise ShardError(
-                    f"clip id {row['id']!r} occurs twice in {folder}; remove the folder and encode again"
-                )
+                raise ShardError(f"clip id {row['id']!r} occurs twice in {folder}; remove the folder and encode again")
             seen.add(row["id"])
             rows.append(IndexRow(row["id"], row["split"], row["domain"], row["n_frames"]))
             total = totals.setdefault(row["split"], {}).setdefault(
@@ -301,15 +292,12 @@ def check_shard(path: Path, info: TokenizerInfo) -> dict[bytes, bytes]:
     try:
         notes = pq.read_schema(path).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
-        raise ShardError(
-            f"{path} is not a whole parquet file ({error}); remove it and encode again"
-        ) from error
+        raise ShardError(f"{path} is not a whole parquet file ({error}); remove it and encode again") from error
     made_by = TokenizerInfo.from_dict(json.loads(notes[INFO_KEY])) if INFO_KEY in notes else None
     if made_by != info:
         other = f"{made_by.name} {made_by.fingerprint[:12]}" if made_by else "a tokenizer it does not name"
         raise ShardError(
-            f"{path} was made by {other}, not by {info.name} {info.fingerprint[:12]}; "
-            "encode into another folder"
+            f"{path} was made by {other}, not by {info.name} {info.fingerprint[:12]}; encode into another folder"
         )
     return notes
 
@@ -321,8 +309,7 @@ def read_index(folder: str | Path) -> Index:
     if not path.is_file():
         if any(folder.glob("shard-*.parquet")):
             raise ShardError(
-                f"{folder} has shards but no {INDEX_NAME}: its encoding did not finish; "
-                "run codec/encode.py again"
+                f"{folder} has shards but no {INDEX_NAME}: its encoding did not finish; run codec/encode.py again"
             )
         raise ShardError(f"{folder} holds no token shards; make them with python codec/encode.py")
     try:

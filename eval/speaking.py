@@ -19,8 +19,10 @@ from eval.score_cache import ScoreCache
 from lm.documents import render
 from lm.generate import generate
 from lm.model import load_lm
+from lm.run_state import normalisation_of
 from lm.sampling import Sampling
 from tasks.base import Request, Task
+from tasks.normalisation import normalisers
 from training.config import ConfigError
 from training.progress import progress
 
@@ -80,6 +82,7 @@ class Speaker:
     ) -> None:
         self.model, self.vocabulary, self.text_tokenizer = load_lm(folder, device)
         self.vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
+        task.use_normaliser(normalisers(normalisation_of(folder)))  # texts as the model learnt them
         self.tokenizer, self.task, self.sampling = tokenizer, task, sampling
         self.max_frames = int(max_seconds * tokenizer.frame_rate)
         names = [path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model")]

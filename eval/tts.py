@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
 from codec.interface import AudioTokenizer, TokenizerError
@@ -49,6 +50,8 @@ from training.log import duration
 
 ROWS = ("reference", "resynthesis", "generated", "generated-shuffled")
 SHIPPED = Path("checkpoints/lm-tts-mini")
+GENERATION = ("limit", "legal", "silent", "duration-ratio", "real-time-factor")
+SILENCE = 1e-3  # peak below which a clip is silent: -60 dB of full scale
 
 
 def check_options(cfg: DictConfig) -> None:
@@ -56,6 +59,10 @@ def check_options(cfg: DictConfig) -> None:
     for key, chosen, known in (("rows", cfg.rows, ROWS), ("recognisers", cfg.recognisers, NAMES)):
         if unknown := [name for name in chosen if name not in known]:
             raise ConfigError(f"{key}: there is no '{unknown[0]}'; choose from {', '.join(known)}.")
+    judges = (*NAMES, "dnsmos")
+    for row, names in cfg.skip.items():
+        if unknown := [name for name in names if name not in judges]:
+            raise ConfigError(f"skip.{row}: there is no '{unknown[0]}'; choose from {', '.join(judges)}.")
     if not cfg.rows:
         raise ConfigError("rows is empty: name at least one row.")
 
@@ -150,22 +157,33 @@ def speak_rows(cfg: DictConfig, sentences: list[Clip], speaker: Speaker) -> dict
     return rows
 
 
-def file_generation(report: Report, row: str, clips: list[ScoredClip]) -> None:
-    """Shares of clips that hit the limit and that are legal, and the speed."""
+def file_generation(report: Report, row: str, clips: list[ScoredClip], references: list[ScoredClip]) -> None:
+    """Shares of clips that hit the limit, are legal and are silent, length relative to the recording, speed."""
     report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})
     report.mean(row, "legal", {clip.id: float(clip.item["legal"]) for clip in clips})
-    audio = sum(len(clip.wav) / clip.rate for clip in clips if clip.wav is not None)
+    heard = {clip.id: clip.wav for clip in clips if clip.wav is not None}
+    report.mean(row, "silent", {name: float(np.abs(wav).max() < SILENCE) for name, wav in heard.items()})
+    if row == "generated":  # the shuffled texts have recordings of other lengths
+        seconds = {clip.id: len(clip.wav) / clip.rate for clip in references if clip.wav is not None}
+        ratios = {c.id: c.item["seconds"] / seconds[c.id] for c in clips if c.id in heard and c.id in seconds}
+        report.mean(row, "duration-ratio", ratios)
+    audio = sum(clip.item["seconds"] for clip in clips if clip.id in heard)
     if audio:
         spent = sum(clip.item["generation_seconds"] for clip in clips)
         report.number(row, "real-time-factor", spent / audio, len(clips))
 
 
+def chosen_clips(cfg: DictConfig, rows: dict[str, list[ScoredClip]], judge: str) -> dict[str, list[ScoredClip]]:
+    """The clips of each row that ``judge`` gets: none of the rows in ``cfg.skip``, the first ``cfg.judge_clips``."""
+    count = cfg.judge_clips[judge] or None
+    return {row: clips[:count] for row, clips in rows.items() if judge not in cfg.skip.get(row, ())}
+
+
 def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Report, cache: Path | None) -> None:
-    """Let every judge score every row that ``cfg.skip`` does not exempt."""
-    skip = {row: set(names) for row, names in cfg.skip.items()}
+    """Let every judge score its clips."""
     device = pick_device(cfg.device)
     for name in cfg.recognisers:
-        judged = {row: clips for row, clips in rows.items() if name not in skip.get(row, ())}
+        judged = chosen_clips(cfg, rows, name)
         try:
             with load_recogniser(name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device) as judge:
                 report.how["recognisers"][name] = judge.how()
@@ -180,11 +198,7 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
             if row == "generated-shuffled":
                 rate_words(report, row, name, clips, cfg.normaliser, original=True)
     if cfg.dnsmos:
-        judged = {
-            row: clips[: cfg.dnsmos_limit] if cfg.dnsmos_limit else clips
-            for row, clips in rows.items()
-            if "dnsmos" not in skip.get(row, ())
-        }
+        judged = chosen_clips(cfg, rows, "dnsmos")
         try:
             with DNSMOS(cfg.processes) as mos:
                 report.how["dnsmos"] = mos.how()
@@ -204,6 +218,7 @@ def pick_device(name: str) -> str:
 @hydra_entry("eval_tts")
 def main(cfg: DictConfig) -> None:
     check_options(cfg)
+    disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
     device = pick_device(cfg.device)
     cache = Path(cfg.cache) if cfg.cache else None
@@ -259,7 +274,7 @@ def main(cfg: DictConfig) -> None:
         for clip_id, reason in unusable.items():
             print(f"{row}: {clip_id}: {reason}", flush=True)
         if row.startswith("generated"):
-            file_generation(report, row, clips)
+            file_generation(report, row, clips, rows.get("reference", []))
 
     # ---- the judges ----------------------------------------------------------------------------------------
     judge_rows(cfg, rows, report, cache)
@@ -268,7 +283,7 @@ def main(cfg: DictConfig) -> None:
         report.difference(f"wer/{name}", "generated", "resynthesis")
     report.write(out, [clip.item for clips in rows.values() for clip in clips])
     shown = [f"{metric}/{name}" for metric in ("wer", "wer-original") for name in cfg.recognisers]
-    print("\n" + report.table([*shown, "dnsmos/p808", "dnsmos/ovrl", "limit", "legal", "real-time-factor"]))
+    print("\n" + report.table([*shown, "dnsmos/p808", "dnsmos/ovrl", *GENERATION]))
     print(f"\n{out}/results.json, items.jsonl and wavs/, in {duration(time.monotonic() - started)}", flush=True)
 
 

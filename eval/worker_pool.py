@@ -21,36 +21,37 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 Job = tuple[dict[str, Any], bytes]  # what to do, and samples
 Answer = dict[str, Any]  # the handler's values, or {"failure": reason}
+Handler = Callable[[dict[str, Any], bytes], Answer]
 
 
 class WorkerError(RuntimeError):
     """Workers of this kind cannot start at all (a missing package or model), with the cure."""
 
 
-def _write(stream: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None:
+def _write(stream: IO[bytes], header: dict[str, Any], payload: bytes = b"") -> None:
     head = json.dumps(header).encode()
     stream.write(struct.pack("<II", len(head), len(payload)) + head + payload)
     stream.flush()
 
 
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+def _read_exactly(stream: IO[bytes], size: int) -> bytes:
     data = stream.read(size)
     if len(data) != size:
         raise EOFError
     return data
 
 
-def _read(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+def _read(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     head, payload = struct.unpack("<II", _read_exactly(stream, 8))
     return json.loads(_read_exactly(stream, head)), _read_exactly(stream, payload)
 
 
-def serve(start: Callable[[dict[str, Any]], Callable[[dict[str, Any], bytes], Answer]]) -> None:
+def serve(start: Callable[[dict[str, Any]], Handler]) -> None:
     """The main loop of a worker: ``start(settings)`` returns the handler of one job.
 
     An exception of the handler is that job's failure; an exception of ``start`` ends the worker with its

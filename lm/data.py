@@ -1,20 +1,20 @@
 """From token shards to the rows of step s, by arithmetic alone.
 
 Which documents step s uses is a pure function of (seed, s): each epoch's shuffle and packing come from
-(seed, epoch), rows are numbered through all epochs, and step s takes the next ``batch_rows`` of them. A checkpoint
-therefore holds no loader state, and a run resumes exactly, also with another number of processes.
+(seed, epoch), rows are numbered through all epochs, and step s takes the next ``batch_rows`` of them. A
+checkpoint therefore holds no loader state, and a run resumes exactly, also with another number of processes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lm.documents import render
+from lm.documents import TextSegment, segment_ids
 from lm.packing import IGNORE, PackedRows, best_fit, pack_rows
 from lm.patterns import Pattern
 from lm.vocabulary import AudioVocabulary
@@ -23,42 +23,106 @@ from tasks.base import Task
 PACKING_WINDOW = 1000  # documents packed together: enough for 99 % full rows, small enough to keep rows random
 
 
-@dataclass
 class DocumentSet:
-    """Rendered documents in memory.
+    """Rendered documents in memory: each the numbers of its segments, so that what documents share is held once.
+
+    A document has one or more variants (captions, phrasings of the prompt; `tasks.base`).
 
     Attributes:
         ids: names of the documents.
-        tokens: ids of all documents, concatenated, int32.
-        learn: which of them are targets, bool.
-        starts: ``[documents + 1]`` offsets into both.
+        tasks: the task of each document.
+        weights: ``[documents]`` how often each comes per epoch.
+        variants: ``[documents]`` number of variants.
         too_long: names of documents that no row can hold; they are left out and counted, never cut.
     """
 
-    ids: list[str]
-    tokens: np.ndarray
-    learn: np.ndarray
-    starts: np.ndarray
-    too_long: list[str]
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.tasks: list[str] = []
+        self.too_long: list[str] = []
+        self._weights: list[float] = []
+        self._first = [0]  # first variant of each document
+        self._parts: list[tuple[int, ...]] = []  # per variant: 2 · segment + whether it is learnt
+        self._lengths: list[int] = []  # per variant
+        self._segments: list[tuple[np.ndarray, int]] = []  # ids, how many of them open the segment
+
+    def add_segment(self, ids: np.ndarray, opening: int) -> int:
+        """The number of a segment of ``ids``, of which the first ``opening`` belong to the prompt."""
+        self._segments.append((ids, opening))
+        return len(self._segments) - 1
+
+    def add(self, name: str, task: str, weight: float, variants: list[list[tuple[int, bool]]], limit: int) -> None:
+        """A document; each variant is its (segment, learnt) pairs. Longer than ``limit`` ids it is `too_long`."""
+        lengths = [sum(len(self._segments[number][0]) for number, _ in variant) for variant in variants]
+        if max(lengths) > limit:
+            self.too_long.append(name)
+            return
+        self.ids.append(name)
+        self.tasks.append(task)
+        self._weights.append(weight)
+        self._parts += [tuple(2 * number + learnt for number, learnt in variant) for variant in variants]
+        self._lengths += lengths
+        self._first.append(len(self._parts))
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(self.starts[index], self.starts[index + 1])
-        return self.tokens[part], self.learn[part]
+        return self.variant(index, 0)
+
+    def variant(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(ids, learn)`` of a document's variant: int32 and bool, ``[length]`` each."""
+        return self._join(self._parts[self._first[index] + number])
+
+    def _join(self, parts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        segments = [(*self._segments[part >> 1], bool(part & 1)) for part in parts]
+        learn = [(np.arange(len(ids)) >= opening) & learnt for ids, opening, learnt in segments]
+        return np.concatenate([ids for ids, _, _ in segments]), np.concatenate(learn)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """``[documents]`` float64."""
+        return np.array(self._weights)
+
+    @property
+    def variants(self) -> np.ndarray:
+        """``[documents]`` number of variants of each."""
+        return np.diff(self._first)
 
     @property
     def lengths(self) -> np.ndarray:
-        """``[documents]`` ids per document."""
-        return np.diff(self.starts)
+        """``[documents]`` ids per document, in its first variant."""
+        return np.array(self._lengths, dtype=np.int64)[self._first[:-1]]
+
+    def drawn(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which variant each document takes in ``epoch``, and its ids then: ``[documents]`` both.
+
+        A function of (seed, document, epoch), whatever else is in the set.
+        """
+        numbers = np.zeros(len(self), dtype=np.int64)
+        counts = self.variants
+        for index in np.flatnonzero(counts > 1):
+            text = f"{seed}\n{self.ids[index]}\n{epoch}".encode()
+            draw = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+            numbers[index] = draw % int(counts[index])
+        return numbers, np.array(self._lengths, dtype=np.int64)[np.array(self._first[:-1], dtype=np.int64) + numbers]
+
+    def audio_tokens(self, vocabulary: AudioVocabulary) -> int:
+        """Audio tokens of all segments: audio that several documents share counts once."""
+        return sum(int((vocabulary.levels_of(ids) >= 0).sum()) for ids, _ in self._segments)
 
     @property
     def hash(self) -> str:
         """SHA-256 (hex) over names and content: equal hashes give equal steps."""
         digest = hashlib.sha256("\n".join(self.ids).encode("utf-8"))
-        for array in (self.tokens, self.learn, self.starts):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for column in (0, 1):  # ids, then what is learnt
+            for parts in self._parts:
+                digest.update(self._join(parts)[column].tobytes())
+        digest.update(np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64).tobytes())
+        if len(self._parts) > len(self):
+            digest.update(self.variants.tobytes())
+        if len(set(self._weights)) > 1:
+            digest.update(self.weights.tobytes())
         return digest.hexdigest()
 
 
@@ -70,53 +134,98 @@ def render_documents(
     pattern: Pattern,
     max_length: int,
 ) -> DocumentSet:
-    """Render every row; documents longer than ``max_length`` ids are named in ``too_long``."""
-    names, tokens, learn, too_long = [], [], [], []
+    """Render every row in all its variants; documents longer than ``max_length`` ids are named in ``too_long``."""
+    documents = DocumentSet()
+    numbers: dict[Any, int] = {}
+    codes_in_use: list[Any] = []  # keeps what addresses below point to alive
+
+    def segment_number(segment: Any) -> int:
+        if isinstance(segment, TextSegment):
+            key: Any = segment.text
+        else:  # the same memory is the same audio: a clip's codes, or the same part of them
+            codes = segment.codes
+            key = (codes.__array_interface__["data"][0], codes.shape, codes.strides, codes.dtype.str, segment.domain)
+        if key not in numbers:
+            if not isinstance(segment, TextSegment):
+                codes_in_use.append(segment.codes)
+            numbers[key] = documents.add_segment(*segment_ids(segment, vocabulary, tokenizer, pattern))
+        return numbers[key]
+
+    def opening(token: str) -> int:
+        key = (token,)
+        if key not in numbers:
+            ids = np.array([vocabulary.control_id(f"<|{token}|>")], dtype=np.int32)
+            numbers[key] = documents.add_segment(ids, 1)
+        return numbers[key]
+
     for row in rows:
-        rendered = render(task.document(row), vocabulary, tokenizer, pattern)
-        if len(rendered) > max_length:
-            too_long.append(row.id)
-            continue
-        names.append(row.id)
-        tokens.append(rendered.ids)
-        learn.append(rendered.learn)
-    starts = np.concatenate([[0], np.cumsum([len(part) for part in tokens])]).astype(np.int64)
-    return DocumentSet(
-        names,
-        np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32),
-        np.concatenate(learn) if learn else np.zeros(0, dtype=bool),
-        starts,
-        too_long,
-    )
+        variants = []
+        for number in range(task.variants(row)):
+            document = task.document(row, variant=number)
+            segments = [(segment_number(segment), segment.learn) for segment in document.segments]
+            variants.append([(opening(document.task), False), *segments])
+        member = task.task_of(row)
+        documents.add(row.id, member.name, member.weight, variants, max_length)
+    return documents
 
 
 class RowOrder:
     """Row number → documents, for all epochs.
 
     Args:
-        lengths: ids per document.
+        lengths: ids per document; or a function of the epoch, where documents have variants.
         chosen: the documents of this order (a curriculum leaves some out); None takes all.
+        weights: per document, how often it comes per epoch; None: once. Documents of equal weight are gone through
+            in one order after the other, so that each comes before any comes again.
     """
 
-    def __init__(self, lengths: np.ndarray, row_length: int, seed: int, chosen: np.ndarray | None = None) -> None:
-        self.lengths = lengths
+    def __init__(
+        self,
+        lengths: np.ndarray | Callable[[int], np.ndarray],
+        row_length: int,
+        seed: int,
+        chosen: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        self.lengths_in = lengths if callable(lengths) else lambda epoch: lengths
         self.row_length = row_length
         self.seed = seed
-        self.chosen = np.arange(len(lengths)) if chosen is None else chosen
+        self.chosen = np.arange(len(self.lengths_in(0))) if chosen is None else chosen
         if not len(self.chosen):
             raise ValueError("there are no documents to train on.")
+        self.groups: list[tuple[float, np.ndarray]] = []
+        if weights is not None and len(set(weights.tolist())) > 1:
+            of_chosen = weights[self.chosen]
+            self.groups = [(float(weight), self.chosen[of_chosen == weight]) for weight in np.unique(of_chosen)]
         self._epochs: dict[int, list[list[int]]] = {}
         self._edges = [0]  # first row of each epoch whose packing is known
+
+    def pool(self, epoch: int) -> np.ndarray:
+        """The documents of ``epoch``, one with weight w about w times."""
+        if not self.groups:
+            return self.chosen
+        parts = []
+        for number, (weight, members) in enumerate(self.groups):
+            # Places of an endless sequence of shuffles of the members.
+            place, stop = (round(e * weight * len(members)) for e in (epoch, epoch + 1))
+            while place < stop:
+                turn, start = divmod(place, len(members))
+                count = min(stop - place, len(members) - start)
+                shuffled = np.random.default_rng([self.seed, 3, number, turn]).permutation(members)
+                parts.append(shuffled[start : start + count])
+                place += count
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     def epoch_rows(self, epoch: int) -> list[list[int]]:
         """Document numbers of each row of ``epoch``: a function of (seed, epoch)."""
         if epoch not in self._epochs:
             random = np.random.default_rng([self.seed, epoch])
-            shuffled = random.permutation(self.chosen)
+            shuffled = random.permutation(self.pool(epoch))
+            lengths = self.lengths_in(epoch)
             rows: list[list[int]] = []
             for start in range(0, len(shuffled), PACKING_WINDOW):
                 window = shuffled[start : start + PACKING_WINDOW]
-                packed = best_fit(self.lengths[window].tolist(), self.row_length)
+                packed = best_fit(lengths[window].tolist(), self.row_length)
                 rows += [[int(window[i]) for i in row] for row in packed]
             # Best fit leaves the longest documents first: shuffle, so that no step sees only long ones.
             order = random.permutation(len(rows))
@@ -124,17 +233,20 @@ class RowOrder:
             self._epochs[epoch] = [rows[i] for i in order]
         return self._epochs[epoch]
 
-    def row(self, number: int) -> list[int]:
-        """Documents of row ``number`` of the endless sequence of epochs."""
+    def epoch_at(self, number: int) -> int:
+        """The epoch that row ``number`` of the endless sequence belongs to."""
         while self._edges[-1] <= number:
             self._edges.append(self._edges[-1] + len(self.epoch_rows(len(self._edges) - 1)))
-        epoch = int(np.searchsorted(self._edges, number, side="right")) - 1
+        return int(np.searchsorted(self._edges, number, side="right")) - 1
+
+    def row(self, number: int) -> list[int]:
+        """Documents of row ``number`` of the endless sequence of epochs."""
+        epoch = self.epoch_at(number)
         return self.epoch_rows(epoch)[number - self._edges[epoch]]
 
     def epoch_of(self, number: int) -> float:
         """Epochs passed at row ``number``, for the log."""
-        self.row(number)
-        epoch = int(np.searchsorted(self._edges, number, side="right")) - 1
+        epoch = self.epoch_at(number)
         return epoch + (number - self._edges[epoch]) / (self._edges[epoch + 1] - self._edges[epoch])
 
 
@@ -169,8 +281,8 @@ class StepData:
         curriculum_share: share of the documents, shortest first, that those steps draw from.
         hide: probability that an audio token of the INPUT is replaced by ``<mask>`` (its target stays): the
             model must then use the text, and more than the last token.
-        drop_condition: probability that a document's text is replaced by ``<no_condition>``, so that generation
-            can be guided away from what the model says without a text.
+        drop_condition: probability that a document's text is replaced by ``<no_condition>``, so that
+            generation can be guided away from what the model says without a text.
     """
 
     def __init__(
@@ -193,12 +305,24 @@ class StepData:
         self.curriculum_steps = curriculum_steps
         self.hide = hide
         self.drop_condition = drop_condition
-        self.full = RowOrder(documents.lengths, row_length, seed)
+        self._drawn: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # epoch → variants and lengths
+
+        def lengths_in(epoch: int) -> np.ndarray:
+            return self._variants(epoch)[1]
+
+        self.full = RowOrder(lengths_in, row_length, seed, weights=documents.weights)
         self.short = self.full
         if curriculum_steps:
             lengths = documents.lengths
             chosen = np.flatnonzero(lengths <= np.quantile(lengths, curriculum_share))
-            self.short = RowOrder(lengths, row_length, seed, chosen)
+            self.short = RowOrder(lengths_in, row_length, seed, chosen, documents.weights)
+
+    def _variants(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which variant each document takes in ``epoch``, and its ids then."""
+        if epoch not in self._drawn:
+            self._drawn = {e: d for e, d in self._drawn.items() if e >= epoch - 1}  # two in memory suffice
+            self._drawn[epoch] = self.documents.drawn(self.seed, epoch)
+        return self._drawn[epoch]
 
     def _place(self, step: int) -> tuple[RowOrder, int]:
         """The order that ``step`` draws from and its first row there."""
@@ -213,9 +337,14 @@ class StepData:
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> StepBatch:
         """The part of ``step`` that process ``rank`` of ``world`` computes."""
+        order, first = self._place(step)
         numbers = self.document_numbers(step)
+        content = []
+        for place, row in enumerate(numbers, start=first):
+            variants = self._variants(order.epoch_at(place))[0]
+            content.append([self.documents.variant(i, int(variants[i])) for i in row])
         rows = pack_rows(
-            [[self.documents[i] for i in row] for row in numbers],
+            content,
             self.row_length,
             pad=self.vocabulary.control_id("<pad>"),
         )
@@ -234,7 +363,6 @@ class StepData:
             text = (rows.input_ids < self.vocabulary.text_size) & ~learnt
             rows.input_ids[text & unconditional] = self.vocabulary.control_id("<no_condition>")
         mine = slice(rank, None, world)
-        order, first = self._place(step)
         return StepBatch(
             rows=PackedRows(rows.input_ids[mine], rows.position_ids[mine], rows.targets[mine], rows.document[mine]),
             names=[[self.documents.ids[i] for i in row] for row in numbers[mine]],

@@ -2,9 +2,10 @@
 
     <|tts|> <text> slt: peter carried the ladder </text> <|speech|> <audio> c c c … </audio>
 
-Training renders the whole document; inference renders the same document with its last segment open (content None),
-so the prompt of an inference call is a prefix of the training ids by construction. Learnt are the contents and the
-closing token of segments with ``learn=True``; the tokens that open a segment belong to the prompt.
+Training renders the whole document; inference renders the same document with its last segment open (content
+None), so the prompt of an inference call is a prefix of the training ids by construction. Learnt are the
+contents and the closing token of segments with ``learn=True``; the tokens that open a segment belong to the
+prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class TextSegment:
 
 @dataclass(frozen=True)
 class AudioSegment:
-    """Audio as raw codes ``[frames, levels]``; ``codes=None`` leaves the segment open, for the model to generate.
+    """Audio as raw codes ``[frames, levels]``; ``codes=None`` leaves the segment open, for the model to
+    generate.
 
     Attributes:
         domain: speech, sound or music.
@@ -67,12 +69,30 @@ class Rendered:
 def text_ids(tokenizer: Any, text: str, vocabulary: AudioVocabulary) -> list[int]:
     """Ids of ``text``: text rows only, whatever the text contains.
 
-    ``split_special_tokens`` spells out strings like ``</s>`` or ``<|s_5|>`` instead of reading them as tokens.
+    ``split_special_tokens`` spells out strings like ``</s>`` or ``<|s_5|>`` instead of reading them as
+    tokens.
     """
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     if ids and max(ids) >= vocabulary.text_size:
         raise VocabularyError(f"the text tokenizer gave id {max(ids)}, beyond the {vocabulary.text_size} text rows.")
     return ids
+
+
+def segment_ids(
+    segment: TextSegment | AudioSegment, vocabulary: AudioVocabulary, tokenizer: Any, pattern: Pattern
+) -> tuple[np.ndarray, int]:
+    """Ids of one segment (int32) and how many of them open it; an open segment has only those."""
+    content: list[int] | np.ndarray | None
+    if isinstance(segment, TextSegment):
+        opening, closing = ["<text>"], "</text>"
+        content = None if segment.text is None else text_ids(tokenizer, segment.text, vocabulary)
+    else:
+        opening, closing = [f"<|{segment.domain}|>", "<audio>"], "</audio>"
+        content = None if segment.codes is None else pattern.flatten(vocabulary.codes_to_ids(segment.codes))
+    parts: list[Any] = [[vocabulary.control_id(name) for name in opening]]
+    if content is not None:
+        parts += [content, [vocabulary.control_id(closing)]]
+    return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts]), len(opening)
 
 
 def render(
@@ -86,28 +106,15 @@ def render(
         VocabularyError: codes of another tokenizer.
         ValueError: an open segment that is not the last.
     """
-    ids: list[np.ndarray] = [np.array([vocabulary.control_id(f"<|{document.task}|>")])]
-    learn: list[np.ndarray] = [np.zeros(1, dtype=bool)]
-
-    def add(values: Any, learnt: bool) -> None:
-        ids.append(np.asarray(values, dtype=np.int64))
-        learn.append(np.full(len(ids[-1]), learnt))
-
+    ids = [np.array([vocabulary.control_id(f"<|{document.task}|>")], dtype=np.int32)]
+    learn = [np.zeros(1, dtype=bool)]
     for index, segment in enumerate(document.segments):
-        if isinstance(segment, TextSegment):
-            opening, closing = ["<text>"], "</text>"
-            content = None if segment.text is None else text_ids(tokenizer, segment.text, vocabulary)
-        else:
-            opening, closing = [f"<|{segment.domain}|>", "<audio>"], "</audio>"
-            content = None if segment.codes is None else pattern.flatten(vocabulary.codes_to_ids(segment.codes))
-        add([vocabulary.control_id(name) for name in opening], False)
-        if content is None:
-            if index != len(document.segments) - 1:
-                raise ValueError(f"document '{document.id}': only the last segment may be open.")
-            break
-        add(content, segment.learn)
-        add([vocabulary.control_id(closing)], segment.learn)
-    return Rendered(np.concatenate(ids).astype(np.int32), np.concatenate(learn))
+        part, opening = segment_ids(segment, vocabulary, tokenizer, pattern)
+        if len(part) == opening and index != len(document.segments) - 1:
+            raise ValueError(f"document '{document.id}': only the last segment may be open.")
+        ids.append(part)
+        learn.append((np.arange(len(part)) >= opening) & segment.learn)
+    return Rendered(np.concatenate(ids), np.concatenate(learn))
 
 
 def without_condition(prompt: np.ndarray, vocabulary: AudioVocabulary) -> np.ndarray:

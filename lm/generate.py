@@ -5,6 +5,7 @@
 
 All items begin a frame at the same step, so the head computes only the rows that are legal there: the codes of one
 level, and the end of audio where a frame begins. Nothing else can be emitted, padding rows included.
+Texts (of recognition and captioning) are written by `lm.writing`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Generation:
         codes: ``[frames, levels]`` int64, raw.
         ended: the model ended the clip; False where it hit ``max_frames``.
         legal: every id is a code of its level (checked after the fact).
-        log_probability: mean log-probability per token under the unfiltered distribution over legal tokens, nats.
+        log_probability: mean log-probability per token under the unfiltered distribution over legal tokens,
+            nats.
         seed: of its random numbers.
     """
 
@@ -56,7 +58,6 @@ def generate(
     min_frames: int = 1,
     sampling: Sampling | None = None,
     seeds: Sequence[int] | None = None,
-    guidance: float = 1.0,
     batch_size: int = 64,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Generation]:
@@ -67,8 +68,6 @@ def generate(
         max_frames: limit per clip, one number or one per prompt.
         min_frames: the end is not legal before; at least 1, so that there is something to decode.
         seeds: one per prompt; default 0, 1, 2, …
-        guidance: 1 is off; above 1 logits become ``unconditional + guidance · (conditional − unconditional)``, at
-            twice the work, for models trained with ``trainer.drop_condition``.
         batch_size: prompts generated together. Prompts of similar length share a batch.
         on_progress: called with the number of clips that have just been finished.
 
@@ -88,7 +87,7 @@ def generate(
     results: list[Generation | None] = [None] * len(prompts)
     for first in range(0, len(order), batch_size):
         chosen = order[first : first + batch_size]
-        batch = _Batch(model, vocabulary, [prompts[i] for i in chosen], guidance)
+        batch = _Batch(model, vocabulary, [prompts[i] for i in chosen], sampling.guidance)
         clips = batch.run([limits[i] for i in chosen], max(1, min_frames), sampling, [seeds[i] for i in chosen])
         for i, clip in zip(chosen, clips, strict=True):
             results[i] = clip

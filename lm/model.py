@@ -1,7 +1,8 @@
 """The language model: a stock LLaMA-style causal LM with an extended vocabulary.
 
-From a config (trained from scratch) or from a pretrained text model whose embedding gains the control and audio
-rows. Saved, it is a plain transformers folder plus ``audio_vocabulary.json``; nothing of ours is needed to load it.
+From a config (trained from scratch) or from a pretrained text model whose embedding gains the control and
+audio rows. Saved, it is a plain transformers folder plus ``audio_vocabulary.json``; nothing of ours is needed
+to load it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class ModelError(ValueError):
 
 
 def build_lm(cfg: DictConfig, vocabulary: AudioVocabulary, seed: int) -> PreTrainedModel:
-    """A language model for ``vocabulary``: ``cfg.pretrained`` extended, or a LLaMA of ``cfg.config`` from scratch.
+    """A language model for ``vocabulary``: ``cfg.pretrained`` extended, or a LLaMA of ``cfg.config`` from
+    scratch.
 
     Args:
         cfg: configs/lm/*.yaml.
@@ -67,8 +69,9 @@ def set_special_ids(model: PreTrainedModel, vocabulary: AudioVocabulary) -> None
 def extend_vocabulary(model: PreTrainedModel, vocabulary: AudioVocabulary, init_rows: str) -> None:
     """Give ``model`` the rows of ``vocabulary``; its text rows stay bit for bit as they are.
 
-    transformers' own resizing would draw the new rows from the mean of the old ones with a covariance scaled by
-    1e-9: all of them nearly equal and some 60 times shorter than text rows. Here they get the text rows' RMS:
+    transformers' own resizing would draw the new rows from the mean of the old ones with a covariance scaled
+    by 1e-9: all of them nearly equal and some 60 times shorter than text rows. Here they get the text rows'
+    RMS:
 
     * ``normal``: independent normal rows of that RMS;
     * ``mean``: the mean text row plus such a normal row (of half the RMS).

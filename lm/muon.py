@@ -1,9 +1,10 @@
-"""Muon: momentum whose update is made orthogonal, for the matrices inside the blocks; AdamW for everything else.
+"""Muon: momentum whose update is made orthogonal, for the matrices inside the blocks; AdamW for everything
+else.
 
-Keller Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon): a transformer of this size reaches a given loss
-in clearly fewer tokens than with AdamW, and the extra products are small beside a step. torch.optim.Muon computes
-them in bf16, which CPUs without bf16 units emulate slowly; here they run in the dtype of the weights, and matrices of
-one shape go through together.
+Keller Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon): a transformer of this size reaches a
+given loss in clearly fewer tokens than with AdamW, and the extra products are small beside a step.
+torch.optim.Muon computes them in bf16, which CPUs without bf16 units emulate slowly; here they run in the
+dtype of the weights, and matrices of one shape go through together.
 """
 
 from __future__ import annotations

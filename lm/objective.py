@@ -1,10 +1,11 @@
 """The loss: cross-entropy summed over target tokens, divided by their GLOBAL number, and its parts per level.
 
-Dividing by the number of targets of the whole step (all processes, all accumulation steps) makes each target token
-weigh the same; a mean of micro-batch means would let a 20-token transcript outweigh a 600-token utterance.
+Dividing by the number of targets of the whole step (all processes, all accumulation steps) makes each target
+token weigh the same; a mean of micro-batch means would let a 20-token transcript outweigh a 600-token
+utterance.
 
-The head runs on target positions only, in chunks, and the gradient of each chunk is made while its logits are in
-cache (as in Liger and Apple's cut cross-entropy): the [targets, vocabulary] logits never exist as a whole.
+The head runs on target positions only, in chunks, and the gradient of each chunk is made while its logits are
+in cache (as in Liger and Apple's cut cross-entropy): the [targets, vocabulary] logits never exist as a whole.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CHUNK = 512  # targets per chunk: 512 × 7,000 fp32 logits are 14 MB
 
 
 class _LinearCrossEntropy(Function):
-    """``sum shares * cross_entropy(hidden @ weight.T, targets)``; forward also returns per-target loss and correctness."""
+    """``sum shares * cross_entropy(hidden @ weight.T, targets)``; also per-target losses and correctness."""
 
     @staticmethod
     def forward(
@@ -33,8 +34,8 @@ class _LinearCrossEntropy(Function):
         losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         correct = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
         need = hidden.requires_grad or weight.requires_grad
-        grad_hidden = torch.empty_like(hidden) if need else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need else None
+        grad_hidden = torch.empty_like(hidden) if need else hidden.new_empty(0)
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need else hidden.new_empty(0)
         cast = weight.to(hidden.dtype)
         for start in range(0, len(targets), CHUNK):
             part = slice(start, start + CHUNK)
@@ -83,9 +84,10 @@ class Objective(nn.Module):
     Args:
         lm: a LLaMA-style causal LM of transformers (``lm.model`` backbone, ``lm.lm_head``).
         level_weights: weight of each level's targets in the gradient; reported losses are never weighted.
-        legal_only: normalise each target over the tokens that are legal at its place (the codes of its level, and the
-            end of audio where a frame begins) instead of over the whole vocabulary. Generation masks the others
-            anyway; training needs a third of the head's work. Text targets are normalised over text.
+        legal_only: normalise each target over the tokens that are legal at its place (the codes of its level,
+            and the end of audio where a frame begins) instead of over the whole vocabulary. Generation masks
+            the others anyway; training needs a third of the head's work. Text targets are normalised over
+            text.
     """
 
     def __init__(

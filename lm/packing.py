@@ -1,8 +1,9 @@
 """Documents → rows of fixed length, no document cut, none visible to another.
 
-Best fit decreasing over windows of shuffled documents fills rows to about 99 %. Isolation comes from `position_ids`
-that restart at 0 with each document, with no attention mask and ``use_cache=False``: transformers 5 then builds the
-block-diagonal causal mask by itself. With a mask or with a cache it does not, silently; a test watches it.
+Best fit decreasing over windows of shuffled documents fills rows to about 99 %. Isolation comes from
+`position_ids` that restart at 0 with each document, with no attention mask and ``use_cache=False``:
+transformers 5 then builds the block-diagonal causal mask by itself. With a mask or with a cache it does not,
+silently; a test watches it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ IGNORE = -100  # target of positions that are not learnt
 def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     """Indices of ``lengths`` grouped into rows of at most ``row_length`` ids; each index exactly once.
 
-    Longest first, each into the fullest row that still has room (best-fit decreasing). Ties go by index, so that the
-    result depends on nothing else.
+    Longest first, each into the fullest row that still has room (best-fit decreasing). Ties go by index, so
+    that the result depends on nothing else.
 
     Raises:
         ValueError: a document longer than a row.

@@ -1,7 +1,8 @@
 """How the levels of a frame become one sequence: pattern providers with an exact inverse.
 
-A pattern is an order over (frame, level) pairs, as in MusicGen's codebook patterns (Copet et al. 2023, section 2.2);
-here every pattern is written into ONE stream, because a plain LLaMA predicts one token at a time.
+A pattern is an order over (frame, level) pairs, as in MusicGen's codebook patterns (Copet et al. 2023,
+section 2.2); here every pattern is written into ONE stream, because a plain LLaMA predicts one token at a
+time.
 """
 
 from __future__ import annotations

@@ -74,6 +74,12 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read ({error}): give resume=none to start over.") from None
 
 
+def normalisation_of(folder: Path) -> str | dict[str, str]:
+    """``text.normalise`` of the training that made the model in ``folder``; ``none`` for a model without a state."""
+    path = Path(folder) / STATE_FILE
+    return read_state(folder).get("normalise", "none") if path.is_file() else "none"
+
+
 def versions() -> dict[str, str]:
     """Versions that can change numbers."""
     return {

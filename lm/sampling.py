@@ -1,7 +1,8 @@
-"""Choosing the next token: temperature, top-k, top-p and repetition-aware sampling, per level; the legality mask.
+"""Choosing the next token: temperature, top-k, top-p and repetition-aware sampling, per level; the legality
+mask.
 
-Every item of a batch has its own stream of random numbers, drawn from its own seed, so that what is generated for it
-does not depend on the batch it happens to stand in.
+Every item of a batch has its own stream of random numbers, drawn from its own seed, so that what is generated
+for it does not depend on the batch it happens to stand in.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ class Sampling:
         temperature: 0 is greedy.
         top_k: keep the k most probable tokens; 0 keeps all.
         top_p: keep the most probable tokens that together reach this probability; 1 keeps all.
-        repetition_window: frames; 0 switches repetition-aware sampling off. When the drawn token fills more than
-            ``repetition_share`` of the last window of its own level, it is drawn again without top-k and top-p
-            (VALL-E 2, Chen et al. 2024, section 3.3).
+        repetition_window: frames; 0 switches repetition-aware sampling off. When the drawn token fills more
+            than ``repetition_share`` of the last window of its own level, it is drawn again without top-k and
+            top-p (VALL-E 2, Chen et al. 2024, section 3.3).
+        guidance: 1 is off; otherwise logits become ``unconditional + guidance · (conditional −
+            unconditional)`` (Ho and Salimans 2022), at twice the work, for models trained with
+            ``trainer.drop_condition``.
     """
 
     temperature: float | tuple[float, ...] = 0.8
@@ -33,6 +37,7 @@ class Sampling:
     top_p: float | tuple[float, ...] = 0.9
     repetition_window: int = 0
     repetition_share: float = 0.5
+    guidance: float = 1.0
 
     def at(self, level: int) -> tuple[float, int, float]:
         """(temperature, top_k, top_p) of a level."""
@@ -80,7 +85,8 @@ def draw_unlike(logits: Tensor, uniform: Tensor, recent: Tensor, sampling: Sampl
 
     Args:
         logits: ``[items, tokens]``.
-        uniform: ``[items, 2]``; the second column serves the second draw, so that the first stream never shifts.
+        uniform: ``[items, 2]``; the second column serves the second draw, so that the first stream never
+            shifts.
         recent: ``[items, window]`` the columns of ``logits`` last drawn at this level; may be empty.
 
     Returns:
@@ -98,8 +104,9 @@ def draw_unlike(logits: Tensor, uniform: Tensor, recent: Tensor, sampling: Sampl
 class LegalAudio(LogitsProcessor):
     """Legality mask for transformers' own ``generate``: level order, and the end only where a frame begins.
 
-    It looks at nothing but the ids: the position inside a frame is the number of tokens since the last ``<audio>``
-    modulo the number of levels (a position taken from values would shift for good after one wrong token).
+    It looks at nothing but the ids: the position inside a frame is the number of tokens since the last
+    ``<audio>`` modulo the number of levels (a position taken from values would shift for good after one wrong
+    token).
     """
 
     def __init__(self, vocabulary: AudioVocabulary, min_frames: int = 1) -> None:

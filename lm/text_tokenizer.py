@@ -1,7 +1,8 @@
 """A small text tokenizer: sentencepiece BPE with byte fallback, trained on a corpus' text.
 
-It is saved as an ordinary Hugging Face folder, so that stock `AutoTokenizer` loads it; `tokenizer.model` lies beside
-it for tools that read sentencepiece. Byte fallback makes every text representable: encode, then decode is identity.
+It is saved as an ordinary Hugging Face folder, so that stock `AutoTokenizer` loads it; `tokenizer.model` lies
+beside it for tools that read sentencepiece. Byte fallback makes every text representable: encode, then decode
+is identity.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def train_text_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) ->
         )
     except (RuntimeError, OSError) as error:
         raise TextTokenizerError(
-            f"sentencepiece cannot make {vocab_size} rows from this text ({error}): change lm.text_tokenizer.vocab_size."
+            f"sentencepiece cannot make {vocab_size} rows from this text ({error}): "
+            "change lm.text_tokenizer.vocab_size."
         ) from None
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,8 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerBase:
             left, right = piece[:cut], piece[cut:]
             if left in plain and right in plain:
                 merges.append((scores[piece], vocabulary[left], vocabulary[right], left, right))
-    # sentencepiece joins the pair whose result has the highest score first; a merge list says the same by order.
+    # sentencepiece joins the pair whose result has the highest score first; a merge list says the same by
+    # order.
     merges.sort(key=lambda merge: (-merge[0], merge[1], merge[2]))
     backend = Tokenizer(
         BPE(

@@ -1,8 +1,9 @@
-"""Where the token rows of a training come from: shards that ship with a corpus, and audio that is encoded here.
+"""Where the token rows of a training come from: shards that ship with a corpus, and audio that is encoded
+here.
 
-A corpus can hold token shards of more speech than its audio (``data.tokens``), made by one tokenizer and carrying its
-fingerprint. They are used when the chosen tokenizer is that one. The corpus' own audio is encoded once and cached by
-fingerprint under ``runs/tokens/``. Clips that stand in both are counted once.
+A corpus can hold token shards of more speech than its audio (``data.tokens``), made by one tokenizer and
+carrying its fingerprint. They are used when the chosen tokenizer is that one. The corpus' own audio is
+encoded once and cached by fingerprint under ``runs/tokens/``. Clips that stand in both are counted once.
 """
 
 from __future__ import annotations

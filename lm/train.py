@@ -2,28 +2,34 @@
 
     accelerate launch lm/train.py task=tts                                  # from scratch on the embedded corpus
     accelerate launch lm/train.py task=tts init=checkpoints/lm-tts-mini     # continue from trained weights
+    accelerate launch lm/train.py task=all                                  # one model for six tasks
+    accelerate launch lm/train.py task=[tts,asr] task.tasks.tts.weight=2    # a mixture of one's own
 
-The same command continues a run that was stopped or killed, exactly. Everything lies in runs/<name>/: config.yaml,
-log.jsonl, checkpoints/, and at the end final/, a plain LlamaForCausalLM folder with audio_vocabulary.json.
+The same command continues a run that was stopped or killed, exactly. Everything lies in runs/<name>/:
+config.yaml, log.jsonl, checkpoints/, and at the end final/, a plain LlamaForCausalLM folder with
+audio_vocabulary.json.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from codec.interface import TokenizerError
 from codec.shards import ShardError
-from lm.data import StepBatch, StepData, render_documents
+from lm.data import DocumentSet, StepBatch, StepData, render_documents
 from lm.documents import TextSegment
 from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
 from lm.muon import Muon
@@ -43,6 +49,8 @@ from lm.text_tokenizer import TextTokenizerError, load_text_tokenizer, train_tex
 from lm.token_rows import TokenRowsError, find_token_rows
 from lm.validation import Validation
 from lm.vocabulary import AudioVocabulary, VocabularyError
+from tasks.base import Task, TaskError
+from tasks.normalisation import normalisers
 from training.checkpoint import CheckpointError, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
 from training.log import RunLog, duration, quiet_environment
@@ -51,6 +59,7 @@ REFUSALS = (
     CheckpointError,
     ModelError,
     ShardError,
+    TaskError,
     TextTokenizerError,
     TokenizerError,
     TokenRowsError,
@@ -81,20 +90,35 @@ def check_options(cfg: DictConfig, world: int) -> None:
         raise ConfigError(f"lm.pattern={cfg.lm.pattern} is unknown; choose one of {', '.join(PATTERNS)}.")
 
 
+def make_task(config: DictConfig) -> Task:
+    """The task, or the mixture of tasks, of ``cfg.task``.
+
+    Raises:
+        TaskError: options of a task that cannot work.
+    """
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, TaskError):
+            raise error.__cause__ from None
+        raise
+
+
 def train(cfg: DictConfig) -> Path:
     """Train as ``cfg`` (configs/lm_train.yaml) says; returns the folder of the final model."""
-    # ---- where and with what ---------------------------------------------------------------------------------
+    # ---- where and with what -----------------------------------------------------------------------------
     # Precision is our own autocast below, so accelerate gets "no" whatever its configuration file says.
     accelerator = Accelerator(cpu=cfg.device == "cpu", mixed_precision="no")
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     check_options(cfg, world)
     trainer = cfg.trainer
-    task = instantiate(cfg.task)
+    task = make_task(cfg.task)
+    task.use_normaliser(normalisers(cfg.text.normalise))
     run_dir = Path("runs") / (cfg.name or f"lm-{task.name}")
     log = RunLog(run_dir, accelerator.is_main_process)
     bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
 
-    # ---- data: rows of tokens ----------------------------------------------------------------------------------
+    # ---- data: rows of tokens ----------------------------------------------------------------------------
     codec = instantiate(cfg.tokenizer, device=device)
     shipped = Path(cfg.data.tokens) if cfg.data.tokens else None
     found = find_token_rows(cfg.data.name, Path(cfg.data.root), shipped, codec, accelerator, log.line)
@@ -107,10 +131,12 @@ def train(cfg: DictConfig) -> Path:
     for source in found.sources:
         log.line(f"data: {source}")
 
-    # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -----------------------------
+    # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -------------------------
     checkpoint = resolve_resume(run_dir, cfg.resume)
     if checkpoint or cfg.init:
         model, vocabulary, text_tokenizer = load_lm(checkpoint or cfg.init)
+        if cfg.adopt_tokenizer and tuple(description["codebook_sizes"]) == vocabulary.codebook_sizes:
+            vocabulary = dataclasses.replace(vocabulary, tokenizer=description)
         vocabulary.check_tokenizer(description, f"the tokenizer of this training ({cfg.tokenizer.path})")
     else:
         if cfg.lm.pretrained:
@@ -121,7 +147,8 @@ def train(cfg: DictConfig) -> Path:
                 texts = (
                     segment.text
                     for row in rows
-                    for segment in task.document(row).segments
+                    for variant in range(task.variants(row))
+                    for segment in task.document(row, variant=variant).segments
                     if isinstance(segment, TextSegment) and segment.text
                 )
                 train_text_tokenizer(texts, cfg.lm.text_tokenizer.vocab_size, folder)
@@ -132,9 +159,10 @@ def train(cfg: DictConfig) -> Path:
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable()
 
-    # ---- documents -------------------------------------------------------------------------------------------
+    # ---- documents ---------------------------------------------------------------------------------------
     pattern = PATTERNS[cfg.lm.pattern]
     documents = render_documents(rows, task, vocabulary, text_tokenizer, pattern, trainer.row_length)
+    learns_text = any(task.task_of(row).target == "text" for row in rows)
     if documents.too_long:
         log.line(
             f"data: {len(documents.too_long)} documents are longer than trainer.row_length={trainer.row_length} and "
@@ -151,6 +179,8 @@ def train(cfg: DictConfig) -> Path:
         trainer.hide,
         trainer.drop_condition,
     )
+    if len(set(documents.tasks)) > 1:
+        log.line(f"data: {shares_of_tasks(documents)}")
     validation = None
     if valid_rows:
         validation = Validation(
@@ -166,7 +196,7 @@ def train(cfg: DictConfig) -> Path:
     else:
         log.line("data: the corpus has no valid split for this task, so there is no validation.")
 
-    # ---- optimiser and state ---------------------------------------------------------------------------------
+    # ---- optimiser and state -----------------------------------------------------------------------------
     this_recipe = recipe(cfg, documents.hash, vocabulary.hash)
     objective = Objective(model, vocabulary, trainer.loss_over == "legal", trainer.level_weights)
     objective.to(device).train()
@@ -191,15 +221,16 @@ def train(cfg: DictConfig) -> Path:
         save_config(cfg, run_dir)
     log.rewind(step)
     parameters = sum(p.numel() for p in model.parameters())
-    hours = (vocabulary.levels_of(documents.tokens) >= 0).sum() / vocabulary.levels / description["frame_rate"] / 3600
+    hours = documents.audio_tokens(vocabulary) / vocabulary.levels / description["frame_rate"] / 3600
     log.line(
         f"{run_dir}: {parameters / 1e6:.1f} M parameters, {len(documents):,} documents, {hours:.2f} h of audio, "
-        f"{len(documents.tokens) / 1e6:.2f} M tokens per epoch; {device.type}, {'bf16 autocast' if bf16 else 'fp32'}, "
+        f"{(documents.lengths * documents.weights).sum() / 1e6:.2f} M tokens per epoch; {device.type}, "
+        f"{'bf16 autocast' if bf16 else 'fp32'}, "
         f"{world} process{'es' if world > 1 else ''}; "
         + (f"continues at step {step}" if checkpoint else f"starts from {cfg.init or cfg.lm.pretrained or 'scratch'}")
     )
 
-    # ---- loop ------------------------------------------------------------------------------------------------
+    # ---- loop --------------------------------------------------------------------------------------------
     stop: list[int] = []
     previous_handler = signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     started = time.monotonic()
@@ -213,6 +244,7 @@ def train(cfg: DictConfig) -> Path:
             "seconds": seconds(),
             "task": task.name,
             "recipe": this_recipe,
+            "normalise": cfg.text.normalise if isinstance(cfg.text.normalise, str) else dict(cfg.text.normalise),
             "versions": versions(),
             "since_last_line": accelerator.reduce(sums.clone(), "sum").tolist(),
         }
@@ -244,15 +276,17 @@ def train(cfg: DictConfig) -> Path:
                 lambda sums: accelerator.reduce(sums, "sum"),
             )
         log.log(step, {f"valid_{key}": value for key, value in values.items()})
-        per_level = {
-            name: [values[f"{name}_{level + 1}"] for level in range(vocabulary.levels)]
-            for name in ("loss", "gap", "accuracy")
-        }
+        kinds = [kind for kind in (*map(str, range(1, vocabulary.levels + 1)), "text") if f"loss_{kind}" in values]
+        per_kind = {name: [values[f"{name}_{kind}"] for kind in kinds] for name in ("loss", "gap", "accuracy")}
         log.line(
-            f"valid {step:5d} | loss {values['loss']:.3f} ({join(per_level['loss'], '.2f')}) | "
-            f"wrong text {values['gap']:+.3f} ({join(per_level['gap'], '+.2f')}) | "
-            f"accuracy {join(per_level['accuracy'], '.1%')}"
+            f"valid {step:5d} | loss {values['loss']:.3f} ({join(per_kind['loss'], '.2f')}) | "
+            f"wrong condition {values['gap']:+.3f} ({join(per_kind['gap'], '+.2f')}) | "
+            f"accuracy {join(per_kind['accuracy'], '.1%')}"
         )
+        members = [name for name in validation.tasks if f"loss/{name}" in values]
+        if members:
+            parts = [f"{name} {values[f'loss/{name}']:.3f} ({values[f'gap/{name}']:+.2f})" for name in members]
+            log.line(f"valid {step:5d} | {' | '.join(parts)}")
 
     sums = torch.zeros(3, vocabulary.levels + 1, dtype=torch.float64, device=device)  # since the last log line
     if checkpoint and accelerator.is_main_process:
@@ -276,7 +310,8 @@ def train(cfg: DictConfig) -> Path:
             with nullcontext() if last else accelerator.no_sync(objective):
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     loss = objective(*micro)
-                # DDP averages over processes: times world, so that the sum is divided by the global count once.
+                # DDP averages over processes: times world, so that the sum is divided by the global count
+                # once.
                 accelerator.backward(loss.total * (world / batch.targets))
             sums += torch.stack([loss.loss, loss.correct, loss.count])
             per_target.append(loss.per_target)
@@ -295,13 +330,16 @@ def train(cfg: DictConfig) -> Path:
             mean, accuracy = total[0] / total[2].clamp(min=1), total[1] / total[2].clamp(min=1)
             audio_rate = audio_tokens / vocabulary.levels / description["frame_rate"] / elapsed
             left = (trainer.max_steps - step) * seconds() / step
-            levels = range(vocabulary.levels)
+            # Kinds that have targets: in recognition and captioning there is no level.
+            levels = [k for k in range(vocabulary.levels) if total[2, k]]
+            shown = [k for k in range(vocabulary.levels + 1) if total[2, k] and (k < vocabulary.levels or learns_text)]
             log.log(
                 step,
                 {
                     "loss": float(total[0].sum() / total[2].sum()),
                     **{f"loss_{k + 1}": float(mean[k]) for k in levels},
                     **{f"accuracy_{k + 1}": float(accuracy[k]) for k in levels},
+                    **({"loss_text": float(mean[-1]), "accuracy_text": float(accuracy[-1])} if learns_text else {}),
                     "lr": lr,
                     "grad_norm": float(norm),
                     "tokens_per_second": tokens / elapsed,
@@ -312,7 +350,7 @@ def train(cfg: DictConfig) -> Path:
             )
             log.line(
                 f"step {step:6d}/{trainer.max_steps} | loss {float(total[0].sum() / total[2].sum()):.3f} "
-                f"({join(mean[:-1].tolist(), '.2f')}) | lr {lr:.1e} | grad {float(norm):.2f} | "
+                f"({join(mean[shown].tolist(), '.2f')}) | lr {lr:.1e} | grad {float(norm):.2f} | "
                 f"{tokens / elapsed:,.0f} tok/s | {audio_rate:.0f} s audio/s | epoch {batch.epoch:.2f} | "
                 f"{duration(left)} left"
             )
@@ -330,7 +368,7 @@ def train(cfg: DictConfig) -> Path:
             break
     signal.signal(signal.SIGTERM, previous_handler)
 
-    # ---- the model to keep -----------------------------------------------------------------------------------
+    # ---- the model to keep -------------------------------------------------------------------------------
     final = run_dir / "final"
     if step >= trainer.max_steps:
         if not (final / STATE_FILE).is_file() or read_state(final)["step"] != step:
@@ -340,6 +378,18 @@ def train(cfg: DictConfig) -> Path:
             log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
     accelerator.end_training()
     return final
+
+
+def shares_of_tasks(documents: DocumentSet) -> str:
+    """``asr 120 documents, 20 % of the tokens; tts …``, per epoch."""
+    tokens = documents.lengths * documents.weights
+    names = np.array(documents.tasks)
+    parts = [
+        f"{name} {round(documents.weights[names == name].sum()):,} documents, "
+        f"{tokens[names == name].sum() / tokens.sum():.0%} of the tokens"
+        for name in sorted(set(documents.tasks))
+    ]
+    return "; ".join(parts)
 
 
 def join(values: list[float], form: str) -> str:
@@ -360,8 +410,9 @@ def non_finite_message(step: int, batch: StepBatch, per_target: torch.Tensor) ->
     )
     what = "loss" if names else "gradient"
     names = sorted(set(gather_object(names or [name for row_names in batch.names for name in row_names])))
+    listed = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
     return (
-        f"the {what} of step {step} is not finite; documents: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}. "
+        f"the {what} of step {step} is not finite; documents: {listed}. "
         "The last checkpoint is intact: lower trainer.lr, or look at these documents."
     )
 

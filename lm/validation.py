@@ -24,7 +24,7 @@ class Validation:
     """Fixed clips of the valid split, packed once.
 
     Args:
-        rows: valid rows the task can use; ``clips`` of them are chosen by the seed.
+        rows: valid rows the task can use; ``clips`` of them (of each task of a mixture) are chosen by the seed.
     """
 
     def __init__(
@@ -38,19 +38,29 @@ class Validation:
         clips: int,
         seed: int,
     ) -> None:
-        chosen = np.random.default_rng([seed, 2]).permutation(len(rows))[:clips]
-        # Neighbours in length swap their texts, so that a wrong text is not betrayed by its length.
-        picked = sorted((rows[i] for i in chosen), key=lambda row: (len(row.codes), row.id))
-        others = picked[1:] + picked[:1]
-        swapped = [task.with_condition_of(row, other) for row, other in zip(picked, others, strict=True)]
-        self.clips = len(picked)
+        of_task: dict[str, list[Any]] = {}
+        for row in rows:
+            of_task.setdefault(task.task_of(row).name, []).append(row)
+        self.clips = 0
         self.levels = vocabulary.levels
+        self.tasks = sorted(of_task)
+        # Without such a task the kind "other" holds nothing but ends of audio.
+        self.learns_text = any(task.task_of(members[0]).target == "text" for members in of_task.values())
         pad = vocabulary.control_id("<pad>")
-        self.packed: dict[str, PackedRows] = {}
-        for name, group in (("right", picked), ("wrong", swapped)):
-            documents: DocumentSet = render_documents(group, task, vocabulary, tokenizer, pattern, row_length)
-            layout = best_fit(documents.lengths.tolist(), row_length)
-            self.packed[name] = pack_rows([[documents[i] for i in row] for row in layout], row_length, pad)
+        self.packed: dict[tuple[str, str], PackedRows] = {}  # (task, right or wrong)
+        for name in self.tasks:
+            members = of_task[name]
+            chosen = np.random.default_rng([seed, 2]).permutation(len(members))[:clips]
+            # Neighbours in length swap their conditions, so that a wrong one is not betrayed by its length.
+            picked = sorted((members[i] for i in chosen), key=lambda row: (len(row.codes), row.id))
+            others = picked[1:] + picked[:1]
+            swapped = [task.with_condition_of(row, other) for row, other in zip(picked, others, strict=True)]
+            self.clips += len(picked)
+            for condition, group in (("right", picked), ("wrong", swapped)):
+                documents: DocumentSet = render_documents(group, task, vocabulary, tokenizer, pattern, row_length)
+                layout = best_fit(documents.lengths.tolist(), row_length)
+                packed = pack_rows([[documents[i] for i in row] for row in layout], row_length, pad)
+                self.packed[name, condition] = packed
 
     @torch.no_grad()
     def run(
@@ -62,14 +72,16 @@ class Validation:
         world: int,
         reduce: Callable[[Tensor], Tensor],
     ) -> dict[str, float]:
-        """Mean losses: ``loss``, ``loss_1`` … per level, ``accuracy_1`` …, ``gap`` and ``gap_1`` … (wrong − right).
+        """Mean losses: ``loss``, ``loss_1`` … per level, ``accuracy_1`` …, ``gap`` and ``gap_1`` … (wrong − right);
+        ``loss_text``, ``accuracy_text`` and ``gap_text`` of texts that are learnt; in a mixture ``loss/<task>`` and
+        ``gap/<task>`` as well. What has no target is left out.
 
         Args:
             reduce: sums a tensor over all processes.
         """
         objective.eval()
-        sums: dict[str, Tensor] = {}
-        for name, rows in self.packed.items():
+        sums: dict[tuple[str, str], Tensor] = {}
+        for key, rows in self.packed.items():
             total = torch.zeros(3, self.levels + 1, dtype=torch.float64, device=device)
             mine = slice(rank, None, world)
             parts = [torch.from_numpy(a[mine]) for a in (rows.input_ids, rows.position_ids, rows.targets)]
@@ -77,17 +89,29 @@ class Validation:
                 batch = [part[start : start + micro_rows].to(device) for part in parts]
                 loss = objective(*batch)
                 total += torch.stack([loss.loss, loss.correct, loss.count])
-            sums[name] = reduce(total).cpu()
+            sums[key] = reduce(total).cpu()
         objective.train()
-        right, wrong = sums["right"], sums["wrong"]
-        values = {
-            "loss": float(right[0].sum() / right[2].sum()),
-            "gap": float(wrong[0].sum() / wrong[2].sum() - right[0].sum() / right[2].sum()),
-        }
-        for level in range(self.levels):
-            count = float(right[2, level])
+        right = torch.stack([sums[name, "right"] for name in self.tasks]).sum(0)
+        wrong = torch.stack([sums[name, "wrong"] for name in self.tasks]).sum(0)
+        values = _loss_and_gap(right, wrong, "")
+        kinds = {str(level + 1): level for level in range(self.levels)}
+        if self.learns_text:
+            kinds["text"] = self.levels
+        for kind, column in kinds.items():
+            count = float(right[2, column])
             if count:
-                values[f"loss_{level + 1}"] = float(right[0, level]) / count
-                values[f"accuracy_{level + 1}"] = float(right[1, level]) / count
-                values[f"gap_{level + 1}"] = float(wrong[0, level] / wrong[2, level]) - float(right[0, level]) / count
+                values[f"loss_{kind}"] = float(right[0, column]) / count
+                values[f"accuracy_{kind}"] = float(right[1, column]) / count
+                values[f"gap_{kind}"] = float(wrong[0, column] / wrong[2, column]) - float(right[0, column]) / count
+        if len(self.tasks) > 1:
+            for name in self.tasks:
+                values |= _loss_and_gap(sums[name, "right"], sums[name, "wrong"], f"/{name}")
         return values
+
+
+def _loss_and_gap(right: Tensor, wrong: Tensor, suffix: str) -> dict[str, float]:
+    """Means over all targets of the sums ``[3, kinds]``; nothing where there are none."""
+    if not right[2].sum() or not wrong[2].sum():
+        return {}
+    loss = float(right[0].sum() / right[2].sum())
+    return {f"loss{suffix}": loss, f"gap{suffix}": float(wrong[0].sum() / wrong[2].sum()) - loss}

@@ -1,9 +1,10 @@
 """The rows of the embedding table: text | control tokens | one block per codebook level | unused rows.
 
-Text rows keep the ids of the text tokenizer. Control tokens (with spares) follow, then one block per codebook level,
-then unused rows up to a multiple of 64. Token shards hold raw codes; this file is the only place where an offset is
-added to a code or taken from an id. The layout is saved beside the weights as ``audio_vocabulary.json`` with a hash
-over all of it and with the tokenizer's fingerprint, so that a model never reads tokens of another codec.
+Text rows keep the ids of the text tokenizer. Control tokens (with spares) follow, then one block per codebook
+level, then unused rows up to a multiple of 64. Token shards hold raw codes; this file is the only place where
+an offset is added to a code or taken from an id. The layout is saved beside the weights as
+``audio_vocabulary.json`` with a hash over all of it and with the tokenizer's fingerprint, so that a model
+never reads tokens of another codec.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class AudioVocabulary:
     Attributes:
         text_size: rows of the text part, unchanged.
         codebook_sizes: codes per level, coarsest level first.
-        tokenizer: what `AudioTokenizer.describe` says: name, fingerprint, sample_rate (Hz), frame_rate (Hz) ...
+        tokenizer: what `AudioTokenizer.describe` says: name, fingerprint, sample_rate (Hz), frame_rate …
         control: names of the control tokens, in id order; spares are named ``<|spare_N|>``.
     """
 
@@ -73,7 +74,7 @@ class AudioVocabulary:
             object.__setattr__(self, "control", CONTROL_TOKENS + spares)
         object.__setattr__(self, "_control_ids", {name: self.text_size + i for i, name in enumerate(self.control)})
 
-    # ---- layout: the only arithmetic on offsets --------------------------------------------------------------
+    # ---- layout: the only arithmetic on offsets ----------------------------------------------------------
     @property
     def levels(self) -> int:
         """Codebook levels per frame."""
@@ -134,7 +135,7 @@ class AudioVocabulary:
         level = np.searchsorted(edges, np.asarray(ids), side="right") - 1
         return np.where(level < self.levels, level, -1)
 
-    # ---- identity --------------------------------------------------------------------------------------------
+    # ---- identity ----------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """Everything that gives ids their meaning."""
         return {
@@ -192,7 +193,8 @@ class AudioVocabulary:
         """Refuse a tokenizer other than the one the model was trained with.
 
         Args:
-            description: `AudioTokenizer.describe()` or the index of token shards; needs ``name``, ``fingerprint``.
+            description: `AudioTokenizer.describe()` or the index of token shards; needs ``name``,
+                ``fingerprint``.
 
         Raises:
             VocabularyError: naming both tokenizers.

@@ -309,20 +309,12 @@ def console_table(folder: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "folders", nargs="*", type=Path, help="evaluation folders (default: the newest in runs/)"
-    )
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="where the newest evaluation is looked for"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path, help="evaluation folders (default: the newest in runs/)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the newest evaluation is looked for")
     parser.add_argument("--out", type=Path, default=Path("runs/demo-page"), help="the folder to write")
     parser.add_argument("--title", default="Listen to the tokens", help="the page's heading")
-    parser.add_argument(
-        "--sample", type=int, default=8, help="how many sentences best, worst and random show"
-    )
+    parser.add_argument("--sample", type=int, default=8, help="how many sentences best, worst and random show")
     parser.add_argument("--seed", type=int, default=0, help="draws the random sentences")
     options = parser.parse_args(arguments)
     try:

@@ -112,9 +112,7 @@ def read_evaluation(folder: Path, sample_size: int, seed: int) -> Evaluation:
     """Read one evaluation folder; a file that is missing or malformed is one sentence naming it."""
     results = _read_json(folder / "results.json")
     if not isinstance(results.get("rows"), dict):
-        raise PageError(
-            f"error: {folder / 'results.json'} has no 'rows': is it from this version's eval scripts?"
-        )
+        raise PageError(f"error: {folder / 'results.json'} has no 'rows': is it from this version's eval scripts?")
     items = _read_lines(folder / "items.jsonl")
     found = list(dict.fromkeys(item["row"] for item in items))
     known = [row for row in ROW_TITLES if row in found]
@@ -139,9 +137,7 @@ def read_evaluation(folder: Path, sample_size: int, seed: int) -> Evaluation:
     return evaluation
 
 
-def _sentence(
-    number: int, id: str, of_rows: dict[str, dict[str, Any]], rows: list[str], folder: Path
-) -> Sentence:
+def _sentence(number: int, id: str, of_rows: dict[str, dict[str, Any]], rows: list[str], folder: Path) -> Sentence:
     clips = [_clip(of_rows[row], folder) for row in rows if row in of_rows]
     first = next(iter(of_rows.values()))
     judged = "generated" if "generated" in rows else rows[-1]
@@ -156,18 +152,14 @@ def _clip(item: dict[str, Any], folder: Path) -> Clip:
     if item.get("audio"):
         audio = folder / item["audio"]
         if not audio.resolve().is_relative_to(folder.resolve()):
-            raise PageError(
-                f"error: {folder / 'items.jsonl'}: '{item['audio']}' leads out of the evaluation folder."
-            )
+            raise PageError(f"error: {folder / 'items.jsonl'}: '{item['audio']}' leads out of the evaluation folder.")
         if not audio.is_file():
             audio, problem = None, f"{item['audio']} is missing"
     elif problem is None:
         problem = "there is no audio"
     wer = {name: float(value) for name, value in (item.get("wer") or {}).items() if value is not None}
     heard = {name: word_changes(text, said or "") for name, said in (item.get("hypotheses") or {}).items()}
-    scores = [
-        (f"DNSMOS {label(k)}", f"{v:.2f}") for k, v in (item.get("dnsmos") or {}).items() if v is not None
-    ]
+    scores = [(f"DNSMOS {label(k)}", f"{v:.2f}") for k, v in (item.get("dnsmos") or {}).items() if v is not None]
     flags = []
     if item.get("ended") is False:
         flags.append("cut off at the length limit")

@@ -93,18 +93,14 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 def _levels_db(wav: np.ndarray, rate: int, scale: Scale) -> np.ndarray:
     """Power in dB ``[HEIGHT, WIDTH]`` of the first ``scale.seconds``; row 0 is the lowest frequency."""
     window = np.hanning(round(WINDOW_SECONDS * rate))
-    n_fft = 2 ** math.ceil(
-        math.log2(4 * len(window))
-    )  # padded, so that rows at low frequencies do not repeat a bin
+    n_fft = 2 ** math.ceil(math.log2(4 * len(window)))  # padded, so that rows at low frequencies do not repeat a bin
     column = scale.seconds / WIDTH
     per_column = math.ceil(column / (WINDOW_SECONDS / 2))  # long pages average several frames into a column
     centres = (np.arange(WIDTH * per_column) + 0.5) * column / per_column * rate
     padded = np.concatenate([np.zeros(len(window)), np.nan_to_num(wav), np.zeros(len(window))])
     starts = np.minimum(centres.astype(int) + len(window) - len(window) // 2, len(padded) - len(window))
     power = np.empty((len(starts), n_fft // 2 + 1))
-    for first in range(
-        0, len(starts), 256
-    ):  # in pieces: an hour of audio needs no more memory than a sentence
+    for first in range(0, len(starts), 256):  # in pieces: an hour of audio needs no more memory than a sentence
         rows = starts[first : first + 256, None] + np.arange(len(window))
         power[first : first + 256] = np.abs(np.fft.rfft(padded[rows] * window, n_fft)) ** 2
     power /= (window.sum() / 2) ** 2

@@ -1,47 +1,135 @@
-"""What a task is: which clips it can use, the document it builds, and what it reports.
+"""What a task is: which clips it can use, the document it builds, how its output is decoded and scored.
 
 Tasks know nothing of tensors or ids. A *row* is anything with the fields of a token shard (`codec.shards.Row`);
-for an unseen sentence `Request` has the fields that prompts need.
+for a clip that does not exist yet `Request` has the fields that prompts need.
+
+A row can give several documents: one per caption, and one per phrasing of the prompt. They are its *variants*;
+training draws one by (seed, id, epoch), validation and inference take variant 0.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
-from lm.documents import Document
+from lm.documents import Document, TextSegment
+
+PROMPTS = ("fixed", "paraphrased")
+
+
+class TaskError(ValueError):
+    """Options of a task that cannot work, with the cure."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A clip that does not exist yet: what a prompt is built from."""
+    """What is asked of a model: the fields that prompts are built from.
+
+    Attributes:
+        codes: raw codes ``[frames, levels]`` of the audio that is the condition (of ASR, captioning, continuation).
+        reference: a row with ``text`` and ``codes``: the voice of voice-prompted speech.
+    """
 
     id: str
     text: str = ""
     captions: list[str] = field(default_factory=list)
     speaker: str = ""
     domain: str = "speech"
+    codes: Any = None
+    reference: Any = None
+
+
+def changed(row: Any, **fields: Any) -> Any:
+    """``row`` with other ``fields``; whatever kind of object it is, the result has the fields that tasks read."""
+    known = ("id", "text", "captions", "speaker", "domain", "codes", "reference")
+    return SimpleNamespace(**{**{name: getattr(row, name, None) for name in known}, **fields})
 
 
 class Task(ABC):
-    """One mapping between text and audio."""
+    """One mapping between text and audio.
+
+    Args:
+        prompts: ``fixed``: the task's control token is the whole instruction. ``paraphrased``: a sentence of
+            ``paraphrases`` follows it, as a text segment of its own.
+        paraphrases: the sentences, each meaning the task.
+        decoding: defaults for generation, by name, as configs/task/<name>.yaml explains them.
+        weight: in a mixture, how often each document comes per epoch; 0.5 gives every second one.
+
+    Attributes:
+        target: what the model writes: ``audio`` or ``text``.
+        token: the control token ``<|token|>`` that opens the document; the name, unless a task shares another's.
+        metrics: what its output is scored with (eval/metrics/).
+        normalise: applied to every text the task reads or writes, in training and inference alike
+            (`tasks.normalisation`).
+    """
 
     name: str
     domains: tuple[str, ...]  # of the clips it uses
+    target: str = "audio"
+    token: str = ""
+    metrics: tuple[str, ...] = ()
 
+    def __init__(
+        self,
+        prompts: str = "fixed",
+        paraphrases: Sequence[str] = (),
+        decoding: Mapping[str, Any] | None = None,
+        weight: float = 1.0,
+    ) -> None:
+        if prompts not in PROMPTS:
+            raise TaskError(f"task {self.name}: prompts={prompts} is unknown; choose one of {', '.join(PROMPTS)}.")
+        if prompts == "paraphrased" and not paraphrases:
+            raise TaskError(f"task {self.name}: prompts=paraphrased needs sentences in paraphrases.")
+        if not weight > 0:
+            raise TaskError(f"task {self.name}: weight={weight} must be above 0; leave a task out to give it none.")
+        self.instructions = tuple(paraphrases) if prompts == "paraphrased" else ()
+        self.decoding = dict(decoding or {})
+        self.weight = float(weight)
+        self.normalise: Callable[[str], str] = str
+
+    # ---- what each task says -------------------------------------------------------------------------------------
     @abstractmethod
     def accepts(self, row: Any) -> bool:
         """Whether ``row`` has the fields that this task reads."""
 
     @abstractmethod
-    def document(self, row: Any, with_target: bool = True) -> Document:
-        """The document of ``row``; without target its last segment is open: the prompt."""
+    def segments(self, row: Any, with_target: bool, choice: int) -> tuple[Any, ...]:
+        """The document's segments; without target the last one is open. ``choice`` < `choices` picks a caption."""
 
     @abstractmethod
     def with_condition_of(self, row: Any, other: Any) -> Any:
         """``row`` with the condition of ``other`` and its own target: validation's wrong-condition example."""
 
+    def choices(self, row: Any) -> int:
+        """How many contents the document of ``row`` can have: one, or one per caption."""
+        return 1
+
+    def captions_of(self, row: Any) -> list[str]:
+        """The captions of ``row``, normalised; those of which nothing is left are no captions."""
+        return [caption for caption in map(self.normalise, row.captions or []) if caption]
+
+    # ---- what all tasks share ------------------------------------------------------------------------------------
+    def variants(self, row: Any) -> int:
+        """Documents that ``row`` can become: contents times phrasings of the prompt."""
+        return self.choices(row) * max(1, len(self.instructions))
+
+    def document(self, row: Any, with_target: bool = True, variant: int = 0) -> Document:
+        """The document of ``row``; without target its last segment is open: the prompt."""
+        phrasing, choice = divmod(variant, self.choices(row))
+        instruction = (TextSegment(self.instructions[phrasing]),) if self.instructions else ()
+        return Document(self.token or self.name, (*instruction, *self.segments(row, with_target, choice)), row.id)
+
     def select(self, rows: list[Any]) -> list[Any]:
         """The rows this task can use."""
         return [row for row in rows if row.domain in self.domains and self.accepts(row)]
+
+    def task_of(self, row: Any) -> Task:
+        """The task that ``row`` is for: this one, or a member of a mixture."""
+        return self
+
+    def use_normaliser(self, normalisers: Callable[[str], Callable[[str], str]]) -> None:
+        """Take the normaliser that ``normalisers`` (task name → function) has for this task."""
+        self.normalise = normalisers(self.name)

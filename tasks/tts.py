@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
-from lm.documents import AudioSegment, Document, TextSegment
-from tasks.base import Task
+from lm.documents import AudioSegment, TextSegment
+from tasks.base import Task, changed
 
 
 class TTS(Task):
@@ -15,30 +14,32 @@ class TTS(Task):
     Args:
         prompt: template of the text with ``{speaker}`` and ``{text}``.
         anonymous_prompt: template for rows without a speaker.
+        options: as of every task (`tasks.base.Task`).
     """
 
     name = "tts"
     domains = ("speech",)
+    metrics = ("wer", "dnsmos")
 
-    def __init__(self, prompt: str = "{speaker}: {text}", anonymous_prompt: str = "{text}") -> None:
+    def __init__(self, prompt: str = "{speaker}: {text}", anonymous_prompt: str = "{text}", **options: Any) -> None:
+        super().__init__(**options)
         self.prompt = prompt
         self.anonymous_prompt = anonymous_prompt
 
     def accepts(self, row: Any) -> bool:
-        return bool(row.text)
+        return bool(row.text) and bool(self.normalise(row.text))
 
     def prompt_text(self, row: Any) -> str:
         """The text the model reads. Templates are filled by replacement, so that braces in a text stay text."""
         template = self.prompt if row.speaker else self.anonymous_prompt
         before, _, after = template.partition("{text}")
         speaker = row.speaker or ""
-        return before.replace("{speaker}", speaker) + row.text + after.replace("{speaker}", speaker)
+        return before.replace("{speaker}", speaker) + self.normalise(row.text) + after.replace("{speaker}", speaker)
 
-    def document(self, row: Any, with_target: bool = True) -> Document:
+    def segments(self, row: Any, with_target: bool, choice: int) -> tuple[Any, ...]:
         codes = row.codes if with_target else None
-        segments = (TextSegment(self.prompt_text(row)), AudioSegment(codes, domain="speech", learn=True))
-        return Document(self.name, segments, row.id)
+        return TextSegment(self.prompt_text(row)), AudioSegment(codes, domain="speech", learn=True)
 
     def with_condition_of(self, row: Any, other: Any) -> Any:
         """The same speech and speaker with another row's text."""
-        return SimpleNamespace(id=row.id, text=other.text, speaker=row.speaker, codes=row.codes, domain=row.domain)
+        return changed(row, text=other.text)

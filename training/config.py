@@ -45,13 +45,39 @@ def group_options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
+def expand_lists(overrides: list[str]) -> list[str]:
+    """``task=[tts,asr]`` → ``task=mixture +task@task.tasks.tts=tts +task@task.tasks.asr=asr``.
+
+    A list of options is possible for a group with an option ``mixture``; its members stand below ``<group>.<group>s``.
+    """
+    expanded: list[str] = []
+    for override in overrides:
+        group, _, value = override.partition("=")
+        options = group_options(group) if group.isidentifier() else []
+        if "mixture" not in options or not (value.startswith("[") and value.endswith("]")):
+            expanded.append(override)
+            continue
+        names = [name.strip() for name in value[1:-1].split(",") if name.strip()]
+        single = [name for name in options if name not in ("mixture", "all")]
+        for name in names:
+            if name not in single:
+                near = difflib.get_close_matches(name, single, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise ConfigError(f"{override}: there is no {group} '{name}'; choose from {', '.join(single)}.{hint}")
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"{override}: name at least one {group}, and each of them once.")
+        expanded.append(f"{group}=mixture")
+        expanded += [f"+{group}@{group}.{group}s.{name}={name}" for name in names]
+    return expanded
+
+
 def check_overrides(config_name: str, overrides: list[str]) -> None:
     """Refuse an override whose key or group option does not exist, naming the nearest match.
 
     Hydra refuses unknown keys too, but with a stack of advice; this is the one sentence a person needs.
     """
     pairs = []
-    for override in overrides:
+    for override in expand_lists(overrides):
         if override.startswith("-"):
             continue
         if "=" not in override:
@@ -65,7 +91,7 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
             hint = f" Did you mean {key}={near[0]}?" if near else ""
             raise ConfigError(f"there is no {key} '{value}'; choose one of {', '.join(options)}.{hint}")
     with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        groups = [f"{k}={v}" for k, v in pairs if group_options(k) and "," not in v]
+        groups = [f"{k}={v}" for k, v in pairs if (group_options(k) or "@" in k) and "," not in v]
         cfg = hydra.compose(config_name, overrides=groups)
     known = list(config_keys(cfg))
     for key, _ in pairs:
@@ -100,18 +126,19 @@ def help_text(program: str, config_name: str, description: str) -> str:
 
 
 def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
-    """Decorate ``main(cfg)`` so that calling it without arguments runs it under Hydra with ``configs/<config_name>.yaml``."""
+    """Decorate ``main(cfg)``: called without arguments it runs under Hydra with ``configs/<config_name>.yaml``."""
 
     def decorate(function: Callable[[DictConfig], object]) -> Callable[[], None]:
         @functools.wraps(function)
         def entry() -> None:
-            arguments = sys.argv[1:]
+            arguments = expand_lists(sys.argv[1:])
             if "--help" in arguments or "-h" in arguments:
                 module = sys.modules[function.__module__]
                 print(help_text(Path(sys.argv[0]).name, config_name, module.__doc__ or function.__doc__ or ""))
                 return
             check_overrides(config_name, arguments)
             # Hydra's own output folders would scatter runs; each script keeps its files in its run folder.
+            sys.argv = [sys.argv[0], *arguments]
             sys.argv += [
                 "hydra.run.dir=.",
                 "hydra.output_subdir=null",

@@ -20,7 +20,7 @@ import numpy as np
 from eval.audio import Wave, check_wave, resample
 from eval.metrics import CannotScore
 from eval.provenance import sha256
-from eval.worker_pool import WorkerPool
+from eval.worker_pool import Job, WorkerPool
 
 RATE = 16_000
 SCORES = ("p808", "sig", "bak", "ovrl")
@@ -47,7 +47,8 @@ class DNSMOS:
         """``(index, {"p808", "sig", "bak", "ovrl"})`` of each clip ``[samples]`` as they are ready, or why
         not.
         """
-        jobs, numbers = [], []
+        jobs: list[Job] = []
+        numbers: list[int] = []
         for index, wav in enumerate(waves):
             try:
                 check_wave(wav, sample_rate, SHORTEST)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics.mel import slaney_filters
-from eval.worker_pool import Answer, serve
+from eval.worker_pool import Answer, Handler, serve
 
 RATE = 16_000
 WINDOW = int(9.01 * RATE)  # samples
@@ -43,7 +43,7 @@ def windows(wav: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     return [wav[start : start + WINDOW] for start in starts if start + WINDOW <= len(wav)]
 
 
-def start(settings: dict[str, Any]):  # noqa: ANN201 - the handler below
+def start(settings: dict[str, Any]) -> Handler:
     """``settings``: paths of the two networks, ``p835`` and ``p808``."""
     import onnxruntime
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.worker_pool import Answer, serve
+from eval.worker_pool import Answer, Handler, serve
 
 REASONS = {  # the package's exceptions, in words that can be counted
     "NoUtterancesError": "no utterance found in the reference",
@@ -14,7 +14,7 @@ REASONS = {  # the package's exceptions, in words that can be counted
 }
 
 
-def start(settings: dict[str, Any]):  # noqa: ANN201 - the handler below
+def start(settings: dict[str, Any]) -> Handler:
     """No settings."""
     import pesq
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from eval.audio import resample
 from eval.provenance import folder_hash, sha256
 from eval.recognisers import RecogniserError
-from eval.worker_pool import WorkerPool
+from eval.worker_pool import Job, WorkerPool
 
 RATE = 16_000
 
@@ -93,7 +93,7 @@ class Sphinx:
         Raises:
             RecogniserError: a clip on which the worker died or took too long.
         """
-        jobs = []
+        jobs: list[Job] = []
         for wav in waves:
             pcm = np.round(resample(wav, sample_rate, RATE).clip(-1.0, 1.0) * 32767.0).astype("<i2")
             jobs.append(({}, pcm.tobytes()))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from eval.worker_pool import Answer, serve
+from eval.worker_pool import Answer, Handler, serve
 
 
-def start(settings: dict[str, Any]):  # noqa: ANN201 - the handler below
+def start(settings: dict[str, Any]) -> Handler:
     """``settings`` are pocketsphinx options (``lm``, ``dict``, ``maxhmmpf`` ...) for 16 kHz audio."""
     import pocketsphinx
 

@@ -170,6 +170,6 @@ INSTRUMENTS: dict[str, Instrument] = {
     "flute": Instrument("flute", flute, 72, "none"),
     "organ": Instrument("organ", organ, 60, "block"),
     "strings": Instrument("strings", strings, 60, "root"),
-    "trumpet": Instrument("trumpet", trumpet, 60, "none"),
+    "trumpet": Instrument("trumpet", trumpet, 72, "none"),
     "music box": Instrument("music box", music_box, 84, "broken"),
 }

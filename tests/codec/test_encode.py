@@ -54,9 +54,7 @@ class LoudnessTokenizer(AudioTokenizer):
         lengths = torch.full((len(wav),), wav.shape[1]) if lengths is None else lengths
         frames = -(-lengths // self.samples_per_frame)
         total = int(frames.max()) * self.samples_per_frame
-        padded = torch.nn.functional.pad(wav, (0, total - wav.shape[1])).reshape(
-            len(wav), -1, self.samples_per_frame
-        )
+        padded = torch.nn.functional.pad(wav, (0, total - wav.shape[1])).reshape(len(wav), -1, self.samples_per_frame)
         loudness = (padded.abs().mean(-1) * 63).long().clamp(0, 63)
         crossings = ((padded[..., 1:] > 0) != (padded[..., :-1] > 0)).sum(-1)
         codes = torch.stack([loudness, crossings], dim=1)
@@ -74,9 +72,7 @@ def load_toy(path: str, device: str = "cpu", window: int | None = None) -> Loudn
     return LoudnessTokenizer()
 
 
-def make_corpus(
-    root: Path, count: int, seconds: tuple[float, float] = (0.1, 1.0), rate: int = 16_000
-) -> Path:
+def make_corpus(root: Path, count: int, seconds: tuple[float, float] = (0.1, 1.0), rate: int = 16_000) -> Path:
     """Noise bursts of random length and loudness with texts, in three splits."""
     random = np.random.default_rng(0)
     root.mkdir(parents=True)
@@ -116,9 +112,7 @@ def test_encodes_every_clip_as_alone(tmp_path: Path) -> None:
     for number, row in enumerate(rows):
         wav = read_audio(root / f"{number:05d}.wav", 16_000)
         assert row.duration * 16_000 == pytest.approx(len(wav))
-        assert np.array_equal(
-            row.codes, LoudnessTokenizer().encode(torch.from_numpy(wav)[None]).clip(0).numpy()
-        )
+        assert np.array_equal(row.codes, LoudnessTokenizer().encode(torch.from_numpy(wav)[None]).clip(0).numpy())
         assert (row.text, row.domain) == (f"No. {number}", "speech")
     assert summary.encoded == 40 and not summary.current and not summary.rejected
     assert {split: domains["speech"]["clips"] for split, domains in summary.index.totals.items()} == {
@@ -144,9 +138,7 @@ def test_damaged_corpus_is_encoded_around_the_damage(tmp_path: Path) -> None:
     soundfile.write(root / "24bit.wav", wav, 16_000, subtype="PCM_24")
     soundfile.write(root / "float.wav", wav, 16_000, subtype="FLOAT")
     soundfile.write(root / "stereo.wav", stereo, 44_100)
-    soundfile.write(
-        root / "long.wav", np.tile(random.uniform(-0.5, 0.5, 8_000), 1_200), 8_000, subtype="PCM_U8"
-    )
+    soundfile.write(root / "long.wav", np.tile(random.uniform(-0.5, 0.5, 8_000), 1_200), 8_000, subtype="PCM_U8")
     (root / "empty.wav").touch()
     soundfile.write(root / "truncated.wav", wav, 16_000, subtype="PCM_16")
     (root / "truncated.wav").write_bytes((root / "truncated.wav").read_bytes()[:16_044])
@@ -156,9 +148,7 @@ def test_damaged_corpus_is_encoded_around_the_damage(tmp_path: Path) -> None:
     soundfile.write(root / "nan.wav", broken, 16_000, subtype="FLOAT")
     good = ["8bit", "24bit", "float", "stereo", "long"]
     names = [*good, "empty", "truncated", "text", "nan", "missing"]
-    lines = [{"file_name": f"{name}.wav", "id": name} for name in names] + [
-        {"file_name": "float.wav", "id": "8bit"}
-    ]
+    lines = [{"file_name": f"{name}.wav", "id": name} for name in names] + [{"file_name": "float.wav", "id": "8bit"}]
     (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     summary = encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens")
@@ -274,9 +264,7 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path) -> None:
     """Waveforms of 600 clips (77 MB at 16 kHz) pass through a process that grows by far less."""
     root = make_corpus(tmp_path / "corpus", 100, seconds=(1.9, 2.1), rate=4_000)
     lines = (root / "metadata.jsonl").read_text().splitlines()
-    more = [
-        json.dumps({**json.loads(line), "id": f"{n}-{k}"}) for k in range(6) for n, line in enumerate(lines)
-    ]
+    more = [json.dumps({**json.loads(line), "id": f"{n}-{k}"}) for k in range(6) for n, line in enumerate(lines)]
     (root / "metadata.jsonl").write_text("\n".join(more) + "\n")
     process = psutil.Process()
     peaks: list[int] = []

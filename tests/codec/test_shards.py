@@ -81,9 +81,7 @@ def test_filters(tmp_path: Path) -> None:
     folder = write(tmp_path / "tokens", rows)
     chosen = [row.id for row in read_shards(folder, splits=["train", "valid"], domains=["speech"])]
     assert chosen == [row.id for row in rows if row.split != "test" and row.domain == "speech"]
-    assert [row.id for row in iterate_shards(folder, splits="test")] == [
-        row.id for row in rows if row.split == "test"
-    ]
+    assert [row.id for row in iterate_shards(folder, splits="test")] == [row.id for row in rows if row.split == "test"]
     with pytest.raises(ShardError, match=r"no split \['dev'\]; it has \['test', 'train', 'valid'\]"):
         read_shards(folder, splits=["dev"])
 

@@ -4,10 +4,10 @@ import os
 import time
 from typing import Any
 
-from eval.worker_pool import Answer, serve
+from eval.worker_pool import Answer, Handler, serve
 
 
-def start(settings: dict[str, Any]):  # noqa: ANN201
+def start(settings: dict[str, Any]) -> Handler:
     if settings.get("refuse"):
         raise ModuleNotFoundError("no such model")
 

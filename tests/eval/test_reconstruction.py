@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from hydra import compose, initialize_config_dir
+from tiny_models import tiny_codec
 
 from codec.interface import AudioTokenizer, Codes
 from eval import reconstruction
@@ -15,14 +16,13 @@ from eval.judging import ScoredClip
 from eval.reconstruction import code_usage, length_check
 from eval.report import Report
 from tests.eval.speechlike import speechlike
-from tiny_models import tiny_codec
 from training.config import CONFIG_DIR, ConfigError
 
 RATE = 16_000
 
 
 class Perfect(AudioTokenizer):
-    """Keeps the samples as 16-bit codes of one sample each; ``spoil`` adds noise to pieces longer than so many seconds."""
+    """Keeps 16-bit samples as codes; ``spoil`` adds noise to pieces longer than so many seconds."""
 
     name, sample_rate, codebook_sizes, causal = "perfect", RATE, (65536,), True
     samples_per_frame, fingerprint = 1, "0" * 64

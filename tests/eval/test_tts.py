@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from hydra import compose, initialize_config_dir
+from tiny_models import tiny_codec
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import eval.speaking
@@ -17,7 +18,6 @@ from eval.speaking import newest_model
 from lm.model import save_lm
 from lm.text_tokenizer import train_text_tokenizer
 from lm.vocabulary import AudioVocabulary
-from tiny_models import tiny_codec
 from training.config import CONFIG_DIR, ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -160,6 +160,7 @@ def overrides(shards, stand_in, tmp_path):
         "trainer.row_length=96",
         "trainer.batch_rows=4",
         "trainer.micro_rows=4",
+        "trainer.optimiser=adamw",
         "trainer.max_steps=12",
         "trainer.warmup_steps=2",
         "trainer.log_every=1",

@@ -78,20 +78,21 @@ def test_seeds_decide_and_nothing_else(lively_model, vocabulary, prompts):
 
 
 def test_guidance_of_one_is_off_and_zero_ignores_the_text(lively_model, vocabulary, prompts):
-    options = {"max_frames": 8, "sampling": GREEDY}
-    plain = generate(lively_model, vocabulary, prompts, **options)
-    near = generate(lively_model, vocabulary, prompts, guidance=1.0 + 1e-6, **options)
+    def speak(asked, guidance, **options):
+        sampling = Sampling(guidance=guidance, **options)
+        return generate(lively_model, vocabulary, asked, 8, sampling=sampling, seeds=range(len(asked)))
+
+    plain, near = (speak(prompts, guidance, temperature=0) for guidance in (1.0, 1.0 + 1e-6))
     assert all((a.codes == b.codes).all() for a, b in zip(plain, near, strict=True))
     # The two texts have the same number of tokens, so without their text nothing tells them apart.
     other = prompts[0].copy()
     text = np.flatnonzero(other < vocabulary.text_size)
     other[text] = other[text][::-1]
-    free = generate(lively_model, vocabulary, [prompts[0], other], guidance=0.0, **options)
-    assert (free[0].codes == free[1].codes).all()
-    guided = generate(lively_model, vocabulary, prompts * 2, 8, guidance=3.0, sampling=Sampling(1.0), seeds=range(8))
+    first, second = speak([prompts[0], other], 0.0, temperature=0)
+    assert (first.codes == second.codes).all()
+    guided = speak(prompts * 2, 3.0)
     assert all(clip.legal for clip in guided)
-    alone = generate(lively_model, vocabulary, prompts[2:3], 8, guidance=3.0, sampling=Sampling(1.0), seeds=[2])
-    assert (alone[0].codes == guided[2].codes).all()
+    assert (speak(prompts[:1], 3.0)[0].codes == guided[0].codes).all()
 
 
 def test_a_prompt_that_opens_no_audio_is_refused(lively_model, vocabulary, prompts):

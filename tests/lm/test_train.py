@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,35 @@ def test_kill_minus_nine_at_a_random_step(reference, overrides, stand_in, tmp_pa
     assert_same_run(reference, tmp_path)
 
 
+@pytest.mark.slow
+def test_two_processes_train_like_one_and_one_goes_on(reference, overrides, stand_in, tmp_path, monkeypatch):
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(stand_in)]),
+    }
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+    launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+    options = [*overrides, "trainer.keep=0", "trainer.micro_rows=1"]
+    subprocess.run([*launch, str(REPOSITORY / "lm/train.py"), *options], cwd=tmp_path, env=environment, check=True)
+    expected = weights(reference)
+
+    def compare() -> None:
+        for step, loss in curve(tmp_path).items():
+            assert loss == pytest.approx(curve(reference)[step], abs=1e-4)
+        for name, value in weights(tmp_path).items():
+            torch.testing.assert_close(value, expected[name], atol=1e-4, rtol=1e-3)
+
+    compare()
+    # The same documents per step with one process: it goes on from the sixth step of the two.
+    shutil.rmtree(tmp_path / "runs/tiny/final")
+    for checkpoint in list_checkpoints(tmp_path / "runs/tiny")[2:]:
+        shutil.rmtree(checkpoint)
+    monkeypatch.chdir(tmp_path)
+    train(configured(options))
+    compare()
+
+
 def test_accumulation_does_not_change_the_run(reference, overrides, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(configured([*overrides, "trainer.micro_rows=1"]))
@@ -167,6 +197,9 @@ def test_continues_from_trained_weights(reference, overrides, tmp_path, monkeypa
             writer.add(Row(id=str(number), codes=codes, duration=0.3, text="anna", domain="speech"))
     with pytest.raises(VocabularyError, match="stand-in.*another"):
         train(configured([*other, f"data.tokens={tmp_path}/tokens"]))
+    # Told to, it learns the new tokenizer's codes and says so in its vocabulary.
+    final = train(configured([*other, f"data.tokens={tmp_path}/tokens", "adopt_tokenizer=true", "trainer.max_steps=1"]))
+    assert load_lm(final)[1].tokenizer["name"] == "another"
 
 
 def test_another_recipe_is_refused(reference, overrides, monkeypatch):

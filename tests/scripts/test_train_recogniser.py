@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import train_recogniser
 from hydra import compose, initialize_config_dir
 
+import train_recogniser
 from eval.ctc import CTCRecogniser
 from training.config import CONFIG_DIR, ConfigError
 

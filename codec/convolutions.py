@@ -1,0 +1,190 @@
+"""Waveform ⇄ frames by strided convolutions: the paper's patchify and its mirror (``conv``), and ``patch``.
+
+``conv`` follows the SEANet encoder and decoder of EnCodec (Défossez et al., 2022): a convolution, one residual unit and
+one strided convolution per ratio (2 · 4 · 5 · 8 = 320 samples per frame at 24 kHz), channels doubling each time. Two
+differences, both ours: no LSTM (the transformers stand right behind), and no weight normalisation (as Mimi).
+
+Padding is with zeros, and whatever lies beyond a clip's last frame is set to zero before each convolution, so a clip in
+a padded batch gives the same frames as alone. ``causal`` pads on the left only: no frame depends on later samples.
+
+``patch`` is one linear layer per 320 samples, without overlap: the cheapest ends there are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.patchify import Synthesis
+
+
+def silence_padding(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Zero ``x [batch, channels, time]`` where ``valid [batch, frames]`` is False; ``time`` is k ``frames``."""
+    if valid is None:
+        return x
+    return x * valid.repeat_interleave(x.shape[2] // valid.shape[1], dim=1)[:, None].to(x.dtype)
+
+
+class SameConv(nn.Conv1d):
+    """Convolution that keeps the length; ``causal``: an output sees no later input."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, causal: bool = False) -> None:
+        super().__init__(inputs, outputs, kernel, dilation=dilation)
+        reach = (kernel - 1) * dilation
+        self.sides = (reach, 0) if causal else (reach // 2, reach - reach // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[batch, inputs, time]`` → ``[batch, outputs, time]``."""
+        return super().forward(F.pad(x, self.sides))
+
+
+class DownConv(nn.Conv1d):
+    """Strided convolution, kernel twice the stride: ``[batch, inputs, time]`` → ``[batch, outputs, time / stride]``."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, causal: bool) -> None:
+        super().__init__(inputs, outputs, 2 * stride, stride=stride)
+        self.sides = (stride, 0) if causal else (stride - stride // 2, stride // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, self.sides))
+
+
+class UpConv(nn.ConvTranspose1d):
+    """Transposed convolution: ``[batch, inputs, time]`` → ``[batch, outputs, time * stride]``."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, causal: bool) -> None:
+        super().__init__(inputs, outputs, 2 * stride, stride=stride)
+        self.trim = 0 if causal else stride // 2
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        length = x.shape[2] * self.stride[0]
+        return super().forward(x)[:, :, self.trim : self.trim + length]
+
+
+class ResidualUnit(nn.Module):
+    """ELU, a convolution to half the channels, ELU, a pointwise one back; added to the input."""
+
+    def __init__(self, channels: int, causal: bool) -> None:
+        super().__init__()
+        self.inner = SameConv(channels, channels // 2, 3, causal=causal)
+        self.outer = SameConv(channels // 2, channels, 1)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        y = self.inner(silence_padding(F.elu(x), valid))
+        return x + self.outer(F.elu(y))
+
+
+class ConvPatchify(nn.Module):
+    """SEANet encoder.
+
+    Args:
+        filters: channels of the first convolution; doubled at each ratio.
+        ratios: strides, first the one next to the waveform; their product is the hop.
+    """
+
+    level: Tensor
+
+    def __init__(self, dim: int, filters: int, ratios: tuple[int, ...], causal: bool) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.tensor(0.1))
+        widths = [filters * 2**i for i in range(len(ratios) + 1)]
+        self.first = SameConv(1, filters, 7, causal=causal)
+        self.units = nn.ModuleList(ResidualUnit(width, causal) for width in widths[:-1])
+        self.downs = nn.ModuleList(
+            DownConv(a, b, stride, causal) for a, b, stride in zip(widths, widths[1:], ratios, strict=False)
+        )
+        self.last = SameConv(widths[-1], dim, 7, causal=causal)
+
+    @torch.no_grad()
+    def calibrate(self, wav: Tensor) -> None:
+        """Set the level that counts as 1 from training audio ``[batch, samples]``."""
+        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
+
+    def forward(self, wav: Tensor, valid: Tensor | None = None) -> Tensor:
+        """``wav [batch, frames * hop]``, ``valid [batch, frames]`` → ``[batch, frames, dim]``."""
+        x = self.first(silence_padding((wav / self.level)[:, None], valid))
+        for unit, down in zip(self.units, self.downs, strict=True):
+            x = down(silence_padding(F.elu(unit(x, valid)), valid))
+        return self.last(silence_padding(F.elu(x), valid)).transpose(1, 2)
+
+
+class ConvUnpatchify(nn.Module):
+    """SEANet decoder: the mirror of :class:`ConvPatchify` (``ratios`` are given in the encoder's order)."""
+
+    level: Tensor
+
+    def __init__(self, dim: int, filters: int, ratios: tuple[int, ...], causal: bool) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.tensor(0.1))
+        widths = [filters * 2**i for i in range(len(ratios), -1, -1)]
+        self.first = SameConv(dim, widths[0], 7, causal=causal)
+        self.ups = nn.ModuleList(
+            UpConv(a, b, stride, causal) for a, b, stride in zip(widths, widths[1:], reversed(ratios), strict=False)
+        )
+        self.units = nn.ModuleList(ResidualUnit(width, causal) for width in widths[1:])
+        self.last = SameConv(filters, 1, 7, causal=causal)
+
+    @torch.no_grad()
+    def calibrate(self, wav: Tensor) -> None:
+        """Set the level that an output of 1 stands for, from training audio ``[batch, samples]``."""
+        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
+
+    def forward(self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None) -> Synthesis:
+        """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``; no noise is used."""
+        x = self.first(silence_padding(frames.transpose(1, 2), valid))
+        for up, unit in zip(self.ups, self.units, strict=True):
+            x = unit(up(silence_padding(F.elu(x), valid)), valid)
+        wav = self.last(silence_padding(F.elu(x), valid))
+        return Synthesis(silence_padding(wav, valid)[:, 0].float() * self.level, None)
+
+
+class PatchPatchify(nn.Module):
+    """One linear layer over each ``hop`` samples."""
+
+    level: Tensor
+
+    def __init__(self, dim: int, hop: int) -> None:
+        super().__init__()
+        self.hop = hop
+        self.register_buffer("level", torch.tensor(0.1))
+        self.project = nn.Linear(hop, dim)
+
+    @torch.no_grad()
+    def calibrate(self, wav: Tensor) -> None:
+        """Set the level that counts as 1 from training audio ``[batch, samples]``."""
+        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
+
+    def forward(self, wav: Tensor, valid: Tensor | None = None) -> Tensor:
+        """``wav [batch, frames * hop]`` → ``[batch, frames, dim]``."""
+        return self.project((wav / self.level).unflatten(1, (-1, self.hop)))
+
+
+class PatchUnpatchify(nn.Module):
+    """One linear layer from a frame to its ``hop`` samples."""
+
+    level: Tensor
+
+    def __init__(self, dim: int, hop: int) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.tensor(0.1))
+        self.project = nn.Linear(dim, hop)
+
+    @torch.no_grad()
+    def calibrate(self, wav: Tensor) -> None:
+        """Set the level that an output of 1 stands for, from training audio ``[batch, samples]``."""
+        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
+
+    def forward(self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None) -> Synthesis:
+        """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``; no noise is used."""
+        if valid is not None:
+            frames = frames * valid[..., None].to(frames.dtype)
+        return Synthesis(self.project(frames).flatten(1).float() * self.level, None)
+
+
+def check_ratios(ratios: tuple[int, ...], hop: int) -> None:
+    """Refuse strides whose product is not the hop."""
+    if math.prod(ratios) != hop:
+        raise ValueError(f"conv_ratios {list(ratios)} multiply to {math.prod(ratios)}, not to hop={hop}.")

@@ -1,0 +1,99 @@
+"""What one training pass computes, in each stage of the paper's recipe (section 3).
+
+* no stage: everything at once, from scratch (our default at small scale).
+* stage 1: patchify → unpatchify, an auto-encoder without quantiser, with the MAE objective: frames that mean something.
+* stage 2: patchify frozen, stage 1's ends taken over; queries, quantiser, decoder and unpatchify learn the codec.
+
+The paper does not say whether unpatchify keeps learning in stage 2 ("everything except patchify" is the reading of its
+digests): it does here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from codec.model import ALMTokenizer
+from codec.objectives import LevelPredictor, MaskedAutoencoder, draw_mask
+
+
+@dataclass
+class Pass:
+    """One training pass: ``wav [batch, samples]``, pitch ``[batch, frames]`` or None, and the losses that do not go
+    through the waveform, unweighted."""
+
+    wav: Tensor
+    frequency: Tensor | None
+    inner: dict[str, Tensor]
+
+
+class StagedCodec(nn.Module):
+    """The codec with the throw-away networks of its stage; only ``codec`` is exported.
+
+    Args:
+        cfg: the configuration of ``codec/train.py`` (``stage``, ``mae``, ``ar``, ``loss``).
+    """
+
+    def __init__(self, codec: ALMTokenizer, cfg: DictConfig) -> None:
+        super().__init__()
+        c, self.stage = codec.config, cfg.stage
+        self.codec = codec
+        self.mae_cfg = cfg.mae
+        self.mae = self.ar = self.bridge = None
+        if cfg.loss.mae and self.stage != 2:  # a frozen patchify has nothing to learn from it
+            mae = cfg.mae
+            self.mae = MaskedAutoencoder(c.encoder_dim, mae.encoder_layers, mae.decoder_layers, c.head_dim, c.span)
+        if cfg.loss.ar and self.stage != 1:
+            ar = cfg.ar
+            self.ar = LevelPredictor(
+                c.code_dim, len(c.codebook_sizes), ar.width, ar.layers, c.head_dim, ar.over_time, ar.span
+            )
+        if self.stage == 1:
+            if c.encoder_dim != c.decoder_dim:
+                self.bridge = nn.Linear(c.encoder_dim, c.decoder_dim)
+            codec.requires_grad_(False)
+            codec.patchify.requires_grad_(True)
+            codec.unpatchify.requires_grad_(True)
+        elif self.stage == 2:
+            codec.patchify.requires_grad_(False)
+
+    def objectives(self) -> dict[str, Tensor]:
+        """The state of the throw-away networks, for exact resume."""
+        return {key: value for key, value in self.state_dict().items() if not key.startswith("codec.")}
+
+    def forward(
+        self,
+        wav: Tensor,
+        window: int,
+        levels: int | None,
+        update: torch.Generator | None,
+        bypass: bool,
+        noise_offset: int,
+        mask_share: float = 0.0,
+        mask_generator: torch.Generator | None = None,
+    ) -> Pass:
+        """``wav [batch, windows * w * hop]``; the other arguments as :meth:`ALMTokenizer.forward`.
+
+        Args:
+            mask_share, mask_generator: for the MAE objective, drawn per step.
+        """
+        if self.stage == 1:
+            frames = self.codec.patchify(wav)
+            output = self.codec.unpatchify(frames if self.bridge is None else self.bridge(frames), noise_offset)
+            result = Pass(output.wav, output.frequency, {})
+        else:
+            out = self.codec(wav, window, levels, update, bypass, noise_offset)
+            result = Pass(out.wav, out.frequency, {"commitment": out.quantized.commitment})
+            if out.quantized.prior is not None:
+                result.inner["prior"] = out.quantized.prior
+            if self.ar is not None:
+                weight = 0.0 if bypass else 1.0  # nothing to predict while the quantiser is left out
+                result.inner["ar"] = self.ar(out.latents, out.quantized.per_level) * weight
+        if self.mae is not None and mask_generator is not None:
+            frames = frames if self.stage == 1 else self.codec.patchify(wav)
+            mask = draw_mask(len(wav), frames.shape[1], mask_share, self.mae_cfg.mask_run, mask_generator)
+            result.inner["mae"] = self.mae(frames, mask.to(frames.device))
+        return result

@@ -1,0 +1,27 @@
+"""Any AudioFolder: audio files, with metadata.jsonl, .csv or .parquet or without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from codec.corpus import CorpusError, read_corpus
+from preparation.recipe import Item, PreparationError, Recipe
+
+
+def read(root: Path) -> Iterator[Item]:
+    """What `codec.corpus.read_corpus` finds; a reject stops the preparation."""
+    try:
+        clips, rejects = read_corpus(root)
+    except CorpusError as error:
+        raise PreparationError(str(error)) from None
+    if rejects:
+        raise PreparationError(f"{root}: {rejects[0].reason} ({len(rejects)} such)")
+    for clip in clips:
+        yield Item(
+            clip.id, clip.path, clip.split, clip.text, clip.captions, clip.speaker, clip.domain, clip.licence,
+            extra=clip.extra,
+        )  # fmt: skip
+
+
+RECIPE = Recipe("an AudioFolder", "https://huggingface.co/docs/datasets/audio_dataset", "unknown", read)

@@ -1,0 +1,28 @@
+"""Speech recognition: speech in, transcript out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lm.documents import AudioSegment, TextSegment
+from tasks.base import Task, changed
+
+
+class ASR(Task):
+    """``<|asr|> <|speech|> <audio> codes </audio> <text> text </text>``; the text is learnt."""
+
+    name = "asr"
+    domains = ("speech",)
+    target = "text"
+    metrics = ("wer", "cer")
+
+    def accepts(self, row: Any) -> bool:
+        return bool(row.text) and bool(self.normalise(row.text))
+
+    def segments(self, row: Any, with_target: bool, choice: int) -> tuple[Any, ...]:
+        text = self.normalise(row.text) if with_target else None
+        return AudioSegment(row.codes, domain="speech"), TextSegment(text, learn=True)
+
+    def with_condition_of(self, row: Any, other: Any) -> Any:
+        """The same transcript with another row's speech."""
+        return changed(row, codes=other.codes)

@@ -1,0 +1,57 @@
+"""The codec that ships keeps what it promises on the test speech of the embedded corpus, at every length."""
+
+from pathlib import Path
+
+import pytest
+
+from codec.corpus import read_audio, read_corpus
+from codec.interface import load
+from eval.judging import ScoredClip
+from eval.metrics.signal import stoi
+from eval.metrics.wer import ErrorRate
+from eval.recognisers.ctc_greedy import GreedyCTC
+from eval.reconstruction import length_check
+from eval.report import Report
+from eval.speaking import resynthesise
+
+ROOT = Path(__file__).resolve().parents[2]
+CODEC = ROOT / "checkpoints/codec-mini"
+CROP_SECONDS = 3.2  # configs/codec/mini.yaml
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (CODEC / "config.json").is_file(), reason="checkpoints/codec-mini is not there"),
+]
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[ScoredClip]:
+    found = [clip for clip in read_corpus(ROOT / "data/mini")[0] if clip.split == "test" and clip.domain == "speech"]
+    return [ScoredClip(clip.id, "reference", clip.text or "", read_audio(clip.path, 16_000), 16_000) for clip in found]
+
+
+def test_speech_survives(clips: list[ScoredClip]) -> None:
+    """STOI of at least .85, and at most 15 points more word errors than on the recordings."""
+    codec = load(CODEC)
+    waves = [read_audio(ROOT / f"data/mini/speech/{clip.id}.flac", codec.sample_rate) for clip in clips]
+    outputs, _ = resynthesise(codec, waves)
+    scores = [stoi(wav, out, codec.sample_rate) for wav, out in zip(waves, outputs, strict=True)]
+    assert sum(scores) / len(scores) >= 0.85 and min(scores) >= 0.7
+    rates = []
+    for row in (waves, outputs):
+        metric = ErrorRate()
+        metric.update(
+            GreedyCTC(ROOT / "checkpoints/ctc-mini").transcribe(row, codec.sample_rate), [c.text for c in clips]
+        )
+        rates.append(float(metric.compute()))
+    assert rates[1] - rates[0] <= 0.15
+
+
+def test_quality_does_not_depend_on_the_length(clips: list[ScoredClip]) -> None:
+    """The same clips coded in pieces of 1, 3 and 30 training crops: STOI within .01."""
+    report = Report({}, ["resynthesis"])
+    length_check(report, clips, load(CODEC), CROP_SECONDS, [1, 3, 30])
+    cells = report.results()["rows"]["resynthesis"]
+    found = [cells[f"stoi-pieces/{factor}x"] for factor in (1, 3, 30)]
+    assert found[2]["piece_seconds"] >= 30 * CROP_SECONDS
+    assert max(cell["value"] for cell in found) - min(cell["value"] for cell in found) <= 0.01
