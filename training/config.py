@@ -16,6 +16,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -33,7 +34,7 @@ class ConfigError(SystemExit):
 def config_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     """All dotted keys of ``cfg``, inner nodes included."""
     for name in cfg:
-        key = f"{prefix}{name}"
+        key = prefix + str(name)
         yield key
         node = OmegaConf.select(cfg, str(name), throw_on_missing=False) if not OmegaConf.is_missing(cfg, name) else None
         if isinstance(node, DictConfig):
@@ -155,7 +156,7 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
 
 def multirun_job() -> int | None:
     """The job number inside a sweep (``-m``), or None in a single run."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode.name != "MULTIRUN":
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     return int(HydraConfig.get().job.num)
 
