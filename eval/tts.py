@@ -36,6 +36,7 @@ from eval.judging import (
 )
 from eval.metrics import CannotScore
 from eval.metrics.mos import DNSMOS
+from eval.network_judges import judge_by_networks, network_metrics
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
@@ -175,7 +176,7 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip], reference
 
 def chosen_clips(cfg: DictConfig, rows: dict[str, list[ScoredClip]], judge: str) -> dict[str, list[ScoredClip]]:
     """The clips of each row that ``judge`` gets: none of the rows in ``cfg.skip``, the first ``cfg.judge_clips``."""
-    count = cfg.judge_clips[judge] or None
+    count = cfg.judge_clips.get(judge) or None
     return {row: clips[:count] for row, clips in rows.items() if judge not in cfg.skip.get(row, ())}
 
 
@@ -185,7 +186,9 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
     for name in cfg.recognisers:
         judged = chosen_clips(cfg, rows, name)
         try:
-            with load_recogniser(name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device) as judge:
+            with load_recogniser(
+                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights)
+            ) as judge:
                 report.how["recognisers"][name] = judge.how()
                 transcribe(judge, [clip for clips in judged.values() for clip in clips], cache)
         except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
@@ -278,12 +281,13 @@ def main(cfg: DictConfig) -> None:
 
     # ---- the judges ----------------------------------------------------------------------------------------
     judge_rows(cfg, rows, report, cache)
+    judge_by_networks(cfg.weights, device, rows, report, cache)
     for name in cfg.recognisers:
         report.difference(f"wer/{name}", "resynthesis", "reference")
         report.difference(f"wer/{name}", "generated", "resynthesis")
     report.write(out, [clip.item for clips in rows.values() for clip in clips])
     shown = [f"{metric}/{name}" for metric in ("wer", "wer-original") for name in cfg.recognisers]
-    print("\n" + report.table([*shown, "dnsmos/p808", "dnsmos/ovrl", *GENERATION]))
+    print("\n" + report.table([*shown, "dnsmos/p808", "dnsmos/ovrl", *network_metrics(report), *GENERATION]))
     print(f"\n{out}/results.json, items.jsonl and wavs/, in {duration(time.monotonic() - started)}", flush=True)
 
 
