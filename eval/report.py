@@ -25,7 +25,7 @@ import numpy as np
 from eval.intervals import HOW, Estimate, paired_difference, ratio
 from training.checkpoint import write_file
 
-SHARES = ("wer", "cer", "limit", "legal", "ended", "usage", "silent")  # metrics that people read in percent
+SHARES = ("wer", "cer", "limit", "legal", "ended", "usage", "silent", "empty")  # metrics that people read in percent
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,6 @@ class _Cell:
     extra: dict[str, Any]
 
     def record(self) -> dict[str, Any]:
-        reasons: dict[str, list[str]] = {}
-        for clip, reason in self.failures.items():
-            reasons.setdefault(reason, []).append(clip)
         found = estimate(self.parts)
         return {
             "value": found.value if found else None,
@@ -47,9 +44,17 @@ class _Cell:
             "n_failed": len(self.failures),
             "low": found.low if found else None,
             "high": found.high if found else None,
-            "failures": [{"reason": r, "n": len(ids), "ids": ids} for r, ids in sorted(reasons.items())],
+            "failures": by_reason(self.failures),
             **self.extra,
         }
+
+
+def by_reason(failures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """``{clip: reason}`` as a list of reasons with their clips."""
+    reasons: dict[str, list[str]] = {}
+    for clip, reason in failures.items():
+        reasons.setdefault(reason, []).append(clip)
+    return [{"reason": reason, "n": len(ids), "ids": ids} for reason, ids in sorted(reasons.items())]
 
 
 def estimate(parts: Mapping[str, tuple[float, float]]) -> Estimate | None:
@@ -97,10 +102,21 @@ class Report:
         parts = {clip: (float(value), 1.0) for clip, value in values.items() if math.isfinite(value)}
         self.rate(row, metric, parts, failed, **extra)
 
-    def number(self, row: str, metric: str, value: float, n: int) -> None:
-        """A number of the row as a whole, without interval (speed, for example)."""
+    def number(
+        self,
+        row: str,
+        metric: str,
+        value: float,
+        n: int,
+        interval: tuple[float, float] | None = None,
+        failures: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        """A number of the row as a whole (speed, BLEU, a Fréchet distance), with an interval where it has one."""
+        low, high = interval or (None, None)
         self.numbers[row][metric] = {
-            "value": value, "n": n, "n_failed": 0, "low": None, "high": None, "failures": [],
+            "value": value, "n": n, "n_failed": len(failures or {}), "low": low, "high": high,
+            "failures": by_reason(failures or {}), **extra,
         }  # fmt: skip
 
     def difference(self, metric: str, row: str, against: str) -> None:

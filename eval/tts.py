@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
-from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
+from codec.corpus import AudioError, Clip, read_audio
 from codec.interface import AudioTokenizer, TokenizerError
+from eval.clips import choose_clips, derangement, read_reference
 from eval.judging import (
     ScoredClip,
     as_stored,
@@ -40,7 +40,7 @@ from eval.network_judges import judge_by_networks, network_metrics
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
-from eval.speaking import Speaker, decode_clips, newest_model, resynthesise
+from eval.speaking import Speaker, decode_clips, newest_model, pick_device, resynthesise, run_name
 from eval.worker_pool import WorkerError
 from lm.model import ModelError
 from lm.sampling import Sampling
@@ -68,29 +68,12 @@ def check_options(cfg: DictConfig) -> None:
         raise ConfigError("rows is empty: name at least one row.")
 
 
-def derangement(size: int, seed: int) -> list[int]:
-    """A permutation of 0 … size − 1 without fixed points: a random cycle."""
-    if size < 2:
-        raise ConfigError("a shuffled text needs at least two sentences: raise limit or leave out generated-shuffled.")
-    cycle = np.random.default_rng(seed).permutation(size)
-    other = [0] * size
-    for place, index in enumerate(cycle):
-        other[int(index)] = int(cycle[(place + 1) % size])
-    return other
-
-
 def test_sentences(cfg: DictConfig) -> list[Clip]:
     """The speech clips with text of the split, in the order of the corpus."""
-    try:
-        clips, rejects = read_corpus(cfg.data.root)
-    except CorpusError as error:
-        raise ConfigError(f"data.root: {error}") from error
-    for reject in rejects:
-        print(f"left out: {reject.reason}", flush=True)
-    chosen = [clip for clip in clips if clip.split == cfg.split and clip.domain == "speech" and clip.text]
-    if not chosen:
-        raise ConfigError(f"{cfg.data.root} has no speech with text in its {cfg.split} split.")
-    return chosen[: cfg.limit] if cfg.limit else chosen
+    return choose_clips(
+        cfg.data.root, cfg.split, cfg.limit,
+        lambda clip: clip.domain == "speech" and bool(clip.text), "speech with text",
+    )  # fmt: skip
 
 
 def read_rows(
@@ -102,15 +85,7 @@ def read_rows(
     rows: dict[str, list[ScoredClip]] = {}
     waves: dict[str, np.ndarray] = {}
     if "reference" in cfg.rows:
-        rows["reference"] = []
-        for clip in sentences:
-            scored = ScoredClip(clip.id, "reference", clip.text or "", None, 0)
-            try:
-                scored.rate = audio_info(clip.path).sample_rate
-                scored.wav = as_stored(read_audio(clip.path, scored.rate))
-            except AudioError as error:
-                scored.item["error"] = str(error)
-            rows["reference"].append(scored)
+        rows["reference"] = read_reference(sentences)
     if "resynthesis" in cfg.rows and tokenizer is not None:
         rows["resynthesis"] = []
         for clip in sentences:
@@ -213,11 +188,6 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
                 report.mean(row, "dnsmos/p808", {}, {clip.id: str(error) for clip in clips})
 
 
-def pick_device(name: str) -> str:
-    """``auto`` → cuda where there is one."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
 @hydra_entry("eval_tts")
 def main(cfg: DictConfig) -> None:
     check_options(cfg)
@@ -230,7 +200,7 @@ def main(cfg: DictConfig) -> None:
     # ---- the model and its tokenizer -----------------------------------------------------------------------
     speaks = any(row.startswith("generated") for row in cfg.rows)
     folder = (Path(cfg.model) if cfg.model else newest_model("tts", Path("runs"), SHIPPED)) if speaks else None
-    run = (folder.parent.name if folder.name == "final" else folder.name) if folder else Path(cfg.tokenizer.path).name
+    run = run_name(folder) if folder else Path(cfg.tokenizer.path).name
     out = Path(cfg.out) if cfg.out else Path("runs") / run / "eval-tts"
     try:
         tokenizer = instantiate(cfg.tokenizer, device=device) if set(cfg.rows) != {"reference"} else None

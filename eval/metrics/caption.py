@@ -48,27 +48,38 @@ def grams(tokens: Words, order: int) -> Grams:
     return Counter(tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))
 
 
+def bleu_statistics(candidate: Words, references: Sequence[Words]) -> list[int]:
+    """What BLEU sums over a corpus, of one item: 4 clipped hits, 4 guesses, length, length of the closest reference."""
+    hits, guesses = [], []
+    for order in range(1, ORDER + 1):
+        most: Grams = Counter()
+        for text in references:
+            most |= grams(text, order)
+        counts = grams(candidate, order)
+        hits.append(sum((counts & most).values()))
+        guesses.append(sum(counts.values()))
+    closest = min((abs(len(text) - len(candidate)), len(text)) for text in references)[1]
+    return [*hits, *guesses, len(candidate), closest]
+
+
+def bleu_from(sums: Sequence[float]) -> list[float]:
+    """BLEU-1 … BLEU-4 from summed ``bleu_statistics``."""
+    length, wanted = float(sums[2 * ORDER]), float(sums[2 * ORDER + 1])
+    if length == 0:
+        return [0.0] * ORDER
+    penalty = 1.0 if length >= wanted else math.exp(1 - wanted / length)
+    scores, product = [], 1.0
+    for order in range(ORDER):
+        product *= (float(sums[order]) + 1e-15) / (float(sums[ORDER + order]) + 1e-9)
+        scores.append(product ** (1 / (order + 1)) * penalty)
+    return scores
+
+
 def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
     """Corpus BLEU-1 … BLEU-4 (Papineni et al. 2002): clipped counts, reference of closest length."""
     check(candidates, references)
-    hits, guesses = [0] * ORDER, [0] * ORDER
-    length, wanted = 0, 0
-    for candidate, texts in zip(candidates, references, strict=True):
-        length += len(candidate)
-        wanted += min((abs(len(text) - len(candidate)), len(text)) for text in texts)[1]
-        for order in range(1, ORDER + 1):
-            most: Grams = Counter()
-            for text in texts:
-                most |= grams(text, order)
-            counts = grams(candidate, order)
-            hits[order - 1] += sum((counts & most).values())
-            guesses[order - 1] += sum(counts.values())
-    penalty = 1.0 if length >= wanted else math.exp(1 - wanted / max(length, 1e-15))
-    scores, product = [], 1.0
-    for order in range(ORDER):
-        product *= (hits[order] + 1e-15) / (guesses[order] + 1e-9)
-        scores.append(product ** (1 / (order + 1)) * penalty)
-    return scores
+    items = [bleu_statistics(candidate, texts) for candidate, texts in zip(candidates, references, strict=True)]
+    return bleu_from([sum(column) for column in zip(*items, strict=True)])
 
 
 def longest_common(first: Words, second: Words) -> int:

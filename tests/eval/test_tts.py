@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import eval.speaking
 from eval import tts
+from eval.clips import derangement
 from eval.metrics import CannotScore
 from eval.metrics.utmos import UTMOS22
 from eval.speaking import newest_model
@@ -162,7 +163,7 @@ def test_a_model_of_another_tokenizer_is_refused(inside: Path, tmp_path: Path) -
 
 def test_derangement() -> None:
     for size in (2, 3, 50):
-        other = tts.derangement(size, 0)
+        other = derangement(size, 0)
         assert sorted(other) == list(range(size)) and all(i != j for i, j in enumerate(other))
     with pytest.raises(ConfigError):
-        tts.derangement(1, 0)
+        derangement(1, 0)
