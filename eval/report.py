@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from eval.intervals import HOW, Estimate, paired_difference, ratio
+from eval.tables import Table
 from training.checkpoint import write_file
 
 SHARES = ("wer", "cer", "limit", "legal", "ended", "usage", "silent", "empty")  # metrics that people read in percent
@@ -163,7 +164,11 @@ class Report:
         }
 
     def write(self, folder: Path, items: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``items.jsonl`` and ``results.json``, each atomically; the results come last."""
+        """Write ``items.jsonl``, ``clips.json`` (the two sums of each clip, from which eval/compare.py makes paired
+        intervals between systems) and ``results.json``, each atomically; the results come last.
+        """
+        parts = {row: {metric: cell.parts for metric, cell in cells.items()} for row, cells in self.cells.items()}
+        write_file(folder / "clips.json", json.dumps(plain(parts), allow_nan=False) + "\n")
         lines = "".join(json.dumps(plain(item), allow_nan=False) + "\n" for item in items)
         write_file(folder / "items.jsonl", lines)
         write_file(folder / "results.json", json.dumps(plain(self.results()), indent=1, allow_nan=False) + "\n")
@@ -179,11 +184,7 @@ class Report:
             ["", *rows],
             *([name, *(show(name, found.get(name), most) for found in rows.values())] for name in names),
         ]
-        widths = [max(len(line[column]) for line in body) for column in range(len(body[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in body
-        ]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], f"N = {most} clips; [95 % interval over clips]"])
+        return f"{Table(body[0], body[1:]).console()}\nN = {most} clips; [95 % interval over clips]"
 
 
 def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
@@ -191,7 +192,9 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
     if cell is None:
         return "-"
     if cell["value"] is None:
-        return f"not computed ({cell['failures'][0]['reason']})" if cell["failures"] else "-"
+        if not cell["failures"]:
+            return "-"
+        return f"not computed ({cell['failures'][0]['reason'].removeprefix('not computed: ')})"
     percent = metric.split("/")[0].split("-")[0] in SHARES
 
     def text(value: float) -> str:
