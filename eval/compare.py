@@ -68,7 +68,9 @@ def protocol(how: Mapping[str, Any], metric: str, cell: Mapping[str, Any] | None
     """The part of ``how`` that must be equal before two values of ``metric`` stand in one column."""
     common = {key: value for key, value in how.items() if key not in (*FREE, *JUDGES)}
     family, _, name = metric.partition("/")
-    if family in ("wer", "cer", "wer-original"):
+    if family in ("accuracy", "macro-f1") or name == "ctc-probe":
+        common["probe"] = how.get("probe")
+    elif family in ("wer", "cer", "wer-original"):
         common["recogniser"] = how.get("recognisers", {}).get(name)
     elif family in ("fad", "fad-inf"):
         common["embedding"] = how.get("embeddings", {}).get(name)

@@ -26,7 +26,17 @@ from eval.intervals import HOW, Estimate, paired_difference, ratio
 from eval.tables import Table
 from training.checkpoint import write_file
 
-SHARES = ("wer", "cer", "limit", "legal", "ended", "usage", "silent", "empty")  # metrics that people read in percent
+SHARES = (
+    "wer",
+    "cer",
+    "limit",
+    "legal",
+    "ended",
+    "usage",
+    "silent",
+    "empty",
+    "accuracy",
+)  # metrics that people read in percent
 
 
 @dataclass(frozen=True)
