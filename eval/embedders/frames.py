@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, AutoModel, EncodecModel
 
-from eval.audio import RESAMPLER, Wave, check_wave, resample
+from eval.audio import RESAMPLER, Wave, check_wave, pieces, resample
 from eval.networks import NetworkError, describe_network, load_network, load_part
 
 SHORTEST = 0.1  # s
-LONGEST = 30.0  # s in one piece; attention over more costs memory without end
+LONGEST = 30.0  # s in one piece
 
 
 class EncodecFrames:
@@ -68,7 +68,7 @@ class SSLFrames:
         check_wave(wav, sample_rate, SHORTEST)
         samples = resample(wav, sample_rate, self.rate)
         found = []
-        for piece in np.array_split(samples, int(np.ceil(len(samples) / (LONGEST * self.rate)))):
+        for piece in pieces(samples, self.rate, LONGEST):
             inputs = self.extractor(piece, sampling_rate=self.rate, return_tensors="pt")
             states = self.network(inputs.input_values.to(self.device), output_hidden_states=True).hidden_states
             found.append(states[self.layer][0].float().cpu().numpy())

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, WavLMForXVector
 
-from eval.audio import Wave, check_wave, resample
+from eval.audio import Wave, check_wave, pieces, resample
 from eval.metrics import CannotScore
 from eval.metrics.clip_metric import ClipMetric
 from eval.networks import describe_network, load_network, load_part
 
 SHORTEST = 0.5  # s; the network's own layers need 0.3 s
+LONGEST = 30.0  # s; longer clips are the mean of the vectors of equal pieces
 
 
 class SpeakerSimilarity(ClipMetric):
@@ -49,9 +50,13 @@ class SpeakerSimilarity(ClipMetric):
         if not np.any(wav):
             raise CannotScore("silence has no speaker")
         rate = self.extractor.sampling_rate
-        inputs = self.extractor(resample(wav, sample_rate, rate), sampling_rate=rate, return_tensors="pt")
-        vector = self.network(inputs.input_values.to(self.target)).embeddings[0].float().cpu().numpy()
-        return vector / np.linalg.norm(vector)
+        total = np.zeros(0, np.float32)
+        for part in pieces(resample(wav, sample_rate, rate), rate, LONGEST):
+            inputs = self.extractor(part, sampling_rate=rate, return_tensors="pt")
+            vector = self.network(inputs.input_values.to(self.target)).embeddings[0].float().cpu().numpy()
+            vector = vector / np.linalg.norm(vector)
+            total = total + vector if len(total) else vector
+        return total / np.linalg.norm(total)
 
     def similarity(self, reference: Wave, other: Wave, sample_rate: int) -> float:
         """The cosine of two clips."""
@@ -60,4 +65,7 @@ class SpeakerSimilarity(ClipMetric):
     @cached_property
     def description(self) -> dict[str, Any]:
         """What a result records about these scores."""
-        return describe_network(self.path, self.network) | {"sample_rate": self.extractor.sampling_rate}
+        return describe_network(self.path, self.network) | {
+            "sample_rate": self.extractor.sampling_rate,
+            "longest_piece_seconds": LONGEST,
+        }

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from eval.audio import Wave, check_wave, resample
+from eval.audio import Wave, check_wave, pieces, resample
 from eval.metrics.clip_metric import ClipMetric
 from eval.networks import NetworkError
 from eval.provenance import sha256
 
 RATE = 16_000
 SHORTEST = 0.1  # s
+LONGEST = 30.0  # s; longer clips are the mean of equal pieces
 # the published names of wav2vec 2.0's parts (fairseq) and ours (transformers)
 RENAMED = (
     ("wav2vec2.post_extract_proj.", "wav2vec2.feature_projection.projection."),
@@ -119,11 +120,13 @@ class UTMOS(ClipMetric):
             CannotScore: no audio, NaN, or shorter than 0.1 s.
         """
         check_wave(wav, sample_rate, SHORTEST)
-        samples = torch.from_numpy(resample(wav, sample_rate, RATE))
-        return float(self.network(samples[None].to(self.target)))
+        parts = pieces(resample(wav, sample_rate, RATE), RATE, LONGEST)
+        scores = [float(self.network(torch.from_numpy(part)[None].to(self.target))) for part in parts]
+        return sum(scores) / len(scores)
 
     def how(self) -> dict[str, object]:
         """What a result records about these scores."""
         return {
             "network": "UTMOS22 strong", "sha256": sha256(self.path), "sample_rate": RATE, "clamped": False, "batch": 1,
+            "longest_piece_seconds": LONGEST,
         }  # fmt: skip

@@ -7,7 +7,6 @@ hypothesis is cleaned: what was recognised is what is counted.
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from types import TracebackType
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCTC, AutoProcessor, WhisperForConditionalGeneration
 
-from eval.audio import Wave, resample
+from eval.audio import Wave, pieces, resample
 from eval.networks import NetworkError, describe_network, load_network, load_part
 from eval.recognisers import RecogniserError
 
@@ -79,17 +78,16 @@ class Whisper(_Network):
     @torch.inference_mode()
     def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str]:
         """Words of each clip ``[samples]``."""
-        pieces: list[tuple[int, Wave]] = []
+        jobs: list[tuple[int, Wave]] = []
         for index, wav in enumerate(waves):
             samples = resample(wav, sample_rate, RATE)
-            count = max(1, math.ceil(len(samples) / (WHISPER_SECONDS * RATE)))
-            pieces += [(index, part) for part in np.array_split(samples, count)]
+            jobs += [(index, part) for part in pieces(samples, RATE, WHISPER_SECONDS)]
         options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "return_timestamps": False}
         if getattr(self.network.generation_config, "is_multilingual", False):
             options |= {"language": self.language, "task": "transcribe"}
         texts: list[list[str]] = [[] for _ in waves]
-        for start in range(0, len(pieces), self.batch):
-            chosen = pieces[start : start + self.batch]
+        for start in range(0, len(jobs), self.batch):
+            chosen = jobs[start : start + self.batch]
             inputs = self.processor.feature_extractor(
                 [part for _, part in chosen], sampling_rate=RATE, return_tensors="pt", return_attention_mask=True
             ).to(self.device)
