@@ -37,10 +37,17 @@ LABELS = {
     "p808": "P.808",
     "limit": "clips that reached the length limit",
     "legal": "clips with legal tokens only",
+    "silent": "silent clips",
+    "duration-ratio": "length against the recording",
     "real-time-factor": "real-time factor",
+    "stoi": "STOI",
+    "estoi": "ESTOI",
+    "pesq-wb": "PESQ-WB",
+    "pesq-nb": "PESQ-NB",
+    "si-sdr": "SI-SDR, dB",
 }
 HIGHER_IS_BETTER = ("dnsmos", "stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "legal", "usage")
-LOWER_IS_BETTER = ("wer", "cer", "limit", "mel", "stft", "fad", "kl", "real-time-factor")
+LOWER_IS_BETTER = ("wer", "cer", "limit", "silent", "mel-distance", "stft-distance", "fad", "kl", "real-time-factor")
 
 
 class PageError(SystemExit):
