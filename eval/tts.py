@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import AudioError, Clip, read_audio
 from codec.interface import AudioTokenizer, TokenizerError
@@ -191,7 +190,6 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
 @hydra_entry("eval_tts")
 def main(cfg: DictConfig) -> None:
     check_options(cfg)
-    disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
     device = pick_device(cfg.device)
     cache = Path(cfg.cache) if cfg.cache else None

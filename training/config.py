@@ -19,6 +19,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from training.log import quiet_environment
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG_DIR = REPOSITORY / "configs"
 
@@ -138,6 +140,7 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
                 print(help_text(Path(sys.argv[0]).name, config_name, module.__doc__ or function.__doc__ or ""))
                 return
             check_overrides(config_name, arguments)
+            quiet_environment()
             # Hydra's own output folders would scatter runs; each script keeps its files in its run folder.
             sys.argv = [sys.argv[0], *arguments]
             sys.argv += [
