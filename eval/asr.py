@@ -142,12 +142,12 @@ def main(cfg: DictConfig) -> None:
     if "silence" in cfg.rows:
         rows["silence"] = listen_to(listener, silence_like(references), "silence", cfg, tokenizer)
     for row, found in rows.items():
-        for scored, clip in zip(found, clips, strict=True):
-            head: dict[str, Any] = {"id": clip.id, "text": scored.text, "speaker": clip.speaker, "row": row}
+        for scored, original in zip(found, clips, strict=True):
+            head: dict[str, Any] = {"id": scored.id, "text": scored.text, "speaker": original.speaker, "row": row}
             if scored.wav is not None:
                 head["seconds"] = round(len(scored.wav) / scored.rate, 3)
                 if row in ("reference", "resynthesis"):
-                    head["audio"] = write_clip(out, f"wavs/{row}/{clip.id}.wav", scored.wav, scored.rate)
+                    head["audio"] = write_clip(out, f"wavs/{row}/{scored.id}.wav", scored.wav, scored.rate)
             scored.item = head | scored.item
 
     # ---- scores ------------------------------------------------------------------------------------------------

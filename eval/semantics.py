@@ -272,15 +272,14 @@ def main(cfg: DictConfig) -> None:
         "versions": versions("torch", "numpy", "soxr"),
     }
     report = Report(how, [*features, "shuffled-labels"])
-    items = []
+    items: list[dict[str, Any]] = []
     for name, part in data.items():
         truth = dict(zip(part.ids["test"], part.labels["test"], strict=True))
         for row, found in [*features.items(), ("shuffled-labels", features[full])]:
             guessed = probe_row(report, row, name, found, part, cfg.runs, cfg.seed, row == "shuffled-labels")
-            for clip, guess in guessed.items():
-                items.append(
-                    {"id": clip, "row": row, "probe": name, "label": part.classes[truth[clip]], "guess": guess}
-                )
+            for tested, guess in guessed.items():
+                label = part.classes[truth[tested]]
+                items.append({"id": tested, "row": row, "probe": name, "label": label, "guess": guess})
         if "continuous" in features:
             report.difference(f"accuracy/{name}", "continuous", full)
         if part.left_out:
@@ -288,8 +287,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.ctc_steps:
         for row, found in features.items():
             if row != "log-mel":  # two vectors a second cannot spell
-                for clip, text in probe_words(report, row, found, clips, cfg.ctc_steps, cfg.seed).items():
-                    items.append({"id": clip, "row": row, "probe": "ctc", "guess": text})
+                for tested, text in probe_words(report, row, found, clips, cfg.ctc_steps, cfg.seed).items():
+                    items.append({"id": tested, "row": row, "probe": "ctc", "guess": text})
     report.write(out, items)
     print("\n" + report.table())
     print(f"\n{out}/results.json and items.jsonl, in {duration(time.monotonic() - started)}", flush=True)

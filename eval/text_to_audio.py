@@ -225,7 +225,7 @@ def prepare(cfg: DictConfig, task: Task, device: str, cache: Path | None) -> tup
         folder = Path(cfg.model) if cfg.model else newest_model(task.name, Path("runs"), None)
     try:
         needed = {"generated", "resynthesis"} & set(cfg.rows)
-        tokenizer = instantiate(cfg.tokenizer, device=device) if needed else None
+        tokenizer: Any = instantiate(cfg.tokenizer, device=device) if needed else None
         if folder is None:
             return None, tokenizer, None
         sampling = Sampling(**OmegaConf.to_container(cfg.sampling))  # type: ignore[arg-type]

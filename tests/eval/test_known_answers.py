@@ -1,11 +1,13 @@
 """Every known answer is right, and the table of the self-test says when one is not."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from eval import selftest
-from eval.known_answers import ANSWERS, KnownAnswer
+from eval.known_answers import ANSWERS, KnownAnswer, recordings
 from eval.selftest import run, table
 
 
@@ -21,6 +23,15 @@ def test_known_answer(answer: KnownAnswer) -> None:
     if outcome.state == "not run":
         pytest.skip(outcome.reason)
     assert outcome.state == "ok", f"{outcome.found} is not {answer.expected} ± {answer.tolerance} {outcome.reason}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PESQ_CLIPS" not in os.environ, reason="PESQ_CLIPS does not name the folder audio of ludlows/PESQ")
+def test_published_recordings() -> None:
+    """slow; needs recordings that do not ship."""
+    for answer in recordings(Path(os.environ["PESQ_CLIPS"])):
+        outcome = run(answer)
+        assert outcome.state in ("ok", "not run"), f"{answer.what}: {outcome.found} is not {answer.expected}"
 
 
 def test_a_wrong_answer_and_a_missing_package_are_no_pass() -> None:
