@@ -300,7 +300,7 @@ def main(cfg: DictConfig) -> None:
                     head["audio"] = write_clip(out, f"wavs/{row}/{scored.id}.wav", scored.wav, scored.rate)
             scored.item = head | scored.item
         seconds = {clip.id: len(clip.wav) / clip.rate for clip in references if clip.wav is not None}
-        if row in ("generated", "resynthesis", "reference"):
+        if row != "generated-shuffled":
             file_generation(report, row, found, seconds)
 
     # ---- scores ------------------------------------------------------------------------------------------------
