@@ -32,10 +32,22 @@ NOTATIONS = ("console", "markdown", "csv", "latex")
 # what is compared, and what is only reported
 FREE = ("model", "tokenizer", "seed", "versions")
 # judges: part of the protocol of their own metrics only
-JUDGES = ("recognisers", "dnsmos", "utmos", "speaker", "embeddings", "clap", "classifier", "meteor", "probe")
+JUDGES = (
+    "recognisers",
+    "dnsmos",
+    "utmos",
+    "speaker",
+    "embeddings",
+    "clap",
+    "classifier",
+    "meteor",
+    "probe",
+    "comparison",
+)
 JUDGE_OF = {
     "dnsmos": "dnsmos", "utmos": "utmos", "speaker-similarity": "speaker", "clap-score": "clap", "retrieval": "clap",
     "kl": "classifier", "meteor": "meteor",
+    **dict.fromkeys(("stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "mel-distance", "stft-distance"), "comparison"),
 }  # fmt: skip
 
 
