@@ -70,9 +70,11 @@ def weights_hash(model: nn.Module) -> str:
 
 def describe_network(path: str, model: nn.Module) -> dict[str, Any]:
     """What a result records about a network; two copies of the same weights get the same record."""
+    if not hasattr(model, "known_hash"):  # hashing a large network takes a second, and loaded weights do not change
+        model.known_hash = weights_hash(model)
     return {
         "network": type(model).__name__,
         "id": Path(path).name if Path(path).exists() else path,
-        "weights_sha256": weights_hash(model),
+        "weights_sha256": model.known_hash,
         "unused_keys": getattr(model, "unused_keys", []),
     }

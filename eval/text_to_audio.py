@@ -36,6 +36,7 @@ from eval.metrics.frechet import FrechetDistance
 from eval.networks import NetworkError
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
+from eval.score_cache import EmbeddingCache
 from eval.speaking import Speaker, decode_clips, newest_model, pick_device, resynthesise, run_name
 from lm.model import ModelError
 from lm.sampling import Sampling
@@ -100,27 +101,39 @@ def resynthesis_row(references: list[ScoredClip], tokenizer: AudioTokenizer) -> 
     ]  # fmt: skip
 
 
-def embed_row(embedder: Embedder, clips: list[ScoredClip], desc: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """``{id: [frames, d]}`` and ``{id: reason}``."""
+def embed_row(
+    embedder: Embedder, clips: list[ScoredClip], desc: str, cache_folder: Path | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """``{id: [frames, d]}`` and ``{id: reason}``; what is known for the same audio is not embedded again."""
+    cache = EmbeddingCache(cache_folder, f"embedding-{embedder.name}", embedder.how())
     usable, failures = split_usable(clips)
     found: dict[str, NDArray[np.float32]] = {}
     for clip in progress(usable, desc=f"{desc}, {len(usable)} clips"):
         try:
-            found[clip.id] = embedder.embed(clip.usable(), clip.rate)
+            known = cache.get(clip.hash)
+            if known is None:
+                known = embedder.embed(clip.usable(), clip.rate)
+                cache.put(clip.hash, known)
+            found[clip.id] = known
         except CannotScore as error:
             failures[clip.id] = error.reason
     return found, failures
 
 
 def file_frechet(
-    report: Report, embedder: Embedder, rows: dict[str, list[ScoredClip]], against: list[ScoredClip], seed: int
+    report: Report,
+    embedder: Embedder,
+    rows: dict[str, list[ScoredClip]],
+    against: list[ScoredClip],
+    seed: int,
+    cache: Path | None,
 ) -> None:
     """File the Fréchet distance of every row to the clips ``against``, and FAD∞ where there are enough frames."""
     name = embedder.name
     report.how.setdefault("embeddings", {})[name] = embedder.how()
-    reference, lost = embed_row(embedder, against, f"{name}, against")
+    reference, lost = embed_row(embedder, against, f"{name}, against", cache)
     for row, clips in rows.items():
-        found, failures = embed_row(embedder, clips, f"{name}, {row}")
+        found, failures = embed_row(embedder, clips, f"{name}, {row}", cache)
         metric = FrechetDistance()
         for rows_of_clip in reference.values():
             metric.update(rows_of_clip, reference=True)
@@ -147,7 +160,7 @@ def file_clap(report: Report, path: str, rows: dict[str, list[ScoredClip]], devi
     report.how["clap"] = how
     name = f"clap-score/{how['id']}"
     for row, clips in rows.items():
-        found, failures = embed_row(clap, clips, f"clap, {row}")
+        found, failures = embed_row(clap, clips, f"clap, {row}", cache)
         chosen = [clip for clip in clips if clip.id in found]
         if not chosen:
             report.mean(row, name, {}, failures)
@@ -310,7 +323,8 @@ def main(cfg: DictConfig) -> None:
     try:
         for name in cfg.embeddings:
             path = None if name == "log-mel" else cfg.weights[name]
-            file_frechet(report, load_embedder(name, path, device, cfg.weights.ssl_layer), sets, against, cfg.seed)
+            embedder = load_embedder(name, path, device, cfg.weights.ssl_layer)
+            file_frechet(report, embedder, sets, against, cfg.seed, cache)
         if cfg.weights.clap:
             file_clap(report, cfg.weights.clap, rows, device, cache)
         if cfg.weights.classifier:

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 
 import eval.speaking
 from eval import text_to_audio
+from eval.metrics import CannotScore
 from tests.eval import tiny_networks
 from tests.eval.tiny_task import build
 from training.config import CONFIG_DIR, ConfigError
@@ -49,7 +50,13 @@ def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "so few that it is mostly bias" in capsys.readouterr().out
     items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
     assert all((Path("out") / item["audio"]).is_file() for item in items if item["row"] == "generated")
-    monkeypatch.setattr(eval.speaking, "generate", None)  # the second run finds all codes
+    # the second run finds all codes and all embeddings; clips without one are refused again
+
+    def refuse(*_: object) -> None:
+        raise CannotScore("shorter than 0.975 s")
+
+    monkeypatch.setattr(eval.speaking, "generate", None)
+    monkeypatch.setattr("eval.embedders.log_mel.LogMel.embed", refuse)
     assert evaluate(inside)["rows"] == rows
 
 
