@@ -33,10 +33,11 @@ class Validation:
         task: Task,
         vocabulary: AudioVocabulary,
         tokenizer: Any,
-        pattern: Pattern,
+        pattern: Pattern | None,
         row_length: int,
         clips: int,
         seed: int,
+        fold_steps: bool = False,
     ) -> None:
         of_task: dict[str, list[Any]] = {}
         for row in rows:
@@ -57,7 +58,9 @@ class Validation:
             swapped = [task.with_condition_of(row, other) for row, other in zip(picked, others, strict=True)]
             self.clips += len(picked)
             for condition, group in (("right", picked), ("wrong", swapped)):
-                documents: DocumentSet = render_documents(group, task, vocabulary, tokenizer, pattern, row_length)
+                documents: DocumentSet = render_documents(
+                    group, task, vocabulary, tokenizer, pattern, row_length, fold_steps
+                )
                 layout = best_fit(documents.lengths.tolist(), row_length)
                 packed = pack_rows([[documents[i] for i in row] for row in layout], row_length, pad)
                 self.packed[name, condition] = packed
