@@ -170,9 +170,19 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def save_lm(folder: Path, model: Any, vocabulary: AudioVocabulary, tokenizer: Any) -> None:
-    """Write a plain transformers folder and the vocabulary into ``folder``."""
-    model.save_pretrained(folder)
+def save_lm(
+    folder: Path,
+    model: Any,
+    vocabulary: AudioVocabulary,
+    tokenizer: Any,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """Write a plain transformers folder and the vocabulary into ``folder``.
+
+    Args:
+        weights: by name, where the model's own lie on several processes.
+    """
+    model.save_pretrained(folder, **({"state_dict": weights} if weights else {}))
     tokenizer.save_pretrained(folder)
     vocabulary.save(folder)
 

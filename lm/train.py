@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -33,6 +33,7 @@ from codec.interface import TokenizerError
 from codec.shards import ShardError
 from lm.data import DocumentSet, StepBatch, StepData, render_documents, step_batches
 from lm.depth import DepthLM, DepthObjective
+from lm.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
 from lm.documents import TextSegment
 from lm.model import VARIANTS, ModelError, build_lm, code_vectors_of, load_lm, parameter_groups, save_lm
 from lm.muon import Muon
@@ -51,6 +52,7 @@ from lm.run_state import (
 )
 from lm.text_tokenizer import TextTokenizerError, load_text_tokenizer, train_text_tokenizer
 from lm.token_rows import TokenRowsError, find_token_rows
+from lm.tracking import TrackedLog, TrackingError
 from lm.tuning import METHODS, add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
 from lm.validation import Validation
 from lm.vocabulary import AudioVocabulary, VocabularyError
@@ -58,7 +60,7 @@ from tasks.base import Task, TaskError
 from tasks.normalisation import normalisers
 from training.checkpoint import CheckpointError, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
-from training.log import RunLog, duration, quiet_environment
+from training.log import duration, quiet_environment
 
 REFUSALS = (
     CheckpointError,
@@ -68,6 +70,7 @@ REFUSALS = (
     TextTokenizerError,
     TokenizerError,
     TokenRowsError,
+    TrackingError,
     VocabularyError,
 )
 
@@ -76,7 +79,7 @@ class NonFiniteLoss(RuntimeError):
     """The loss or the gradient is NaN or infinite; names the documents."""
 
 
-def check_options(cfg: DictConfig, world: int) -> None:
+def check_options(cfg: DictConfig, world: int, sharded: bool = False) -> None:
     """Refuse options that cannot work together, before anything is loaded."""
     trainer = cfg.trainer
     for key, choices in {
@@ -95,6 +98,10 @@ def check_options(cfg: DictConfig, world: int) -> None:
         raise ConfigError(f"trainer.batch_rows={trainer.batch_rows} must be a multiple of the {world} processes.")
     if cfg.lm.pattern not in ("auto", *PATTERNS):
         raise ConfigError(f"lm.pattern={cfg.lm.pattern} is unknown; choose one of auto, {', '.join(PATTERNS)}.")
+    if sharded and (trainer.optimiser != "adamw" or cfg.tuning.method != "full" or cfg.lm.variant != "flat"):
+        raise ConfigError("FSDP needs trainer.optimiser=adamw, tuning.method=full and lm.variant=flat; DDP takes all.")
+    if sharded and cfg.tuning.warmup_new_rows:
+        raise ConfigError("FSDP needs tuning.warmup_new_rows=0: warm up with DDP, then continue with init=FOLDER.")
     if cfg.lm.variant not in VARIANTS:
         raise ConfigError(f"lm.variant={cfg.lm.variant} is unknown; choose one of {', '.join(VARIANTS)}.")
     method = cfg.tuning.method
@@ -128,12 +135,13 @@ def train(cfg: DictConfig) -> Path:
     # Precision is our own autocast below, so accelerate gets "no" whatever its configuration file says.
     accelerator = Accelerator(cpu=cfg.device == "cpu", mixed_precision="no")
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
-    check_options(cfg, world)
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    check_options(cfg, world, sharded)
     trainer = cfg.trainer
     task = make_task(cfg.task)
     task.use_normaliser(normalisers(cfg.text.normalise))
     run_dir = Path("runs") / (cfg.name or f"lm-{task.name}")
-    log = RunLog(run_dir, accelerator.is_main_process)
+    log = TrackedLog(run_dir, accelerator.is_main_process, trainer.track)
     bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
 
     # ---- data: rows of tokens ----------------------------------------------------------------------------
@@ -247,10 +255,16 @@ def train(cfg: DictConfig) -> Path:
         state = read_state(checkpoint)
         check_recipe(state["recipe"], this_recipe, checkpoint)
         step, seconds_before = state["step"], state["seconds"]
-        optimiser.load_state_dict(torch.load(checkpoint / OPTIMISER_FILE, map_location=device, weights_only=True))
+        moments = torch.load(checkpoint / OPTIMISER_FILE, map_location=device, weights_only=True)
+        if not state.get("optimiser_by_name"):
+            if sharded:
+                raise CheckpointError(f"{checkpoint} was written without FSDP: continue it so, or give init=FOLDER.")
+            optimiser.load_state_dict(moments)
     if trainer.compile:
         (model.lm if is_depth else model).model.compile(dynamic=False)
     objective, optimiser = accelerator.prepare(objective, optimiser)
+    if checkpoint and state.get("optimiser_by_name"):
+        scatter_optimiser(accelerator.unwrap_model(objective), optimiser.optimizer, moments)
     if accelerator.is_main_process:
         save_config(cfg, run_dir)
     log.rewind(step)
@@ -283,17 +297,23 @@ def train(cfg: DictConfig) -> Path:
             "normalise": cfg.text.normalise if isinstance(cfg.text.normalise, str) else dict(cfg.text.normalise),
             "versions": versions(),
             "since_last_line": accelerator.reduce(sums.clone(), "sum").tolist(),
+            **({"optimiser_by_name": True} if sharded else {}),
         }
+        # Under FSDP every process takes part in putting the weights together; the first one writes them.
+        weights = gather_model(objective) if sharded else None
+        moments = None
+        if not final:
+            moments = gather_optimiser(objective, optimiser.optimizer) if sharded else optimiser.state_dict()
 
         def write(folder: Path) -> None:
             if adapted is not None and not final:
                 save_adapter(adapted, folder)
             else:
-                whole = model if adapted is None else merged(adapted)
-                save_lm(folder, whole, vocabulary, text_tokenizer)
+                stock = model if adapted is None else merged(adapted)
+                save_lm(folder, stock, vocabulary, text_tokenizer, weights)
             (folder / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
             if not final:
-                torch.save(optimiser.state_dict(), folder / OPTIMISER_FILE)
+                torch.save(moments, folder / OPTIMISER_FILE)
 
         target = run_dir / "final" if final else step_folder(run_dir, step)
         if accelerator.is_main_process:
@@ -322,6 +342,7 @@ def train(cfg: DictConfig) -> Path:
             f"valid {step:5d} | loss {values['loss']:.3f} ({join(per_kind['loss'], '.2f')}) | "
             f"wrong condition {values['gap']:+.3f} ({join(per_kind['gap'], '+.2f')}) | "
             f"accuracy {join(per_kind['accuracy'], '.1%')}"
+            + (f" | {values['bits_per_second']:.0f} bit/s" if "bits_per_second" in values else "")
         )
         members = [name for name in validation.tasks if f"loss/{name}" in values]
         if members:
@@ -358,7 +379,7 @@ def train(cfg: DictConfig) -> Path:
             per_target.append(loss.per_target)
         if step < warm_up:
             freeze_all_but_new_rows(model, tables, vocabulary.text_size)
-        norm = accelerator.clip_grad_norm_(objective.parameters(), trainer.grad_clip)
+        norm = whole(accelerator.clip_grad_norm_(objective.parameters(), trainer.grad_clip))
         if not torch.isfinite(norm):
             raise NonFiniteLoss(non_finite_message(step, batch, torch.cat(per_target)))
         optimiser.step()
@@ -419,6 +440,7 @@ def train(cfg: DictConfig) -> Path:
             log.line(f"{final}: trained {step} steps in {duration(seconds())}; hear it with `python eval/tts.py`.")
         else:
             log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
+    log.close()
     accelerator.end_training()
     return final
 
