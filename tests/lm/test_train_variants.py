@@ -15,6 +15,7 @@ from lm.documents import render
 from lm.generate import generate
 from lm.model import load_lm
 from lm.packing import IGNORE, pack_rows
+from lm.patterns import NONE
 from lm.train import train
 from lm.writing import write
 from tasks.base import Request
@@ -178,3 +179,17 @@ def test_a_pattern_that_the_depth_variant_cannot_use_is_refused(overrides, tmp_p
 def test_the_depth_model_is_one(make_variant):
     model, _ = make_variant("one_frame_delay", "depth")
     assert isinstance(model, DepthLM) and model.depth.model.config.num_hidden_layers == 6
+
+
+def test_a_step_is_the_sum_of_its_levels_and_absent_levels_add_nothing(depth):
+    model, vocabulary, _ = depth
+    table = model.get_input_embeddings().weight
+    first, second = vocabulary.block(0).start + 3, vocabulary.block(1).start + 2
+    steps = torch.tensor([[[5, NONE, NONE], [first, NONE, NONE], [first, second, NONE]]])
+    summed = torch.stack([table[5], table[first], table[first] + table[second]])[None]
+    with torch.no_grad():
+        ours = model.model(input_ids=steps, use_cache=False).last_hidden_state
+        expected = model.lm.model(inputs_embeds=summed, use_cache=False).last_hidden_state
+        text = model.model(input_ids=steps[:, :2, 0], use_cache=False).last_hidden_state
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(ours[:, :2], text)  # writing texts goes without folding
