@@ -254,9 +254,7 @@ def main() -> None:
     packed, padded = median["ours"], median["theirs"]
     together, alone = median["speaks"], median["speaks one by one"]
     factor = 16 * FRAME_RATE * 3 / together
-    print(
-        f"training:   {packed:,.0f} target tokens/s packed, {padded:,.0f} padded by Trainer: {packed / padded:.2f} times"
-    )
+    print(f"training:   {packed:,.0f} target tokens/s packed, {padded:,.0f} padded: {packed / padded:.2f} times")
     print(
         f"generation: {together:,.0f} tokens/s at batch 16, {alone:,.0f} one by one by model.generate: "
         f"{together / alone:.2f} times; real-time factor of each clip {factor:.2f}"
