@@ -14,6 +14,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -75,7 +76,7 @@ def main(cfg: DictConfig) -> None:
     if not clips:
         raise ConfigError(f"no clip of the train split in {cfg.data.root}; build it with `make setup`.")
     valid_clips = sorted(valid_clips, key=lambda c: (c.domain != "speech", c.id))[: train.valid_clips]
-    config = ALMTokenizerConfig(**OmegaConf.to_container(cfg.codec, resolve=True))
+    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
     sampler = CropSampler(clips, config.sample_rate, dict(train.domain_weights), tuple(train.gain_db), cfg.seed)
     crop = int(train.crop_seconds * config.sample_rate)
     counts = {d: len(c) for d, c in sampler.by_domain.items()}
@@ -150,8 +151,8 @@ def main(cfg: DictConfig) -> None:
     began, began_step, audio_seconds, since = time.monotonic(), step, 0.0, time.monotonic()
     while step < train.max_steps:
         if step == train.quantize_from and cfg.stage != 1:
-            found = initialise_codebooks(core, sampler, cfg, step, crop)
-            log.line(f"step {step}: codebooks initialised by k-means on {found} latents")
+            latents = initialise_codebooks(core, sampler, cfg, step, crop)
+            log.line(f"step {step}: codebooks initialised by k-means on {latents} latents")
         window, levels, resolutions, noise_offset = draw_step(step, cfg, config)
         samples = crop // (config.hop * window) * config.hop * window
         judged = None if adversary is None else adversary.draw(step, samples)

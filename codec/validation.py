@@ -31,7 +31,8 @@ def validate(model: ALMTokenizer, clips: list[Clip], folder: Path, pictures: int
     """
     model.eval()
     scores: dict[str, list[float]] = {"stoi": [], "mel": []}
-    codes, pairs = [], []
+    codes: list[torch.Tensor] = []
+    pairs: list[tuple[str, np.ndarray, np.ndarray]] = []
     for clip in clips:
         wav = read_audio(clip.path, model.sample_rate)
         tokens = model.encode(torch.from_numpy(wav)[None])

@@ -21,7 +21,6 @@ import torch
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
 from codec.interface import AudioTokenizer, TokenizerError
@@ -188,7 +187,6 @@ def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], de
 @hydra_entry("eval_reconstruction")
 def main(cfg: DictConfig) -> None:
     check_options(cfg)
-    disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     clips = choose_clips(cfg)

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
 from codec.interface import AudioTokenizer, TokenizerError
@@ -218,7 +217,6 @@ def pick_device(name: str) -> str:
 @hydra_entry("eval_tts")
 def main(cfg: DictConfig) -> None:
     check_options(cfg)
-    disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
     device = pick_device(cfg.device)
     cache = Path(cfg.cache) if cfg.cache else None

@@ -363,8 +363,6 @@ if __name__ == "__main__":
     import sys
 
     from lm.speak import main
-    from training.log import quiet_environment
 
-    quiet_environment()
     sys.argv = [sys.argv[0], *("stream=true" if option == "--stream" else option for option in sys.argv[1:])]
     main()

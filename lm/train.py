@@ -60,7 +60,7 @@ from tasks.base import Task, TaskError
 from tasks.normalisation import normalisers
 from training.checkpoint import CheckpointError, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
-from training.log import duration, quiet_environment
+from training.log import duration
 
 REFUSALS = (
     CheckpointError,
@@ -491,5 +491,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    quiet_environment()
     main()
