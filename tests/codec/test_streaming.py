@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import soundfile
 import torch
 from tiny_models import tiny_codec
 
 from codec.interface import Codes
 from codec.model import ALMTokenizer
+from codec.reconstruct import reconstruct_files
 
 CAUSAL = {"encoder_block_causal": True, "decoder_block_causal": True}
 CAUSAL_STFT = {**CAUSAL, "stft_causal": True}
@@ -162,6 +166,25 @@ def test_long_clips_in_pieces_equal_one_pass(kind: str, monkeypatch: pytest.Monk
     assert sound.shape == reference.shape and (sound[1, 50_000:] == 0).all()
     assert agreement(sound, reference) > 50
     torch.testing.assert_close(codec.decode(Codes(whole.codes, whole.lengths))[:, :1000], reference[:, :1000])
+
+
+def test_a_long_file_goes_through_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At another rate, in stereo: the file is as long as, and sounds like, what one pass over all of it gives."""
+    monkeypatch.setattr("codec.corpus.BLOCK_FRAMES", 20_000)
+    codec = tiny_codec(**KINDS["causal conv"])
+    soundfile.write(tmp_path / "a.wav", audio(2, 100_001).clamp(-1, 1).T.numpy(), 16_000)
+    (whole,), refused = reconstruct_files(tmp_path / "a.wav", tmp_path / "whole", codec, "wav")
+    codec.one_pass_seconds = 2.0
+    pieces: list[int] = []
+    encode = codec.encode_stream
+    monkeypatch.setattr(
+        codec, "encode_stream", lambda wav, *a, **k: (pieces.append(wav.shape[1]), encode(wav, *a, **k))[1]
+    )
+    (parts,), _ = reconstruct_files(tmp_path / "a.wav", tmp_path / "parts", codec, "wav")
+    assert not refused and len(pieces) >= 5 and max(pieces) < 40_000
+    assert (parts.seconds, parts.frames) == (whole.seconds, whole.frames)
+    a, b = (soundfile.read(r.output, dtype="int16")[0] for r in (whole, parts))
+    assert a.shape == b.shape and abs(a.astype(int) - b).max() <= 1
 
 
 def test_wrong_pieces_are_refused() -> None:
