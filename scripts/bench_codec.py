@@ -165,10 +165,7 @@ def table(
     audio = shape[0] * shape[1]
     heads = [f"× {contestants[i].name.split(',')[0]}" for i in references]
     lines = [
-        "| model | parameters | encode RTF | decode RTF | both (range) | "
-        + "".join(f"{h} | " for h in heads)
-        + "memory |",
-        +"".join(f"{h} | " for h in heads) + "memory |",
+        f"| model | parameters | encode RTF | decode RTF | both (range) | {''.join(f'{h} | ' for h in heads)}memory |",
         "|---|---|---|---|---|" + "---|" * len(heads) + "---|",
     ]
     for contestant, times, bytes_used in zip(contestants, rounds, memory, strict=True):
