@@ -24,7 +24,7 @@ from torch import Tensor
 
 from codec.adversarial import Adversary, Balancer
 from codec.averaging import WeightAverage
-from codec.corpus import read_corpus
+from codec.corpus import read_audio, read_corpus
 from codec.crops import CropSampler
 from codec.losses import Resolution, pitch_loss, spectral_losses
 from codec.model import ALMTokenizer, ALMTokenizerConfig
@@ -34,6 +34,7 @@ from codec.validation import validate
 from training.checkpoint import latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
 from training.log import RunLog, duration
+from training.tracking import Tracker, TrackerError
 
 OBJECTIVES = "objectives.safetensors"
 
@@ -62,6 +63,11 @@ def main(cfg: DictConfig) -> None:
     train = cfg.trainer
     if accelerator.is_main_process:
         save_config(cfg, run_dir)
+    try:
+        settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+        tracker = Tracker(cfg.tracker, run_dir, settings, accelerator.is_main_process)
+    except TrackerError as error:
+        raise ConfigError(str(error)) from error
 
     # ---- data --------------------------------------------------------------------------------------------------
     clips, valid_clips, rejects = [], [], []
@@ -208,7 +214,9 @@ def main(cfg: DictConfig) -> None:
             values = {name: round(value, 5) for name, value in shown.items()}
             speed = audio_seconds / (now - since)
             left = (now - began) / (step - began_step) * (train.max_steps - step)
-            log.log(step, {"loss": total, **values, "lr": rate, "grad_norm": float(norm), "audio_s_per_s": speed})
+            record = {"loss": total, **values, "lr": rate, "grad_norm": float(norm), "audio_s_per_s": speed}
+            log.log(step, dict(record))
+            tracker.scalars(step, record)
             parts = " ".join(f"{name} {value:.3f}" for name, value in values.items())
             log.line(
                 f"step {step}/{train.max_steps} | loss {total:.3f} | {parts} | grad {float(norm):.2f} | "
@@ -218,18 +226,25 @@ def main(cfg: DictConfig) -> None:
         if step % train.save_every == 0 or step == train.max_steps or stop["asked"]:
             save(step)
         if stop["asked"]:
+            tracker.close()
             log.line(f"SIGTERM: saved step {step}; the same command continues.")
             return
         if step % train.valid_every == 0 or step == train.max_steps:
             if accelerator.is_main_process and valid_clips and cfg.stage != 1:  # stage 1 has no codes to score
+                samples_dir = run_dir / "samples" / f"step_{step:07d}"
                 with average.applied() if average is not None else nullcontext():
-                    scores = validate(core, valid_clips, run_dir / "samples" / f"step_{step:07d}")
+                    scores = validate(core, valid_clips, samples_dir)
+                tracker.scalars(step, scores, "valid")
+                for path in sorted(samples_dir.glob("*.wav")):
+                    tracker.audio(step, path.stem, read_audio(path, config.sample_rate), config.sample_rate)
+                tracker.picture(step, "spectrograms", samples_dir / "spectrograms.png")
                 log.log(step, {f"valid_{k}": v for k, v in scores.items()})
                 log.line(f"valid {step}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
                 model.train()
                 since = time.monotonic()
             accelerator.wait_for_everyone()
 
+    tracker.close()
     if accelerator.is_main_process:
         with average.applied() if average is not None else nullcontext():
             save_folder(run_dir / "final", lambda folder: core.save_pretrained(folder))
