@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def pesq_scores(pairs: list[tuple[np.ndarray, np.ndarray]], sample_rate: int) ->
         return {}
     import soxr
 
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for number, pair in enumerate(pairs):
         for mode, rate in RATES.items():
             clips = [soxr.resample(wav[: int(LONGEST * sample_rate)], sample_rate, rate, "HQ") for wav in pair]

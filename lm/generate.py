@@ -53,6 +53,16 @@ class Generation:
         return len(self.codes)
 
 
+OnFrames = Callable[[int, np.ndarray], None]
+
+
+def of_these(on_frames: OnFrames | None, chosen: Sequence[int]) -> OnFrames | None:
+    """``on_frames`` for the items of a batch, whose prompts have the numbers ``chosen``."""
+    if on_frames is None:
+        return None
+    return lambda item, codes: on_frames(chosen[item], codes)
+
+
 @torch.inference_mode()
 def generate(
     model: PreTrainedModel,
@@ -64,7 +74,7 @@ def generate(
     seeds: Sequence[int] | None = None,
     batch_size: int = 64,
     on_progress: Callable[[int], None] | None = None,
-    on_frames: Callable[[int, np.ndarray], None] | None = None,
+    on_frames: OnFrames | None = None,
 ) -> list[Generation]:
     """Continue prompts that end in ``<audio>``; results in the order of the prompts.
 
@@ -102,7 +112,7 @@ def generate(
             [max(1, least[i]) for i in chosen],
             sampling,
             [seeds[i] for i in chosen],
-            (lambda item, codes, chosen=chosen: on_frames(chosen[item], codes)) if on_frames else None,
+            of_these(on_frames, chosen),
         )
         for i, clip in zip(chosen, clips, strict=True):
             results[i] = clip
@@ -228,7 +238,7 @@ class _Batch:
         min_frames: list[int],
         sampling: Sampling,
         seeds: list[int],
-        on_frames: Callable[[int, np.ndarray], None] | None = None,
+        on_frames: OnFrames | None = None,
     ) -> list[Generation]:
         levels = self.vocabulary.levels
         delays = self.vocabulary.order.delays(levels)

@@ -43,7 +43,7 @@ class Tracker:
         if self.kind == "wandb":
             import wandb
 
-            mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+            mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
             self.run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "almkit"),
                 name=run_dir.name,
