@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,13 +103,18 @@ def generate(
             [max(1, least[i]) for i in chosen],
             sampling,
             [seeds[i] for i in chosen],
-            (lambda item, codes, chosen=chosen: on_frames(chosen[item], codes)) if on_frames else None,
+            partial(_tell, on_frames, chosen) if on_frames else None,
         )
         for i, clip in zip(chosen, clips, strict=True):
             results[i] = clip
         if on_progress:
             on_progress(len(chosen))
     return [clip for clip in results if clip is not None]
+
+
+def _tell(on_frames: Callable[[int, np.ndarray], None], chosen: list[int], item: int, codes: np.ndarray) -> None:
+    """Pass on frames of ``item`` of a batch under the number of its prompt."""
+    on_frames(chosen[item], codes)
 
 
 def best_of(
