@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,16 +54,6 @@ class Generation:
         return len(self.codes)
 
 
-OnFrames = Callable[[int, np.ndarray], None]
-
-
-def of_these(on_frames: OnFrames | None, chosen: Sequence[int]) -> OnFrames | None:
-    """``on_frames`` for the items of a batch, whose prompts have the numbers ``chosen``."""
-    if on_frames is None:
-        return None
-    return lambda item, codes: on_frames(chosen[item], codes)
-
-
 @torch.inference_mode()
 def generate(
     model: PreTrainedModel,
@@ -74,7 +65,7 @@ def generate(
     seeds: Sequence[int] | None = None,
     batch_size: int = 64,
     on_progress: Callable[[int], None] | None = None,
-    on_frames: OnFrames | None = None,
+    on_frames: Callable[[int, np.ndarray], None] | None = None,
 ) -> list[Generation]:
     """Continue prompts that end in ``<audio>``; results in the order of the prompts.
 
@@ -112,13 +103,18 @@ def generate(
             [max(1, least[i]) for i in chosen],
             sampling,
             [seeds[i] for i in chosen],
-            of_these(on_frames, chosen),
+            partial(_tell, on_frames, chosen) if on_frames else None,
         )
         for i, clip in zip(chosen, clips, strict=True):
             results[i] = clip
         if on_progress:
             on_progress(len(chosen))
     return [clip for clip in results if clip is not None]
+
+
+def _tell(on_frames: Callable[[int, np.ndarray], None], chosen: list[int], item: int, codes: np.ndarray) -> None:
+    """Pass on frames of ``item`` of a batch under the number of its prompt."""
+    on_frames(chosen[item], codes)
 
 
 def best_of(
@@ -238,7 +234,7 @@ class _Batch:
         min_frames: list[int],
         sampling: Sampling,
         seeds: list[int],
-        on_frames: OnFrames | None = None,
+        on_frames: Callable[[int, np.ndarray], None] | None = None,
     ) -> list[Generation]:
         levels = self.vocabulary.levels
         delays = self.vocabulary.order.delays(levels)

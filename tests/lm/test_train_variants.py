@@ -41,6 +41,7 @@ def records(folder: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key not in dropped} for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["lm.pattern=delay"], ["lm.variant=depth", *SMALL_DEPTH]], ids=["delay", "depth"])
 def test_trains_continues_bit_for_bit_and_generates(options, overrides, rows, tmp_path, monkeypatch):
     options = [*overrides, *options, "trainer.lr=5e-3"]

@@ -141,6 +141,7 @@ def run(folder, overrides, monkeypatch, steps=(8,)):
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [False], indirect=True)
 def test_lora_is_trained_continued_and_merged_by_the_same_command(base, overrides, tmp_path, monkeypatch):
     options = [*overrides, f"lm.pretrained={base[0]}", "tuning.method=lora", "tuning.rank=4"]
@@ -152,6 +153,7 @@ def test_lora_is_trained_continued_and_merged_by_the_same_command(base, override
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["new_rows", "full"])
 def test_the_warm_up_moves_new_rows_alone(base, method, overrides, tmp_path, monkeypatch):
     options = [*overrides, f"lm.pretrained={base[0]}", f"tuning.method={method}", "tuning.warmup_new_rows=6"]
