@@ -84,7 +84,7 @@ def reconstruct_long(source: Path, target: Path, tokenizer: ALMTokenizer) -> Rec
     encode_time = decode_time = 0.0
     pieces = read_pieces(source, tokenizer.sample_rate)
     try:
-        piece = next(pieces)
+        piece: np.ndarray | None = next(pieces)
         with soundfile.SoundFile(target, "w", tokenizer.sample_rate, 1, subtype="PCM_16") as file:
             while piece is not None:
                 following = next(pieces, None)
