@@ -39,7 +39,7 @@ def pesq_scores(pairs: list[tuple[np.ndarray, np.ndarray]], sample_rate: int) ->
             arrays[f"{mode}{number}"] = np.stack(clips)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pairs.npz"
-        np.savez(path, **arrays)
+        np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types its own options only
         try:
             worker = subprocess.run(
                 [sys.executable, __file__, str(path)], stdout=subprocess.PIPE, timeout=PATIENCE, text=True

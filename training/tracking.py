@@ -50,7 +50,7 @@ class Tracker:
                 id=run_dir.name,  # a resumed run continues its curves
                 resume="allow",
                 dir=str(run_dir),
-                mode=mode,
+                mode=mode,  # type: ignore[arg-type]  # WANDB_MODE is checked by wandb
                 config=config,
             )
         elif self.kind == "tensorboard":
