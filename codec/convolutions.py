@@ -40,6 +40,10 @@ class SameConv(nn.Conv1d):
         """``[batch, inputs, time]`` → ``[batch, outputs, time]``."""
         return super().forward(F.pad(x, self.sides))
 
+    def inputs(self, low: int, high: int) -> tuple[int, int]:
+        """First and last input that the outputs ``low … high`` depend on."""
+        return low - self.sides[0], high + self.sides[1]
+
 
 class DownConv(nn.Conv1d):
     """Strided convolution, kernel twice the stride: ``[batch, inputs, time]`` → ``[batch, outputs, time / stride]``."""
@@ -50,6 +54,10 @@ class DownConv(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, self.sides))
+
+    def inputs(self, low: int, high: int) -> tuple[int, int]:
+        """First and last input that the outputs ``low … high`` depend on."""
+        return low * self.stride[0] - self.sides[0], high * self.stride[0] - self.sides[0] + self.kernel_size[0] - 1
 
 
 class UpConv(nn.ConvTranspose1d):
@@ -62,6 +70,11 @@ class UpConv(nn.ConvTranspose1d):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         length = x.shape[2] * self.stride[0]
         return super().forward(x)[:, :, self.trim : self.trim + length]
+
+    def inputs(self, low: int, high: int) -> tuple[int, int]:
+        """First and last input that the outputs ``low … high`` depend on."""
+        low, high = low + self.trim, high + self.trim
+        return -(-(low - self.kernel_size[0] + 1) // self.stride[0]), high // self.stride[0]
 
 
 class ResidualUnit(nn.Module):
@@ -89,6 +102,7 @@ class ConvPatchify(nn.Module):
 
     def __init__(self, dim: int, filters: int, ratios: tuple[int, ...], causal: bool) -> None:
         super().__init__()
+        self.hop = math.prod(ratios)
         self.register_buffer("level", torch.tensor(0.1))
         widths = [filters * 2**i for i in range(len(ratios) + 1)]
         self.first = SameConv(1, filters, 7, causal=causal)
@@ -110,6 +124,15 @@ class ConvPatchify(nn.Module):
             x = down(silence_padding(F.elu(unit(x, valid)), valid))
         return self.last(silence_padding(F.elu(x), valid)).transpose(1, 2)
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Frames of audio before and after its own that a frame depends on."""
+        low, high = self.last.inputs(0, 0)
+        for unit, down in zip(reversed(self.units), reversed(self.downs), strict=True):
+            low, high = unit.inner.inputs(*down.inputs(low, high))
+        low, high = self.first.inputs(low, high)
+        return -(low // self.hop), high // self.hop
+
 
 class ConvUnpatchify(nn.Module):
     """SEANet decoder: the mirror of :class:`ConvPatchify` (``ratios`` are given in the encoder's order)."""
@@ -118,6 +141,7 @@ class ConvUnpatchify(nn.Module):
 
     def __init__(self, dim: int, filters: int, ratios: tuple[int, ...], causal: bool) -> None:
         super().__init__()
+        self.hop = math.prod(ratios)
         self.register_buffer("level", torch.tensor(0.1))
         widths = [filters * 2**i for i in range(len(ratios), -1, -1)]
         self.first = SameConv(dim, widths[0], 7, causal=causal)
@@ -132,19 +156,31 @@ class ConvUnpatchify(nn.Module):
         """Set the level that an output of 1 stands for, from training audio ``[batch, samples]``."""
         self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
 
-    def forward(self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None) -> Synthesis:
-        """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``; no noise is used."""
+    def forward(
+        self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None, pulse_start: Tensor | None = None
+    ) -> Synthesis:
+        """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``; no noise and no pulses are used."""
         x = self.first(silence_padding(frames.transpose(1, 2), valid))
         for up, unit in zip(self.ups, self.units, strict=True):
             x = unit(up(silence_padding(F.elu(x), valid)), valid)
         wav = self.last(silence_padding(F.elu(x), valid))
         return Synthesis(silence_padding(wav, valid)[:, 0].float() * self.level, None)
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Frames before and after its own that a frame of the waveform depends on."""
+        low, high = self.last.inputs(0, self.hop - 1)
+        for unit, up in zip(reversed(self.units), reversed(self.ups), strict=True):
+            low, high = up.inputs(*unit.inner.inputs(low, high))
+        low, high = self.first.inputs(low, high)
+        return -low, high
+
 
 class PatchPatchify(nn.Module):
     """One linear layer over each ``hop`` samples."""
 
     level: Tensor
+    reach = (0, 0)  # frames before and after its own that a frame depends on
 
     def __init__(self, dim: int, hop: int) -> None:
         super().__init__()
@@ -166,6 +202,7 @@ class PatchUnpatchify(nn.Module):
     """One linear layer from a frame to its ``hop`` samples."""
 
     level: Tensor
+    reach = (0, 0)  # frames before and after its own that a frame of the waveform depends on
 
     def __init__(self, dim: int, hop: int) -> None:
         super().__init__()
@@ -177,8 +214,10 @@ class PatchUnpatchify(nn.Module):
         """Set the level that an output of 1 stands for, from training audio ``[batch, samples]``."""
         self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
 
-    def forward(self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None) -> Synthesis:
-        """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``; no noise is used."""
+    def forward(
+        self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None, pulse_start: Tensor | None = None
+    ) -> Synthesis:
+        """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``; no noise and no pulses are used."""
         if valid is not None:
             frames = frames * valid[..., None].to(frames.dtype)
         return Synthesis(self.project(frames).flatten(1).float() * self.level, None)

@@ -266,15 +266,26 @@ def read_audio_and_hash(path: str | Path, sample_rate: int, mono: bool = True) -
     The hash covers rate, channels and decoded samples, not the file's bytes, so the same recording stored as
     WAV and as FLAC is found to be the same.
     """
-    path = Path(path)
+    digest = hashlib.sha256()
+    wav = np.concatenate(list(_pieces(Path(path), sample_rate, mono, digest)))
+    return (wav[:, 0] if mono else np.ascontiguousarray(wav.T)), digest.hexdigest()
+
+
+def read_pieces(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
+    """As `read_audio`, mono, piece by piece (some seconds each): a recording of hours never stands in memory."""
+    for piece in _pieces(Path(path), sample_rate, True, hashlib.sha256()):
+        yield piece[:, 0]
+
+
+def _pieces(path: Path, sample_rate: int, mono: bool, digest: "hashlib._Hash") -> Iterator[np.ndarray]:
+    """Resampled pieces [samples, channels] of a file; `digest` takes in its rate, channels and samples."""
     with _open(path) as file:
         channels = 1 if mono else file.channels
-        digest = hashlib.sha256(f"{file.samplerate} {file.channels}\n".encode())
+        digest.update(f"{file.samplerate} {file.channels}\n".encode())
         stream = None
         if file.samplerate != sample_rate:
             stream = soxr.ResampleStream(file.samplerate, sample_rate, channels, dtype="float32", quality="HQ")
-        pieces: list[np.ndarray] = []
-        frames = 0
+        frames = samples = 0
         for block in _blocks(file, path):  # [frames, channels]
             finite = np.isfinite(block)
             if not finite.all():
@@ -284,17 +295,19 @@ def read_audio_and_hash(path: str | Path, sample_rate: int, mono: bool = True) -
             digest.update(block.tobytes())
             frames += len(block)
             piece = block.mean(axis=1, keepdims=True) if mono else block
-            pieces.append(stream.resample_chunk(piece) if stream else piece)
+            piece = stream.resample_chunk(piece) if stream else piece
+            samples += len(piece)
+            yield piece
         if frames == 0:
             raise AudioError(f"{path} holds no audio (0 samples)")
         if file.frames < UNKNOWN_FRAMES and frames < file.frames:
             raise _truncated(path, file.frames / file.samplerate, frames / file.samplerate)
         if stream:
-            pieces.append(stream.resample_chunk(np.zeros((0, channels), np.float32), last=True))
-    wav = np.concatenate(pieces)
-    if len(wav) == 0:
+            piece = stream.resample_chunk(np.zeros((0, channels), np.float32), last=True)
+            samples += len(piece)
+            yield piece
+    if samples == 0:
         raise AudioError(f"{path} is too short: {frames} samples leave none at {sample_rate} Hz")
-    return (wav[:, 0] if mono else np.ascontiguousarray(wav.T)), digest.hexdigest()
 
 
 def _open(path: Path) -> soundfile.SoundFile:

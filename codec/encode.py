@@ -33,6 +33,7 @@ from codec.portions import (
     digest,
     encode_portions,
 )
+from codec.remote import is_remote, publish
 from codec.shards import (
     INDEX_NAME,
     ROWS_PER_SHARD,
@@ -252,7 +253,9 @@ def load_tokenizer(tokenizer: DictConfig, device: torch.device | str, **override
 def main(cfg: DictConfig) -> None:
     state = PartialState()
     tokenizer = load_tokenizer(cfg.tokenizer, state.device)
-    out = Path(cfg.out) if cfg.out else token_folder(cfg.data.name, tokenizer, cfg.splits)
+    remote = cfg.out if cfg.out and is_remote(cfg.out) else None
+    local = cfg.out and not remote
+    out = Path(cfg.out) if local else token_folder(cfg.data.name, tokenizer, cfg.splits)
     if state.is_main_process:
         print(f"encode {cfg.data.root} with {tokenizer.name} {tokenizer.fingerprint[:12]} -> {out}", flush=True)
     try:
@@ -276,6 +279,9 @@ def main(cfg: DictConfig) -> None:
     else:
         speed = summary.encoded_hours * 3600 / max(summary.seconds, 1e-9)
         print(f"Encoded {summary.encoded} clips in {duration(summary.seconds)} ({speed:.1f} x real time).")
+    if remote:
+        sent, kept = publish(out, remote)
+        print(f"{remote}: {sent} files sent, {kept} were there.")
 
 
 if __name__ == "__main__":

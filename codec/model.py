@@ -26,6 +26,8 @@ from codec.interface import AudioTokenizer, Codes
 from codec.interleave import WindowPool, WindowSpread, interleave, retrieve_frames, retrieve_queries, windows_for
 from codec.patchify import SpectralHead, STFTPatchify, STFTUnpatchify
 from codec.quantizer import Quantized, ResidualQuantizer
+from codec.streaming import DecoderState, EncoderState, Latency, decode_long, decode_piece, encode_long, encode_piece
+from codec.streaming import latency as stream_latency
 from codec.transformer import LocalTransformer, RMSNorm
 
 MIN_WINDOW, MAX_WINDOW = 2, 10
@@ -38,6 +40,7 @@ LATER_KEYS: dict[str, object] = {
     "conv_ratios": [2, 4, 5, 8],
     "conv_causal": False,
     "semantic_dim": 0,
+    "stft_causal": False,
 }
 
 
@@ -76,6 +79,7 @@ class ALMTokenizerConfig(PretrainedConfig):
         conv_ratios: tuple[int, ...] = (2, 4, 5, 8),
         conv_causal: bool = False,
         semantic_dim: int = 0,
+        stft_causal: bool = False,
         **kwargs: object,
     ) -> None:
         self.sample_rate, self.hop, self.window = sample_rate, hop, window
@@ -90,7 +94,7 @@ class ALMTokenizerConfig(PretrainedConfig):
         self.analysis_ffts, self.synthesis_fft = list(analysis_ffts), synthesis_fft
         self.excitation, self.pitch_low, self.pitch_high = excitation, pitch_low, pitch_high
         self.patchify, self.conv_filters, self.conv_ratios = patchify, conv_filters, list(conv_ratios)
-        self.conv_causal, self.semantic_dim = conv_causal, semantic_dim
+        self.conv_causal, self.semantic_dim, self.stft_causal = conv_causal, semantic_dim, stft_causal
         super().__init__(**kwargs)
 
 
@@ -111,6 +115,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     config_class = ALMTokenizerConfig
     base_model_prefix = "almtokenizer"
     main_input_name = "wav"
+    one_pass_seconds = 60.0  # longer clips are encoded and decoded in pieces, with the same result
 
     def __init__(self, config: ALMTokenizerConfig) -> None:
         super().__init__(config)
@@ -211,6 +216,8 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         if lengths is None:
             lengths = torch.full((len(wav),), wav.shape[1], dtype=torch.long)
         lengths = lengths.to(device)
+        if int(lengths.max()) > self.one_pass_seconds * self.sample_rate:
+            return self._encode_each(wav, lengths)
         windows = torch.div(lengths + self.samples_per_frame - 1, self.samples_per_frame, rounding_mode="floor")
         samples = int(windows.max()) * self.samples_per_frame
         wav = nn.functional.pad(wav, (0, max(0, samples - wav.shape[1])))[:, :samples]
@@ -222,17 +229,61 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     @torch.inference_mode()
     def decode(self, codes: Codes) -> Tensor:
         device = self.query.device
-        if codes.codes.shape[1] > self.levels or codes.codes.amax() >= max(self.codebook_sizes):
-            raise ValueError(
-                f"codes {tuple(codes.codes.shape)} do not fit {self.levels} levels of {self.codebook_sizes}."
-            )
+        self.check_codes(codes.codes)
         lengths = codes.lengths.to(device)
+        if int(lengths.max()) * self.samples_per_frame > self.one_pass_seconds * self.sample_rate:
+            return self._decode_each(codes)
         valid = torch.arange(codes.codes.shape[2], device=device) < lengths[:, None]
         latents = self.quantizer.lookup(codes.codes.to(device)) * valid[..., None]
         wav = self.decode_latents(latents, self.window, valid)[0]
         samples = codes.samples.to(device) if codes.samples is not None else lengths * self.samples_per_frame
         wav = wav[:, : int(samples.max())]
         return wav * (torch.arange(wav.shape[1], device=device) < samples[:, None])
+
+    def _encode_each(self, wav: Tensor, lengths: Tensor) -> Codes:
+        """As :meth:`encode`, clip by clip, long ones in pieces."""
+        parts = []
+        for i, length in enumerate(lengths.tolist()):
+            clip = wav[i : i + 1, :length]
+            long = length > self.one_pass_seconds * self.sample_rate
+            parts.append(encode_long(self, clip) if long else self.encode(clip).codes)
+        codes = Codes.from_clips([part[0].T for part in parts])
+        return Codes(codes.codes, codes.lengths, lengths.cpu())
+
+    def _decode_each(self, codes: Codes) -> Tensor:
+        """As :meth:`decode`, clip by clip, long ones in pieces."""
+        lengths = codes.lengths.tolist()
+        samples = [n * self.samples_per_frame for n in lengths] if codes.samples is None else codes.samples.tolist()
+        wav = torch.zeros(len(codes), max(samples), device=self.query.device)
+        for i, (length, wanted) in enumerate(zip(lengths, samples, strict=True)):
+            clip = codes.codes[i : i + 1, :, :length]
+            long = length * self.samples_per_frame > self.one_pass_seconds * self.sample_rate
+            part = decode_long(self, clip) if long else self.decode(Codes(clip, codes.lengths[i : i + 1]))
+            wav[i, :wanted] = part[0, :wanted]
+        return wav
+
+    def check_codes(self, codes: Tensor) -> None:
+        """Refuse ``codes [batch, levels, windows]`` that this codec cannot have made."""
+        if codes.shape[1] > self.levels or (codes.numel() and codes.amax() >= max(self.codebook_sizes)):
+            raise ValueError(f"codes {tuple(codes.shape)} do not fit {self.levels} levels of {self.codebook_sizes}.")
+
+    # ---- streams -----------------------------------------------------------------------------------------------
+    def encode_stream(
+        self, wav: Tensor, state: EncoderState | None = None, last: bool = False
+    ) -> tuple[Tensor, EncoderState]:
+        """The next samples ``[batch, samples]`` → codes ``[batch, levels, windows]`` and the state to go on from."""
+        return encode_piece(self, wav, state, last)
+
+    def decode_stream(
+        self, codes: Tensor, state: DecoderState | None = None, last: bool = False
+    ) -> tuple[Tensor, DecoderState]:
+        """The next codes ``[batch, levels, windows]`` → ``wav [batch, samples]`` and the state to go on from."""
+        return decode_piece(self, codes, state, last)
+
+    @property
+    def stream_latency(self) -> Latency:
+        """Algorithmic delay in ms at the present window."""
+        return stream_latency(self)
 
     @torch.no_grad()
     def calibrate(self, wav: Tensor) -> None:
@@ -251,15 +302,19 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         tokens = interleave(frames, queries, window)
         return retrieve_queries(self.encoder(tokens, token_mask(valid, window), window), window)
 
+    def decoder_tokens(self, latents: Tensor, window: int) -> Tensor:
+        """Latents ``[batch, windows, dim]`` beside w mask tokens each → ``[batch, windows * (w + 1), dim]``."""
+        masks = self.mask.expand(len(latents), latents.shape[1] * window, -1)
+        if self.spread is not None:
+            masks = masks + self.spread(latents, window)
+        return interleave(masks, latents, window, query_first=self.config.decoder_query_first)
+
     def decode_latents(
         self, latents: Tensor, window: int, valid: Tensor | None = None, noise_offset: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         """Quantised latents ``[batch, windows, dim]`` → ``wav [batch, windows * w * hop]`` and pitch (Hz) per frame."""
         first = self.config.decoder_query_first
-        masks = self.mask.expand(len(latents), latents.shape[1] * window, -1)
-        if self.spread is not None:
-            masks = masks + self.spread(latents, window)
-        tokens = interleave(masks, latents, window, query_first=first)
+        tokens = self.decoder_tokens(latents, window)
         frames = retrieve_frames(self.decoder(tokens, token_mask(valid, window), window), window, query_first=first)
         frames_valid = None if valid is None else valid.repeat_interleave(window, dim=1)
         output = self.unpatchify(frames, noise_offset, frames_valid)
@@ -296,7 +351,7 @@ def build_ends(config: ALMTokenizerConfig) -> tuple[nn.Module, nn.Module]:
     if c.patchify == "stft":
         head = (c.sample_rate, c.excitation, c.pitch_low, c.pitch_high)
         return (
-            STFTPatchify(c.encoder_dim, c.hop, tuple(c.analysis_ffts)),
+            STFTPatchify(c.encoder_dim, c.hop, tuple(c.analysis_ffts), c.stft_causal),
             STFTUnpatchify(c.decoder_dim, c.hop, c.synthesis_fft, *head),
         )
     if c.patchify == "conv":

@@ -38,16 +38,17 @@ def noise_sequence(device: torch.device) -> Tensor:
         return torch.randn(NOISE_SAMPLES, generator=torch.Generator().manual_seed(412)).to(device)
 
 
-def spectrum(wav: Tensor, fft_size: int, hop: int) -> Tensor:
+def spectrum(wav: Tensor, fft_size: int, hop: int, causal: bool = False) -> Tensor:
     """Short-time spectra centred on frames of ``hop`` samples, scaled so that white noise keeps its RMS.
 
     Args:
         wav: ``[batch, frames * hop]``.
+        causal: windows end with their frame instead of standing around it.
 
     Returns:
         complex ``[batch, frames, fft_size / 2 + 1]``.
     """
-    left = (fft_size - hop) // 2
+    left = fft_size - hop if causal else (fft_size - hop) // 2
     x = F.pad(wav, (left, fft_size - hop - left)).unfold(1, fft_size, hop)
     window = hann(fft_size, wav.device)
     return torch.fft.rfft(x * (window / window.square().sum().sqrt()))
@@ -73,13 +74,28 @@ def overlap_add(spectra: Tensor, fft_size: int, hop: int, valid: Tensor | None =
     return wav[:, left : left + frames.shape[1] * hop]
 
 
-def pulse_train(frequency: Tensor, hop: int, sample_rate: int) -> Tensor:
+def pulse_phase(frequency: Tensor, hop: int, sample_rate: int, first: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Frequency (Hz) and phase (cycles) of each sample, float64 ``[batch, frames * hop]``: hours keep their phase.
+
+    Args:
+        frequency: ``[batch, frames]`` in Hz, interpolated between the centres of frames.
+        first: ``[batch]``, the phase at the last sample of the first frame when the frames continue earlier ones
+            (before that sample the interpolation lacks its left neighbour); None at the start of a clip.
+    """
+    f0 = F.interpolate(frequency[:, None].double(), scale_factor=float(hop), mode="linear", align_corners=False)[:, 0]
+    phase = torch.cumsum(f0 / sample_rate, dim=1)
+    if first is not None:
+        phase = phase + (first - phase[:, hop - 1])[:, None]
+    return f0, phase % 1.0
+
+
+def pulse_train(frequency: Tensor, hop: int, sample_rate: int, first: Tensor | None = None) -> Tensor:
     """Band-limited pulses at ``frequency [batch, frames]`` (Hz) → ``[batch, frames * hop]``, unit power.
 
     The sum of all harmonics below Nyquist has a closed form (the Dirichlet kernel), so it costs two sines per sample.
+    ``first`` as in :func:`pulse_phase`.
     """
-    f0 = F.interpolate(frequency[:, None].double(), scale_factor=float(hop), mode="linear", align_corners=False)[:, 0]
-    phase = torch.cumsum(f0 / sample_rate, dim=1) % 1.0  # float64: hours of audio keep their phase
+    f0, phase = pulse_phase(frequency, hop, sample_rate, first)
     theta = (phase * 2 * math.pi).float()
     harmonics = torch.floor(sample_rate / 2 / f0).float()
     half = torch.sin(theta / 2)
@@ -102,17 +118,24 @@ class STFTPatchify(nn.Module):
     A short window shows when things happen, a long one separates the harmonics of a low voice.
     """
 
-    def __init__(self, dim: int, hop: int, fft_sizes: tuple[int, ...]) -> None:
+    def __init__(self, dim: int, hop: int, fft_sizes: tuple[int, ...], causal: bool = False) -> None:
         super().__init__()
-        self.hop, self.fft_sizes = hop, fft_sizes
+        self.hop, self.fft_sizes, self.causal = hop, fft_sizes, causal
         bins = sum(size // 2 + 1 for size in fft_sizes)
         self.register_buffer("mean", torch.full((bins,), -5.0))
         self.register_buffer("scale", torch.full((bins,), 0.4))
         self.project = nn.Linear(bins, dim)
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Frames of audio before and after its own that a frame depends on."""
+        around = max(self.fft_sizes) - self.hop
+        left = around if self.causal else around // 2
+        return -(-left // self.hop), -(-(around - left) // self.hop)
+
     def features(self, wav: Tensor) -> Tensor:
         """``wav [batch, frames * hop]`` → log-magnitudes ``[batch, frames, bins]``."""
-        spectra = [spectrum(wav, size, self.hop).abs() for size in self.fft_sizes]
+        spectra = [spectrum(wav, size, self.hop, self.causal).abs() for size in self.fft_sizes]
         return torch.log(torch.cat(spectra, dim=-1) + 1e-4)
 
     @torch.no_grad()
@@ -171,12 +194,24 @@ class STFTUnpatchify(nn.Module):
         rows[0] = level - 2.0
         rows[2:] = level - 0.7
 
-    def forward(self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None) -> Synthesis:
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Frames before and after its own that a frame of the waveform depends on (the pulses' phase apart)."""
+        sides = (self.fft_size - self.hop) // 2, (self.fft_size - self.hop + 1) // 2
+        near = tuple(-(-side // self.hop) for side in sides)
+        # an excitation's spectrum takes in its neighbours, and their pitch is interpolated with the next ones'
+        further = sum(near) + 1 if self.excitation else 0
+        return (further, further) if self.excitation else (near[1], near[0])
+
+    def forward(
+        self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None, pulse_start: Tensor | None = None
+    ) -> Synthesis:
         """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``.
 
         Args:
             noise_offset: where in the noise sequence to start (training varies it; 0 otherwise).
             valid: ``[batch, frames]`` bool, a prefix of each clip; the clip sounds as if it ended there.
+            pulse_start: ``first`` of :func:`pulse_phase`, where the frames continue earlier ones.
         """
         parts = self.spectra(frames).float().unflatten(-1, (-1, self.bins))
         magnitude = torch.exp(parts[..., 0, :].clamp(max=6.0))
@@ -186,13 +221,15 @@ class STFTUnpatchify(nn.Module):
         if self.pitch is not None:
             position = torch.sigmoid(self.pitch(frames).float()[..., 0])
             frequency = self.pitch_low * (self.pitch_high / self.pitch_low) ** position
-            pulses, noise = self.excitations(frequency.detach(), noise_offset, valid)
+            pulses, noise = self.excitations(frequency.detach(), noise_offset, valid, pulse_start)
             filters = torch.exp(parts[..., 2:, :].clamp(max=6.0))
             total = total + filters[..., 0, :] * pulses + filters[..., 1, :] * noise
         return Synthesis(overlap_add(total, self.fft_size, self.hop, valid), frequency)
 
     @torch.no_grad()
-    def excitations(self, frequency: Tensor, noise_offset: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    def excitations(
+        self, frequency: Tensor, noise_offset: int, valid: Tensor | None, pulse_start: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Spectra ``[batch or 1, frames, bins]`` of pulses at ``frequency [batch, frames]`` and of the noise."""
         frames = frequency.shape[1]
         index = (torch.arange(frames * self.hop, device=frequency.device) + noise_offset) % NOISE_SAMPLES
@@ -200,7 +237,7 @@ class STFTUnpatchify(nn.Module):
         if valid is not None:  # nothing beyond a clip's end may reach into its last frames
             last = valid.sum(1, keepdim=True).clamp(min=1) - 1
             frequency = frequency.gather(1, torch.arange(frames, device=frequency.device).minimum(last))
-        pulses = pulse_train(frequency, self.hop, self.sample_rate)
+        pulses = pulse_train(frequency, self.hop, self.sample_rate, pulse_start)
         if valid is not None:
             sounding = valid.repeat_interleave(self.hop, dim=1)
             pulses, noise = pulses * sounding, noise * sounding

@@ -171,16 +171,15 @@ def _encode_batch(work: _Work, tokenizer: AudioTokenizer) -> Iterator[Row | Reje
     batch = torch.zeros(len(read), int(lengths.max()))  # [batch, samples]
     for number, (_, wav, _) in enumerate(read):
         batch[number, : len(wav)] = torch.from_numpy(wav)
-    device = getattr(tokenizer, "device", "cpu")
     try:
-        codes = tokenizer.encode(batch.to(device), lengths.to(device))
+        clips_codes = _encode(tokenizer, batch, lengths)
     except Exception as error:
         error.add_note(f"while encoding {', '.join(repr(clip.id) for clip, _, _ in read[:8])} ({len(read)} clips)")
         raise
     for number, (clip, wav, sha256) in enumerate(read):
         yield Row(
             id=clip.id,
-            codes=codes.clip(number).cpu().numpy().astype(np.int32),  # [frames, levels]; checked when written
+            codes=clips_codes[number].cpu().numpy().astype(np.int32),  # [frames, levels]; checked when written
             duration=len(wav) / tokenizer.sample_rate,
             text=clip.text,
             captions=clip.captions,
@@ -190,3 +189,23 @@ def _encode_batch(work: _Work, tokenizer: AudioTokenizer) -> Iterator[Row | Reje
             sha256=sha256,
             licence=clip.licence,
         )
+
+
+def _encode(tokenizer: AudioTokenizer, batch: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
+    """Codes ``[frames, levels]`` of each clip; a batch that does not fit into the GPU's memory is halved.
+
+    The codes are the same, as a tokenizer's do not depend on the batch. A single clip that does not fit is an error.
+    """
+    device = getattr(tokenizer, "device", "cpu")
+    try:
+        codes = tokenizer.encode(batch.to(device), lengths.to(device))
+        return [codes.clip(number) for number in range(len(batch))]
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(batch) // 2
+    print(f"out of memory with {len(batch)} clips of {batch.shape[1]} samples: trying {half} at a time", flush=True)
+    parts = [(batch[:half], lengths[:half]), (batch[half:], lengths[half:])]
+    return [codes for part, own in parts for codes in _encode(tokenizer, part[:, : int(own.max())].contiguous(), own)]

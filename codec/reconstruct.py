@@ -4,7 +4,7 @@
     python codec/reconstruct.py input=data/mini/speech out=runs/reconstruct window=10
 
 Each file becomes a mono file at the tokenizer's sample rate with exactly the source's length, under the same
-relative path in `out`.
+relative path in `out`. Files of more than a minute pass through ALMTokenizer in pieces: memory does not grow with them.
 """
 
 import time
@@ -16,9 +16,10 @@ import soundfile
 import torch
 from omegaconf import DictConfig
 
-from codec.corpus import AUDIO_SUFFIXES, AudioError, read_audio
+from codec.corpus import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, read_pieces
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes
+from codec.model import ALMTokenizer
 from training.config import ConfigError, hydra_entry
 
 FORMATS = ("flac", "wav")
@@ -73,6 +74,37 @@ def reconstruct(wav: np.ndarray, tokenizer: AudioTokenizer) -> tuple[np.ndarray,
     return output, codes, encoded - started, decoded - encoded
 
 
+def reconstruct_long(source: Path, target: Path, tokenizer: ALMTokenizer) -> Reconstruction:
+    """A file of any length through both streams, piece by piece, straight into `target`.
+
+    Raises AudioError; `target` is then removed.
+    """
+    encoder = decoder = None
+    samples = frames = written = 0
+    encode_time = decode_time = 0.0
+    pieces = read_pieces(source, tokenizer.sample_rate)
+    try:
+        piece: np.ndarray | None = next(pieces)
+        with soundfile.SoundFile(target, "w", tokenizer.sample_rate, 1, subtype="PCM_16") as file:
+            while piece is not None:
+                following = next(pieces, None)
+                samples += len(piece)
+                wav = torch.from_numpy(np.ascontiguousarray(piece))[None]
+                started = time.perf_counter()
+                codes, encoder = tokenizer.encode_stream(wav, encoder, last=following is None)
+                encoded = time.perf_counter()
+                sound, decoder = tokenizer.decode_stream(codes, decoder, last=following is None)
+                output = sound[0].float().cpu().numpy()[: samples - written]
+                encode_time += encoded - started
+                decode_time += time.perf_counter() - encoded
+                file.write(np.clip(output, -1, 1))
+                frames, written, piece = frames + codes.shape[2], written + len(output), following
+    except AudioError:
+        target.unlink(missing_ok=True)
+        raise
+    return Reconstruction(source, target, samples / tokenizer.sample_rate, frames, encode_time, decode_time)
+
+
 def reconstruct_files(
     source: str | Path, out: str | Path, tokenizer: AudioTokenizer, audio_format: str = "flac"
 ) -> tuple[list[Reconstruction], list[str]]:
@@ -87,13 +119,16 @@ def reconstruct_files(
         target = out / f"{name}.{audio_format}"
         if target.exists() and target.samefile(path):
             raise ValueError(f"{target} is the source itself; choose another folder with out=")
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if isinstance(tokenizer, ALMTokenizer) and audio_info(path).seconds > tokenizer.one_pass_seconds:
+                done.append(reconstruct_long(path, target, tokenizer))
+                continue
             wav = read_audio(path, tokenizer.sample_rate)
         except AudioError as error:
             refused.append(str(error))
             continue
         output, codes, encode_time, decode_time = reconstruct(wav, tokenizer)
-        target.parent.mkdir(parents=True, exist_ok=True)
         # 16-bit files cannot hold more than full scale; clipping is what a player would do too.
         soundfile.write(target, np.clip(output, -1, 1), tokenizer.sample_rate, subtype="PCM_16")
         seconds = len(wav) / tokenizer.sample_rate

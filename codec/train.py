@@ -14,6 +14,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from codec.adversarial import Adversary, Balancer
 from codec.averaging import WeightAverage
-from codec.corpus import read_corpus
+from codec.corpus import read_audio, read_corpus
 from codec.crops import CropSampler
 from codec.losses import Resolution, pitch_loss, spectral_losses
 from codec.model import ALMTokenizer, ALMTokenizerConfig
@@ -33,6 +34,7 @@ from codec.validation import validate
 from training.checkpoint import latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
 from training.log import RunLog, duration
+from training.tracking import Tracker, TrackerError
 
 OBJECTIVES = "objectives.safetensors"
 
@@ -61,6 +63,11 @@ def main(cfg: DictConfig) -> None:
     train = cfg.trainer
     if accelerator.is_main_process:
         save_config(cfg, run_dir)
+    try:
+        settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+        tracker = Tracker(cfg.tracker, run_dir, settings, accelerator.is_main_process)
+    except TrackerError as error:
+        raise ConfigError(str(error)) from error
 
     # ---- data --------------------------------------------------------------------------------------------------
     clips, valid_clips, rejects = [], [], []
@@ -75,7 +82,7 @@ def main(cfg: DictConfig) -> None:
     if not clips:
         raise ConfigError(f"no clip of the train split in {cfg.data.root}; build it with `make setup`.")
     valid_clips = sorted(valid_clips, key=lambda c: (c.domain != "speech", c.id))[: train.valid_clips]
-    config = ALMTokenizerConfig(**OmegaConf.to_container(cfg.codec, resolve=True))
+    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
     sampler = CropSampler(clips, config.sample_rate, dict(train.domain_weights), tuple(train.gain_db), cfg.seed)
     crop = int(train.crop_seconds * config.sample_rate)
     counts = {d: len(c) for d, c in sampler.by_domain.items()}
@@ -150,8 +157,8 @@ def main(cfg: DictConfig) -> None:
     began, began_step, audio_seconds, since = time.monotonic(), step, 0.0, time.monotonic()
     while step < train.max_steps:
         if step == train.quantize_from and cfg.stage != 1:
-            found = initialise_codebooks(core, sampler, cfg, step, crop)
-            log.line(f"step {step}: codebooks initialised by k-means on {found} latents")
+            latents = initialise_codebooks(core, sampler, cfg, step, crop)
+            log.line(f"step {step}: codebooks initialised by k-means on {latents} latents")
         window, levels, resolutions, noise_offset = draw_step(step, cfg, config)
         samples = crop // (config.hop * window) * config.hop * window
         judged = None if adversary is None else adversary.draw(step, samples)
@@ -207,7 +214,9 @@ def main(cfg: DictConfig) -> None:
             values = {name: round(value, 5) for name, value in shown.items()}
             speed = audio_seconds / (now - since)
             left = (now - began) / (step - began_step) * (train.max_steps - step)
-            log.log(step, {"loss": total, **values, "lr": rate, "grad_norm": float(norm), "audio_s_per_s": speed})
+            record = {"loss": total, **values, "lr": rate, "grad_norm": float(norm), "audio_s_per_s": speed}
+            log.log(step, dict(record))
+            tracker.scalars(step, record)
             parts = " ".join(f"{name} {value:.3f}" for name, value in values.items())
             log.line(
                 f"step {step}/{train.max_steps} | loss {total:.3f} | {parts} | grad {float(norm):.2f} | "
@@ -217,18 +226,25 @@ def main(cfg: DictConfig) -> None:
         if step % train.save_every == 0 or step == train.max_steps or stop["asked"]:
             save(step)
         if stop["asked"]:
+            tracker.close()
             log.line(f"SIGTERM: saved step {step}; the same command continues.")
             return
         if step % train.valid_every == 0 or step == train.max_steps:
             if accelerator.is_main_process and valid_clips and cfg.stage != 1:  # stage 1 has no codes to score
+                samples_dir = run_dir / "samples" / f"step_{step:07d}"
                 with average.applied() if average is not None else nullcontext():
-                    scores = validate(core, valid_clips, run_dir / "samples" / f"step_{step:07d}")
+                    scores = validate(core, valid_clips, samples_dir)
+                tracker.scalars(step, scores, "valid")
+                for path in sorted(samples_dir.glob("*.wav")):
+                    tracker.audio(step, path.stem, read_audio(path, config.sample_rate), config.sample_rate)
+                tracker.picture(step, "spectrograms", samples_dir / "spectrograms.png")
                 log.log(step, {f"valid_{k}": v for k, v in scores.items()})
                 log.line(f"valid {step}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
                 model.train()
                 since = time.monotonic()
             accelerator.wait_for_everyone()
 
+    tracker.close()
     if accelerator.is_main_process:
         with average.applied() if average is not None else nullcontext():
             save_folder(run_dir / "final", lambda folder: core.save_pretrained(folder))

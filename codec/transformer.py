@@ -27,11 +27,17 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
 
 
-def rotary_table(length: int, dim: int, device: torch.device, base: float = 10000.0) -> tuple[Tensor, Tensor]:
-    """Cosines and sines ``[length, dim / 2]`` of rotary position embedding (Su et al., 2021)."""
-    inverse = base ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
-    angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * inverse
-    return angles.cos(), angles.sin()
+EXACT_FROM = 1 << 20  # tokens, 3 h at 75 Hz and w = 6: from here on float32 angles would be coarse (0.06 rad)
+
+
+def rotary_table(
+    length: int, dim: int, device: torch.device, base: float = 10000.0, start: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines ``[length, dim / 2]`` of rotary position embedding (Su et al., 2021) from ``start`` on."""
+    kind = torch.float64 if start >= EXACT_FROM else torch.float32
+    inverse = base ** (-torch.arange(0, dim, 2, device=device, dtype=kind) / dim)
+    angles = torch.arange(start, start + length, device=device, dtype=kind)[:, None] * inverse
+    return angles.cos().float(), angles.sin().float()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -68,6 +74,10 @@ def local_mask(length: int, span: int, valid: Tensor | None, block: int | None, 
     return allowed[:, :, None]
 
 
+Past = tuple[Tensor, Tensor]
+"""Keys and values ``[batch, heads, up to span, head_dim]`` of the tokens before, rotated."""
+
+
 class LocalAttention(nn.Module):
     """Multi-head self-attention within ±``span`` tokens."""
 
@@ -93,6 +103,18 @@ class LocalAttention(nn.Module):
         y = y.view(shape).transpose(2, 3).reshape(batch, length, dim)
         return self.out(y)
 
+    def extend(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """``x [batch, new, dim]`` after the tokens of ``past`` → the same shape, and the past of what follows.
+
+        Args:
+            mask: ``[new, past + new]`` bool.
+        """
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [batch, heads, new, d]
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
+        k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(y.transpose(1, 2).flatten(2)), (k[:, :, -self.span :], v[:, :, -self.span :])
+
     def _neighbours(self, t: Tensor, blocks: int) -> Tensor:
         """``[batch, heads, length, d]`` → previous, own and next block ``[batch, blocks, heads, 3 * span, d]``."""
         padded = F.pad(t, (0, 0, self.span, self.span)).unflatten(2, (blocks + 2, self.span))
@@ -115,6 +137,12 @@ class Block(nn.Module):
         x = x + self.attention(self.attention_norm(x), rotary, mask)
         return x + self.down(F.relu(self.up(self.ffn_norm(x))).square())
 
+    def extend(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """As :meth:`LocalAttention.extend`."""
+        y, past = self.attention.extend(self.attention_norm(x), rotary, mask, past)
+        x = x + y
+        return x + self.down(F.relu(self.up(self.ffn_norm(x))).square()), past
+
 
 class LocalTransformer(nn.Module):
     """A stack of blocks over a sequence of any length.
@@ -135,8 +163,13 @@ class LocalTransformer(nn.Module):
             for linear in (block.attention.out, block.down):
                 nn.init.normal_(linear.weight, std=0.02 / (2 * layers) ** 0.5)
 
-    def forward(self, x: Tensor, valid: Tensor | None, window: int) -> Tensor:
-        """``x [batch, length, dim]``, ``valid [batch, length]`` bool or None → the same shape."""
+    def forward(self, x: Tensor, valid: Tensor | None, window: int, start: int = 0) -> Tensor:
+        """``x [batch, length, dim]``, ``valid [batch, length]`` bool or None → the same shape.
+
+        Args:
+            start: position of the first token; a multiple of ``span`` and of the window's tokens, so that pieces of a
+                long sequence are computed as the whole is.
+        """
         length = x.shape[1]
         missing = -length % self.span
         if missing:
@@ -144,9 +177,33 @@ class LocalTransformer(nn.Module):
             if valid is None:
                 valid = torch.ones(1, length, dtype=torch.bool, device=x.device)
             valid = F.pad(valid, (0, missing))
-        rotary = rotary_table(x.shape[1], self.head_dim, x.device)
+        rotary = rotary_table(x.shape[1], self.head_dim, x.device, start=start)
         block = window + 1 if self.block_causal else None
         mask = local_mask(x.shape[1], self.span, valid, block, x.device)
         for layer in self.blocks:
             x = layer(x, rotary, mask)
         return self.norm(x)[:, :length]
+
+    def extend(self, x: Tensor, pasts: list[Past] | None, window: int, start: int) -> tuple[Tensor, list[Past]]:
+        """The next windows of a block-causal sequence, with the keys and values of the tokens before.
+
+        Args:
+            x: ``[batch, new, dim]``, whole windows.
+            pasts: per block, as the call before returned them; None at the start of the sequence.
+            start: position of the first new token.
+        """
+        if not self.block_causal:
+            raise ValueError("only a block-causal transformer can be extended: others see later windows.")
+        if pasts is None:
+            nothing = x.new_zeros(len(x), x.shape[2] // self.head_dim, 0, self.head_dim)
+            pasts = [(nothing, nothing)] * len(self.blocks)
+        query = torch.arange(start, start + x.shape[1], device=x.device)[:, None]
+        key = torch.arange(start - pasts[0][0].shape[2], start + x.shape[1], device=x.device)
+        block = window + 1
+        mask = ((query - key).abs() <= self.span) & (key // block <= query // block)
+        rotary = rotary_table(x.shape[1], self.head_dim, x.device, start=start)
+        following = []
+        for layer, past in zip(self.blocks, pasts, strict=True):
+            x, past = layer.extend(x, rotary, mask, past)
+            following.append(past)
+        return self.norm(x), following

@@ -15,6 +15,7 @@ from pystoi import stoi
 from codec.corpus import Clip, read_audio
 from codec.losses import Resolution, spectral_losses
 from codec.model import ALMTokenizer
+from codec.perceptual import pesq_scores
 from codec.quantizer import usage
 
 
@@ -26,12 +27,15 @@ def validate(model: ALMTokenizer, clips: list[Clip], folder: Path, pictures: int
         folder: receives wav files and a spectrogram sheet of the first ``pictures`` clips.
 
     Returns:
-        ``stoi`` (speech clips), ``mel`` (log-mel distance at 1024 samples), per level ``usage_l`` (share of the codes
-        that occur) and ``perplexity_l``.
+        ``stoi``, ``pesq_wb``, ``pesq_nb`` (speech clips; PESQ where it is installed), ``mel`` (log-mel distance at 1024
+        samples), ``stft`` (spectral convergence there), per level ``usage_l`` (share of the codes that occur) and
+        ``perplexity_l``.
     """
     model.eval()
-    scores: dict[str, list[float]] = {"stoi": [], "mel": []}
-    codes, pairs = [], []
+    scores: dict[str, list[float]] = {"stoi": [], "mel": [], "stft": []}
+    speech: list[tuple[np.ndarray, np.ndarray]] = []
+    codes: list[torch.Tensor] = []
+    pairs: list[tuple[str, np.ndarray, np.ndarray]] = []
     for clip in clips:
         wav = read_audio(clip.path, model.sample_rate)
         tokens = model.encode(torch.from_numpy(wav)[None])
@@ -39,13 +43,16 @@ def validate(model: ALMTokenizer, clips: list[Clip], folder: Path, pictures: int
         codes.append(tokens.codes[0])
         if clip.domain == "speech":
             scores["stoi"].append(float(stoi(wav, output, model.sample_rate)))
+            speech.append((wav, output))
         distance = spectral_losses(
             torch.from_numpy(output)[None], torch.from_numpy(wav)[None], model.sample_rate, Resolution(1024, 80)
         )
         scores["mel"].append(float(distance["mel"]))
+        scores["stft"].append(float(distance["convergence"]))
         if len(pairs) < pictures:
             pairs.append((clip.id, wav, output))
     result = {name: float(np.mean(values)) for name, values in scores.items() if values}
+    result |= pesq_scores(speech, model.sample_rate)
     joined = torch.cat(codes, dim=1)
     for level, size in enumerate(model.codebook_sizes):
         share, perplexity = usage(joined[level], size)

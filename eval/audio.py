@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import soxr
@@ -33,6 +34,11 @@ def check_wave(wav: Wave, rate: int, shortest: float = 0.0) -> None:
         raise CannotScore("NaN or infinite samples")
     if wav.size < shortest * rate:
         raise CannotScore(f"shorter than {shortest:g} s")
+
+
+def pieces(wav: Wave, rate: int, longest: float) -> list[Wave]:
+    """``wav`` in equal pieces of at most ``longest`` seconds: attention over minutes costs memory without end."""
+    return np.array_split(wav, max(1, math.ceil(len(wav) / (longest * rate))))
 
 
 def audio_hash(wav: Wave, rate: int) -> str:

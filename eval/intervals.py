@@ -7,6 +7,7 @@ function serves both. Resampling draws clips, not words: words of one clip are n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,11 +27,14 @@ class Estimate:
     n: int
 
 
-def _draws(n: int) -> NDArray[np.int64]:
-    """``[resamples, n]`` indices: the same for equal n, so that systems on the same items are resampled
-    together.
+@lru_cache(maxsize=4)
+def _counts(n: int) -> NDArray[np.float64]:
+    """``[resamples, n]``: how often each clip is drawn. The same for equal n, so that systems on the same items are
+    resampled together; and a resampled sum is a matrix product.
     """
-    return np.random.default_rng(SEED).integers(0, n, (RESAMPLES, n))
+    draws = np.random.default_rng(SEED).integers(0, n, (RESAMPLES, n))
+    places = (draws + n * np.arange(RESAMPLES)[:, None]).ravel()
+    return np.bincount(places, minlength=RESAMPLES * n).reshape(RESAMPLES, n).astype(np.float64)
 
 
 def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estimate | None:
@@ -48,8 +52,8 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estim
     value = float(top.sum() / bottom.sum())
     if n == 1:
         return Estimate(value, None, None, 1)
-    draws = _draws(n)
-    low, high = np.percentile(top[draws].sum(1) / bottom[draws].sum(1), [2.5, 97.5])
+    sums = _counts(n) @ np.stack([top, bottom], 1)
+    low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
     return Estimate(value, float(low), float(high), n)
 
 
@@ -69,7 +73,6 @@ def paired_difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLik
     value = float(a.sum() / b.sum() - c.sum() / d.sum())
     if n == 1:
         return Estimate(value, None, None, 1)
-    draws = _draws(n)
-    samples = a[draws].sum(1) / b[draws].sum(1) - c[draws].sum(1) / d[draws].sum(1)
-    low, high = np.percentile(samples, [2.5, 97.5])
+    sums = _counts(n) @ np.stack([a, b, c, d], 1)
+    low, high = np.percentile(sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3], [2.5, 97.5])
     return Estimate(value, float(low), float(high), n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -162,6 +162,34 @@ def rate_mos(report: Report, row: str, clips: Sequence[ScoredClip], failures: Ma
     for name in SCORES:
         values = {clip.id: clip.item["dnsmos"][name] for clip in clips if "dnsmos" in clip.item}
         report.mean(row, f"dnsmos/{name}", values, failed)
+
+
+def score_each(
+    name: str,
+    score: Callable[[ScoredClip], float],
+    how: Mapping[str, Any],
+    clips: Sequence[ScoredClip],
+    cache_folder: Path | None,
+    key: Callable[[ScoredClip], str] = lambda clip: clip.hash,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """``{id: score}`` of a metric that scores clip by clip, and ``{id: reason}`` of the clips without a score.
+
+    Args:
+        name: set in each clip's item, and the start of the cache's file name.
+        key: what else makes the score besides the audio, for metrics that also look at a reference or a caption.
+    """
+    cache = ScoreCache(cache_folder, name.replace("/", "-"), {**how, "resampler": RESAMPLER})
+    usable, failures = split_usable(clips)
+    values = {}
+    for clip in progress(usable, desc=f"{name}, {len(usable)} clips"):
+        try:
+            if key(clip) not in cache:
+                cache[key(clip)] = score(clip)
+        except CannotScore as error:
+            failures[clip.id] = error.reason
+            continue
+        values[clip.id] = clip.item[name] = cache[key(clip)]
+    return values, failures
 
 
 def how_texts(normaliser: str) -> dict[str, str]:

@@ -4,7 +4,8 @@
     python eval/reconstruction.py window=10 recognisers=[ctc-mini]
     python eval/reconstruction.py data.root=FOLDER domains=[sound,music] recognisers=[] concat=[]
 
-Rows: reference and resynthesis. Writes results.json, items.jsonl, wavs/<row>/<id>.wav and sheets/*.png with the
+Rows: reference and resynthesis; silence, shuffled (another clip's resynthesis) and reference-at-codec-rate bound the
+paired metrics. Writes results.json, items.jsonl, wavs/<row>/<id>.wav and sheets/*.png with the
 spectrograms of every clip. Reference and resynthesis are compared sample by sample without any delay compensation:
 output and input of an ALMTokenizer are aligned by construction.
 """
@@ -21,7 +22,6 @@ import torch
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
 from codec.interface import AudioTokenizer, TokenizerError
@@ -40,6 +40,7 @@ from eval.judging import (
 from eval.metrics import CannotScore
 from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, stoi
+from eval.network_judges import judge_by_networks
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
@@ -102,9 +103,9 @@ def compare(
     references: list[ScoredClip],
     outputs: list[ScoredClip],
     rate: int,
-    processes: int,
+    row: str = "resynthesis",
 ) -> None:
-    """File the paired metrics of the row resynthesis; both sides at ``rate`` (0: the lower of the two rates)."""
+    """File the paired metrics of ``row``; both sides at ``rate`` (0: the lower of the two rates)."""
     for name in metrics:
         score: Any = PESQ(name.removeprefix("pesq-")) if name.startswith("pesq") else PAIRED[name]
         values, failures = {}, {}
@@ -121,7 +122,7 @@ def compare(
                 failures[output.id] = error.reason
         if isinstance(score, PESQ):
             score.close()
-        report.mean("resynthesis", name, values, failures)
+        report.mean(row, name, values, failures)
 
 
 def length_check(
@@ -164,7 +165,9 @@ def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], de
     spoken = {row: [clip for clip in clips if clip.text] for row, clips in rows.items()}
     for name in cfg.recognisers if any(spoken.values()) else ():
         try:
-            with load_recogniser(name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device) as recogniser:
+            with load_recogniser(
+                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights)
+            ) as recogniser:
                 report.how["recognisers"][name] = recogniser.how()
                 transcribe(recogniser, [clip for clips in spoken.values() for clip in clips], cache)
         except (RecogniserError, WorkerError) as error:
@@ -183,12 +186,34 @@ def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], de
                     rate_mos(report, row, clips, score_mos(mos, clips, cache))
         except (CannotScore, WorkerError) as error:
             print(f"dnsmos: {error}", flush=True)
+    judge_by_networks(cfg.weights, device, rows, report, cache)
+
+
+def anchors(clips: list[ScoredClip], outputs: list[ScoredClip], rate: int) -> dict[str, list[ScoredClip]]:
+    """What bounds the paired metrics: silence, another clip's resynthesis, and the reference at the codec's rate.
+
+    Another clip is repeated or cut to the reference's length. The last row exists only where the codec's ``rate`` is
+    below a file's: nothing that the codec does can be better.
+    """
+    found: dict[str, list[ScoredClip]] = {"silence": [], "shuffled": []}
+    heard = [i for i, (clip, output) in enumerate(zip(clips, outputs, strict=True)) if clip.rate and output.rate]
+    for place, i in enumerate(heard):
+        clip, other = clips[i], outputs[heard[(place + 1) % len(heard)]]
+        assert clip.wav is not None and other.wav is not None
+        length = round(len(clip.wav) * other.rate / clip.rate)
+        pairs = {"silence": np.zeros(length, np.float32), "shuffled": np.resize(other.wav, length)}
+        if len(heard) < 2:
+            del pairs["shuffled"]
+        if rate < clip.rate:
+            pairs["reference-at-codec-rate"] = resample(clip.wav, clip.rate, rate)
+        for row, wav in pairs.items():
+            found.setdefault(row, []).append(ScoredClip(clip.id, row, clip.text, wav, other.rate))
+    return {row: made for row, made in found.items() if made}
 
 
 @hydra_entry("eval_reconstruction")
 def main(cfg: DictConfig) -> None:
     check_options(cfg)
-    disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     clips = choose_clips(cfg)
@@ -251,8 +276,12 @@ def main(cfg: DictConfig) -> None:
         "recognisers": {},
         "versions": versions("torch", "numpy", "scipy", "soxr", "pystoi", "pesq", "jiwer"),
     }
-    report = Report(how, list(rows))
-    compare(report, list(cfg.metrics), rows["reference"], rows["resynthesis"], cfg.rate or 0, cfg.processes)
+    bounds = anchors(rows["reference"], rows["resynthesis"], tokenizer.sample_rate) if cfg.anchors else {}
+    report = Report(how, [*rows, *bounds])
+    compare(report, list(cfg.metrics), rows["reference"], rows["resynthesis"], cfg.rate or 0)
+    for row, made in bounds.items():
+        originals = {clip.id: clip for clip in rows["reference"]}
+        compare(report, list(cfg.metrics), [originals[clip.id] for clip in made], made, cfg.rate or 0, row)
     report_usage(report, codes, tokenizer)
     shipped = Path(cfg.data.tokens) if cfg.data.tokens else None
     if shipped is not None and (shipped / "index.json").is_file():

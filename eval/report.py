@@ -23,9 +23,20 @@ from typing import Any
 import numpy as np
 
 from eval.intervals import HOW, Estimate, paired_difference, ratio
+from eval.tables import Table
 from training.checkpoint import write_file
 
-SHARES = ("wer", "cer", "limit", "legal", "ended", "usage", "silent")  # metrics that people read in percent
+SHARES = (
+    "wer",
+    "cer",
+    "limit",
+    "legal",
+    "ended",
+    "usage",
+    "silent",
+    "empty",
+    "accuracy",
+)  # metrics that people read in percent
 
 
 @dataclass(frozen=True)
@@ -37,9 +48,6 @@ class _Cell:
     extra: dict[str, Any]
 
     def record(self) -> dict[str, Any]:
-        reasons: dict[str, list[str]] = {}
-        for clip, reason in self.failures.items():
-            reasons.setdefault(reason, []).append(clip)
         found = estimate(self.parts)
         return {
             "value": found.value if found else None,
@@ -47,9 +55,17 @@ class _Cell:
             "n_failed": len(self.failures),
             "low": found.low if found else None,
             "high": found.high if found else None,
-            "failures": [{"reason": r, "n": len(ids), "ids": ids} for r, ids in sorted(reasons.items())],
+            "failures": by_reason(self.failures),
             **self.extra,
         }
+
+
+def by_reason(failures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """``{clip: reason}`` as a list of reasons with their clips."""
+    reasons: dict[str, list[str]] = {}
+    for clip, reason in failures.items():
+        reasons.setdefault(reason, []).append(clip)
+    return [{"reason": reason, "n": len(ids), "ids": ids} for reason, ids in sorted(reasons.items())]
 
 
 def estimate(parts: Mapping[str, tuple[float, float]]) -> Estimate | None:
@@ -97,10 +113,21 @@ class Report:
         parts = {clip: (float(value), 1.0) for clip, value in values.items() if math.isfinite(value)}
         self.rate(row, metric, parts, failed, **extra)
 
-    def number(self, row: str, metric: str, value: float, n: int) -> None:
-        """A number of the row as a whole, without interval (speed, for example)."""
+    def number(
+        self,
+        row: str,
+        metric: str,
+        value: float,
+        n: int,
+        interval: tuple[float, float] | None = None,
+        failures: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        """A number of the row as a whole (speed, BLEU, a Fréchet distance), with an interval where it has one."""
+        low, high = interval or (None, None)
         self.numbers[row][metric] = {
-            "value": value, "n": n, "n_failed": 0, "low": None, "high": None, "failures": [],
+            "value": value, "n": n, "n_failed": len(failures or {}), "low": low, "high": high,
+            "failures": by_reason(failures or {}), **extra,
         }  # fmt: skip
 
     def difference(self, metric: str, row: str, against: str) -> None:
@@ -147,7 +174,11 @@ class Report:
         }
 
     def write(self, folder: Path, items: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``items.jsonl`` and ``results.json``, each atomically; the results come last."""
+        """Write ``items.jsonl``, ``clips.json`` (the two sums of each clip, from which eval/compare.py makes paired
+        intervals between systems) and ``results.json``, each atomically; the results come last.
+        """
+        parts = {row: {metric: cell.parts for metric, cell in cells.items()} for row, cells in self.cells.items()}
+        write_file(folder / "clips.json", json.dumps(plain(parts), allow_nan=False) + "\n")
         lines = "".join(json.dumps(plain(item), allow_nan=False) + "\n" for item in items)
         write_file(folder / "items.jsonl", lines)
         write_file(folder / "results.json", json.dumps(plain(self.results()), indent=1, allow_nan=False) + "\n")
@@ -163,11 +194,7 @@ class Report:
             ["", *rows],
             *([name, *(show(name, found.get(name), most) for found in rows.values())] for name in names),
         ]
-        widths = [max(len(line[column]) for line in body) for column in range(len(body[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in body
-        ]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], f"N = {most} clips; [95 % interval over clips]"])
+        return f"{Table(body[0], body[1:]).console()}\nN = {most} clips; [95 % interval over clips]"
 
 
 def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
@@ -175,7 +202,9 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
     if cell is None:
         return "-"
     if cell["value"] is None:
-        return f"not computed ({cell['failures'][0]['reason']})" if cell["failures"] else "-"
+        if not cell["failures"]:
+            return "-"
+        return f"not computed ({cell['failures'][0]['reason'].removeprefix('not computed: ')})"
     percent = metric.split("/")[0].split("-")[0] in SHARES
 
     def text(value: float) -> str:

@@ -9,8 +9,12 @@ stopped.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eval.provenance import record_hash
 
@@ -56,3 +60,35 @@ class ScoreCache:
         with open(self.path, "rb") as stream:
             stream.seek(-1, 2)
             return stream.read(1) == b"\n"
+
+
+class EmbeddingCache:
+    """Embeddings of one network, one file ``<audio hash>.npy`` per clip; float32 as they come.
+
+    Args:
+        folder: None keeps them in memory only.
+        kind: start of the folder's name, for people.
+        how: everything that makes the embedding besides the audio.
+    """
+
+    def __init__(self, folder: Path | None, kind: str, how: Any) -> None:
+        self.folder = folder / f"{kind}-{record_hash(how)[:16]}" if folder is not None else None
+        self.memory: dict[str, NDArray[np.float32]] = {}
+
+    def get(self, key: str) -> NDArray[np.float32] | None:
+        """The embeddings ``[frames, d]`` of the audio with the hash ``key``, or None."""
+        if self.folder is None:
+            return self.memory.get(key)
+        path = self.folder / f"{key}.npy"
+        return np.load(path, allow_pickle=False) if path.is_file() else None
+
+    def put(self, key: str, embeddings: NDArray[np.float32]) -> None:
+        """Remember embeddings; a killed run leaves no half file."""
+        if self.folder is None:
+            self.memory[key] = embeddings
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f"{key}.{os.getpid()}.part"
+        with open(part, "wb") as stream:
+            np.save(stream, embeddings.astype(np.float32))
+        os.replace(part, self.folder / f"{key}.npy")

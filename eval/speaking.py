@@ -37,28 +37,54 @@ class Spoken:
     seconds: float
 
 
-def newest_model(task: str, runs: Path, shipped: Path) -> Path:
-    """The final checkpoint of the newest finished run of ``task``, else the one that ships.
+def newest_model(task: str, runs: Path, shipped: Path | None) -> Path:
+    """The final checkpoint of the newest finished run of ``task`` (or of a mixture with it), else the one that ships.
 
     Raises:
         ConfigError: there is neither.
     """
     found = []
     for state in runs.glob("*/final/state.json"):
-        if json.loads(state.read_text(encoding="utf-8")).get("task") == task:
+        trained = json.loads(state.read_text(encoding="utf-8")).get("task", "")
+        if trained == "all" or task in trained.split("+"):
             found.append(state)
     if found:
         return max(found, key=lambda path: path.stat().st_mtime).parent
-    if (shipped / "config.json").is_file():
+    if shipped is not None and (shipped / "config.json").is_file():
         return shipped
+    ships = f" and nothing in {shipped}" if shipped is not None else ""
     raise ConfigError(
-        f"there is no trained model: no finished run of task={task} in {runs}/ and nothing in {shipped}; "
+        f"there is no trained model: no finished run of task={task} in {runs}/{ships}; "
         f"train one with `accelerate launch lm/train.py task={task}`, or give model=FOLDER."
     )
 
 
+def open_model(
+    folder: Path, tokenizer: AudioTokenizer, task: Task, device: str
+) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Model, vocabulary and text tokenizer in ``folder``, and what a result records about them.
+
+    ``task`` takes over the normalisation with which the model was trained.
+
+    Raises:
+        VocabularyError: the model belongs to another tokenizer.
+    """
+    model, vocabulary, text_tokenizer = load_lm(folder, device)
+    vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
+    task.use_normaliser(normalisers(normalisation_of(folder)))  # texts as the model learnt them
+    names = [path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model")]
+    how = {
+        "folder": folder.as_posix(),
+        "sha256": folder_hash(folder, [name for name in names if name != "state.json"]),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "device": torch.device(device).type,
+        "torch": torch.__version__,
+    }
+    return model, vocabulary, text_tokenizer, how
+
+
 class Speaker:
-    """A text-to-speech model with its tokenizer.
+    """A model that speaks or makes sound from text, with its tokenizer.
 
     Args:
         folder: language model (lm/model.py ``save_lm``).
@@ -80,21 +106,10 @@ class Speaker:
         device: str,
         cache_folder: Path | None,
     ) -> None:
-        self.model, self.vocabulary, self.text_tokenizer = load_lm(folder, device)
-        self.vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
-        task.use_normaliser(normalisers(normalisation_of(folder)))  # texts as the model learnt them
+        self.model, self.vocabulary, self.text_tokenizer, self.how = open_model(folder, tokenizer, task, device)
         self.tokenizer, self.task, self.sampling = tokenizer, task, sampling
         self.max_frames = int(max_seconds * tokenizer.frame_rate)
-        names = [path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model")]
-        self.how: dict[str, Any] = {
-            "folder": folder.as_posix(),
-            "sha256": folder_hash(folder, [name for name in names if name != "state.json"]),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "sampling": asdict(sampling),
-            "max_frames": self.max_frames,
-            "device": torch.device(device).type,
-            "torch": torch.__version__,
-        }
+        self.how |= {"sampling": asdict(sampling), "max_frames": self.max_frames}
         self.cache = ScoreCache(cache_folder, "generated", {k: v for k, v in self.how.items() if k != "folder"})
 
     def speak(self, requests: Sequence[Request], seeds: Sequence[int], batch_size: int, desc: str) -> list[Spoken]:
@@ -123,6 +138,16 @@ class Speaker:
             Spoken(np.array(s["codes"], dtype=np.int64).reshape(-1, levels), s["ended"], s["legal"], s["seconds"])
             for s in stored
         ]
+
+
+def run_name(folder: Path) -> str:
+    """The run that made the model in ``folder``: ``runs/my-run/final`` → ``my-run``."""
+    return folder.parent.name if folder.name == "final" else folder.name
+
+
+def pick_device(name: str) -> str:
+    """``auto`` → cuda where there is one."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def decode_clips(tokenizer: AudioTokenizer, clips: Sequence[NDArray[np.int64]], batch_size: int = 8) -> list[Any]:

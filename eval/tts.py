@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from transformers.utils.logging import disable_progress_bar
 
-from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
+from codec.corpus import AudioError, Clip, read_audio
 from codec.interface import AudioTokenizer, TokenizerError
+from eval.clips import choose_clips, derangement, read_reference
 from eval.judging import (
     ScoredClip,
     as_stored,
@@ -36,10 +35,11 @@ from eval.judging import (
 )
 from eval.metrics import CannotScore
 from eval.metrics.mos import DNSMOS
+from eval.network_judges import judge_by_networks, network_metrics
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
-from eval.speaking import Speaker, decode_clips, newest_model, resynthesise
+from eval.speaking import Speaker, decode_clips, newest_model, pick_device, resynthesise, run_name
 from eval.worker_pool import WorkerError
 from lm.model import ModelError
 from lm.sampling import Sampling
@@ -67,29 +67,12 @@ def check_options(cfg: DictConfig) -> None:
         raise ConfigError("rows is empty: name at least one row.")
 
 
-def derangement(size: int, seed: int) -> list[int]:
-    """A permutation of 0 … size − 1 without fixed points: a random cycle."""
-    if size < 2:
-        raise ConfigError("a shuffled text needs at least two sentences: raise limit or leave out generated-shuffled.")
-    cycle = np.random.default_rng(seed).permutation(size)
-    other = [0] * size
-    for place, index in enumerate(cycle):
-        other[int(index)] = int(cycle[(place + 1) % size])
-    return other
-
-
 def test_sentences(cfg: DictConfig) -> list[Clip]:
     """The speech clips with text of the split, in the order of the corpus."""
-    try:
-        clips, rejects = read_corpus(cfg.data.root)
-    except CorpusError as error:
-        raise ConfigError(f"data.root: {error}") from error
-    for reject in rejects:
-        print(f"left out: {reject.reason}", flush=True)
-    chosen = [clip for clip in clips if clip.split == cfg.split and clip.domain == "speech" and clip.text]
-    if not chosen:
-        raise ConfigError(f"{cfg.data.root} has no speech with text in its {cfg.split} split.")
-    return chosen[: cfg.limit] if cfg.limit else chosen
+    return choose_clips(
+        cfg.data.root, cfg.split, cfg.limit,
+        lambda clip: clip.domain == "speech" and bool(clip.text), "speech with text",
+    )  # fmt: skip
 
 
 def read_rows(
@@ -101,15 +84,7 @@ def read_rows(
     rows: dict[str, list[ScoredClip]] = {}
     waves: dict[str, np.ndarray] = {}
     if "reference" in cfg.rows:
-        rows["reference"] = []
-        for clip in sentences:
-            scored = ScoredClip(clip.id, "reference", clip.text or "", None, 0)
-            try:
-                scored.rate = audio_info(clip.path).sample_rate
-                scored.wav = as_stored(read_audio(clip.path, scored.rate))
-            except AudioError as error:
-                scored.item["error"] = str(error)
-            rows["reference"].append(scored)
+        rows["reference"] = read_reference(sentences)
     if "resynthesis" in cfg.rows and tokenizer is not None:
         rows["resynthesis"] = []
         for clip in sentences:
@@ -175,7 +150,7 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip], reference
 
 def chosen_clips(cfg: DictConfig, rows: dict[str, list[ScoredClip]], judge: str) -> dict[str, list[ScoredClip]]:
     """The clips of each row that ``judge`` gets: none of the rows in ``cfg.skip``, the first ``cfg.judge_clips``."""
-    count = cfg.judge_clips[judge] or None
+    count = cfg.judge_clips.get(judge) or None
     return {row: clips[:count] for row, clips in rows.items() if judge not in cfg.skip.get(row, ())}
 
 
@@ -185,7 +160,9 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
     for name in cfg.recognisers:
         judged = chosen_clips(cfg, rows, name)
         try:
-            with load_recogniser(name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device) as judge:
+            with load_recogniser(
+                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights)
+            ) as judge:
                 report.how["recognisers"][name] = judge.how()
                 transcribe(judge, [clip for clips in judged.values() for clip in clips], cache)
         except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
@@ -210,15 +187,9 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
                 report.mean(row, "dnsmos/p808", {}, {clip.id: str(error) for clip in clips})
 
 
-def pick_device(name: str) -> str:
-    """``auto`` → cuda where there is one."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
 @hydra_entry("eval_tts")
 def main(cfg: DictConfig) -> None:
     check_options(cfg)
-    disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
     device = pick_device(cfg.device)
     cache = Path(cfg.cache) if cfg.cache else None
@@ -227,7 +198,7 @@ def main(cfg: DictConfig) -> None:
     # ---- the model and its tokenizer -----------------------------------------------------------------------
     speaks = any(row.startswith("generated") for row in cfg.rows)
     folder = (Path(cfg.model) if cfg.model else newest_model("tts", Path("runs"), SHIPPED)) if speaks else None
-    run = (folder.parent.name if folder.name == "final" else folder.name) if folder else Path(cfg.tokenizer.path).name
+    run = run_name(folder) if folder else Path(cfg.tokenizer.path).name
     out = Path(cfg.out) if cfg.out else Path("runs") / run / "eval-tts"
     try:
         tokenizer = instantiate(cfg.tokenizer, device=device) if set(cfg.rows) != {"reference"} else None
@@ -278,12 +249,13 @@ def main(cfg: DictConfig) -> None:
 
     # ---- the judges ----------------------------------------------------------------------------------------
     judge_rows(cfg, rows, report, cache)
+    judge_by_networks(cfg.weights, device, rows, report, cache)
     for name in cfg.recognisers:
         report.difference(f"wer/{name}", "resynthesis", "reference")
         report.difference(f"wer/{name}", "generated", "resynthesis")
     report.write(out, [clip.item for clips in rows.values() for clip in clips])
     shown = [f"{metric}/{name}" for metric in ("wer", "wer-original") for name in cfg.recognisers]
-    print("\n" + report.table([*shown, "dnsmos/p808", "dnsmos/ovrl", *GENERATION]))
+    print("\n" + report.table([*shown, "dnsmos/p808", "dnsmos/ovrl", *network_metrics(report), *GENERATION]))
     print(f"\n{out}/results.json, items.jsonl and wavs/, in {duration(time.monotonic() - started)}", flush=True)
 
 

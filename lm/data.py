@@ -8,13 +8,14 @@ checkpoint therefore holds no loader state, and a run resumes exactly, also with
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch.utils.data import DataLoader, Dataset
 
-from lm.documents import TextSegment, segment_ids
+from lm.documents import TextSegment, folded, segment_ids
 from lm.packing import IGNORE, PackedRows, best_fit, pack_rows
 from lm.patterns import Pattern
 from lm.vocabulary import AudioVocabulary
@@ -131,10 +132,16 @@ def render_documents(
     task: Task,
     vocabulary: AudioVocabulary,
     tokenizer: Any,
-    pattern: Pattern,
+    pattern: Pattern | None,
     max_length: int,
+    fold_steps: bool = False,
 ) -> DocumentSet:
-    """Render every row in all its variants; documents longer than ``max_length`` ids are named in ``too_long``."""
+    """Render every row in all its variants; documents longer than ``max_length`` ids are named in ``too_long``.
+
+    Args:
+        pattern: None takes the vocabulary's own.
+        fold_steps: ids are ``[positions, levels]``, one position per step of audio, as the depth variant reads them.
+    """
     documents = DocumentSet()
     numbers: dict[Any, int] = {}
     codes_in_use: list[Any] = []  # keeps what addresses below point to alive
@@ -148,14 +155,15 @@ def render_documents(
         if key not in numbers:
             if not isinstance(segment, TextSegment):
                 codes_in_use.append(segment.codes)
-            numbers[key] = documents.add_segment(*segment_ids(segment, vocabulary, tokenizer, pattern))
+            ids, first = segment_ids(segment, vocabulary, tokenizer, pattern)
+            numbers[key] = documents.add_segment(folded(ids, vocabulary) if fold_steps else ids, first)
         return numbers[key]
 
     def opening(token: str) -> int:
         key = (token,)
         if key not in numbers:
             ids = np.array([vocabulary.control_id(f"<|{token}|>")], dtype=np.int32)
-            numbers[key] = documents.add_segment(ids, 1)
+            numbers[key] = documents.add_segment(folded(ids, vocabulary) if fold_steps else ids, 1)
         return numbers[key]
 
     for row in rows:
@@ -356,12 +364,14 @@ class StepData:
         if self.hide:
             rows.input_ids[hidden] = self.vocabulary.control_id("<mask>")
         if self.drop_condition:
-            learnt = np.zeros_like(audio)
-            learnt[:, 1:] = rows.targets[:, :-1] != IGNORE
+            # Of folded ids only column 0 can be text.
+            first_ids, first_targets = ((a if a.ndim == 2 else a[..., 0]) for a in (rows.input_ids, rows.targets))
+            learnt = np.zeros(first_ids.shape, dtype=bool)
+            learnt[:, 1:] = first_targets[:, :-1] != IGNORE
             # Column d of `dropped` decides for the d-th document of the row; −1 (padding) is no text.
             unconditional = np.take_along_axis(dropped, rows.document.clip(min=0), axis=1)
-            text = (rows.input_ids < self.vocabulary.text_size) & ~learnt
-            rows.input_ids[text & unconditional] = self.vocabulary.control_id("<no_condition>")
+            text = (first_ids < self.vocabulary.text_size) & ~learnt
+            first_ids[text & unconditional] = self.vocabulary.control_id("<no_condition>")
         mine = slice(rank, None, world)
         return StepBatch(
             rows=PackedRows(rows.input_ids[mine], rows.position_ids[mine], rows.targets[mine], rows.document[mine]),
@@ -371,3 +381,39 @@ class StepData:
             audio_tokens=int(audio.sum()),
             epoch=order.epoch_of(first),
         )
+
+
+def step_batches(data: StepData, first: int, last: int, rank: int, world: int, workers: int = 0) -> Iterator[StepBatch]:
+    """The batches of steps ``first`` … ``last`` − 1 of process ``rank``.
+
+    Args:
+        workers: processes that prepare steps ahead. A step is a function of its number, so that the batches are the
+            same with any number of them, and nothing about them need be saved.
+    """
+    if not workers:
+        yield from (data.batch(step, rank, world) for step in range(first, last))
+        return
+    loader = DataLoader(
+        _Steps(data, rank, world),
+        sampler=range(first, last),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4,
+        collate_fn=_as_it_is,
+        persistent_workers=False,
+    )
+    yield from loader
+
+
+class _Steps(Dataset[StepBatch]):
+    """Step number → batch, for `DataLoader`."""
+
+    def __init__(self, data: StepData, rank: int, world: int) -> None:
+        self.data, self.rank, self.world = data, rank, world
+
+    def __getitem__(self, step: int) -> StepBatch:
+        return self.data.batch(step, self.rank, self.world)
+
+
+def _as_it_is(batch: StepBatch) -> StepBatch:
+    return batch

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lm.patterns import PATTERNS, Pattern
+from lm.patterns import Pattern, fold
 from lm.vocabulary import AudioVocabulary, VocabularyError
 
 
@@ -79,28 +79,32 @@ def text_ids(tokenizer: Any, text: str, vocabulary: AudioVocabulary) -> list[int
 
 
 def segment_ids(
-    segment: TextSegment | AudioSegment, vocabulary: AudioVocabulary, tokenizer: Any, pattern: Pattern
+    segment: TextSegment | AudioSegment, vocabulary: AudioVocabulary, tokenizer: Any, pattern: Pattern | None = None
 ) -> tuple[np.ndarray, int]:
     """Ids of one segment (int32) and how many of them open it; an open segment has only those."""
     content: list[int] | np.ndarray | None
     if isinstance(segment, TextSegment):
-        opening, closing = ["<text>"], "</text>"
-        content = None if segment.text is None else text_ids(tokenizer, segment.text, vocabulary)
+        opening = ["<text>"]
+        content = None
+        if segment.text is not None:
+            content = [*text_ids(tokenizer, segment.text, vocabulary), vocabulary.control_id("</text>")]
     else:
-        opening, closing = [f"<|{segment.domain}|>", "<audio>"], "</audio>"
-        content = None if segment.codes is None else pattern.flatten(vocabulary.codes_to_ids(segment.codes))
+        opening = [f"<|{segment.domain}|>", "<audio>"]
+        content = None
+        if segment.codes is not None:
+            codes = vocabulary.codes_to_ids(segment.codes)
+            content = (pattern or vocabulary.order).close(codes, vocabulary.control_id("</audio>"))
     parts: list[Any] = [[vocabulary.control_id(name) for name in opening]]
     if content is not None:
-        parts += [content, [vocabulary.control_id(closing)]]
+        parts.append(content)
     return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts]), len(opening)
 
 
-def render(
-    document: Document, vocabulary: AudioVocabulary, tokenizer: Any, pattern: Pattern = PATTERNS["flat"]
-) -> Rendered:
+def render(document: Document, vocabulary: AudioVocabulary, tokenizer: Any, pattern: Pattern | None = None) -> Rendered:
     """Turn a document into ids.
 
     An open segment (content None) must be the last one; the ids then end where the model is to continue.
+    ``pattern`` is the vocabulary's own unless another is given.
 
     Raises:
         VocabularyError: codes of another tokenizer.
@@ -121,3 +125,8 @@ def without_condition(prompt: np.ndarray, vocabulary: AudioVocabulary) -> np.nda
     """A prompt whose text ids are ``<no_condition>``, as training with ``trainer.drop_condition`` has seen it."""
     prompt = np.asarray(prompt)
     return np.where(prompt < vocabulary.text_size, vocabulary.control_id("<no_condition>"), prompt)
+
+
+def folded(ids: np.ndarray, vocabulary: AudioVocabulary) -> np.ndarray:
+    """``[length]`` → ``[positions, levels]``: one row per step of audio, as the depth variant reads it."""
+    return fold(ids, vocabulary.levels_of(ids), vocabulary.levels)

@@ -8,6 +8,7 @@ to load it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,50 +24,72 @@ from transformers import (
     PreTrainedModel,
 )
 
+from lm.depth import CONFIG_NAME, add_depth, load_depth
 from lm.text_tokenizer import load_text_tokenizer
 from lm.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
 
-ROW_INITS = ("normal", "mean")
+ROW_INITS = ("normal", "mean", "codebook")
+VARIANTS = ("flat", "depth")
 
 
 class ModelError(ValueError):
     """A model folder or an option that cannot be used, with the cure."""
 
 
-def build_lm(cfg: DictConfig, vocabulary: AudioVocabulary, seed: int) -> PreTrainedModel:
+def build_lm(
+    cfg: DictConfig, vocabulary: AudioVocabulary, seed: int, code_vectors: Sequence[Tensor] | None = None
+) -> Any:
     """A language model for ``vocabulary``: ``cfg.pretrained`` extended, or a LLaMA of ``cfg.config`` from
-    scratch.
+    scratch; with ``cfg.variant=depth`` a `lm.depth.DepthLM` on it.
 
     Args:
         cfg: configs/lm/*.yaml.
         seed: of the initialisation.
+        code_vectors: per level ``[codes, dim]``, for ``init_rows=codebook``.
+
+    Raises:
+        ModelError: options that cannot work, or a pretrained model that cannot be extended.
     """
     torch.manual_seed(seed)
     if cfg.pretrained:
         model = AutoModelForCausalLM.from_pretrained(cfg.pretrained, dtype=torch.float32)
-        extend_vocabulary(model, vocabulary, cfg.init_rows)
+        extend_vocabulary(model, vocabulary, cfg.init_rows, code_vectors)
     else:
         options = OmegaConf.to_container(cfg.config, resolve=True)
         assert isinstance(options, dict)
         config = LlamaConfig(vocab_size=vocabulary.size, **{str(k): v for k, v in options.items()})
         model = LlamaForCausalLM(config)
     set_special_ids(model, vocabulary)
+    if cfg.get("variant", "flat") == "depth":
+        depth = OmegaConf.to_container(cfg.depth, resolve=True)
+        assert isinstance(depth, dict)
+        try:
+            return add_depth(model, vocabulary, {str(k): v for k, v in depth.items()})
+        except ValueError as error:
+            raise ModelError(str(error)) from None
     return model
 
 
 def set_special_ids(model: PreTrainedModel, vocabulary: AudioVocabulary) -> None:
     """Tell transformers' own `generate` where audio and text end, and what padding is."""
     model.config.bos_token_id = None  # documents begin with their task token; nothing is put before it
-    model.config.eos_token_id = vocabulary.control_id("</audio>")
+    # Where a pattern delays levels, their rest follows </audio>: then padding marks the end.
+    end = "<pad>" if max(vocabulary.order.delays(vocabulary.levels)) else "</audio>"
+    model.config.eos_token_id = vocabulary.control_id(end)
     model.config.pad_token_id = vocabulary.control_id("<pad>")
     model.generation_config = GenerationConfig(
         bos_token_id=None,
-        eos_token_id=[vocabulary.control_id("</audio>"), vocabulary.control_id("</text>")],
+        eos_token_id=[vocabulary.control_id(end), vocabulary.control_id("</text>")],
         pad_token_id=vocabulary.control_id("<pad>"),
     )
 
 
-def extend_vocabulary(model: PreTrainedModel, vocabulary: AudioVocabulary, init_rows: str) -> None:
+def extend_vocabulary(
+    model: PreTrainedModel,
+    vocabulary: AudioVocabulary,
+    init_rows: str,
+    code_vectors: Sequence[Tensor] | None = None,
+) -> None:
     """Give ``model`` the rows of ``vocabulary``; its text rows stay bit for bit as they are.
 
     transformers' own resizing would draw the new rows from the mean of the old ones with a covariance scaled
@@ -74,10 +97,14 @@ def extend_vocabulary(model: PreTrainedModel, vocabulary: AudioVocabulary, init_
     RMS:
 
     * ``normal``: independent normal rows of that RMS;
-    * ``mean``: the mean text row plus such a normal row (of half the RMS).
+    * ``mean``: the mean text row plus such a normal row (of half the RMS);
+    * ``codebook``: the mean text row plus, for the codes, their code vectors under a fixed random map at the text
+      rows' RMS: codes that sound alike begin as neighbours. Control rows are as in ``mean``.
     """
     if init_rows not in ROW_INITS:
         raise ModelError(f"lm.init_rows={init_rows} is unknown; choose one of {', '.join(ROW_INITS)}.")
+    if init_rows == "codebook" and code_vectors is None:
+        raise ModelError("lm.init_rows=codebook needs an audio tokenizer with code vectors: take normal or mean.")
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = embedding.weight is head.weight
     text = [table.weight.detach()[: vocabulary.text_size].clone() for table in (embedding, head)]
@@ -89,6 +116,11 @@ def extend_vocabulary(model: PreTrainedModel, vocabulary: AudioVocabulary, init_
         with torch.no_grad():
             table.weight[: len(rows)] = rows
             table.weight[len(rows) :] = new_rows(rows, vocabulary.size - len(rows), init_rows)
+            if init_rows == "codebook":
+                assert code_vectors is not None
+                for level, projected in enumerate(projected_codes(code_vectors, rows)):
+                    block = vocabulary.block(level)
+                    table.weight[block.start : block.stop] = projected
     model.tie_weights()
 
 
@@ -96,15 +128,39 @@ def new_rows(text_rows: Tensor, count: int, init: str) -> Tensor:
     """``[count, width]`` rows at the RMS of ``text_rows [rows, width]``."""
     rms = text_rows.float().pow(2).mean().sqrt()
     rows = torch.randn(count, text_rows.shape[1]) * rms
-    if init == "mean":
+    if init != "normal":
         rows = text_rows.float().mean(0) + 0.5 * rows
     return rows.to(text_rows)
+
+
+def projected_codes(code_vectors: Sequence[Tensor], text_rows: Tensor) -> list[Tensor]:
+    """Per level ``[codes, dim]`` → ``[codes, width]``: centred, mapped by one random matrix, scaled to the RMS of
+    ``text_rows``, around their mean.
+    """
+    rms = text_rows.float().pow(2).mean().sqrt()
+    projection = torch.randn(code_vectors[0].shape[1], text_rows.shape[1])
+    projected = []
+    for vectors in code_vectors:
+        rows = (vectors.float() - vectors.float().mean(0)) @ projection
+        rows = rows * (rms / rows.pow(2).mean().sqrt().clamp(min=1e-12))
+        projected.append((text_rows.float().mean(0) + rows).to(text_rows))
+    return projected
+
+
+def code_vectors_of(tokenizer: Any) -> list[Tensor] | None:
+    """Code vectors ``[codes, dim]`` of each level of an audio tokenizer; None where it has none of one dimension."""
+    books = getattr(getattr(tokenizer, "quantizer", None), "books", None)
+    if books is None:
+        return None
+    vectors = [book.embed.detach().float().cpu() for book in books]
+    return vectors if len({v.shape[1] for v in vectors}) == 1 else None
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: matrices inside the blocks with decay; embeddings, norms and biases without."""
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     embeddings |= {id(p) for name, p in model.named_parameters() if "lm_head" in name}
+    embeddings |= {id(p) for name, p in model.named_parameters() if "trainable_tokens" in name or "heads." in name}
     parameters = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in embeddings]
     kept = {id(p) for p in decayed}
@@ -114,14 +170,24 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def save_lm(folder: Path, model: PreTrainedModel, vocabulary: AudioVocabulary, tokenizer: Any) -> None:
-    """Write a plain transformers folder and the vocabulary into ``folder``."""
-    model.save_pretrained(folder)
+def save_lm(
+    folder: Path,
+    model: Any,
+    vocabulary: AudioVocabulary,
+    tokenizer: Any,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """Write a plain transformers folder and the vocabulary into ``folder``.
+
+    Args:
+        weights: by name, where the model's own lie on several processes.
+    """
+    model.save_pretrained(folder, **({"state_dict": weights} if weights else {}))
     tokenizer.save_pretrained(folder)
     vocabulary.save(folder)
 
 
-def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[PreTrainedModel, AudioVocabulary, Any]:
+def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any, AudioVocabulary, Any]:
     """Load what `save_lm` wrote: (model in eval mode, vocabulary, text tokenizer).
 
     Raises:
@@ -143,7 +209,9 @@ def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Pre
         )
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    except (SafetensorError, OSError, RuntimeError) as error:
+        if (folder / CONFIG_NAME).is_file():
+            model = load_depth(model, folder)
+    except (SafetensorError, OSError, RuntimeError, json.JSONDecodeError, KeyError) as error:
         raise ModelError(f"the weights in '{folder}' cannot be read ({error}): copy the folder again.") from None
     tokenizer = load_text_tokenizer(folder)
     if len(tokenizer) > vocabulary.text_size:

@@ -61,6 +61,25 @@ class _LinearCrossEntropy(Function):
         return grad_hidden * grad.to(grad_hidden.dtype), (grad_weight * grad).to(ctx.weight_dtype), None, None
 
 
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, shares: Tensor, chunked: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``sum shares * cross_entropy(hidden @ weight.T, targets)``, losses and correctness of each target.
+
+    Args:
+        hidden: ``[targets, width]``.
+        weight: ``[rows, width]``.
+        targets: ``[targets]`` rows of ``weight``.
+        shares: ``[targets]`` weight of each target in the sum.
+        chunked: False makes all logits at once, by plain operations.
+    """
+    if chunked:
+        return _LinearCrossEntropy.apply(hidden, weight, targets, shares)
+    logits = (hidden @ weight.to(hidden.dtype).T).float()
+    losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+    return (losses * shares).sum(), losses.detach(), logits.argmax(-1) == targets
+
+
 @dataclass
 class LossParts:
     """Sums over targets, by kind; kinds are the codebook levels, then ``other`` (text, end tokens).
@@ -88,6 +107,7 @@ class Objective(nn.Module):
             and the end of audio where a frame begins) instead of over the whole vocabulary. Generation masks
             the others anyway; training needs a third of the head's work. Text targets are normalised over
             text.
+        chunked: False computes the head by plain operations; more memory, the same numbers.
     """
 
     def __init__(
@@ -96,6 +116,7 @@ class Objective(nn.Module):
         vocabulary: AudioVocabulary,
         legal_only: bool = False,
         level_weights: Sequence[float] | None = None,
+        chunked: bool = True,
     ) -> None:
         super().__init__()
         weights = [*(level_weights or [1.0] * vocabulary.levels), 1.0]  # the last: text and control tokens
@@ -105,6 +126,7 @@ class Objective(nn.Module):
         self.lm = lm
         self.levels = vocabulary.levels
         self.legal_only = legal_only
+        self.chunked = chunked
         end = vocabulary.control_id("</audio>")
         starts = [vocabulary.block(level).start for level in range(vocabulary.levels)]
         self.register_buffer("edges", torch.tensor([*starts, vocabulary.used]), persistent=False)
@@ -129,7 +151,7 @@ class Objective(nn.Module):
         if self.legal_only:
             total, losses, correct = self._by_kind(hidden, weight, wanted, level, shares)
         else:
-            total, losses, correct = _LinearCrossEntropy.apply(hidden, weight, wanted, shares)
+            total, losses, correct = linear_cross_entropy(hidden, weight, wanted, shares, self.chunked)
         kinds = torch.nn.functional.one_hot(level, self.levels + 1).double()  # [targets, kinds]
         loss = losses.detach().double() @ kinds
         return LossParts(total, loss, correct.double() @ kinds, kinds.sum(0), losses.detach())
@@ -147,8 +169,8 @@ class Objective(nn.Module):
                 continue
             rows = rows.to(hidden.device)
             places = torch.searchsorted(rows, wanted[chosen])
-            part, part_losses, part_correct = _LinearCrossEntropy.apply(
-                hidden[chosen], weight[rows], places, shares[chosen]
+            part, part_losses, part_correct = linear_cross_entropy(
+                hidden[chosen], weight[rows], places, shares[chosen], self.chunked
             )
             total = total + part
             losses[chosen] = part_losses

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lm.patterns import NONE
+
 IGNORE = -100  # target of positions that are not learnt
 
 
@@ -47,7 +49,8 @@ def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 @dataclass
 class PackedRows:
-    """A batch of packed rows, all ``[rows, row_length]`` int64 numpy arrays.
+    """A batch of packed rows, all ``[rows, row_length]`` int64 numpy arrays; folded ids and their targets have a last
+    dimension of levels.
 
     Attributes:
         input_ids: ids, ``pad`` beyond the last document.
@@ -65,9 +68,12 @@ class PackedRows:
 def pack_rows(rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], row_length: int, pad: int) -> PackedRows:
     """Lay out rows of (ids, learn) documents."""
     shape = (len(rows), row_length)
-    input_ids = np.full(shape, pad, dtype=np.int64)
+    levels = next((ids.shape[1:] for row in rows for ids, _ in row), ())
+    input_ids = np.full((*shape, *levels), pad, dtype=np.int64)
     position_ids = np.zeros(shape, dtype=np.int64)
-    targets = np.full(shape, IGNORE, dtype=np.int64)
+    targets = np.full((*shape, *levels), IGNORE, dtype=np.int64)
+    if levels:
+        input_ids[..., 1:] = NONE
     document = np.full(shape, -1, dtype=np.int64)
     for r, row in enumerate(rows):
         start = 0
@@ -75,7 +81,8 @@ def pack_rows(rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], row_lengt
             stop = start + len(ids)
             input_ids[r, start:stop] = ids
             position_ids[r, start:stop] = np.arange(len(ids))
-            targets[r, start : stop - 1] = np.where(learn[1:], ids[1:], IGNORE)
+            learnt = learn[1:].reshape(-1, *(1 for _ in levels)) & (ids[1:] != NONE)
+            targets[r, start : stop - 1] = np.where(learnt, ids[1:], IGNORE)
             document[r, start:stop] = d
             start = stop
         position_ids[r, start:] = np.arange(row_length - start)

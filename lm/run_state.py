@@ -19,6 +19,9 @@ STATE_FILE = "state.json"
 OPTIMISER_FILE = "optimizer.pt"
 # Keys that change no number of the curve up to the current step.
 FREE_KEYS = {"max_steps", "micro_rows", "log_every", "valid_every", "valid_clips", "save_every", "keep"}
+FREE_KEYS |= {"workers", "track"}
+# Keys that came later, with the value that means what runs without them did: such runs can be continued.
+LATER = {"head": "chunked"}
 
 
 def file_hash(path: Path) -> str:
@@ -35,11 +38,38 @@ def recipe(cfg: DictConfig, documents_hash: str, vocabulary_hash: str) -> dict[s
     return {
         "seed": cfg.seed,
         "init": file_hash(weights) if weights and weights.is_file() else cfg.init,
-        "lm": None if cfg.init else OmegaConf.to_container(cfg.lm, resolve=True),
-        "trainer": {str(key): value for key, value in trainer.items() if key not in FREE_KEYS},
+        "lm": None if cfg.init else lm_recipe(cfg),
+        "trainer": {
+            str(key): value for key, value in trainer.items() if key not in FREE_KEYS and LATER.get(str(key)) != value
+        },
+        **tuning_recipe(cfg.tuning),
         "documents": documents_hash,
         "vocabulary": vocabulary_hash,
     }
+
+
+def pattern_name(lm: DictConfig) -> str:
+    """``lm.pattern``, with ``auto`` resolved."""
+    if lm.pattern != "auto":
+        return str(lm.pattern)
+    return "one_frame_delay" if lm.variant == "depth" else "flat"
+
+
+def tuning_recipe(tuning: DictConfig) -> dict[str, Any]:
+    """What of ``cfg.tuning`` decides the numbers; nothing when the whole model trains from the first step."""
+    if tuning.method == "full":
+        return {"tuning": {"warmup_new_rows": tuning.warmup_new_rows}} if tuning.warmup_new_rows else {}
+    return {"tuning": OmegaConf.to_container(tuning, resolve=True)}
+
+
+def lm_recipe(cfg: DictConfig) -> dict[str, Any]:
+    """What of ``cfg.lm`` decides the numbers."""
+    options = OmegaConf.to_container(cfg.lm, resolve=True)
+    assert isinstance(options, dict)
+    options["pattern"] = pattern_name(cfg.lm)
+    if cfg.lm.variant == "flat":
+        del options["variant"], options["depth"]
+    return {str(key): value for key, value in options.items()}
 
 
 def check_recipe(stored: dict[str, Any], current: dict[str, Any], checkpoint: Path) -> None:
@@ -49,9 +79,11 @@ def check_recipe(stored: dict[str, Any], current: dict[str, Any], checkpoint: Pa
         CheckpointError: naming what differs.
     """
     different = []
-    for key, value in current.items():
+    for key in (*current, *(stored.keys() - current.keys())):
+        value = current.get(key)
         if isinstance(value, dict) and isinstance(stored.get(key), dict):
-            different += [f"{key}.{name}" for name in value if value[name] != stored[key].get(name)]
+            names = sorted({*value, *stored[key]})
+            different += [f"{key}.{name}" for name in names if value.get(name) != stored[key].get(name)]
         elif value != stored.get(key):
             different.append(key)
     if different:

@@ -7,6 +7,7 @@ for it does not depend on the batch it happens to stand in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -104,29 +105,35 @@ def draw_unlike(logits: Tensor, uniform: Tensor, recent: Tensor, sampling: Sampl
 class LegalAudio(LogitsProcessor):
     """Legality mask for transformers' own ``generate``: level order, and the end only where a frame begins.
 
-    It looks at nothing but the ids: the position inside a frame is the number of tokens since the last
-    ``<audio>`` modulo the number of levels (a position taken from values would shift for good after one wrong
-    token).
+    It looks at nothing but the ids: the place in the pattern follows from the number of tokens since the last
+    ``<audio>`` and since ``</audio>`` (a place taken from values would shift for good after one wrong token). Where a
+    pattern delays levels, their rest follows ``</audio>``; then only ``<pad>`` is legal.
     """
 
     def __init__(self, vocabulary: AudioVocabulary, min_frames: int = 1) -> None:
-        self.levels = vocabulary.levels
+        self.vocabulary = vocabulary
         self.start = vocabulary.control_id("<audio>")
         self.end = vocabulary.control_id("</audio>")
         self.min_frames = min_frames
         self.pad = vocabulary.control_id("<pad>")
-        self.legal = torch.zeros(vocabulary.levels, vocabulary.size, dtype=torch.bool)
-        for level in range(vocabulary.levels):
-            block = vocabulary.block(level)
-            self.legal[level, block.start : block.stop] = True
+
+    def legal_ids(self, written: Sequence[int]) -> list[range | int]:
+        """What may follow ``written``, the ids since the last ``<audio>``: blocks of ids and single ids."""
+        levels, pattern = self.vocabulary.levels, self.vocabulary.order
+        number = len(written)
+        if self.end in written:
+            place = list(written).index(self.end)
+            tail = pattern.tail(pattern.place(place, levels)[0], levels)
+            number -= place + 1
+            return [self.vocabulary.block(tail[number])] if number < len(tail) else [self.pad]
+        step, level = pattern.place(number, levels)
+        block: list[range | int] = [self.vocabulary.block(level)]
+        return [*block, self.end] if level == 0 and step >= self.min_frames else block
 
     def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:  # type: ignore[override]
-        length = input_ids.shape[1]
-        places = torch.arange(length, device=input_ids.device).expand_as(input_ids)
-        since = length - 1 - torch.where(input_ids == self.start, places, -1).amax(1)  # tokens after <audio>
-        legal = self.legal.to(scores.device)[since % self.levels]
-        legal[:, self.end] = (since % self.levels == 0) & (since // self.levels >= self.min_frames)
-        ended = (input_ids == self.end).any(1)
-        legal[ended] = False
-        legal[ended, self.pad] = True
+        legal = torch.zeros_like(scores, dtype=torch.bool)
+        for row, ids in enumerate(input_ids.tolist()):
+            since = len(ids) - ids[::-1].index(self.start) if self.start in ids else 0
+            for part in self.legal_ids(ids[since:]):
+                legal[row, slice(part.start, part.stop) if isinstance(part, range) else part] = True
         return scores.masked_fill(~legal, -torch.inf)

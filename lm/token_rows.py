@@ -79,7 +79,7 @@ def find_token_rows(
             say(
                 f"the token shards in {shipped} were made by {index.name} ({index.fingerprint[:12]}), not by "
                 f"{tokenizer.name} ({tokenizer.fingerprint[:12]}), and are NOT used: for as many hours with this "
-                "tokenizer rebuild the audio with `python scripts/make_corpus.py --hours 10 --out FOLDER` and train "
+                "tokenizer rebuild the audio with `python scripts/make_corpus.py --hours 8.5 --out FOLDER` and train "
                 "with data.root=FOLDER"
             )
     if not found:

@@ -4,6 +4,8 @@
     accelerate launch lm/train.py task=tts init=checkpoints/lm-tts-mini     # continue from trained weights
     accelerate launch lm/train.py task=all                                  # one model for six tasks
     accelerate launch lm/train.py task=[tts,asr] task.tasks.tts.weight=2    # a mixture of one's own
+    accelerate launch lm/train.py task=tts lm.variant=depth                 # the paper's variant (lm/depth.py)
+    accelerate launch lm/train.py task=tts lm=qwen-0.5b tuning.method=lora trainer.optimiser=adamw
 
 The same command continues a run that was stopped or killed, exactly. Everything lies in runs/<name>/:
 config.yaml, log.jsonl, checkpoints/, and at the end final/, a plain LlamaForCausalLM folder with
@@ -22,16 +24,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from codec.interface import TokenizerError
 from codec.shards import ShardError
-from lm.data import DocumentSet, StepBatch, StepData, render_documents
+from lm.data import DocumentSet, StepBatch, StepData, render_documents, step_batches
+from lm.depth import DepthLM, DepthObjective
+from lm.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
 from lm.documents import TextSegment
-from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
+from lm.model import VARIANTS, ModelError, build_lm, code_vectors_of, load_lm, parameter_groups, save_lm
 from lm.muon import Muon
 from lm.objective import Objective
 from lm.patterns import PATTERNS
@@ -41,19 +45,22 @@ from lm.run_state import (
     check_recipe,
     computes_in_bf16,
     learning_rate,
+    pattern_name,
     read_state,
     recipe,
     versions,
 )
 from lm.text_tokenizer import TextTokenizerError, load_text_tokenizer, train_text_tokenizer
 from lm.token_rows import TokenRowsError, find_token_rows
+from lm.tracking import TrackedLog, TrackingError
+from lm.tuning import METHODS, add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
 from lm.validation import Validation
 from lm.vocabulary import AudioVocabulary, VocabularyError
 from tasks.base import Task, TaskError
 from tasks.normalisation import normalisers
 from training.checkpoint import CheckpointError, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
-from training.log import RunLog, duration, quiet_environment
+from training.log import duration
 
 REFUSALS = (
     CheckpointError,
@@ -63,6 +70,7 @@ REFUSALS = (
     TextTokenizerError,
     TokenizerError,
     TokenRowsError,
+    TrackingError,
     VocabularyError,
 )
 
@@ -71,7 +79,7 @@ class NonFiniteLoss(RuntimeError):
     """The loss or the gradient is NaN or infinite; names the documents."""
 
 
-def check_options(cfg: DictConfig, world: int) -> None:
+def check_options(cfg: DictConfig, world: int, sharded: bool = False) -> None:
     """Refuse options that cannot work together, before anything is loaded."""
     trainer = cfg.trainer
     for key, choices in {
@@ -79,6 +87,8 @@ def check_options(cfg: DictConfig, world: int) -> None:
         "loss_over": ("legal", "vocabulary"),
         "precision": ("auto", "fp32", "bf16"),
         "optimiser": ("adamw", "muon"),
+        "head": ("chunked", "plain"),
+        "track": ("none", "tensorboard", "wandb"),
     }.items():
         if trainer[key] not in choices:
             raise ConfigError(f"trainer.{key}={trainer[key]} is unknown; choose one of {', '.join(choices)}.")
@@ -86,8 +96,23 @@ def check_options(cfg: DictConfig, world: int) -> None:
         raise ConfigError(f"device={cfg.device} is unknown; choose auto or cpu.")
     if trainer.batch_rows % world:
         raise ConfigError(f"trainer.batch_rows={trainer.batch_rows} must be a multiple of the {world} processes.")
-    if cfg.lm.pattern not in PATTERNS:
-        raise ConfigError(f"lm.pattern={cfg.lm.pattern} is unknown; choose one of {', '.join(PATTERNS)}.")
+    if cfg.lm.pattern not in ("auto", *PATTERNS):
+        raise ConfigError(f"lm.pattern={cfg.lm.pattern} is unknown; choose one of auto, {', '.join(PATTERNS)}.")
+    if sharded and (trainer.optimiser != "adamw" or cfg.tuning.method != "full" or cfg.lm.variant != "flat"):
+        raise ConfigError("FSDP needs trainer.optimiser=adamw, tuning.method=full and lm.variant=flat; DDP takes all.")
+    if sharded and cfg.tuning.warmup_new_rows:
+        raise ConfigError("FSDP needs tuning.warmup_new_rows=0: warm up with DDP, then continue with init=FOLDER.")
+    if cfg.lm.variant not in VARIANTS:
+        raise ConfigError(f"lm.variant={cfg.lm.variant} is unknown; choose one of {', '.join(VARIANTS)}.")
+    method = cfg.tuning.method
+    if method not in METHODS:
+        raise ConfigError(f"tuning.method={method} is unknown; choose one of {', '.join(METHODS)}.")
+    if method != "full" and not (cfg.init or cfg.lm.pretrained):
+        raise ConfigError(f"tuning.method={method} needs trained weights: give init=FOLDER or lm.pretrained=FOLDER.")
+    if method == "lora" and trainer.optimiser != "adamw":
+        raise ConfigError("tuning.method=lora needs trainer.optimiser=adamw: muon is for whole matrices.")
+    if method == "lora" and cfg.lm.variant == "depth":
+        raise ConfigError("tuning.method=lora needs lm.variant=flat: a new depth transformer must train as a whole.")
 
 
 def make_task(config: DictConfig) -> Task:
@@ -110,12 +135,13 @@ def train(cfg: DictConfig) -> Path:
     # Precision is our own autocast below, so accelerate gets "no" whatever its configuration file says.
     accelerator = Accelerator(cpu=cfg.device == "cpu", mixed_precision="no")
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
-    check_options(cfg, world)
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    check_options(cfg, world, sharded)
     trainer = cfg.trainer
     task = make_task(cfg.task)
     task.use_normaliser(normalisers(cfg.text.normalise))
     run_dir = Path("runs") / (cfg.name or f"lm-{task.name}")
-    log = RunLog(run_dir, accelerator.is_main_process)
+    log = TrackedLog(run_dir, accelerator.is_main_process, trainer.track)
     bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
 
     # ---- data: rows of tokens ----------------------------------------------------------------------------
@@ -123,6 +149,7 @@ def train(cfg: DictConfig) -> Path:
     shipped = Path(cfg.data.tokens) if cfg.data.tokens else None
     found = find_token_rows(cfg.data.name, Path(cfg.data.root), shipped, codec, accelerator, log.line)
     description = codec.describe()
+    vectors = code_vectors_of(codec) if cfg.lm.init_rows == "codebook" else None
     del codec  # its memory is not needed any more
     rows = task.select(found.split("train"))
     valid_rows = task.select(found.split("valid"))
@@ -133,8 +160,10 @@ def train(cfg: DictConfig) -> Path:
 
     # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -------------------------
     checkpoint = resolve_resume(run_dir, cfg.resume)
-    if checkpoint or cfg.init:
-        model, vocabulary, text_tokenizer = load_lm(checkpoint or cfg.init)
+    lora = cfg.tuning.method == "lora"
+    trained = (None if lora else checkpoint) or cfg.init  # adapters go onto the weights that the run began with
+    if trained:
+        model, vocabulary, text_tokenizer = load_lm(trained)
         if cfg.adopt_tokenizer and tuple(description["codebook_sizes"]) == vocabulary.codebook_sizes:
             vocabulary = dataclasses.replace(vocabulary, tokenizer=description)
         vocabulary.check_tokenizer(description, f"the tokenizer of this training ({cfg.tokenizer.path})")
@@ -154,14 +183,24 @@ def train(cfg: DictConfig) -> Path:
                 train_text_tokenizer(texts, cfg.lm.text_tokenizer.vocab_size, folder)
             accelerator.wait_for_everyone()
             text_tokenizer = load_text_tokenizer(folder)
-        vocabulary = AudioVocabulary(len(text_tokenizer), tuple(description["codebook_sizes"]), description)
-        model = build_lm(cfg.lm, vocabulary, cfg.seed)
+        vocabulary = AudioVocabulary(
+            len(text_tokenizer), tuple(description["codebook_sizes"]), description, pattern=pattern_name(cfg.lm)
+        )
+        model = build_lm(cfg.lm, vocabulary, cfg.seed, vectors)
+    is_depth = isinstance(model, DepthLM)
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    adapted = None
+    if lora:
+        torch.manual_seed(cfg.seed)
+        adapted = add_lora(model, cfg.tuning, vocabulary)
+        model = adapted.base_model.model
+        if checkpoint:
+            load_adapter(adapted, checkpoint)
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable()
 
     # ---- documents ---------------------------------------------------------------------------------------
-    pattern = PATTERNS[cfg.lm.pattern]
-    documents = render_documents(rows, task, vocabulary, text_tokenizer, pattern, trainer.row_length)
+    documents = render_documents(rows, task, vocabulary, text_tokenizer, None, trainer.row_length, is_depth)
     learns_text = any(task.task_of(row).target == "text" for row in rows)
     if documents.too_long:
         log.line(
@@ -188,17 +227,20 @@ def train(cfg: DictConfig) -> Path:
             task,
             vocabulary,
             text_tokenizer,
-            pattern,
+            None,
             trainer.row_length,
             trainer.valid_clips,
             cfg.seed,
+            is_depth,
         )
     else:
         log.line("data: the corpus has no valid split for this task, so there is no validation.")
 
     # ---- optimiser and state -----------------------------------------------------------------------------
     this_recipe = recipe(cfg, documents.hash, vocabulary.hash)
-    objective = Objective(model, vocabulary, trainer.loss_over == "legal", trainer.level_weights)
+    kind = DepthObjective if is_depth else Objective
+    legal, chunked = trainer.loss_over == "legal", trainer.head == "chunked"
+    objective = kind(model, vocabulary, legal, trainer.level_weights, chunked)
     objective.to(device).train()
     groups = parameter_groups(model, trainer.weight_decay)
     shares = [1.0, 1.0]  # of the learning rate, per group
@@ -213,10 +255,16 @@ def train(cfg: DictConfig) -> Path:
         state = read_state(checkpoint)
         check_recipe(state["recipe"], this_recipe, checkpoint)
         step, seconds_before = state["step"], state["seconds"]
-        optimiser.load_state_dict(torch.load(checkpoint / OPTIMISER_FILE, map_location=device, weights_only=True))
+        moments = torch.load(checkpoint / OPTIMISER_FILE, map_location=device, weights_only=True)
+        if not state.get("optimiser_by_name"):
+            if sharded:
+                raise CheckpointError(f"{checkpoint} was written without FSDP: continue it so, or give init=FOLDER.")
+            optimiser.load_state_dict(moments)
     if trainer.compile:
-        model.model.compile(dynamic=False)
+        (model.lm if is_depth else model).model.compile(dynamic=False)
     objective, optimiser = accelerator.prepare(objective, optimiser)
+    if checkpoint and state.get("optimiser_by_name"):
+        scatter_optimiser(accelerator.unwrap_model(objective), optimiser.optimizer, moments)
     if accelerator.is_main_process:
         save_config(cfg, run_dir)
     log.rewind(step)
@@ -229,6 +277,8 @@ def train(cfg: DictConfig) -> Path:
         f"{world} process{'es' if world > 1 else ''}; "
         + (f"continues at step {step}" if checkpoint else f"starts from {cfg.init or cfg.lm.pretrained or 'scratch'}")
     )
+
+    warm_up = trainer.max_steps if cfg.tuning.method == "new_rows" else cfg.tuning.warmup_new_rows
 
     # ---- loop --------------------------------------------------------------------------------------------
     stop: list[int] = []
@@ -247,13 +297,23 @@ def train(cfg: DictConfig) -> Path:
             "normalise": cfg.text.normalise if isinstance(cfg.text.normalise, str) else dict(cfg.text.normalise),
             "versions": versions(),
             "since_last_line": accelerator.reduce(sums.clone(), "sum").tolist(),
+            **({"optimiser_by_name": True} if sharded else {}),
         }
+        # Under FSDP every process takes part in putting the weights together; the first one writes them.
+        weights = gather_model(objective) if sharded else None
+        moments = None
+        if not final:
+            moments = gather_optimiser(objective, optimiser.optimizer) if sharded else optimiser.state_dict()
 
         def write(folder: Path) -> None:
-            save_lm(folder, model, vocabulary, text_tokenizer)
+            if adapted is not None and not final:
+                save_adapter(adapted, folder)
+            else:
+                stock = model if adapted is None else merged(adapted)
+                save_lm(folder, stock, vocabulary, text_tokenizer, weights)
             (folder / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
             if not final:
-                torch.save(optimiser.state_dict(), folder / OPTIMISER_FILE)
+                torch.save(moments, folder / OPTIMISER_FILE)
 
         target = run_dir / "final" if final else step_folder(run_dir, step)
         if accelerator.is_main_process:
@@ -282,6 +342,7 @@ def train(cfg: DictConfig) -> Path:
             f"valid {step:5d} | loss {values['loss']:.3f} ({join(per_kind['loss'], '.2f')}) | "
             f"wrong condition {values['gap']:+.3f} ({join(per_kind['gap'], '+.2f')}) | "
             f"accuracy {join(per_kind['accuracy'], '.1%')}"
+            + (f" | {values['bits_per_second']:.0f} bit/s" if "bits_per_second" in values else "")
         )
         members = [name for name in validation.tasks if f"loss/{name}" in values]
         if members:
@@ -295,8 +356,9 @@ def train(cfg: DictConfig) -> Path:
     window_start = time.monotonic()
     if step == 0:
         validate()
+    batches = step_batches(data, step, trainer.max_steps, rank, world, trainer.workers)
     while step < trainer.max_steps:
-        batch = data.batch(step, rank, world)
+        batch = next(batches)
         lr = learning_rate(step, trainer)
         for group, share in zip(optimiser.param_groups, shares, strict=True):
             group["lr"] = lr * share
@@ -315,7 +377,9 @@ def train(cfg: DictConfig) -> Path:
                 accelerator.backward(loss.total * (world / batch.targets))
             sums += torch.stack([loss.loss, loss.correct, loss.count])
             per_target.append(loss.per_target)
-        norm = accelerator.clip_grad_norm_(objective.parameters(), trainer.grad_clip)
+        if step < warm_up:
+            freeze_all_but_new_rows(model, tables, vocabulary.text_size)
+        norm = whole(accelerator.clip_grad_norm_(objective.parameters(), trainer.grad_clip))
         if not torch.isfinite(norm):
             raise NonFiniteLoss(non_finite_message(step, batch, torch.cat(per_target)))
         optimiser.step()
@@ -376,6 +440,7 @@ def train(cfg: DictConfig) -> Path:
             log.line(f"{final}: trained {step} steps in {duration(seconds())}; hear it with `python eval/tts.py`.")
         else:
             log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
+    log.close()
     accelerator.end_training()
     return final
 
@@ -400,7 +465,7 @@ def join(values: list[float], form: str) -> str:
 def non_finite_message(step: int, batch: StepBatch, per_target: torch.Tensor) -> str:
     """One sentence that names the documents whose loss is not finite, over all processes."""
     learnt = torch.from_numpy(batch.rows.targets) >= 0
-    row, column = learnt.nonzero(as_tuple=True)
+    row, column = learnt.nonzero(as_tuple=True)[:2]  # folded targets have levels as well
     bad = ~torch.isfinite(per_target.cpu())
     names = sorted(
         {
@@ -426,5 +491,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    quiet_environment()
     main()

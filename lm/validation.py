@@ -6,6 +6,7 @@ babbles fluently has a low loss and no gap.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,10 +34,11 @@ class Validation:
         task: Task,
         vocabulary: AudioVocabulary,
         tokenizer: Any,
-        pattern: Pattern,
+        pattern: Pattern | None,
         row_length: int,
         clips: int,
         seed: int,
+        fold_steps: bool = False,
     ) -> None:
         of_task: dict[str, list[Any]] = {}
         for row in rows:
@@ -47,6 +49,9 @@ class Validation:
         # Without such a task the kind "other" holds nothing but ends of audio.
         self.learns_text = any(task.task_of(members[0]).target == "text" for members in of_task.values())
         pad = vocabulary.control_id("<pad>")
+        # Seconds of the audio that is learnt, where audio is learnt.
+        frames = 0
+        self.frame_rate = float(vocabulary.tokenizer.get("frame_rate", 0))
         self.packed: dict[tuple[str, str], PackedRows] = {}  # (task, right or wrong)
         for name in self.tasks:
             members = of_task[name]
@@ -57,10 +62,15 @@ class Validation:
             swapped = [task.with_condition_of(row, other) for row, other in zip(picked, others, strict=True)]
             self.clips += len(picked)
             for condition, group in (("right", picked), ("wrong", swapped)):
-                documents: DocumentSet = render_documents(group, task, vocabulary, tokenizer, pattern, row_length)
+                documents: DocumentSet = render_documents(
+                    group, task, vocabulary, tokenizer, pattern, row_length, fold_steps
+                )
                 layout = best_fit(documents.lengths.tolist(), row_length)
                 packed = pack_rows([[documents[i] for i in row] for row in layout], row_length, pad)
+                if condition == "right":
+                    frames += int((vocabulary.levels_of(packed.targets) == 0).sum())
                 self.packed[name, condition] = packed
+        self.seconds = frames / self.frame_rate if self.frame_rate else 0.0
 
     @torch.no_grad()
     def run(
@@ -75,6 +85,11 @@ class Validation:
         """Mean losses: ``loss``, ``loss_1`` … per level, ``accuracy_1`` …, ``gap`` and ``gap_1`` … (wrong − right);
         ``loss_text``, ``accuracy_text`` and ``gap_text`` of texts that are learnt; in a mixture ``loss/<task>`` and
         ``gap/<task>`` as well. What has no target is left out.
+
+        ``bits_per_second``: what the model needs to say the audio of the clips, codes and end, divided by its duration.
+        Losses per token cannot be compared between tokenizers of different rates and sizes; this can. It depends on
+        what is normalised over (``trainer.loss_over``).
+        ``perplexity``: exp of ``loss``.
 
         Args:
             reduce: sums a tensor over all processes.
@@ -106,6 +121,12 @@ class Validation:
         if len(self.tasks) > 1:
             for name in self.tasks:
                 values |= _loss_and_gap(sums[name, "right"], sums[name, "wrong"], f"/{name}")
+        if "loss" in values:
+            values["perplexity"] = math.exp(min(values["loss"], 80.0))
+        # Where texts are learnt, ends of audio cannot be told from them: then the codes alone are counted.
+        nats = float(right[0, : self.levels].sum() + (0.0 if self.learns_text else right[0, self.levels]))
+        if self.seconds:
+            values["bits_per_second"] = nats / math.log(2) / self.seconds
         return values
 
 

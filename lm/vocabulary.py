@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from lm.patterns import PATTERNS, Pattern
 from training.checkpoint import write_file
 
 FILE_NAME = "audio_vocabulary.json"
@@ -59,16 +60,20 @@ class AudioVocabulary:
         codebook_sizes: codes per level, coarsest level first.
         tokenizer: what `AudioTokenizer.describe` says: name, fingerprint, sample_rate (Hz), frame_rate …
         control: names of the control tokens, in id order; spares are named ``<|spare_N|>``.
+        pattern: how the levels of a clip become one sequence (`lm.patterns`).
     """
 
     text_size: int
     codebook_sizes: tuple[int, ...]
     tokenizer: dict[str, Any] = field(default_factory=dict)
     control: tuple[str, ...] = ()
+    pattern: str = "flat"
 
     def __post_init__(self) -> None:
         if not self.codebook_sizes or min(self.codebook_sizes) < 1:
             raise VocabularyError(f"codebook_sizes must name at least one code per level, got {self.codebook_sizes}.")
+        if self.pattern not in PATTERNS:
+            raise VocabularyError(f"pattern '{self.pattern}' is unknown; choose one of {', '.join(PATTERNS)}.")
         if not self.control:
             spares = tuple(f"<|spare_{i}|>" for i in range(CONTROL_ROWS - len(CONTROL_TOKENS)))
             object.__setattr__(self, "control", CONTROL_TOKENS + spares)
@@ -94,6 +99,11 @@ class AudioVocabulary:
     def size(self) -> int:
         """Rows of the embedding table: ``used`` rounded up to a multiple of 64."""
         return -(-self.used // MULTIPLE) * MULTIPLE
+
+    @property
+    def order(self) -> Pattern:
+        """The provider of ``pattern``."""
+        return PATTERNS[self.pattern]
 
     def control_id(self, name: str) -> int:
         """Id of a control token."""
@@ -137,13 +147,14 @@ class AudioVocabulary:
 
     # ---- identity ----------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
-        """Everything that gives ids their meaning."""
+        """Everything that gives ids and their order their meaning."""
         return {
             "text_size": self.text_size,
             "control": list(self.control),
             "codebook_sizes": list(self.codebook_sizes),
             "size": self.size,
             "tokenizer": self.tokenizer,
+            **({} if self.pattern == "flat" else {"pattern": self.pattern}),
         }
 
     @property
@@ -176,6 +187,7 @@ class AudioVocabulary:
                 codebook_sizes=tuple(data["codebook_sizes"]),
                 tokenizer=data["tokenizer"],
                 control=tuple(data["control"]),
+                pattern=data.get("pattern", "flat"),
             )
             stored_hash, stored_size = data["hash"], data["size"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -1,7 +1,7 @@
 """Build the embedded corpus, or a bigger one of the same kind.
 
     python scripts/make_corpus.py                                  # what is missing in data/mini
-    python scripts/make_corpus.py --hours 10 --out data/mini-full  # the shipped tokens, as audio
+    python scripts/make_corpus.py --hours 8.5 --out data/mini-full  # the shipped tokens, as audio
     python scripts/make_corpus.py --what speech --sentences my.txt --voices slt awb --out data/mine
 
 Speech needs flite; sounds and music need nothing. A build that was interrupted goes on where it stopped when

@@ -37,10 +37,17 @@ LABELS = {
     "p808": "P.808",
     "limit": "clips that reached the length limit",
     "legal": "clips with legal tokens only",
+    "silent": "silent clips",
+    "duration-ratio": "length against the recording",
     "real-time-factor": "real-time factor",
+    "stoi": "STOI",
+    "estoi": "ESTOI",
+    "pesq-wb": "PESQ-WB",
+    "pesq-nb": "PESQ-NB",
+    "si-sdr": "SI-SDR, dB",
 }
 HIGHER_IS_BETTER = ("dnsmos", "stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "legal", "usage")
-LOWER_IS_BETTER = ("wer", "cer", "limit", "mel", "stft", "fad", "kl", "real-time-factor")
+LOWER_IS_BETTER = ("wer", "cer", "limit", "silent", "mel-distance", "stft-distance", "fad", "kl", "real-time-factor")
 
 
 class PageError(SystemExit):
@@ -129,12 +136,21 @@ def read_evaluation(folder: Path, sample_size: int, seed: int) -> Evaluation:
         rows=rows,
         sentences=sentences,
         table=results["rows"],
-        differences=results.get("differences", []),
+        differences=_between_rows(results.get("differences", [])),
         how=results.get("how", {}),
     )
     drawn = random.Random(seed).sample(range(1, len(sentences) + 1), min(sample_size, len(sentences)))
     evaluation.sample = sorted(drawn)
     return evaluation
+
+
+def _between_rows(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The paired differences of one metric between two rows, flattened; others belong to the report alone."""
+    return [
+        {**found, "metric": found["of"]["metric"], "row": found["of"]["row"], "against": found["minus"]["row"]}
+        for found in differences
+        if found["of"]["metric"] == found["minus"]["metric"]
+    ]
 
 
 def _sentence(number: int, id: str, of_rows: dict[str, dict[str, Any]], rows: list[str], folder: Path) -> Sentence:

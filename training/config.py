@@ -16,7 +16,10 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from training.log import quiet_environment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG_DIR = REPOSITORY / "configs"
@@ -33,7 +36,7 @@ class ConfigError(SystemExit):
 def config_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     """All dotted keys of ``cfg``, inner nodes included."""
     for name in cfg:
-        key = f"{prefix}{name}"
+        key = prefix + str(name)
         yield key
         node = OmegaConf.select(cfg, str(name), throw_on_missing=False) if not OmegaConf.is_missing(cfg, name) else None
         if isinstance(node, DictConfig):
@@ -137,6 +140,7 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
                 print(help_text(Path(sys.argv[0]).name, config_name, module.__doc__ or function.__doc__ or ""))
                 return
             check_overrides(config_name, arguments)
+            quiet_environment()
             # Hydra's own output folders would scatter runs; each script keeps its files in its run folder.
             sys.argv = [sys.argv[0], *arguments]
             sys.argv += [
@@ -155,7 +159,7 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
 
 def multirun_job() -> int | None:
     """The job number inside a sweep (``-m``), or None in a single run."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode.name != "MULTIRUN":
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     return int(HydraConfig.get().job.num)
 

@@ -56,6 +56,9 @@ def duration(seconds: float) -> str:
 
 
 def quiet_environment() -> None:
-    """Settings that keep the console readable; call before heavy imports in scripts."""
+    """Settings that keep the console readable; every script's entry calls it."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of loading and writing weights; downloads keep theirs

@@ -34,7 +34,7 @@ class DNSMOS:
         CannotScore: speechmos or onnxruntime is not installed.
     """
 
-    def __init__(self, processes: int = 2, timeout: float = 120.0) -> None:
+    def __init__(self, processes: int = 2, timeout: float = 600.0) -> None:
         found = importlib.util.find_spec("speechmos")  # not imported: that would load librosa
         if found is None or found.origin is None or importlib.util.find_spec("onnxruntime") is None:
             raise CannotScore("not computed: speechmos or onnxruntime is not installed")

@@ -4,11 +4,12 @@
         judge.transcribe([wav], sample_rate=24_000)   # -> ["the quick brown fox"]
         judge.how()                                   # what a result must say about it
 
-Whisper and HuBERT-CTC from a local path come with the full evaluation; they only have to meet ``Recogniser``.
+Two need weights from a folder or a hub: ``whisper`` and ``hubert-ctc`` (eval/recognisers/networks.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -16,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-NAMES = ("pocketsphinx", "pocketsphinx-grammar", "ctc-mini")
+NAMES = ("pocketsphinx", "pocketsphinx-grammar", "ctc-mini", "whisper", "hubert-ctc")
 
 
 class RecogniserError(RuntimeError):
@@ -47,14 +48,22 @@ class Recogniser(Protocol):
     ) -> None: ...
 
 
-def load_recogniser(name: str, grammar: Path, ctc: Path, processes: int = 2, device: str = "cpu") -> Recogniser:
+def load_recogniser(
+    name: str,
+    grammar: Path,
+    ctc: Path,
+    processes: int = 2,
+    device: str = "cpu",
+    weights: Mapping[str, str | None] | None = None,
+) -> Recogniser:
     """The recogniser called ``name``.
 
     Args:
         grammar: folder with the corpus' ``grammar.arpa`` and ``words.txt`` (pocketsphinx-grammar).
         ctc: folder of the CTC recogniser (ctc-mini).
         processes: worker processes of pocketsphinx.
-        device: of the CTC recogniser.
+        device: of the networks.
+        weights: folders or hub ids of the recognisers ``whisper`` and ``hubert-ctc``.
 
     Raises:
         RecogniserError: an unknown name, or a package or file that is missing.
@@ -71,4 +80,11 @@ def load_recogniser(name: str, grammar: Path, ctc: Path, processes: int = 2, dev
         from eval.recognisers.ctc_greedy import GreedyCTC
 
         return GreedyCTC(ctc, device)
+    if name in ("whisper", "hubert-ctc"):
+        path = (weights or {}).get(name)
+        if not path:
+            raise RecogniserError(f"{name} needs its weights: give weights.{name}=FOLDER or a hub id.")
+        from eval.recognisers.networks import HubertCTC, Whisper
+
+        return Whisper(path, device) if name == "whisper" else HubertCTC(path, device)
     raise RecogniserError(f"there is no recogniser '{name}'; choose from {', '.join(NAMES)}.")

@@ -69,7 +69,7 @@ class Sphinx:
         model = model_folder()
         # The beams are pocketsphinx' defaults except that at most maxhmmpf states live per frame: speech that fits
         # no word keeps them all alive and takes four times as long.
-        self.settings: dict[str, object] = {"hmm": str(model / "en-us"), "maxhmmpf": 3000}
+        self.settings: dict[str, object] = {"hmm": str(model / "en-us"), "maxhmmpf": 3000, "cmn": "batch"}
         self.grammar = grammar
         self.temporary: tempfile.TemporaryDirectory[str] | None = None
         if grammar is None:

@@ -14,8 +14,9 @@ def start(settings: dict[str, Any]) -> Handler:
     decoder = pocketsphinx.Decoder(pocketsphinx.Config(samprate=16000, loglevel="FATAL", **settings))
 
     def handle(header: dict[str, Any], payload: bytes) -> Answer:
+        decoder.reinit_feat()  # otherwise the front end remembers earlier clips, and words depend on the order
         decoder.start_utt()
-        # A whole utterance at once: its own cepstral mean is removed, and nothing carries over from earlier clips.
+        # A whole utterance at once: its own cepstral mean is removed.
         decoder.process_raw(payload, no_search=False, full_utt=True)
         decoder.end_utt()
         hypothesis = decoder.hyp()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from codec.corpus import CorpusError, read_audio
 from codec.encode import encode_corpus, token_folder
 from codec.interface import AudioTokenizer, Codes
 from codec.reconstruct import reconstruct_files, table
+from codec.remote import publish
 from codec.shards import ShardError, read_index, read_shards
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -258,6 +260,88 @@ def test_killed_encoding_ends_with_the_same_files(tmp_path: Path) -> None:
     assert contents(folder) == contents(undisturbed)
     assert summary.encoded == 60 - 6 * len(finished)
     assert all((folder / name).stat().st_mtime_ns == written for name, written in finished.items())
+
+
+@pytest.mark.slow
+def test_five_random_kills_end_with_the_same_files(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 90)
+    settings = {"batch_seconds": 1, "clips_per_shard": 3}
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "undisturbed", **settings)
+    folder = tmp_path / "killed"
+    random = np.random.default_rng(5)
+    for _ in range(5):
+        code = KILLED_ENCODE.replace("clips_per_shard=6", "clips_per_shard=3")
+        assert start(code, root, folder, int(random.integers(2, 12))).wait() == -signal.SIGKILL
+        assert not (folder / "index.json").exists()
+    finished = len(list(folder.glob("shard-*.parquet")))
+    assert 0 < finished < 30
+    summary = encode_corpus(root, LoudnessTokenizer(), folder, **settings)
+    assert contents(folder) == contents(tmp_path / "undisturbed")
+    assert summary.encoded == 90 - 3 * finished
+
+
+def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    class Small(LoudnessTokenizer):
+        def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
+            if len(wav) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().encode(wav, lengths)
+
+    root = make_corpus(tmp_path / "corpus", 20)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "a")
+    tokenizer = Small()
+    encode_corpus(root, tokenizer, tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert max(clips for clips, _ in tokenizer.batches) <= 3
+    assert "out of memory with 20 clips" in capsys.readouterr().out
+
+    class Full(LoudnessTokenizer):
+        def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        encode_corpus(root, Full(), tmp_path / "c")
+
+
+def test_shards_are_copied_to_another_file_system(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 9)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
+    address = f"memory://{tmp_path.name}/tokens"
+    assert publish(tmp_path / "tokens", address) == (6, 0)
+    assert publish(tmp_path / "tokens", address) == (0, 6)
+    system, target = fsspec.core.url_to_fs(address)
+    files = {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
+    assert files == contents(tmp_path / "tokens")
+    soundfile.write(root / "00008.wav", np.zeros(16_000), 16_000)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=5)
+    publish(tmp_path / "tokens", address)
+    files = {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
+    assert files == contents(tmp_path / "tokens") and "shard-00002.parquet" not in files
+
+
+@pytest.mark.slow
+def test_thousands_of_short_clips_in_constant_memory(tmp_path: Path) -> None:
+    """4,000 clips through a real, tiny codec: the last half of them adds next to nothing."""
+    from tiny_models import tiny_codec  # here: other processes of these tests import this file without tests/
+
+    root = make_corpus(tmp_path / "corpus", 200, seconds=(0.05, 0.15))
+    lines = (root / "metadata.jsonl").read_text().splitlines()
+    more = [json.dumps({**json.loads(line), "id": f"{n}-{k}"}) for k in range(20) for n, line in enumerate(lines)]
+    (root / "metadata.jsonl").write_text("\n".join(more) + "\n")
+    codec = tiny_codec()
+    process = psutil.Process()
+    memory: list[int] = []
+    encode = codec.encode
+
+    def watched(wav: Tensor, lengths: Tensor | None = None) -> Codes:
+        memory.append(process.memory_info().rss)
+        return encode(wav, lengths)
+
+    codec.encode = watched  # type: ignore[method-assign]
+    summary = encode_corpus(root, codec, tmp_path / "tokens", batch_seconds=10, clips_per_shard=200)
+    assert summary.encoded == 4_000 and len(summary.duplicates) == 200
+    assert sum(total["hours"] for split in summary.index.totals.values() for total in split.values()) > 0.09
+    assert max(memory) - max(memory[: len(memory) // 2]) < 20e6
 
 
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path) -> None:

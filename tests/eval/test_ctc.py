@@ -84,7 +84,7 @@ def test_augmentation_is_a_function_of_the_seed() -> None:
 
 def test_unknown_recognisers_are_refused() -> None:
     with pytest.raises(RecogniserError, match="choose from pocketsphinx"):
-        load_recogniser("whisper", MINI, SHIPPED)
+        load_recogniser("no-such", MINI, SHIPPED)
 
 
 def test_the_shipped_recogniser_reads_the_test_split() -> None:

@@ -86,7 +86,11 @@ def test_a_run_writes_scores_wavs_and_sheets(tmp_path: Path, monkeypatch: pytest
         return json.loads(Path("out/results.json").read_text())
 
     metrics = "metrics=[stoi,estoi,mel-distance,stft-distance,si-sdr]"
-    cells = run(metrics, "concat=[1,2]", "crop_seconds=1.0")["rows"]["resynthesis"]
+    rows = run(metrics, "concat=[1,2]", "crop_seconds=1.0")["rows"]
+    cells = rows["resynthesis"]
+    # silence and another clip bound the scores; a silent clip has no SI-SDR, and that is a counted failure
+    assert rows["silence"]["mel-distance"]["n"] == 3 and rows["silence"]["si-sdr"]["n_failed"] == 3
+    assert rows["shuffled"]["stoi"]["n"] == 3 and "wer/ctc-mini" not in rows["shuffled"]
     for name in ("stoi", "estoi", "mel-distance", "stft-distance", "si-sdr"):
         assert (cells[name]["n"], cells[name]["n_failed"]) == (3, 1)
         assert cells[name]["failures"][0] == {"reason": "no audio", "n": 1, "ids": ["broken"]}

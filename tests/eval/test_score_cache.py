@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.audio import audio_hash
-from eval.score_cache import ScoreCache
+from eval.score_cache import EmbeddingCache, ScoreCache
 
 
 def test_a_judge_that_changed_starts_anew(tmp_path: Path) -> None:
@@ -37,3 +37,17 @@ def test_the_key_is_the_audio() -> None:
     changed[50] = np.nextafter(changed[50], 1, dtype=np.float32)
     keys = {audio_hash(wav, 16_000), audio_hash(changed, 16_000), audio_hash(wav, 24_000), audio_hash(wav[:99], 16_000)}
     assert len(keys) == 4 and audio_hash(wav.copy(), 16_000) in keys
+
+
+def test_embeddings_belong_to_audio_and_network(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path, "clap", {"weights": "a"})
+    points = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert cache.get("x") is None
+    cache.put("x", points)
+    again = EmbeddingCache(tmp_path, "clap", {"weights": "a"}).get("x")
+    assert again is not None and again.dtype == np.float32 and np.array_equal(again, points)
+    assert EmbeddingCache(tmp_path, "clap", {"weights": "b"}).get("x") is None
+    assert not list(tmp_path.rglob("*.part"))
+    memory = EmbeddingCache(None, "clap", {})
+    memory.put("x", points)
+    assert memory.get("x") is points

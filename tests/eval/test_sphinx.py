@@ -15,11 +15,11 @@ MINI = Path(__file__).resolve().parents[2] / "data/mini"
 
 
 def test_the_grammar_variant_reads_the_test_split() -> None:
-    clips = [clip for clip in read_corpus(MINI)[0] if clip.split == "test" and clip.domain == "speech"][:8]
+    clips = [clip for clip in read_corpus(MINI)[0] if clip.split == "test" and clip.domain == "speech"][18:26]
     waves = [read_audio(clip.path, 16_000) for clip in clips]
     with Sphinx(MINI, processes=1) as judge:
         texts = judge.transcribe(waves, 16_000)
-        assert judge.transcribe(waves[::-1], 16_000) == texts[::-1]  # nothing carries over
+        assert judge.transcribe(waves[::-1], 16_000) == texts[::-1]  # these differ if anything carries over
         how = judge.how()
     metric = ErrorRate()
     metric.update(texts, [clip.text or "" for clip in clips])

@@ -13,11 +13,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import eval.speaking
 from eval import tts
+from eval.clips import derangement
 from eval.metrics import CannotScore
+from eval.metrics.utmos import UTMOS22
 from eval.speaking import newest_model
 from lm.model import save_lm
 from lm.text_tokenizer import train_text_tokenizer
 from lm.vocabulary import AudioVocabulary
+from tests.eval import tiny_networks
 from training.config import CONFIG_DIR, ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +121,26 @@ def test_what_is_skipped_is_absent_and_what_cannot_run_says_so(inside: Path, mon
     assert results["rows"]["resynthesis"]["dnsmos/p808"]["n_failed"] == 3
 
 
+def test_networks_judge_where_their_weights_are(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_networks.speaker_network(tmp_path / "speaker")
+    tiny_networks.ctc_network(tmp_path / "ctc")
+    tiny_networks.utmos_checkpoint(tmp_path / "utmos.pt")
+    small = UTMOS22.load(tmp_path / "utmos.pt", tiny_networks.wav2vec2_config(), lstm=8, hidden=12)
+    monkeypatch.setattr(UTMOS22, "load", lambda path: small)
+    results = evaluate(
+        inside, "rows=[reference,resynthesis]", "recognisers=[hubert-ctc]", f"weights.hubert-ctc={tmp_path / 'ctc'}",
+        f"weights.utmos={tmp_path / 'utmos.pt'}", f"weights.speaker={tmp_path / 'speaker'}",
+    )  # fmt: skip
+    rows = results["rows"]
+    assert rows["reference"]["utmos"]["n"] == rows["resynthesis"]["utmos"]["n"] == 3
+    assert rows["resynthesis"]["speaker-similarity/speaker"]["n"] == 3
+    assert "speaker-similarity/speaker" not in rows["reference"]
+    assert rows["reference"]["wer/hubert-ctc"]["n"] == 3
+    assert results["how"]["speaker"]["weights_sha256"] and results["how"]["utmos"]["sha256"]
+    with pytest.raises(ConfigError):
+        evaluate(inside, "rows=[reference]", "recognisers=[]", "weights.speaker=no/such/folder")
+
+
 def test_the_newest_finished_run_is_spoken(folder: Path, tmp_path: Path) -> None:
     shipped = folder / "runs/lm-tiny/final"
     assert newest_model("tts", folder / "runs", tmp_path) == shipped
@@ -127,7 +150,7 @@ def test_the_newest_finished_run_is_spoken(folder: Path, tmp_path: Path) -> None
 
 
 def test_options_are_checked_at_the_door(inside: Path) -> None:
-    for override in ("rows=[reference,resynthesised]", "recognisers=[whisper]", "rows=[]", "split=dev", "model=none"):
+    for override in ("rows=[reference,resynthesised]", "recognisers=[no-such]", "rows=[]", "split=dev", "model=none"):
         with pytest.raises(ConfigError):
             evaluate(inside, override)
 
@@ -140,7 +163,7 @@ def test_a_model_of_another_tokenizer_is_refused(inside: Path, tmp_path: Path) -
 
 def test_derangement() -> None:
     for size in (2, 3, 50):
-        other = tts.derangement(size, 0)
+        other = derangement(size, 0)
         assert sorted(other) == list(range(size)) and all(i != j for i, j in enumerate(other))
     with pytest.raises(ConfigError):
-        tts.derangement(1, 0)
+        derangement(1, 0)

@@ -88,7 +88,7 @@ def test_from_sound_to_sound(tmp_path: Path) -> None:
 
     training = [*LAUNCH, str(ROOT / "lm/train.py"), "task=tts", "name=lm", "data.tokens=null"]
     printed = run(tmp_path, *training, *data, *tokenizer, *TINY_LM)
-    assert "loss" in printed and "wrong text" in printed
+    assert "loss" in printed and "wrong condition" in printed
     _, vocabulary, _ = load_lm(tmp_path / "runs/lm/final")
     assert vocabulary.tokenizer["fingerprint"] == index.fingerprint
 

@@ -5,6 +5,7 @@ The audio tokenizer here is a stand-in: tests of the language model need its des
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import types
 from pathlib import Path
@@ -101,6 +102,29 @@ def lively_model(vocabulary):
     """Random weights large enough that the softmax is far from uniform."""
     model = build_lm(tiny_config(initializer_range=0.3), vocabulary, seed=2)
     return model.eval()
+
+
+SMALL_DEPTH = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+}
+
+
+@pytest.fixture
+def make_variant(vocabulary):
+    """(pattern, variant) → a lively model and its vocabulary."""
+
+    def make(pattern: str, variant: str = "flat"):
+        of_pattern = dataclasses.replace(vocabulary, pattern=pattern)
+        config = tiny_config(initializer_range=0.3)
+        config.variant, config.depth = variant, SMALL_DEPTH
+        return build_lm(config, of_pattern, seed=3).eval(), of_pattern
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -114,3 +115,17 @@ def test_missing_truncated_and_foreign_folders_are_refused(folder, tmp_path):
 def test_the_vocabulary_file_names_the_tokenizer(folder):
     data = json.loads((folder / FILE_NAME).read_text())
     assert data["tokenizer"]["name"] == "stand-in" and data["tokenizer"]["frame_rate"] == 12.5
+
+
+def test_the_export_ends_where_audio_and_texts_end(vocabulary, text_tokenizer, tmp_path, tiny_lm_config):
+    """Serving elsewhere reads these numbers: the text model's own would never come, or come as a code."""
+    for pattern, end in (("flat", "</audio>"), ("delay", "<pad>")):  # delayed levels follow </audio>
+        of_pattern = dataclasses.replace(vocabulary, pattern=pattern)
+        save_lm(tmp_path / pattern, build_lm(tiny_lm_config, of_pattern, 0), of_pattern, text_tokenizer)
+        stock = AutoModelForCausalLM.from_pretrained(tmp_path / pattern)
+        ends = [vocabulary.control_id(end), vocabulary.control_id("</text>")]
+        assert stock.config.eos_token_id == ends[0] and stock.generation_config.eos_token_id == ends
+        assert stock.config.bos_token_id is None
+        assert stock.config.pad_token_id == vocabulary.control_id("<pad>")
+        assert stock.config.vocab_size == vocabulary.size == len(stock.get_input_embeddings().weight)
+        assert load_lm(tmp_path / pattern)[1].pattern == pattern

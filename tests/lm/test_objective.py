@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lm.data import StepData, render_documents
 from lm.objective import Objective
-from lm.packing import IGNORE
+from lm.packing import IGNORE, pack_rows
 from lm.patterns import PATTERNS
 from tasks.tts import TTS
 
@@ -112,3 +112,38 @@ def test_a_batch_without_targets_is_zero_and_differentiable(model, vocabulary, b
         parts = Objective(model, vocabulary, legal_only)(ids, positions, torch.full_like(targets, IGNORE))
         parts.total.backward()
         assert float(parts.total) == 0
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_loss_of_a_packed_document_does_not_depend_on_its_neighbour(
+    lively_model, vocabulary, rows, text_tokenizer, attention
+):
+    """Through the objective itself, in train mode: with a cache or a mask transformers would let documents leak."""
+    lively_model.set_attn_implementation(attention)
+    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96)
+    packed = pack_rows([[documents[0], documents[1]]], 96, vocabulary.control_id("<pad>"))
+    ids, positions, targets = (torch.from_numpy(a) for a in (packed.input_ids, packed.position_ids, packed.targets))
+    start = len(documents[0][0])
+    targets[:, :start] = IGNORE
+    objective = Objective(lively_model, vocabulary).train()
+    before = objective(ids, positions, targets).per_target
+    changed = ids.clone()
+    changed[0, 1 : start - 1] = torch.randint(0, vocabulary.used, (start - 2,))
+    torch.testing.assert_close(objective(changed, positions, targets).per_target, before, atol=1e-5, rtol=0)
+
+
+def test_the_plain_head_gives_the_numbers_of_the_chunked_one(lively_model, vocabulary, batch, monkeypatch):
+    monkeypatch.setattr("lm.objective.CHUNK", 50)
+    (ids, positions, targets), _ = batch
+    for legal in (False, True):
+        found = []
+        for chunked in (True, False):
+            lively_model.zero_grad()
+            parts = Objective(lively_model, vocabulary, legal, [1, 0.5, 2], chunked)(ids, positions, targets)
+            parts.total.backward()
+            found.append((parts, gradients(lively_model)))
+        (first, ours), (second, theirs) = found
+        torch.testing.assert_close(first.total, second.total, rtol=1e-5, atol=1e-4)
+        assert torch.equal(first.correct, second.correct)
+        for name in ours:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-4, msg=name)

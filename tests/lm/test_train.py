@@ -97,6 +97,17 @@ def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, mon
     assert_same_run(reference, tmp_path)
 
 
+def test_workers_change_nothing_also_after_a_stop(reference, overrides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = [*overrides, "trainer.workers=2"]
+    train(configured(options))
+    for checkpoint in list_checkpoints(tmp_path / "runs/tiny")[1:]:
+        shutil.rmtree(checkpoint)
+    shutil.rmtree(tmp_path / "runs/tiny/final")
+    train(configured(options))
+    assert_same_run(reference, tmp_path)
+
+
 def test_muon_learns_and_continues_bit_for_bit(overrides, tmp_path, monkeypatch):
     options = [*overrides, "trainer.optimiser=muon", "trainer.log_every=4"]
     for name in ("straight", "cut"):

@@ -1,0 +1,84 @@
+"""The clips of a corpus that an evaluation runs on, as rows of what is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
+from eval.audio import Wave, resample
+from eval.judging import ScoredClip, as_stored
+from eval.metrics import CannotScore
+from training.config import ConfigError
+from training.progress import progress
+
+
+def choose_clips(root: str, split: str, limit: int, accepts: Callable[[Clip], bool], what: str) -> list[Clip]:
+    """The first ``limit`` (0: all) clips of ``split`` that ``accepts`` takes, in the order of the corpus.
+
+    Args:
+        what: they are, for the message where there are none.
+
+    Raises:
+        ConfigError: no corpus, or no such clips.
+    """
+    try:
+        clips, rejects = read_corpus(root)
+    except CorpusError as error:
+        raise ConfigError(f"data.root: {error}") from error
+    for reject in rejects:
+        print(f"left out: {reject.reason}", flush=True)
+    chosen = [clip for clip in clips if clip.split == split and accepts(clip)]
+    if not chosen:
+        raise ConfigError(f"{root} has no {what} in its {split} split.")
+    return chosen[:limit] if limit else chosen
+
+
+def read_reference(clips: Sequence[Clip]) -> list[ScoredClip]:
+    """The row ``reference``: each clip at its own rate; without audio and with the reason where it cannot be read."""
+    row = []
+    for clip in progress(clips, desc="reading"):
+        scored = ScoredClip(clip.id, "reference", clip.text or "", None, 0)
+        try:
+            scored.rate = audio_info(clip.path).sample_rate
+            scored.wav = as_stored(read_audio(clip.path, scored.rate))
+        except AudioError as error:
+            scored.item["error"] = str(error)
+        row.append(scored)
+    return row
+
+
+def derangement(size: int, seed: int) -> list[int]:
+    """A permutation of 0 … size − 1 without fixed points: a random cycle.
+
+    Raises:
+        ConfigError: fewer than two.
+    """
+    if size < 2:
+        raise ConfigError("a shuffled row needs at least two clips: raise limit or leave the row out.")
+    cycle = np.random.default_rng(seed).permutation(size)
+    other = [0] * size
+    for place, index in enumerate(cycle):
+        other[int(index)] = int(cycle[(place + 1) % size])
+    return other
+
+
+def silence_like(clips: Sequence[ScoredClip]) -> list[ScoredClip]:
+    """The row ``silence``: zeros as long as each clip."""
+    return [
+        ScoredClip(clip.id, "silence", clip.text, None if clip.wav is None else np.zeros_like(clip.wav), clip.rate)
+        for clip in clips
+    ]
+
+
+def heard_at(clips: Sequence[ScoredClip], rate: int) -> dict[str, Wave]:
+    """``{id: samples at rate}`` of the clips that can be used."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for clip in clips:
+        try:
+            found[clip.id] = resample(clip.usable(), clip.rate, rate)
+        except CannotScore as error:
+            clip.item.setdefault("error", error.reason)
+    return found

@@ -1,0 +1,231 @@
+"""Sets evaluations side by side: one line per system and row, and paired differences with 95 % intervals.
+
+    python eval/compare.py runs=[runs/a/eval-tts,runs/b/eval-tts]
+    python eval/compare.py runs=[runs/a/eval-tts,runs/b/eval-tts] rows=[generated] metrics=[wer/ctc-mini] format=latex
+
+Two numbers may stand in one column only if they were made alike: same clips, same judge with the same weights, same
+normaliser, resampler and windows. Where that differs the comparison is refused, with what differs; split=true gives
+every protocol a column of its own instead. Model, tokenizer and seed are what is compared and may differ; versions of
+packages are named below the table. Differences are taken over the clips that both systems have a score for, resampled
+together, against the first run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from eval.intervals import paired_difference
+from eval.provenance import record_hash
+from eval.report import show
+from eval.tables import Table
+from training.checkpoint import write_file
+from training.config import ConfigError, hydra_entry
+
+NOTATIONS = ("console", "markdown", "csv", "latex")
+# what is compared, and what is only reported
+FREE = ("model", "tokenizer", "seed", "versions")
+# judges: part of the protocol of their own metrics only
+JUDGES = (
+    "recognisers",
+    "dnsmos",
+    "utmos",
+    "speaker",
+    "embeddings",
+    "clap",
+    "classifier",
+    "meteor",
+    "probe",
+    "comparison",
+)
+JUDGE_OF = {
+    "dnsmos": "dnsmos", "utmos": "utmos", "speaker-similarity": "speaker", "clap-score": "clap", "retrieval": "clap",
+    "kl": "classifier", "meteor": "meteor",
+    **dict.fromkeys(("stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "mel-distance", "stft-distance"), "comparison"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation wrote: ``results.json`` and the sums of each clip."""
+
+    name: str
+    rows: dict[str, dict[str, Any]]
+    how: dict[str, Any]
+    clips: dict[str, dict[str, dict[str, list[float]]]]
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read the folder of an evaluation.
+
+    Raises:
+        ConfigError: there are no results.
+    """
+    if not (folder / "results.json").is_file():
+        raise ConfigError(f"runs: {folder} has no results.json; give folders that an evaluation wrote.")
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    parts = folder / "clips.json"
+    clips = json.loads(parts.read_text(encoding="utf-8")) if parts.is_file() else {}
+    name = folder.parent.name if folder.name.startswith("eval-") else folder.name
+    return Evaluation(name, results["rows"], results["how"], clips)
+
+
+def protocol(how: Mapping[str, Any], metric: str, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The part of ``how`` that must be equal before two values of ``metric`` stand in one column."""
+    common = {key: value for key, value in how.items() if key not in (*FREE, *JUDGES)}
+    family, _, name = metric.partition("/")
+    if family in ("accuracy", "macro-f1") or name == "ctc-probe":
+        common["probe"] = how.get("probe")
+    elif family in ("wer", "cer", "wer-original"):
+        common["recogniser"] = how.get("recognisers", {}).get(name)
+    elif family in ("fad", "fad-inf"):
+        common["embedding"] = how.get("embeddings", {}).get(name)
+        common["reference_frames"] = (cell or {}).get("reference_frames")
+    elif family in JUDGE_OF:
+        common[JUDGE_OF[family]] = how.get(JUDGE_OF[family])
+    return common
+
+
+def differing(first: Any, second: Any, prefix: str = "") -> list[str]:
+    """Dotted keys at which two records differ."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        found = []
+        for key in sorted({*first, *second}):
+            found += differing(first.get(key), second.get(key), f"{prefix}{key}.")
+        return found
+    return [] if first == second else [prefix.rstrip(".")]
+
+
+def columns(evaluations: Sequence[Evaluation], metrics: Sequence[str], split: bool) -> dict[str, dict[int, str]]:
+    """``{column: {number of the evaluation: metric}}``: evaluations of unlike protocol never share a column.
+
+    Raises:
+        ConfigError: they would have to, and ``split`` is false.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for metric in metrics:
+        groups: dict[str, tuple[dict[str, Any], list[int]]] = {}
+        for number, evaluation in enumerate(evaluations):
+            cell = next((cells[metric] for cells in evaluation.rows.values() if metric in cells), None)
+            if cell is not None:
+                record = protocol(evaluation.how, metric, cell)
+                groups.setdefault(record_hash(record), (record, []))[1].append(number)
+        if len(groups) > 1 and not split:
+            (first, a), (second, b) = list(groups.values())[:2]
+            what = ", ".join(differing(first, second)[:5])
+            raise ConfigError(
+                f"{metric} of {evaluations[a[0]].name} and of {evaluations[b[0]].name} were not made alike "
+                f"({what} differ): evaluate both in the same way, leave the metric out, or give split=true for "
+                "columns of their own."
+            )
+        for number, (_, members) in enumerate(groups.values()):
+            name = metric if len(groups) == 1 else f"{metric} (protocol {number + 1})"
+            found[name] = {member: metric for member in members}
+    return found
+
+
+def scores(evaluations: Sequence[Evaluation], layout: Mapping[str, Mapping[int, str]], rows: Sequence[str]) -> Table:
+    """A line per system and row, a column per metric."""
+    most = max(
+        (c["n"] + c["n_failed"] for e in evaluations for cells in e.rows.values() for c in cells.values()), default=0
+    )
+    body = []
+    for number, evaluation in enumerate(evaluations):
+        for row, cells in evaluation.rows.items():
+            if row not in rows:
+                continue
+            line = [evaluation.name, row]
+            for members in layout.values():
+                line.append(show(members[number], cells.get(members[number]), most) if number in members else "")
+            body.append(line)
+    return Table(["system", "row", *layout], body)
+
+
+def differences(
+    evaluations: Sequence[Evaluation], layout: Mapping[str, Mapping[int, str]], rows: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Each system minus the first one, per row and column, over the clips that both have a score for."""
+    found = []
+    for column, members in layout.items():
+        if 0 not in members:
+            continue
+        for row in rows:
+            base = evaluations[0].clips.get(row, {}).get(members[0], {})
+            for number in members:
+                other = evaluations[number].clips.get(row, {}).get(members[number], {})
+                common = [clip for clip in base if clip in other]
+                if number == 0 or not common:
+                    continue
+                sides = [np.array([side[clip] for clip in common]).T for side in (other, base)]
+                estimate = paired_difference((sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]))
+                assert estimate is not None
+                found.append(
+                    {
+                        "metric": column, "row": row, "of": evaluations[number].name, "minus": evaluations[0].name,
+                        "value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n,
+                        "n_one_side_only": len({*base, *other}) - len(common),
+                    }
+                )  # fmt: skip
+    return found
+
+
+def difference_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """The differences as a table; an interval without zero is marked with an asterisk."""
+    body = []
+    for part in found:
+        cell = {**part, "n_failed": 0, "failures": []}
+        clear = part["low"] is not None and (part["low"] > 0 or part["high"] < 0)
+        text = show(str(part["metric"]), cell, part["n"]) + (" *" if clear else "")
+        body.append([part["metric"], part["row"], f"{part['of']} − {part['minus']}", text, str(part["n"])])
+    return Table(["metric", "row", "systems", "difference [95 %, paired]", "N"], body)
+
+
+def unlike_versions(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A sentence per package that the systems did not have in the same version."""
+    names = sorted({name for evaluation in evaluations for name in evaluation.how.get("versions", {})})
+    found = []
+    for name in names:
+        seen = [str(evaluation.how.get("versions", {}).get(name)) for evaluation in evaluations]
+        if len(set(seen)) > 1:
+            found.append(f"{name}: " + ", ".join(f"{e.name} {v}" for e, v in zip(evaluations, seen, strict=True)))
+    return found
+
+
+@hydra_entry("eval_compare")
+def main(cfg: DictConfig) -> None:
+    if not cfg.runs:
+        raise ConfigError("runs is empty: give folders of evaluations, runs=[runs/a/eval-tts,runs/b/eval-tts].")
+    if cfg.format not in NOTATIONS:
+        raise ConfigError(f"format: there is no '{cfg.format}'; choose from {', '.join(NOTATIONS)}.")
+    evaluations = [read_evaluation(Path(folder)) for folder in cfg.runs]
+    known_rows = list(dict.fromkeys(row for evaluation in evaluations for row in evaluation.rows))
+    known = list(dict.fromkeys(m for e in evaluations for cells in e.rows.values() for m in cells))
+    for key, chosen, there in (("rows", cfg.rows, known_rows), ("metrics", cfg.metrics, known)):
+        if unknown := [name for name in chosen or () if name not in there]:
+            raise ConfigError(f"{key}: there is no '{unknown[0]}'; choose from {', '.join(there)}.")
+    rows, metrics = list(cfg.rows or known_rows), list(cfg.metrics or known)
+    layout = columns(evaluations, metrics, cfg.split)
+    found = differences(evaluations, layout, rows)
+    tables = [scores(evaluations, layout, rows), difference_table(found)]
+    text = "\n\n".join(table.text(cfg.format) for table in tables if table.body)
+    print(text)
+    for sentence in unlike_versions(evaluations):
+        print(f"not the same version of {sentence}")
+    if cfg.out:
+        out = Path(cfg.out)
+        for notation, suffix in (("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
+            write_file(out / f"scores.{suffix}", tables[0].text(notation) + "\n")
+            write_file(out / f"differences.{suffix}", tables[1].text(notation) + "\n")
+        record = {"runs": list(cfg.runs), "differences": found}
+        write_file(out / "compare.json", json.dumps(record, indent=1) + "\n")
+        print(f"\n{out}/scores and differences as .md, .csv and .tex, and compare.json")
+
+
+if __name__ == "__main__":
+    main()

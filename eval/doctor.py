@@ -1,0 +1,147 @@
+"""Which metrics can run here now, which cannot and what they lack.
+
+    python eval/doctor.py
+    python eval/doctor.py weights.whisper=models/whisper-base.en weights.utmos=models/utmos22_strong_step7459_v1.pt
+
+A network is loaded to find out (all its weights must be there), and its hash is printed as results record it. Nothing
+is downloaded unless a hub id is given.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from eval.embedders import load_embedder
+from eval.metrics import CannotScore
+from eval.metrics.meteor import SPICE_REASON, meteor_jar
+from eval.networks import NetworkError, weights_hash
+from eval.provenance import folder_hash, sha256
+from eval.recognisers import RecogniserError, load_recogniser
+from training.config import hydra_entry
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One metric: whether it runs, on what, under which licence, with which hash, or what is missing."""
+
+    metric: str
+    runs: bool
+    on: str
+    licence: str = ""
+    hash: str = ""
+
+
+def package(metric: str, name: str, distribution: str, licence: str, files: tuple[str, ...] = ()) -> Finding:
+    """A metric that lives in a package, with the weights inside it (``files``, relative to the package)."""
+    found = importlib.util.find_spec(name)
+    if found is None or not found.origin:
+        return Finding(metric, False, f"pip install {distribution}", licence)
+    folder = Path(found.origin).parent
+    digest = sha256(folder / files[0])[:12] if files else ""
+    return Finding(metric, True, f"{distribution} {importlib.metadata.version(distribution)}", licence, digest)
+
+
+def network(
+    metric: str, setting: str, path: str | None, licence: str, example: str, load: Callable[[str], Any]
+) -> Finding:
+    """A metric that needs public weights at ``path``; ``load`` returns the network."""
+    if not path:
+        return Finding(metric, False, f"weights.{setting}=PATH, e.g. of {example}", licence)
+    try:
+        found = load(path)
+    except (NetworkError, RecogniserError) as error:
+        return Finding(metric, False, str(error), licence)
+    return Finding(metric, True, path, licence, weights_hash(found)[:12])
+
+
+def built_in(*metrics: str) -> list[Finding]:
+    """Metrics of this repository that need nothing else."""
+    return [Finding(metric, True, "built in", "MIT") for metric in metrics]
+
+
+def findings(cfg: DictConfig) -> list[Finding]:
+    """All metrics, those that need nothing first."""
+    weights = cfg.weights
+    found = built_in(
+        "WER, CER", "SI-SDR, SNR", "mel and STFT distance", "Fréchet distance, FAD∞", "FAD on log-mel statistics",
+        "BLEU, ROUGE-L, CIDEr-D",
+    )  # fmt: skip
+    found += [
+        package("STOI, ESTOI", "pystoi", "pystoi", "MIT"),
+        package("PESQ", "pesq", "pesq", "MIT (the ITU's code has its own terms)"),
+        package("DNSMOS", "speechmos", "speechmos", "MIT", ("dnsmos_models/sig_bak_ovr.onnx",)),
+        package("Whisper's English normaliser", "whisper_normalizer", "whisper-normalizer", "MIT"),
+        package("recogniser pocketsphinx", "pocketsphinx", "pocketsphinx", "BSD", ("model/en-us/en-us.lm.bin",)),
+    ]
+    ctc = Path(cfg.ctc)
+    there = (ctc / "model.safetensors").is_file()
+    digest = folder_hash(ctc, ["config.json", "model.safetensors"])[:12] if there else ""
+    found.append(Finding("recogniser ctc-mini", there, str(ctc) if there else f"no checkpoint in {ctc}", "MIT", digest))
+    try:
+        found.append(Finding("METEOR", True, "pycocoevalcap and Java", "LGPL", sha256(meteor_jar())[:12]))
+    except CannotScore as error:
+        found.append(Finding("METEOR", False, error.reason.removeprefix("not computed: "), "LGPL"))
+    found.append(Finding("SPICE, SPIDEr", False, SPICE_REASON.removeprefix("not computed: ")))
+
+    def recogniser(name: str) -> Callable[[str], Any]:
+        return lambda path: load_recogniser(name, Path(), Path(), weights={name: path}).network  # type: ignore[attr-defined]
+
+    def embedder(name: str) -> Callable[[str], Any]:
+        return lambda path: load_embedder(name, path, layer=weights.ssl_layer).network  # type: ignore[attr-defined]
+
+    def utmos(path: str) -> Any:
+        from eval.metrics.utmos import UTMOS22
+
+        return UTMOS22.load(Path(path))
+
+    def speaker(path: str) -> Any:
+        from eval.metrics.speaker import SpeakerSimilarity
+
+        return SpeakerSimilarity(path).network
+
+    def classifier(path: str) -> Any:
+        from eval.metrics.classifier import AudioClassifier
+
+        return AudioClassifier(path).network
+
+    card = "see its card"
+    for metric, setting, licence, example, load in (
+        ("recogniser whisper", "whisper", card, "openai/whisper-base.en", recogniser("whisper")),
+        ("recogniser hubert-ctc", "hubert-ctc", card, "facebook/hubert-large-ls960-ft", recogniser("hubert-ctc")),
+        ("UTMOS", "utmos", "MIT", "utmos22_strong_step7459_v1.pt", utmos),
+        ("speaker similarity", "speaker", card, "microsoft/wavlm-base-plus-sv", speaker),
+        ("CLAP score, retrieval, FAD", "clap", card, "laion/clap-htsat-unfused", embedder("clap")),
+        ("FAD on EnCodec", "encodec", card, "facebook/encodec_24khz", embedder("encodec")),
+        ("FAD on wav2vec-type networks", "ssl", card, "facebook/hubert-base-ls960", embedder("ssl")),
+        ("KL of class posteriors", "classifier", card, "MIT/ast-finetuned-audioset-10-10-0.4593", classifier),
+    ):  # fmt: skip
+        found.append(network(metric, setting, weights[setting], licence, example, load))
+    return found
+
+
+def table(found: list[Finding]) -> str:
+    """A line per metric."""
+    lines = [("metric", "runs", "on / lacks", "licence", "sha256")]
+    lines += [(f.metric, "yes" if f.runs else "NO", f.on, f.licence, f.hash) for f in found]
+    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+@hydra_entry("eval_doctor")
+def main(cfg: DictConfig) -> None:
+    found = findings(cfg)
+    print(table(found))
+    print(f"\n{sum(f.runs for f in found)} of {len(found)} can run here.")
+
+
+if __name__ == "__main__":
+    main()

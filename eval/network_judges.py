@@ -1,0 +1,64 @@
+"""Judges of speech that need public weights: UTMOS and speaker similarity, over rows of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eval.judging import ScoredClip, score_each
+from eval.networks import NetworkError
+from eval.provenance import record_hash
+from eval.report import Report
+from training.config import ConfigError
+
+PREFIXES = ("utmos", "speaker-similarity")
+
+
+def network_metrics(report: Report) -> list[str]:
+    """The metrics of a report that come from here."""
+    return [name for name in report.metrics() if name.startswith(PREFIXES)]
+
+
+def judge_by_networks(
+    weights: Mapping[str, Any], device: str, rows: Mapping[str, list[ScoredClip]], report: Report, cache: Path | None
+) -> None:
+    """UTMOS of every row, and speaker similarity of every row to the row ``reference``, clip by clip.
+
+    Args:
+        weights: configs/weights/paths.yaml; what is null there is left out.
+
+    Raises:
+        ConfigError: a network cannot be loaded.
+    """
+    try:
+        if weights["utmos"]:
+            from eval.metrics.utmos import UTMOS
+
+            mos = UTMOS(Path(weights["utmos"]), device)
+            report.how["utmos"] = mos.how()
+            for row, clips in rows.items():
+                found = score_each("utmos", lambda clip: mos.rate(clip.usable(), clip.rate), mos.how(), clips, cache)
+                report.mean(row, "utmos", *found)
+        if weights["speaker"] and "reference" in rows:
+            from eval.metrics.speaker import SpeakerSimilarity
+
+            judge = SpeakerSimilarity(weights["speaker"], device)
+            report.how["speaker"] = judge.description
+            originals = {clip.id: clip for clip in rows["reference"]}
+
+            def similarity(clip: ScoredClip) -> float:
+                original = originals[clip.id]
+                first = judge.embed(original.usable(), original.rate)
+                return float(first @ judge.embed(clip.usable(), clip.rate))
+
+            def pair(clip: ScoredClip) -> str:
+                original = originals[clip.id]
+                return record_hash([original.hash if original.wav is not None else None, clip.hash])
+
+            name = f"speaker-similarity/{judge.description['id']}"
+            for row, clips in rows.items():
+                if row != "reference":
+                    report.mean(row, name, *score_each(name, similarity, judge.description, clips, cache, pair))
+    except NetworkError as error:
+        raise ConfigError(f"weights: {error}") from None

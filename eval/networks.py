@@ -1,0 +1,80 @@
+"""Public networks from a local folder or a hub id, through transformers; and the proof that nothing was made up.
+
+A checkpoint that lacks a weight would be completed with random numbers and judge by them. So every key of the network
+must come from the checkpoint, and a result records a hash of the weights as they were loaded, wherever they came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+# drawn at training only; several public checkpoints leave it out
+UNUSED_IN_INFERENCE = ("masked_spec_embed",)
+
+
+class NetworkError(RuntimeError):
+    """A network that cannot be loaded, with the cure."""
+
+
+def load_network(kind: Any, path: str, device: str = "cpu", what: str = "", **options: Any) -> Any:
+    """``kind.from_pretrained(path)`` in eval mode and float32.
+
+    Args:
+        kind: a transformers class.
+        path: folder or hub id.
+        what: the setting that names the path, for messages.
+
+    Raises:
+        NetworkError: not there, not of this kind, or some weights are missing.
+    """
+    where = f"{what}={path}" if what else path
+    try:
+        model, info = kind.from_pretrained(path, output_loading_info=True, dtype=torch.float32, **options)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise NetworkError(f"{where} cannot be loaded as {kind.__name__}: {first}") from None
+    missing = [key for key in info["missing_keys"] if not key.endswith(UNUSED_IN_INFERENCE)]
+    if missing or info["mismatched_keys"]:
+        names = ", ".join(map(str, [*missing, *info["mismatched_keys"]][:3]))
+        raise NetworkError(f"{where} lacks weights of {kind.__name__} ({names} …): it would judge by random numbers.")
+    model.unused_keys = sorted(info["unexpected_keys"])
+    return model.to(device).eval()
+
+
+def load_part(kind: Any, path: str, what: str = "") -> Any:
+    """``kind.from_pretrained(path)`` of a tokenizer, processor or feature extractor.
+
+    Raises:
+        NetworkError: its files are not there.
+    """
+    try:
+        return kind.from_pretrained(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise NetworkError(f"{what}={path} has no {kind.__name__} that can be loaded: {first}") from None
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 (hex) over names, shapes and values of all weights, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe_network(path: str, model: nn.Module) -> dict[str, Any]:
+    """What a result records about a network; two copies of the same weights get the same record."""
+    if not hasattr(model, "known_hash"):  # hashing a large network takes a second, and loaded weights do not change
+        model.known_hash = weights_hash(model)
+    return {
+        "network": type(model).__name__,
+        "id": Path(path).name if Path(path).exists() else path,
+        "weights_sha256": model.known_hash,
+        "unused_keys": getattr(model, "unused_keys", []),
+    }

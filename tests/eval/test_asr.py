@@ -1,0 +1,92 @@
+"""eval/asr.py and eval/captioning.py on a tiny codec and an untrained model: rows, bounds, and no work twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+import eval.listening
+from eval import asr, captioning
+from tests.eval.tiny_task import CAPTIONS, build
+from training.config import CONFIG_DIR, ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("listening"), "asr+audio_captioning")
+
+
+def evaluate(script, config: str, folder: Path, *overrides: str) -> tuple[dict, list[dict]]:
+    common = [f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out"]
+    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        cfg = compose(config, [*common, *overrides])
+    script.main.__wrapped__(cfg)
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    return json.loads(Path("out/results.json").read_text()), items
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_asr(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    options = [f"ctc={ROOT / 'checkpoints/ctc-mini'}", "max_tokens=6"]
+    results, items = evaluate(asr, "eval_asr", inside, *options)
+    rows = results["rows"]
+    assert list(rows) == ["reference", "resynthesis", "generated", "generated-shuffled", "silence"]
+    assert rows["reference"]["wer/ctc-mini"]["n"] == rows["generated"]["wer/model"]["n"] == 3
+    assert rows["generated"]["limit"]["n"] == 3 and rows["generated"]["real-time-factor"]["value"] > 0
+    assert [d["of"] for d in results["differences"]] == [{"row": "generated-shuffled", "metric": "wer/model"}]
+    written = {item["id"]: item["hypotheses"]["model"] for item in items if item["row"] == "generated"}
+    for item in items:
+        if item["row"] == "generated-shuffled":  # what was written about another clip
+            assert item["heard"] != item["id"] and item["hypotheses"]["model"] == written[item["heard"]]
+    assert results["how"]["model"]["decoding"] == "greedy"
+    assert "wer/model" in capsys.readouterr().out
+    monkeypatch.setattr(eval.listening, "write", None)  # the second run finds all texts
+    assert evaluate(asr, "eval_asr", inside, *options)[0]["rows"] == rows
+
+
+def test_asr_checks_its_options_and_says_what_to_run_first(inside: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    for override in ("rows=[generate]", "recognisers=[no-such]", "rows=[]", "split=dev", "model=none"):
+        with pytest.raises(ConfigError):
+            evaluate(asr, "eval_asr", inside, override)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError):
+        evaluate(asr, "eval_asr", inside)
+    assert "accelerate launch lm/train.py task=asr" in capsys.readouterr().err
+
+
+def test_captioning(inside: Path, capsys: pytest.CaptureFixture) -> None:
+    results, items = evaluate(captioning, "eval_captioning", inside, "meteor=false", "max_tokens=6")
+    rows = results["rows"]
+    assert list(rows) == ["reference", "generated", "generated-shuffled", "silence"]
+    for cells in rows.values():
+        assert cells["cider-d"]["n"] == cells["rouge-l"]["n"] == cells["bleu-4"]["n"] == 3
+        assert cells["spice"]["value"] is None and "not computed" in cells["spice"]["failures"][0]["reason"]
+    assert rows["reference"]["rouge-l"]["value"] > rows["generated"]["rouge-l"]["value"]
+    assert (
+        rows["reference"]["bleu-1"]["low"]
+        <= rows["reference"]["bleu-1"]["value"]
+        <= rows["reference"]["bleu-1"]["high"]
+    )
+    people = {item["id"]: item for item in items if item["row"] == "reference"}
+    assert people["test-sound-1"]["caption"] == CAPTIONS[1][0] and people["test-sound-1"]["captions"] == CAPTIONS[1][1:]
+    heard = [item for item in items if item["row"] == "generated"]
+    assert all((Path("out") / item["audio"]).is_file() and "ended" in item for item in heard)
+    assert "cider-d" in capsys.readouterr().out
+
+
+def test_captions_of_people_need_no_model(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results, _ = evaluate(captioning, "eval_captioning", inside, "rows=[reference]", "meteor=false")
+    assert results["how"]["model"] is None and results["rows"]["reference"]["cider-d"]["n"] == 3
+    with pytest.raises(ConfigError):  # no run of this task
+        evaluate(captioning, "eval_captioning", inside, "meteor=false")
+    with pytest.raises(ConfigError):
+        evaluate(captioning, "eval_captioning", inside, "task=asr")

@@ -1,0 +1,159 @@
+"""Bad input: every metric gives a number or a reason, and which of them is written down here."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eval.embedders import load_embedder
+from eval.metrics import CannotScore
+from eval.metrics.classifier import AudioClassifier
+from eval.metrics.mos import DNSMOS
+from eval.metrics.signal import PAIRED, PESQ, snr
+from eval.metrics.speaker import SpeakerSimilarity
+from eval.metrics.utmos import UTMOS, UTMOS22
+from tests.eval import tiny_networks
+from tests.eval.speechlike import speechlike
+
+RATE = 16_000
+NUMBER = "a number"
+Score = Callable[[np.ndarray, np.ndarray, int], Any]
+
+
+def clips(kind: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Reference, degraded clip and rate."""
+    clip = speechlike(2.0)
+    noise = np.random.default_rng(1).standard_normal(len(clip)).astype(np.float32)
+    degraded = clip + 0.01 * noise
+    broken = degraded.copy()
+    broken[7] = np.nan
+    return {
+        "good": (clip, degraded, RATE),
+        "silent": (clip, np.zeros_like(clip), RATE),
+        "silent reference": (np.zeros_like(clip), degraded, RATE),
+        "0.1 s": (clip[4000:5600], degraded[4000:5600], RATE),
+        "0.01 s": (clip[4000:4160], degraded[4000:4160], RATE),
+        "empty": (clip[:0], clip[:0], RATE),
+        "NaN": (clip, broken, RATE),
+        "lengths": (clip, degraded[:-9], RATE),
+        "other rate": (clip, degraded, 11_025),
+        "beyond full scale": (clip, 30 * degraded, RATE),
+        "5 minutes": (np.tile(clip, 150), np.tile(degraded, 150), RATE),
+    }[kind]
+
+
+# what is not a number; the paired metrics compare, the others look at the degraded clip alone
+PAIR = {
+    "empty": "no audio", "NaN": "NaN or infinite samples", "lengths": "lengths differ",
+}  # fmt: skip
+ALONE = {"empty": "no audio", "NaN": "NaN or infinite samples"}
+EXPECTED: dict[str, dict[str, str]] = {
+    "stoi": PAIR | {"silent reference": "silent reference", "0.1 s": "shorter than", "0.01 s": "shorter than"},
+    "estoi": PAIR | {"silent reference": "silent reference", "0.1 s": "shorter than", "0.01 s": "shorter than"},
+    "si-sdr": PAIR | {"silent reference": "silent reference", "silent": "silent degraded clip"},
+    "snr": PAIR | {"silent reference": "silent reference"},
+    "mel-distance": PAIR | {"0.01 s": "shorter than 1025 samples"},
+    "stft-distance": PAIR | {"0.01 s": "shorter than 1025 samples"},
+    "pesq-wb": PAIR
+    | {
+        "silent reference": "silent reference", "silent": "silent degraded clip",
+        "0.1 s": "shorter than", "0.01 s": "shorter than",
+    },
+    "dnsmos": ALONE | {"0.01 s": "shorter than"},
+    "utmos": ALONE | {"0.01 s": "shorter than"},
+    "speaker-similarity": ALONE
+    | {
+        "silent": "silence has no speaker", "silent reference": "silence has no speaker",
+        "0.1 s": "shorter than", "0.01 s": "shorter than",
+    },
+    "log-mel": ALONE | {"0.1 s": "shorter than", "0.01 s": "shorter than"},
+    "encodec": ALONE | {"0.01 s": "shorter than"},
+    "ssl": ALONE | {"0.01 s": "shorter than"},
+    "clap": ALONE | {"0.01 s": "shorter than"},
+    "classifier": ALONE | {"0.01 s": "shorter than"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Score]]:
+    folder = tmp_path_factory.mktemp("networks")
+    for name in ("speaker", "encodec", "ssl", "clap", "ast"):
+        getattr(tiny_networks, f"{name}_network")(folder / name)
+    tiny_networks.utmos_checkpoint(folder / "utmos.pt")
+    small = UTMOS22.load(folder / "utmos.pt", tiny_networks.wav2vec2_config(), lstm=8, hidden=12)
+    utmos = UTMOS(folder / "utmos.pt", network=small)
+    speaker = SpeakerSimilarity(str(folder / "speaker"))
+    classifier = AudioClassifier(str(folder / "ast"))
+    embedders = {n: load_embedder(n, str(folder / n)) for n in ("log-mel", "encodec", "ssl", "clap")}
+    found: dict[str, Score] = {**PAIRED, "snr": snr, "speaker-similarity": speaker.similarity}
+    found["utmos"] = lambda _, wav, rate: utmos.rate(wav, rate)
+    found["classifier"] = lambda _, wav, rate: classifier.posterior(wav, rate)
+    for name, embedder in embedders.items():
+        found[name] = lambda _, wav, rate, embed=embedder.embed: embed(wav, rate)
+    pesq = PESQ("wb")
+    found["pesq-wb"] = pesq
+    mos = None
+    if all(importlib.util.find_spec(name) for name in ("speechmos", "onnxruntime")):
+        mos = judge = DNSMOS(processes=1)
+
+        def dnsmos(_: np.ndarray, wav: np.ndarray, rate: int) -> float:
+            ((_, answer),) = judge.score([wav], rate)
+            if isinstance(answer, CannotScore):
+                raise answer
+            return answer["p808"]
+
+        found["dnsmos"] = dnsmos
+    yield found
+    pesq.close()
+    if mos is not None:
+        mos.close()
+
+
+def outcome(score: Score, kind: str) -> str:
+    """ "a number" or the reason."""
+    try:
+        value = np.asarray(score(*clips(kind)))
+    except CannotScore as error:
+        return error.reason
+    assert value.size and np.isfinite(value).all()
+    return NUMBER
+
+
+def check(scores: dict[str, Score], name: str, kind: str) -> None:
+    if name == "pesq-wb" and not PESQ.is_installed():
+        pytest.skip("pesq is not installed")
+    if name not in scores:
+        pytest.skip("speechmos or onnxruntime is not installed")
+    expected, found = EXPECTED[name].get(kind, NUMBER), outcome(scores[name], kind)
+    assert found.startswith(expected), f"{name} of {kind}: {found}"
+
+
+KINDS = ("good", "silent", "silent reference", "0.1 s", "0.01 s", "empty", "NaN", "lengths", "other rate",
+         "beyond full scale")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "dnsmos" else []) for name in EXPECTED]
+)
+def test_outcome(scores: dict[str, Score], name: str, kind: str) -> None:
+    check(scores, name, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name not in ("dnsmos", "clap")])
+def test_five_minutes(scores: dict[str, Score], name: str) -> None:
+    """slow. DNSMOS and CLAP are left out: 292 windows take minutes, and nothing in them depends on the length."""
+    check(scores, name, "5 minutes")
+
+
+def test_a_missing_file_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    from codec.corpus import Clip
+    from eval.clips import heard_at, read_reference, silence_like
+
+    row = read_reference([Clip("gone", tmp_path / "gone.flac", text="a")])
+    assert row[0].wav is None and "gone.flac" in row[0].item["error"]
+    assert heard_at(row, RATE) == {} and silence_like(row)[0].wav is None

@@ -1,0 +1,120 @@
+"""Probes find what is there, do not find what is not, and never train on what they are tested on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from tiny_models import tiny_codec
+
+from codec.corpus import Clip
+from eval import semantics
+from eval.probes import LinearProbe, choose_decay, macro_f1, train_ctc
+from eval.semantics import label_clips, label_of, token_features
+from training.config import CONFIG_DIR, ConfigError
+
+
+def points(count: int, gap: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, count)
+    return (generator.standard_normal((count, 6)) + gap * np.eye(6)[labels]).astype(np.float32), labels
+
+
+def test_linear_probe_learns_what_is_there() -> None:
+    train, test = points(300, 6.0), points(200, 6.0, seed=1)
+    assert (LinearProbe(1e-2).fit(*train, 3).predict(test[0]) == test[1]).mean() > 0.97
+    nothing = points(300, 0.0), points(200, 0.0, seed=1)
+    assert (LinearProbe(1e-2).fit(*nothing[0], 3).predict(nothing[1][0]) == nothing[1][1]).mean() < 0.45
+    # convex: the same answer every time
+    assert np.array_equal(*(LinearProbe(1e-2).fit(*train, 3).predict(test[0]) for _ in range(2)))
+    assert choose_decay(train, (train[0][:0], train[1][:0]), 3) == 1e-2
+
+
+def test_macro_f1() -> None:
+    assert macro_f1(np.array([0, 0, 1]), np.array([0, 0, 1])) == 1.0
+    # class 0: 2·2/(3+2), class 1: 0
+    assert macro_f1(np.array([0, 0, 0]), np.array([0, 0, 1])) == pytest.approx(0.4)
+
+
+def test_ctc_probe_spells() -> None:
+    generator = np.random.default_rng(0)
+    vectors = {letter: generator.standard_normal(8).astype(np.float32) for letter in "abc "}
+
+    def clip(text: str) -> np.ndarray:
+        return np.stack([vectors[letter] for letter in text for _ in range(2)])
+
+    texts = ["ab c", "cab", "b a", "abc ba", "c c a"]
+    probe = train_ctc([clip(text) for text in texts], texts, steps=120, seed=0, batch_size=5, learning_rate=1e-2)
+    assert probe.transcribe([clip(text) for text in texts]) == texts
+    # a clip gives the same alone and in a batch
+    together = probe.transcribe([clip("ab c"), clip("abc ba")])
+    assert together[0] == probe.transcribe([clip("ab c")])[0]
+
+
+def make(name: str, split: str, label: str | list[str], speaker: str) -> Clip:
+    return Clip(name, Path(name), speaker=speaker, domain="sound", split=split, extra={"kind": label})
+
+
+def test_splits_share_no_group() -> None:
+    clips = [
+        make("a", "train", "x", "anna"), make("b", "train", "y", "bert"), make("c", "valid", "x", "anna"),
+        make("d", "test", "x", "cleo"), make("e", "test", "z", "cleo"), make("f", "train", "x", "cleo"),
+        make("g", "train", ["x", "y"], "bert"), make("h", "train", ["y"], "bert"),
+    ]  # fmt: skip
+    probe = OmegaConf.create({"domain": "sound", "label": "kind", "group": "speaker"})
+    data = label_clips(clips, probe, "kind")
+    assert data.ids == {"train": ["a", "b", "h"], "valid": ["c"], "test": ["d"]} and data.classes == ["x", "y"]
+    assert data.left_out == {
+        "f": "its speaker is also in the test split",
+        "e": "a label that is not in the train split",
+    }
+    assert label_of(clips[6], "kind") is None
+    with pytest.raises(ConfigError):
+        label_clips(clips, OmegaConf.create({"domain": "sound", "label": "speaker", "group": "speaker"}), "who")
+
+
+def test_a_tokenizer_without_vectors_gets_a_column_per_code() -> None:
+    class Plain:
+        codebook_sizes = (3, 2)
+
+    found = token_features(Plain(), np.array([[2, 0], [0, 1]]), 2)  # type: ignore[arg-type]
+    assert found.tolist() == [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
+
+
+def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Low and high tones, a tiny untrained codec: even that keeps apart what a linear probe can tell apart."""
+    (tmp_path / "corpus").mkdir()
+    generator, rows = np.random.default_rng(0), []
+    for split, count in (("train", 8), ("valid", 2), ("test", 6)):
+        for number in range(count):
+            kind, name = ("low", "high")[number % 2], f"{split}-{number}"
+            tone = np.sin(2 * np.pi * (200 if kind == "low" else 3000) * np.arange(20_000) / 16_000)
+            wav = 0.2 * tone + 0.01 * generator.standard_normal(20_000)
+            soundfile.write(tmp_path / "corpus" / f"{name}.flac", wav.astype(np.float32), 16_000)
+            row = {"file_name": f"{name}.flac", "id": name, "split": split, "domain": "speech", "text": "a b"}
+            rows.append({**row, "kind": kind})
+    (tmp_path / "corpus/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tiny_codec().save_pretrained(tmp_path / "codec")
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        cfg = compose(
+            "eval_semantics",
+            [
+                "data.root=corpus", "tokenizer.path=codec", "device=cpu", "out=out", "probes=[kind]", "runs=2",
+                "+probe.kind={domain:null,label:kind,group:null}", "ctc_steps=2",
+            ],
+        )  # fmt: skip
+    semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+    results = json.loads(Path("out/results.json").read_text())
+    rows_ = results["rows"]
+    assert list(rows_) == ["levels-1", "levels-1-2", "levels-1-3", "continuous", "log-mel", "shuffled-labels"]
+    assert rows_["log-mel"]["accuracy/kind"]["value"] == 1.0
+    cell = rows_["continuous"]["accuracy/kind"]
+    assert (cell["n"], cell["classes"], cell["train_clips"], cell["runs"]) == (6, 2, 8, 2)
+    assert rows_["levels-1"]["cer/ctc-probe"]["n"] == 6 and "cer/ctc-probe" not in rows_["log-mel"]
+    cfg.probes = ["nothing"]
+    with pytest.raises(ConfigError):
+        semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]

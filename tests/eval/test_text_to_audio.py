@@ -1,0 +1,85 @@
+"""eval/text_to_audio.py on a tiny codec and an untrained model, without and with networks."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+import eval.speaking
+from eval import text_to_audio
+from eval.metrics import CannotScore
+from tests.eval import tiny_networks
+from tests.eval.tiny_task import build
+from training.config import CONFIG_DIR, ConfigError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("text-to-audio"), "text_to_sound")
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def evaluate(folder: Path, *overrides: str) -> dict:
+    common = [
+        f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out",
+        "max_seconds=2.0",
+    ]  # fmt: skip
+    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        cfg = compose("eval_text_to_audio", [*common, *overrides])
+    text_to_audio.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+    return json.loads(Path("out/results.json").read_text())
+
+
+def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    results = evaluate(inside)
+    rows = results["rows"]
+    assert list(rows) == ["reference", "resynthesis", "generated", "generated-shuffled", "silence"]
+    cell = rows["reference"]["fad/log-mel"]
+    assert cell["evaluated_clips"] == cell["reference_clips"] == 3 and cell["evaluated_frames"] >= 3
+    assert cell["value"] < rows["silence"]["fad/log-mel"]["value"]
+    assert "fewer than 1000" in rows["reference"]["fad-inf/log-mel"]["failures"][0]["reason"]
+    assert "fad/log-mel" not in rows["generated-shuffled"]  # the same set of clips
+    assert rows["generated"]["legal"]["value"] == 1.0 and rows["resynthesis"]["silent"]["n"] == 3
+    assert "log-mel statistics" in results["how"]["embeddings"]["log-mel"]["embedding"]
+    assert "so few that it is mostly bias" in capsys.readouterr().out
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    assert all((Path("out") / item["audio"]).is_file() for item in items if item["row"] == "generated")
+    # the second run finds all codes and all embeddings; clips without one are refused again
+
+    def refuse(*_: object) -> None:
+        raise CannotScore("shorter than 0.975 s")
+
+    monkeypatch.setattr(eval.speaking, "generate", None)
+    monkeypatch.setattr("eval.embedders.log_mel.LogMel.embed", refuse)
+    assert evaluate(inside)["rows"] == rows
+
+
+def test_with_networks(inside: Path, tmp_path: Path) -> None:
+    tiny_networks.clap_network(tmp_path / "clap")
+    tiny_networks.ast_network(tmp_path / "ast")
+    rows = evaluate(
+        inside, "rows=[reference,generated,generated-shuffled]", "embeddings=[clap]",
+        f"weights.clap={tmp_path / 'clap'}", f"weights.classifier={tmp_path / 'ast'}",
+    )["rows"]  # fmt: skip
+    # one of the generated clips is shorter than 0.1 s: a failure with a reason, in every metric
+    for metric in ("clap-score/clap", "retrieval/recall@1", "kl/ast", "fad/clap"):
+        cell = rows["generated"][metric]
+        assert (cell["n"], cell["n_failed"]) == (2, 1) and cell["failures"][0]["reason"] == "shorter than 0.1 s"
+    assert rows["reference"]["clap-score/clap"]["n"] == 3 and "kl/ast" not in rows["reference"]
+    assert rows["generated"]["fad/clap"]["value"] is not None
+    assert rows["generated-shuffled"]["clap-score/clap"]["value"] != rows["generated"]["clap-score/clap"]["value"]
+
+
+def test_options_are_checked_at_the_door(inside: Path) -> None:
+    for override in (
+        "rows=[generate]", "rows=[]", "rows=[reference,generated-shuffled]", "embeddings=[vggish]", "task=tts",
+        "split=dev", "embeddings=[encodec]", "model=none", "task=text_to_music",
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            evaluate(inside, override)

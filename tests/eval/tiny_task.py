@@ -1,0 +1,61 @@
+"""A corpus of three domains, a tiny codec and an untrained language model, for the scripts that evaluate models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from tiny_models import tiny_codec
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lm.model import save_lm
+from lm.text_tokenizer import train_text_tokenizer
+from lm.vocabulary import AudioVocabulary
+
+TEXTS = ["the tiger is near the table", "anna found the green ladder", "who lost the guitar"]
+CAPTIONS = [
+    ["Steady rain falls", "Rain patters on a roof"],
+    ["A dog barks twice", "Two barks of a dog"],
+    ["An engine hums", "The low hum of an engine"],
+]
+
+
+def build(root: Path, task: str) -> Path:
+    """``corpus``, ``codec`` and ``runs/lm-tiny/final`` below ``root``; the model says it was trained for ``task``."""
+    generator = np.random.default_rng(0)
+    (root / "corpus").mkdir(parents=True)
+    rows = []
+    for domain in ("speech", "sound", "music"):
+        for number in range(3):
+            name = f"{domain}-{number}"
+            for split in ("test", "train"):
+                wav = 0.1 * generator.standard_normal(20_000 + 1000 * number).astype(np.float32)
+                soundfile.write(root / "corpus" / f"{split}-{name}.flac", wav, 16_000)
+                row: dict = {
+                    "file_name": f"{split}-{name}.flac",
+                    "id": f"{split}-{name}",
+                    "domain": domain,
+                    "split": split,
+                }
+                row |= (
+                    {"text": TEXTS[number], "speaker": "slt"} if domain == "speech" else {"caption": CAPTIONS[number]}
+                )
+                rows.append(row)
+    (root / "corpus" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    codec = tiny_codec()
+    codec.save_pretrained(root / "codec")
+    texts = [*(f"slt: {text}" for text in TEXTS), *(caption for part in CAPTIONS for caption in part)]
+    text_tokenizer = train_text_tokenizer(texts, 300, root / "text")
+    vocabulary = AudioVocabulary(len(text_tokenizer), codec.codebook_sizes, codec.describe())
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary.size, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        initializer_range=0.3,
+    )  # fmt: skip
+    final = root / "runs/lm-tiny/final"
+    save_lm(final, LlamaForCausalLM(config), vocabulary, text_tokenizer)
+    (final / "state.json").write_text(json.dumps({"task": task, "step": 1}))
+    return root

@@ -1,0 +1,74 @@
+"""Run by `torch.distributed.run`: the gradient of one step on several processes, under DDP or FSDP2, into a file.
+
+    python -m torch.distributed.run --nproc_per_node 2 distributed_gradients.py ddp|fsdp2|separate_head legal|vocabulary
+        chunked|plain INPUT OUTPUT
+
+``separate_head`` puts the head into a unit of its own: the defect that the test of FSDP2 must see.
+"""
+
+import sys
+from types import SimpleNamespace
+
+import torch
+import torch.distributed
+from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from lm.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
+from lm.model import load_lm
+from lm.objective import Objective
+
+how, over, head, source, output = sys.argv[1:]
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo")
+rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+model, vocabulary, _ = load_lm(source)
+batch = torch.load(f"{source}/batch.pt")
+mine = [part[rank::world] for part in batch["parts"]]
+objective = Objective(model, vocabulary, over == "legal", chunked=head == "chunked").train()
+names = [name for name, _ in objective.named_parameters()]
+if how == "ddp":
+    module = DistributedDataParallel(objective)
+else:
+    if how == "separate_head":
+        fully_shard(objective.lm.lm_head)
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=["LlamaDecoderLayer"],
+        cpu_ram_efficient_loading=False,
+    )
+    accelerator = SimpleNamespace(
+        state=SimpleNamespace(fsdp_plugin=plugin), mixed_precision="no", is_main_process=rank == 0, device="cpu"
+    )
+    module = fsdp2_prepare_model(accelerator, objective)
+# Two micro batches of unequal numbers of targets; gradients are exchanged with the last.
+for number, place in enumerate((slice(0, 1), slice(1, None))):
+    if how == "ddp":
+        module.require_backward_grad_sync = number == 1
+    else:
+        module.set_requires_gradient_sync(number == 1)
+    loss = module(*[part[place] for part in mine])
+    (loss.total * (world / batch["targets"])).backward()
+gradients = {name: whole(parameter.grad) for name, parameter in zip(names, objective.parameters(), strict=True)}
+result = {"gradients": gradients}
+if how == "fsdp2":  # what is saved is whole, and goes back
+    optimiser = torch.optim.AdamW(objective.parameters(), lr=1e-2)
+    optimiser.step()
+    optimiser.zero_grad()
+    moments = gather_optimiser(objective, optimiser)
+    weights = gather_model(objective)
+    again = torch.optim.AdamW(objective.parameters(), lr=1e-2)
+    shared = [moments]
+    torch.distributed.broadcast_object_list(shared, src=0)
+    scatter_optimiser(objective, again, shared[0])
+    back = gather_optimiser(objective, again)
+    if rank == 0:
+        first, second = moments["state"], back["state"]
+        assert all(torch.equal(first[n]["exp_avg"], second[n]["exp_avg"]) for n in first)
+        result["weights"] = weights
+if rank == 0:
+    torch.save(result, output)
+torch.distributed.destroy_process_group()

@@ -1,0 +1,100 @@
+"""Two processes give the gradient of one, under DDP and FSDP2, with the chunked and the plain head."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lm.data import StepData, render_documents
+from lm.model import build_lm, load_lm, save_lm
+from lm.objective import Objective
+from tasks.tts import TTS
+from training.config import CONFIG_DIR, REPOSITORY
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def source(request, tmp_path_factory, rows, text_tokenizer, vocabulary):
+    """A folder with a model and the batch of one step."""
+    from omegaconf import OmegaConf
+
+    folder = tmp_path_factory.mktemp("source")
+    config = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": request.param,
+        "initializer_range": 0.1,
+    }
+    model = build_lm(OmegaConf.create({"pretrained": None, "init_rows": "normal", "config": config}), vocabulary, 4)
+    save_lm(folder, model, vocabulary, text_tokenizer)
+    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96)
+    batch = StepData(documents, vocabulary, 96, 6, seed=0, hide=0.2).batch(0)
+    parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
+    torch.save({"parts": parts, "targets": batch.targets}, folder / "batch.pt")
+    return folder
+
+
+def alone(source: Path, legal: bool) -> dict[str, torch.Tensor]:
+    model, vocabulary, _ = load_lm(source)
+    batch = torch.load(source / "batch.pt")
+    objective = Objective(model, vocabulary, legal).train()
+    (objective(*batch["parts"]).total / batch["targets"]).backward()
+    return {name: parameter.grad for name, parameter in objective.named_parameters()}
+
+
+def together(source: Path, output: Path, *how: str) -> dict:
+    script = Path(__file__).with_name("distributed_gradients.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(script), *how, str(source), str(output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return torch.load(output)
+
+
+def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    assert set(first) == set(second)
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "over", "head"), [("ddp", "legal", "chunked"), ("ddp", "vocabulary", "plain")])
+def test_ddp_gives_the_gradient_of_one_process(source, tmp_path, how, over, head):
+    result = together(source, tmp_path / "out.pt", how, over, head)
+    assert largest_difference(result["gradients"], alone(source, over == "legal")) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("over", "head"), [("legal", "chunked"), ("vocabulary", "plain")])
+def test_fsdp2_gives_the_gradient_of_one_process(source, tmp_path, over, head):
+    result = together(source, tmp_path / "out.pt", "fsdp2", over, head)
+    assert largest_difference(result["gradients"], alone(source, over == "legal")) < 1e-5
+    # What is saved is whole: the weights of all processes after one step.
+    model, _, _ = load_lm(source)
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    assert {name: value.shape for name, value in result["weights"].items()} == shapes
+
+
+def test_the_head_stays_in_the_root_unit(model, vocabulary):
+    """accelerate finds heads and embeddings by these methods and makes units of them."""
+    objective = Objective(model, vocabulary)
+    assert not hasattr(objective, "get_output_embeddings") and not hasattr(objective, "get_input_embeddings")
+
+
+@pytest.mark.parametrize("name", ["single", "ddp", "fsdp2", "multi_node"])
+def test_launch_files_are_what_accelerate_reads(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = CONFIG_DIR / "accelerate" / f"{name}.yaml"
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "no"
+    assert yaml.safe_load(path.read_text())["num_processes"] % config.num_machines == 0
+    if name == "fsdp2":
+        assert config.fsdp_config["fsdp_version"] == 2

@@ -1,0 +1,158 @@
+"""The generation command: files, limits from the text, best of n, and the stream."""
+
+from __future__ import annotations
+
+import json
+import types
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from omegaconf import OmegaConf
+
+from codec.interface import Codes
+from lm.generate import best_of, generate
+from lm.model import save_lm
+from lm.sampling import Sampling
+from lm.speak import find_model, limits_of, sampling_of, speak, texts_of
+from lm.streaming import StreamDecoder
+from tasks.tts import TTS
+from training.config import ConfigError
+
+
+class Voice:
+    """Decodes a frame to 10 samples that depend on ``sight`` frames on both sides."""
+
+    name, sample_rate, frame_rate, levels, samples_per_frame = "stand-in", 125, 12.5, 3, 10
+
+    def __init__(self, description, sight=2):
+        self.description, self.sight = description, sight
+
+    def describe(self):
+        return self.description
+
+    def decode(self, codes: Codes) -> torch.Tensor:
+        frames = codes.codes.double().sum(1)  # [batch, frames]
+        kernel = torch.linspace(1, 2, 2 * self.sight + 1, dtype=torch.float64)[None, None]
+        mixed = torch.nn.functional.conv1d(frames[:, None], kernel, padding=self.sight)[:, 0]
+        return (mixed.repeat_interleave(10, dim=1) / 500).float()
+
+
+def test_a_stream_with_enough_context_is_the_whole(vocabulary):
+    voice = Voice(vocabulary.tokenizer)
+    codes = np.random.default_rng(0).integers(0, 8, (37, 3))
+    whole = voice.decode(Codes.from_clips([torch.from_numpy(codes)]))[0].numpy()
+    for step in (1, 5, 37):
+        decoder = StreamDecoder(voice, frames=4, context=3, ahead=2)
+        pieces = [piece for i in range(0, 37, step) for piece in decoder.feed(codes[i : i + step])]
+        assert all(len(piece) == 40 for piece in pieces)
+        pieces += decoder.finish()
+        np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+    blind = StreamDecoder(voice, frames=4, context=0, ahead=0)
+    heard = np.concatenate([*blind.feed(codes), *blind.finish()])
+    assert heard.shape == whole.shape and np.abs(heard - whole).max() > 1e-3  # the test can fail
+    assert list(StreamDecoder(voice, 4, 3, 2).finish()) == []
+
+
+@pytest.fixture
+def setup(lively_model, vocabulary, text_tokenizer, tmp_path, monkeypatch):
+    """A saved model and a configuration of the command."""
+    monkeypatch.chdir(tmp_path)
+    save_lm(tmp_path / "lm", lively_model, vocabulary, text_tokenizer)
+    module = types.ModuleType("stand_in_voice")
+    module.load = lambda device="cpu": Voice(vocabulary.tokenizer)
+    monkeypatch.setitem(__import__("sys").modules, "stand_in_voice", module)
+    from hydra import compose, initialize_config_dir
+
+    from training.config import CONFIG_DIR
+
+    with initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
+        cfg = compose("lm_generate", overrides=[f"model={tmp_path}/lm", f"out={tmp_path}/out", "device=cpu"])
+    cfg.tokenizer = OmegaConf.create({"_target_": "stand_in_voice.load"})
+    return cfg
+
+
+def items(cfg):
+    with open(f"{cfg.out}/items.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def test_texts_become_files_whatever_is_generated_with_them(setup, tmp_path):
+    setup.text = ["anna carried apples", "peter found the green table", "monkeys"]
+    speak(setup)
+    together = items(setup)
+    for item in together:
+        wave, rate = soundfile.read(tmp_path / "out" / item["audio"])
+        assert rate == 125 and len(wave) == item["frames"] * 10 and item["legal"]
+    setup.text, setup.out, setup.seed = "peter found the green table", str(tmp_path / "alone"), 1
+    speak(setup)
+    alone = items(setup)[0]
+    assert {**alone, "id": "0001", "audio": "0001.wav"} == {
+        **together[1],
+        "log_probability": alone["log_probability"],
+        "candidates": alone["candidates"],
+    }
+
+
+def test_the_stream_is_the_file(setup, tmp_path, capsys):
+    setup.text = ["anna carried apples and monkeys", "peter found the green table"]
+    speak(setup)
+    setup.stream, setup.out, setup.stream_ahead = True, str(tmp_path / "stream"), 2
+    speak(setup)
+    assert "first audio after" in capsys.readouterr().out
+    for item in items(setup):
+        whole, streamed = (soundfile.read(tmp_path / f / item["audio"])[0] for f in ("out", "stream"))
+        np.testing.assert_allclose(whole, streamed, atol=1e-4)
+        assert 0 < item["first_audio_seconds"] <= item["generation_seconds"]
+
+
+def test_best_of_n_takes_the_best_and_begins_with_n_of_one(lively_model, vocabulary, text_tokenizer, rows):
+    from lm.documents import render
+    from tasks.base import Request
+
+    task = TTS()
+    prompts = [
+        render(task.document(Request(str(i), text=rows[i].text), with_target=False), vocabulary, text_tokenizer).ids
+        for i in range(3)
+    ]
+    single = generate(lively_model, vocabulary, prompts, 10, seeds=[4, 5, 6])
+    found = best_of(lively_model, vocabulary, prompts, 4, 10, seeds=[4, 5, 6])
+    for (best, group), first in zip(found, single, strict=True):
+        assert len(group) == 4 and group[0].codes.tolist() == first.codes.tolist()
+        assert (best.ended, best.log_probability) == max((c.ended, c.log_probability) for c in group)
+    shortest = best_of(lively_model, vocabulary, prompts, 4, 10, seeds=[4, 5, 6], scorer=lambda _, clip: -clip.n_frames)
+    for best, group in shortest:
+        assert best.n_frames == min(clip.n_frames for clip in group if clip.ended or not best.ended)
+
+
+def test_limits_follow_the_text_and_the_model_obeys_them(lively_model, vocabulary, setup):
+    length = OmegaConf.create({"least_per_character": 0.1, "most_per_character": 0.2, "max_seconds": 3.0})
+    least, most = limits_of(["a" * 10, "b" * 100, ""], length, 10.0)
+    assert least == [10, 30, 1] and most == [30, 30, 10]
+    prompt = np.array([vocabulary.control_id("<audio>")])
+    clips = generate(
+        lively_model, vocabulary, [prompt] * 6, [9] * 6, [2, 2, 5, 5, 9, 9], Sampling(1.0, top_p=1.0), range(6)
+    )
+    assert all(clip.n_frames >= low for clip, low in zip(clips, [2, 2, 5, 5, 9, 9], strict=True))
+
+
+def test_the_task_gives_what_sampling_leaves_open(setup):
+    sampling = sampling_of(setup, TTS(decoding={"temperature": 0.3, "top_p": 0.7}))
+    assert (sampling.temperature, sampling.top_p) == (0.3, 0.7)
+    setup.sampling.temperature = [0.1, 0.2, 0.3]
+    assert sampling_of(setup, TTS(decoding={"temperature": 0.3})).temperature == (0.1, 0.2, 0.3)
+
+
+def test_what_cannot_work_is_refused(setup, tmp_path, capsys):
+    with pytest.raises(ConfigError):
+        texts_of(setup)
+    assert "text=" in capsys.readouterr().err
+    setup.text, setup.stream, setup.best_of = "anna", True, 2
+    with pytest.raises(ConfigError):
+        speak(setup)
+    assert "best_of=1" in capsys.readouterr().err
+    (tmp_path / "runs/a/final").mkdir(parents=True)
+    (tmp_path / "runs/a/final/state.json").write_text('{"task": "tts"}')
+    assert find_model(None, "tts").parts[-3:] == ("runs", "a", "final")
+    assert find_model(None, "asr").name == "lm-tts-mini"
