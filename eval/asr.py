@@ -19,6 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
+from codec.encode import load_tokenizer
 from codec.interface import TokenizerError
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
 from eval.judging import ScoredClip, as_stored, how_texts, rate_words, transcribe, write_clip
@@ -89,7 +90,7 @@ def main(cfg: DictConfig) -> None:
     )  # fmt: skip
     out = Path(cfg.out) if cfg.out else Path("runs") / run_name(folder) / "eval-asr"
     try:
-        tokenizer = instantiate(cfg.tokenizer, device=device)
+        tokenizer = load_tokenizer(cfg.tokenizer, device)
         listener = Listener(folder, tokenizer, instantiate(cfg.task), cfg.max_tokens, device, cache)
     except (TokenizerError, ModelError, VocabularyError) as error:
         raise ConfigError(str(error)) from error

@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
+from codec.encode import load_tokenizer
 from codec.interface import TokenizerError
 from eval.caption_judging import rate_captions
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
@@ -80,7 +81,7 @@ def main(cfg: DictConfig) -> None:
     tokenizer, listener = None, None
     try:
         if folder is not None:
-            tokenizer = instantiate(cfg.tokenizer, device=device)
+            tokenizer = load_tokenizer(cfg.tokenizer, device)
             listener = Listener(folder, tokenizer, task, cfg.max_tokens, device, cache)
     except (TokenizerError, ModelError, VocabularyError) as error:
         raise ConfigError(str(error)) from error

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
+from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import ShardError, iterate_shards, read_index
 from eval.audio import RESAMPLER, resample
@@ -219,7 +219,7 @@ def main(cfg: DictConfig) -> None:
     clips = choose_clips(cfg)
     override = {} if cfg.window is None else {"window": cfg.window}
     try:
-        tokenizer = instantiate(cfg.tokenizer, device=device, **override)
+        tokenizer = load_tokenizer(cfg.tokenizer, device, **override)
     except TokenizerError as error:
         raise ConfigError(str(error)) from error
     suffix = f"-w{cfg.window}" if cfg.window is not None else ""

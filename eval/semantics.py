@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
+from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from eval.embedders.log_mel import LogMel
 from eval.listening import encode_clips
@@ -214,7 +214,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"probes: there is no '{unknown[0]}'; choose from {', '.join(known)}.")
     try:
         clips, rejects = read_corpus(cfg.data.root)
-        tokenizer = instantiate(cfg.tokenizer, device=pick_device(cfg.device))
+        tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device))
     except CorpusError as error:
         raise ConfigError(f"data.root: {error}") from error
     except TokenizerError as error:

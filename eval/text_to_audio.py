@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import Clip
+from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from eval.audio import RESAMPLER
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
@@ -238,7 +239,7 @@ def prepare(cfg: DictConfig, task: Task, device: str, cache: Path | None) -> tup
         folder = Path(cfg.model) if cfg.model else newest_model(task.name, Path("runs"), None)
     try:
         needed = {"generated", "resynthesis"} & set(cfg.rows)
-        tokenizer: Any = instantiate(cfg.tokenizer, device=device) if needed else None
+        tokenizer: Any = load_tokenizer(cfg.tokenizer, device) if needed else None
         if folder is None:
             return None, tokenizer, None
         sampling = Sampling(**OmegaConf.to_container(cfg.sampling))  # type: ignore[arg-type]

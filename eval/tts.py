@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from codec.corpus import AudioError, Clip, read_audio
+from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from eval.clips import choose_clips, derangement, read_reference
 from eval.judging import (
@@ -201,7 +202,7 @@ def main(cfg: DictConfig) -> None:
     run = run_name(folder) if folder else Path(cfg.tokenizer.path).name
     out = Path(cfg.out) if cfg.out else Path("runs") / run / "eval-tts"
     try:
-        tokenizer = instantiate(cfg.tokenizer, device=device) if set(cfg.rows) != {"reference"} else None
+        tokenizer = load_tokenizer(cfg.tokenizer, device) if set(cfg.rows) != {"reference"} else None
         speaker = None
         if folder is not None and tokenizer is not None:
             sampling = Sampling(**OmegaConf.to_container(cfg.sampling))  # type: ignore[arg-type]

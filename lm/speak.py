@@ -22,6 +22,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes, TokenizerError
 from lm.documents import render
 from lm.generate import Generation, best_of, generate
@@ -137,7 +138,7 @@ def speak(cfg: DictConfig) -> Path:
         raise ConfigError(f"task={task.name} writes text: generate audio with tts, text_to_sound or text_to_music.")
     folder = find_model(cfg.model, task.name)
     model, vocabulary, text_tokenizer = load_lm(folder, device)
-    tokenizer = instantiate(cfg.tokenizer, device=device)
+    tokenizer = load_tokenizer(cfg.tokenizer, device)
     vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
     task.use_normaliser(normalisers(normalisation_of(folder)))
     requests = [

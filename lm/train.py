@@ -20,6 +20,7 @@ import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from codec.encode import load_tokenizer
 from codec.interface import TokenizerError
 from codec.shards import ShardError
 from lm.data import DocumentSet, StepBatch, StepData, render_documents, step_batches
@@ -145,10 +147,10 @@ def train(cfg: DictConfig) -> Path:
     bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
 
     # ---- data: rows of tokens ----------------------------------------------------------------------------
-    codec = instantiate(cfg.tokenizer, device=device)
+    codec = load_tokenizer(cfg.tokenizer, device)
     shipped = Path(cfg.data.tokens) if cfg.data.tokens else None
     found = find_token_rows(cfg.data.name, Path(cfg.data.root), shipped, codec, accelerator, log.line)
-    description = codec.describe()
+    description: dict[str, Any] = codec.describe()
     vectors = code_vectors_of(codec) if cfg.lm.init_rows == "codebook" else None
     del codec  # its memory is not needed any more
     rows = task.select(found.split("train"))

@@ -84,7 +84,10 @@ def tiny_mimi(levels: int = 3, seed: int = 0) -> MimiTokenizer:
     )
     model.encode(noise(96000)[:, None], num_quantizers=1)
     hook.remove()
-    for stage in (model.quantizer.semantic_residual_vector_quantizer, model.quantizer.acoustic_residual_vector_quantizer):
+    for stage in (
+        model.quantizer.semantic_residual_vector_quantizer,
+        model.quantizer.acoustic_residual_vector_quantizer,
+    ):
         setters = []
         for layer in stage.layers:
             layer.codebook._embed = None  # a cache of embed_sum / cluster_usage

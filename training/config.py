@@ -81,7 +81,7 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
     """
     pairs = []
     for override in expand_lists(overrides):
-        if override.startswith("-"):
+        if override.startswith(("-", "~")):  # an option of Hydra's, or a key to leave out
             continue
         if "=" not in override:
             raise ConfigError(f"'{override}' is not of the form key=value.")

@@ -122,4 +122,6 @@ class BaselineTokenizer(nn.Module, AudioTokenizer):
 def check_levels(name: str, levels: int, available: int, least: int = 1) -> None:
     """Refuse a level count that the checkpoint does not have."""
     if not least <= levels <= available:
-        raise TokenizerError(f"{name}: tokenizer.levels={levels} is outside {least}…{available}, the checkpoint's levels.")
+        raise TokenizerError(
+            f"{name}: tokenizer.levels={levels} is outside {least}…{available}, the checkpoint's levels."
+        )

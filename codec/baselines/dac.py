@@ -1,8 +1,8 @@
 """DAC, the Descript audio codec (Kumar et al., 2023, arXiv 2306.06546) through transformers.
 
 24 kHz model: 75 frames/s, 32 levels of 1024 codes, 2 levels = 1.5 kbit/s (the default). 16 kHz model
-(``path=descript/dac_16khz levels=3``): 50 frames/s, 12 levels, 3 levels = 1.5 kbit/s. Trained with quantiser dropout, so
-the first k levels are an operating point for each k. Not causal.
+(``path=descript/dac_16khz levels=3``): 50 frames/s, 12 levels, 3 levels = 1.5 kbit/s. Trained with quantiser dropout,
+so the first k levels are an operating point for each k. Not causal.
 """
 
 from __future__ import annotations

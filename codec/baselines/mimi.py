@@ -36,7 +36,10 @@ class MimiTokenizer(BaselineTokenizer):
             round(config.sampling_rate / config.frame_rate),
             (config.codebook_size,) * levels,
             causal=config.use_causal_conv,
-            settings={"sliding_window": config.sliding_window, "num_semantic_quantizers": config.num_semantic_quantizers},
+            settings={
+                "sliding_window": config.sliding_window,
+                "num_semantic_quantizers": config.num_semantic_quantizers,
+            },
         )
 
     def encode_clip(self, wav: Tensor) -> Tensor:

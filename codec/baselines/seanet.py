@@ -197,7 +197,7 @@ class Codebook(nn.Module):
 
 
 def own_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Checkpoint keys of SEANet and its codebooks → those of the classes here (each public layer is wrapped once more)."""
+    """Checkpoint keys of SEANet and its codebooks → those of the classes here (public layers are wrapped once more)."""
     renamed = {}
     for key, value in state.items():
         key = key.replace(".convtr.convtr.", ".conv.").replace(".conv.conv.", ".conv.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class SpeechTokenizerModel(nn.Module):
 
     def __init__(self, config: SpeechTokenizerConfig) -> None:
         super().__init__()
-        shape = dict(
+        shape: dict[str, Any] = dict(
             lstm_layers=config.lstm_layers,
             residual_layers=config.n_residual_layers,
             residual_kernel=config.residual_kernel_size,

@@ -39,7 +39,7 @@ CONDITION = 0
 
 @dataclass(frozen=True)
 class WavTokenizerConfig:
-    """Sizes; ``filters`` and ``latent`` are constants of the published code, the rest stands in the checkpoint's YAML."""
+    """Sizes; ``filters`` and ``latent`` are constants of the published code, the rest is in the checkpoint's YAML."""
 
     ratios: list[int]
     codebook_size: int

@@ -76,9 +76,7 @@ def load_transformers(kind: type[PreTrainedModel], source: PublicWeights, path: 
     if not (folder / "config.json").is_file():
         raise TokenizerError(source.absent(path))
     try:
-        model, info = kind.from_pretrained(
-            folder, output_loading_info=True, dtype=torch.float32, local_files_only=True
-        )
+        model, info = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, local_files_only=True)
     except OSError as error:
         raise TokenizerError(source.absent(path)) from error
     missing = sorted(info["missing_keys"])
@@ -102,7 +100,7 @@ def read_pickle(file: Path) -> dict[str, object]:
 
 
 def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``weight_g``, ``weight_v`` → ``weight = g · v / ‖v‖`` (Salimans and Kingma, 2016), norm over all axes but the first.
+    """``weight_g``, ``weight_v`` → ``weight = g · v / ‖v‖`` (Salimans and Kingma, 2016), norm over all axes but one.
 
     Published models are trained with it; for inference the product is all that matters.
     """

@@ -76,7 +76,9 @@ def test_a_clip_alone_and_in_a_padded_batch(
     for row, length in enumerate(lengths.tolist()):
         alone = tokenizer.encode(wav[row : row + 1, :length])
         assert torch.equal(alone.clip(0), together.clip(row))
-        torch.testing.assert_close(tokenizer.decode(alone)[0], decoded[row, :length], rtol=0, atol=TOLERANCE.get(tokenizer.name, 0))
+        torch.testing.assert_close(
+            tokenizer.decode(alone)[0], decoded[row, :length], rtol=0, atol=TOLERANCE.get(tokenizer.name, 0)
+        )
 
 
 def test_padding_may_hold_anything(tokenizer: AudioTokenizer, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
