@@ -6,7 +6,7 @@ VENV ?= .venv
 # Another place for torch, for example https://download.pytorch.org/whl/cpu (without CUDA libraries).
 TORCH_INDEX ?=
 # How `make demo` continues the training of the language model that ships.
-DEMO_TRAINING ?= trainer.max_steps=150 trainer.lr=2e-4 trainer.muon_lr=1e-3 trainer.warmup_steps=10 \
+DEMO_TRAINING ?= trainer.max_steps=150 trainer.lr=1e-4 trainer.muon_lr=5e-4 trainer.warmup_steps=10 \
 	trainer.level_weights=[1,0.5,0.25] trainer.valid_every=50
 
 SHELL       := /bin/bash

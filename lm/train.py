@@ -424,8 +424,9 @@ def train(cfg: DictConfig) -> Path:
             tokens = audio_tokens = 0
             window_start = time.monotonic()
         if step % trainer.valid_every == 0 or step == trainer.max_steps:
+            before = time.monotonic()
             validate()
-            window_start += time.monotonic() - window_start  # validation is not training time in tok/s
+            window_start += time.monotonic() - before  # validation is not training time in tok/s
         told = accelerator.reduce(torch.tensor(len(stop), device=device), "sum") if world > 1 else len(stop)
         if step % trainer.save_every == 0 or step == trainer.max_steps or told:
             save()
