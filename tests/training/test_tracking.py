@@ -57,7 +57,8 @@ def test_wandb_is_offline_unless_logged_in(
     assert sent == [({"train/loss": 1.5}, 3), ({"audio/clip": "audio"}, 3), ({"pictures/sheet": "image"}, 3)]
 
 
-def test_nothing_is_sent_without_a_kind_or_by_another_process(tmp_path: Path) -> None:
+def test_nothing_is_sent_without_a_kind_or_by_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.tracking.importlib.util.find_spec", lambda name: object())  # installed or not
     send(Tracker(None, tmp_path / "a", {}), tmp_path)
     send(Tracker("tensorboard", tmp_path / "b", {}, is_main=False), tmp_path)
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
