@@ -243,6 +243,7 @@ encode_corpus(sys.argv[1], tokenizer, sys.argv[2], batch_seconds=1, clips_per_sh
 """
 
 
+@pytest.mark.slow
 def test_killed_encoding_ends_with_the_same_files(tmp_path: Path) -> None:
     root = make_corpus(tmp_path / "corpus", 60)
     undisturbed = tmp_path / "undisturbed"

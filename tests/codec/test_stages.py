@@ -83,6 +83,7 @@ def test_two_stages_and_exact_resume(tmp_path: Path) -> None:
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", ["stage=2", "stage=3", "init=somewhere"])
 def test_impossible_stages_are_refused(tmp_path: Path, extra: str) -> None:
     command = [sys.executable, str(REPOSITORY / "codec/train.py"), extra]

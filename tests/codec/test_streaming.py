@@ -149,6 +149,7 @@ def test_the_causal_preset_needs_a_window_and_40_ms() -> None:
     assert codec.causal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bidirectional", "causal stft", "bidirectional conv"])
 def test_long_clips_in_pieces_equal_one_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codec.streaming.PIECE_SECONDS", 4.0)

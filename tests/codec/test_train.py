@@ -109,6 +109,7 @@ def test_sigterm_saves_and_leaves(tmp_path: Path) -> None:
     assert process.returncode == 0 and "SIGTERM: saved step" in output
 
 
+@pytest.mark.slow
 def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "codec/train.py"), "trainer.max_step=3"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

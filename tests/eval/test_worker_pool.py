@@ -7,6 +7,7 @@ from eval.worker_pool import WorkerError, WorkerPool
 MODULE = "tests.eval.dying_worker"
 
 
+@pytest.mark.slow
 def test_one_clip_is_lost_and_the_rest_is_in_order() -> None:
     what = ["answer", "die", "answer", "raise", "answer", "hang", "answer"]
     jobs = [({"do": do, "number": i}, bytes(i)) for i, do in enumerate(what)]

@@ -49,6 +49,7 @@ def test_random_weights_give_legal_streams_only(lm, prompts, sampling):
         assert clip.ended or clip.n_frames == limit
 
 
+@pytest.mark.slow
 def test_batch_of_one_equals_batch_of_many(lm, prompts):
     model, vocabulary = lm
     for sampling in (GREEDY, Sampling(1.0, top_k=8, top_p=0.95), Sampling(0.9, guidance=1.5)):
