@@ -54,6 +54,7 @@ def stream(codec: ALMTokenizer, wav: torch.Tensor, sizes: list[int]) -> tuple[to
     return torch.cat(all_codes, dim=2), torch.cat(sound, dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("window", [6, 3])
 def test_streamed_equals_offline(kind: str, window: int) -> None:
@@ -78,6 +79,7 @@ def test_a_stream_leaves_the_state_it_was_given_alone() -> None:
     assert a.shape[2] > 0 and torch.equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_state_does_not_grow(kind: str) -> None:
     codec = tiny_codec(**KINDS[kind])

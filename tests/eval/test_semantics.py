@@ -39,6 +39,7 @@ def test_macro_f1() -> None:
     assert macro_f1(np.array([0, 0, 0]), np.array([0, 0, 1])) == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 def test_ctc_probe_spells() -> None:
     generator = np.random.default_rng(0)
     vectors = {letter: generator.standard_normal(8).astype(np.float32) for letter in "abc "}

@@ -127,6 +127,7 @@ def test_split_of_a_sentence_does_not_depend_on_its_neighbours() -> None:
     assert 230 < Counter(whole.values())["train"] < 290
 
 
+@pytest.mark.slow
 def test_build_is_deterministic_and_jobs_do_not_matter(flite: Path, sentences: Path, tmp_path: Path) -> None:
     for name, jobs in (("one", 1), ("three", 3)):
         assert build("--what", "speech", "--sentences", sentences, "--out", tmp_path / name, "--jobs", jobs) == 0
@@ -134,6 +135,7 @@ def test_build_is_deterministic_and_jobs_do_not_matter(flite: Path, sentences: P
     assert samples_of(tmp_path / "one") == samples_of(tmp_path / "three")
 
 
+@pytest.mark.slow
 def test_hours_bound_the_train_split(flite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "SPLIT_SIZE", 3)
     assert build("--what", "speech", "--hours", 10 / 3600, "--out", tmp_path / "big") == 0
@@ -147,6 +149,7 @@ def test_hours_bound_the_train_split(flite: Path, tmp_path: Path, monkeypatch: p
     assert (tmp_path / "big" / "grammar.arpa").read_text().startswith("\\data\\")
 
 
+@pytest.mark.slow
 def test_killed_build_goes_on_and_leaves_no_half_file(
     flite: Path, sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
