@@ -9,6 +9,9 @@ TORCH_INDEX ?=
 DEMO_TRAINING ?= trainer.max_steps=150 trainer.lr=1e-4 trainer.muon_lr=5e-4 trainer.warmup_steps=10 \
 	trainer.level_weights=[1,0.5,0.25] trainer.valid_every=50
 
+# More for the comparison, as COMPARE="file=mine.yaml".
+COMPARE ?=
+
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -19,11 +22,10 @@ INSTALLED := $(VENV)/.installed
 TORCH     := $(shell grep -E '^torch==' constraints.txt)
 
 # All settings of `accelerate launch` are named, so that it needs no configuration file and prints no advice; it takes a
-# GPU where there is one. On a CPU it would use one thread.
-LAUNCH    := $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-	--num_cpu_threads_per_process $(shell nproc)
+# GPU where there is one.
+LAUNCH    := $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: help setup demo test test-fast lint format clean
+.PHONY: help setup demo compare test test-fast lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
@@ -51,7 +53,7 @@ MODELS  := $(wildcard checkpoints/codec-mini/* checkpoints/lm-tts-mini/*)
 
 demo: $(STEPS)/speak ## encode, train, speak, score, and build the page to listen to
 	@echo "5/5  The page"
-	$(PY) scripts/demo_page.py runs/demo/eval-tts --out runs/demo-page
+	$(PY) scripts/demo_page.py 'runs=[runs/demo/eval-tts]' out=runs/demo-page
 
 $(STEPS)/corpus: data/mini/metadata.jsonl $(wildcard scripts/make_corpus.py scripts/mini_corpus/*.py) | $(INSTALLED)
 	@echo "1/5  The corpus: making what does not ship (sounds and music)"
@@ -76,6 +78,9 @@ $(STEPS)/speak: $(STEPS)/train $(wildcard eval/*.py eval/*/*.py checkpoints/ctc-
 	@echo "4/5  Speaking unseen sentences, and scoring them"
 	$(PY) eval/tts.py model=runs/demo/final out=runs/demo/eval-tts
 	@touch $@
+
+compare: $(STEPS)/corpus ## which tokenizer makes the better language model? About an hour; docs/comparison.md
+	$(PY) eval/compare.py jobs=$(shell nproc) $(COMPARE)
 
 test: $(INSTALLED) ## the whole test suite
 	$(PY) -m pytest

@@ -44,12 +44,16 @@ def discriminator_loss(real: list[Judgement], fake: list[Judgement], kind: str) 
 
 
 def feature_matching(real: list[Judgement], fake: list[Judgement]) -> Tensor:
-    """Mean over discriminators and layers of mean|real − fake| / mean|real|; real features are detached."""
-    terms = [
-        (a.detach().float() - b.float()).abs().mean() / a.detach().float().abs().mean().clamp(min=1e-5)
-        for r, f in zip(real, fake, strict=True)
-        for a, b in zip(r.features, f.features, strict=True)
-    ]
+    """Mean over discriminators, layers and clips of mean|real − fake| / mean|real|; real features are detached.
+
+    The ratio is taken per clip, so that it does not depend on which clips share a process.
+    """
+    terms = []
+    for r, f in zip(real, fake, strict=True):
+        for a, b in zip(r.features, f.features, strict=True):
+            target = a.detach().float().flatten(1)
+            distance = (target - b.float().flatten(1)).abs().mean(1)
+            terms.append((distance / target.abs().mean(1).clamp(min=1e-5)).mean())
     return torch.stack(terms).mean()
 
 
@@ -57,7 +61,8 @@ class Balancer:
     """EnCodec's balancer: losses of one output, each with a fixed share of the gradient that reaches it.
 
     With g_i the gradient of loss i at the output and n_i the moving average of its norm (per item, averaged over items
-    and processes), the output receives ``Σ w_i / Σw · g_i / n_i``. Losses that do not pass through the output
+    and processes), a batch of B clips receives ``Σ w_i / Σw · g_i / n_i / B``. EnCodec does not divide by B; here a
+    clip's gradient must not depend on how many clips share its process. Losses that do not pass through the output
     (commitment, MAE, AR) keep plain weights.
     """
 
@@ -79,7 +84,7 @@ class Balancer:
             self.sums[name] = self.sums.get(name, 0.0) * self.decay + size * (1 - self.decay)
             self.counts[name] = self.counts.get(name, 0.0) * self.decay + (1 - self.decay)
             average = self.sums[name] / self.counts[name]  # corrected for the start at zero
-            total += gradient * (weights[name] / share / max(average, 1e-12))
+            total += gradient * (weights[name] / share / max(average, 1e-12) / len(output))
         return total
 
     def state_dict(self) -> dict[str, dict[str, float]]:

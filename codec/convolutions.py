@@ -157,7 +157,12 @@ class ConvUnpatchify(nn.Module):
         self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
 
     def forward(
-        self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None, pulse_start: Tensor | None = None
+        self,
+        frames: Tensor,
+        noise_offset: int = 0,
+        valid: Tensor | None = None,
+        pulse_start: Tensor | None = None,
+        tone_start: Tensor | None = None,
     ) -> Synthesis:
         """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``; no noise and no pulses are used."""
         x = self.first(silence_padding(frames.transpose(1, 2), valid))
@@ -215,7 +220,12 @@ class PatchUnpatchify(nn.Module):
         self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
 
     def forward(
-        self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None, pulse_start: Tensor | None = None
+        self,
+        frames: Tensor,
+        noise_offset: int = 0,
+        valid: Tensor | None = None,
+        pulse_start: Tensor | None = None,
+        tone_start: Tensor | None = None,
     ) -> Synthesis:
         """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``; no noise and no pulses are used."""
         if valid is not None:

@@ -1,7 +1,7 @@
 """Turns a corpus into token shards: audio files -> AudioTokenizer -> parquet (codec/shards.py).
 
     python codec/encode.py                                  # data=mini tokenizer=almtokenizer
-    accelerate launch codec/encode.py data=mini out=tokens  # every process takes its share of the shards
+    accelerate launch --multi_gpu --num_processes 4 codec/encode.py data=mini out=tokens  # a share of the shards each
 
 The clips are cut, in the corpus' order, into portions; one portion becomes one shard file. What a portion
 holds depends on the corpus alone, so a killed run that is started again, on any number of processes, ends
@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,7 +21,7 @@ import torch
 from accelerate import PartialState
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from codec.corpus import CorpusError, Reject, read_corpus
 from codec.interface import AudioTokenizer, TokenizerError
@@ -46,10 +47,14 @@ from codec.shards import (
     write_atomically,
     write_index,
 )
+from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
+from training.launch import check_processes, on_cpu
 from training.log import duration
 from training.progress import progress
 
+# Processes wait at the end for the one with the longest recordings: torch's own limit is ten minutes for GPUs.
+LONGEST_WAIT = timedelta(days=1)
 REJECTED_NAME = "rejected.jsonl"
 DUPLICATES_NAME = "duplicates.jsonl"
 
@@ -121,7 +126,7 @@ def encode_corpus(
         ShardError: `out_folder` holds the tokens of another tokenizer.
     """
     started = time.monotonic()
-    state = PartialState()
+    state = PartialState(cpu=on_cpu())
     folder = Path(out_folder)
     info = TokenizerInfo.of(tokenizer)
     clips, rejects = read_corpus(corpus_root)
@@ -240,18 +245,57 @@ def _read_lines(path: Path) -> list[dict]:
 
 
 def load_tokenizer(tokenizer: DictConfig, device: torch.device | str, **override: object) -> AudioTokenizer:
-    """The tokenizer that a `tokenizer/` config names; exits in one sentence if it cannot be loaded."""
+    """The tokenizer that a `tokenizer/` config names; exits in one sentence if it cannot be loaded.
+
+    Args:
+        override: values in place of the config's, which must have the keys.
+    """
+    if OmegaConf.is_missing(tokenizer, "_target_"):
+        raise ConfigError("say which tokenizer: tokenizer._target_=my_module.MyCodec (see docs/tokenizers.md).")
+    target = tokenizer._target_
+    for key, value in override.items():
+        if key not in tokenizer:
+            raise ConfigError(f"{key}={value}: {target} has no {key} to choose.")
     try:
-        return instantiate(tokenizer, device=device, **override)
+        made = instantiate(tokenizer, device=device, **override)
     except InstantiationException as error:
-        if isinstance(error.__cause__, TokenizerError | ValueError):
-            raise ConfigError(str(error.__cause__)) from error
+        cause = error.__cause__
+        if isinstance(cause, TokenizerError | ValueError):
+            raise ConfigError(str(cause)) from error
+        if isinstance(cause, ImportError):
+            reason = str(cause.__cause__ or cause).splitlines()[0]
+            raise ConfigError(
+                f"tokenizer._target_={target} cannot be imported ({reason}): put its module's folder on PYTHONPATH."
+            ) from error
+        if isinstance(cause, TypeError) and "argument" in str(cause):
+            names = ", ".join(sorted({*map(str, tokenizer), "device"} - {"_target_"}))
+            raise ConfigError(f"tokenizer._target_={target} does not take the arguments {names}: {cause}.") from error
         raise
+    if not isinstance(made, AudioTokenizer):
+        raise ConfigError(
+            f"tokenizer._target_={target} gave a {type(made).__name__} and not an AudioTokenizer (codec/interface.py)."
+        )
+    return made
+
+
+def write_record(path: Path, folder: Path, tokenizer: AudioTokenizer, summary: EncodeSummary) -> None:
+    """Write what was encoded as JSON, for programs that go on from there."""
+    parameters = sum(p.numel() for p in tokenizer.parameters()) if isinstance(tokenizer, torch.nn.Module) else None
+    record = {
+        "folder": folder.as_posix(),
+        "tokenizer": tokenizer.describe() | {"parameters": parameters},
+        "totals": summary.index.totals,
+        "rejected": len(summary.rejected),
+        "encoded_hours": summary.encoded_hours,
+        "seconds": summary.seconds,
+    }
+    write_file(path, json.dumps(record, indent=1) + "\n")
 
 
 @hydra_entry("encode")
 def main(cfg: DictConfig) -> None:
-    state = PartialState()
+    state = PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)
+    check_processes(state.num_processes)
     tokenizer = load_tokenizer(cfg.tokenizer, state.device)
     remote = cfg.out if cfg.out and is_remote(cfg.out) else None
     local = cfg.out and not remote
@@ -273,6 +317,8 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(str(error)) from error
     if not state.is_main_process:
         return
+    if cfg.record:
+        write_record(Path(cfg.record), out, tokenizer, summary)
     print(summary.table())
     if summary.current:
         print("The tokens are current; nothing was to do.")

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from codec import processes
 from codec.patchify import spectrum
 from codec.pitch import pitch
 
@@ -82,4 +83,5 @@ def pitch_loss(frequency: Tensor, wav: Tensor, sample_rate: int, hop: int, low: 
         target, periodicity = pitch(wav, sample_rate, hop, low, high)
         voiced = (periodicity > 0.6).float()
     error = (torch.log2(frequency) - torch.log2(target)).abs()
-    return (error * voiced).sum() / voiced.sum().clamp(min=1.0)
+    # over the voiced frames of all processes: a mean of means would weigh frames of noisy batches more
+    return (error * voiced).sum() / processes.mean(voiced.sum()).clamp(min=1.0)

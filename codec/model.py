@@ -8,7 +8,8 @@
 w is a run-time choice (2…10, default 6 → 12.5 Hz). The published figure puts the mask tokens before their query;
 with plain causal attention window k could then never see token k, so the decoder here is bidirectional (default) or
 block-causal within its local attention span. Width, depth, norms and positions are not stated in the paper; ours are
-configuration keys.
+configuration keys. ``bottleneck: strided`` puts plain strided convolutions in the place of queries and transformers
+(strided.py): the baseline to compare with.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 from codec.convolutions import ConvPatchify, ConvUnpatchify, PatchPatchify, PatchUnpatchify, check_ratios
 from codec.interface import AudioTokenizer, Codes
 from codec.interleave import WindowPool, WindowSpread, interleave, retrieve_frames, retrieve_queries, windows_for
-from codec.patchify import SpectralHead, STFTPatchify, STFTUnpatchify
+from codec.patchify import SpectralHead, STFTPatchify, STFTUnpatchify, Synthesis
 from codec.quantizer import Quantized, ResidualQuantizer
 from codec.streaming import DecoderState, EncoderState, Latency, decode_long, decode_piece, encode_long, encode_piece
 from codec.streaming import latency as stream_latency
+from codec.strided import StridedDecoder, StridedEncoder
+from codec.tones import ToneHead
 from codec.transformer import LocalTransformer, RMSNorm
 
 MIN_WINDOW, MAX_WINDOW = 2, 10
@@ -41,6 +44,8 @@ LATER_KEYS: dict[str, object] = {
     "conv_causal": False,
     "semantic_dim": 0,
     "stft_causal": False,
+    "bottleneck": "queries",
+    "tonal": False,
 }
 
 
@@ -80,6 +85,8 @@ class ALMTokenizerConfig(PretrainedConfig):
         conv_causal: bool = False,
         semantic_dim: int = 0,
         stft_causal: bool = False,
+        bottleneck: str = "queries",
+        tonal: bool = False,
         **kwargs: object,
     ) -> None:
         self.sample_rate, self.hop, self.window = sample_rate, hop, window
@@ -95,16 +102,16 @@ class ALMTokenizerConfig(PretrainedConfig):
         self.excitation, self.pitch_low, self.pitch_high = excitation, pitch_low, pitch_high
         self.patchify, self.conv_filters, self.conv_ratios = patchify, conv_filters, list(conv_ratios)
         self.conv_causal, self.semantic_dim, self.stft_causal = conv_causal, semantic_dim, stft_causal
+        self.bottleneck, self.tonal = bottleneck, tonal
         super().__init__(**kwargs)
 
 
 @dataclass
 class CodecOutput:
-    """What a training forward returns: ``wav [batch, samples]``, ``frequency [batch, frames]``, the quantiser's result,
-    its input latents in code space ``[batch, windows, code_dim]``."""
+    """What a training forward returns: the output of unpatchify, the quantiser's result, its input latents in code
+    space ``[batch, windows, code_dim]``."""
 
-    wav: Tensor
-    frequency: Tensor | None
+    synthesis: Synthesis
     quantized: Quantized
     latents: Tensor
 
@@ -121,17 +128,25 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         super().__init__(config)
         check_window(config.window)
         self.patchify, self.unpatchify = build_ends(config)
-        self.query = nn.Parameter(torch.zeros(config.encoder_dim))
-        self.mask = nn.Parameter(torch.zeros(config.decoder_dim))
-        stack = dict(head_dim=config.head_dim, span=config.span, ffn=config.ffn)
-        self.pool = WindowPool(config.encoder_dim, config.window_basis) if config.window_basis else None
-        self.spread = WindowSpread(config.decoder_dim, config.window_basis) if config.window_basis else None
-        self.encoder = LocalTransformer(
-            config.encoder_dim, config.encoder_layers, block_causal=config.encoder_block_causal, **stack
-        )
-        self.decoder = LocalTransformer(
-            config.decoder_dim, config.decoder_layers, block_causal=config.decoder_block_causal, **stack
-        )
+        self.query = self.mask = self.pool = self.spread = None
+        self.encoder: LocalTransformer | StridedEncoder
+        self.decoder: LocalTransformer | StridedDecoder
+        encoder = (config.encoder_dim, config.encoder_layers)
+        decoder = (config.decoder_dim, config.decoder_layers)
+        if config.bottleneck == "queries":
+            self.query = nn.Parameter(torch.zeros(config.encoder_dim))
+            self.mask = nn.Parameter(torch.zeros(config.decoder_dim))
+            stack = dict(head_dim=config.head_dim, span=config.span, ffn=config.ffn)
+            if config.window_basis:
+                self.pool = WindowPool(config.encoder_dim, config.window_basis)
+                self.spread = WindowSpread(config.decoder_dim, config.window_basis)
+            self.encoder = LocalTransformer(*encoder, block_causal=config.encoder_block_causal, **stack)
+            self.decoder = LocalTransformer(*decoder, block_causal=config.decoder_block_causal, **stack)
+        elif config.bottleneck == "strided":
+            self.encoder = StridedEncoder(*encoder, config.window, config.encoder_block_causal)
+            self.decoder = StridedDecoder(*decoder, config.window, config.decoder_block_causal)
+        else:
+            raise ValueError(f"bottleneck={config.bottleneck} is none of queries, strided.")
         self.quantizer = ResidualQuantizer(
             config.encoder_dim,
             config.decoder_dim,
@@ -144,7 +159,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, SpectralHead):
+        if isinstance(module, (SpectralHead, ToneHead)):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -156,7 +171,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
             nn.init.zeros_(module.bias)
         elif isinstance(module, RMSNorm):
             nn.init.ones_(module.weight)
-        elif module is self:
+        elif module is self and self.query is not None and self.mask is not None:
             nn.init.normal_(self.query, std=0.02)
             nn.init.normal_(self.mask, std=0.02)
 
@@ -184,6 +199,11 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     def set_window(self, window: int) -> None:
         """Choose another frame rate (75 Hz / window) from the same weights."""
         check_window(window)
+        if self.config.bottleneck == "strided" and window != self.config.window:
+            raise ValueError(
+                f"this codec has no queries: its window is {self.config.window} and cannot be {window}; give "
+                f"tokenizer.window={self.config.window}."
+            )
         self.config.window = window
 
     @property
@@ -211,7 +231,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
         if wav.ndim != 2:
             raise ValueError(f"wav must be [batch, samples], got shape {tuple(wav.shape)}.")
-        device = self.query.device
+        device = self.device
         wav = wav.to(device, torch.float32)
         if lengths is None:
             lengths = torch.full((len(wav),), wav.shape[1], dtype=torch.long)
@@ -228,14 +248,14 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
 
     @torch.inference_mode()
     def decode(self, codes: Codes) -> Tensor:
-        device = self.query.device
+        device = self.device
         self.check_codes(codes.codes)
         lengths = codes.lengths.to(device)
         if int(lengths.max()) * self.samples_per_frame > self.one_pass_seconds * self.sample_rate:
             return self._decode_each(codes)
         valid = torch.arange(codes.codes.shape[2], device=device) < lengths[:, None]
         latents = self.quantizer.lookup(codes.codes.to(device)) * valid[..., None]
-        wav = self.decode_latents(latents, self.window, valid)[0]
+        wav = self.decode_latents(latents, self.window, valid).wav
         samples = codes.samples.to(device) if codes.samples is not None else lengths * self.samples_per_frame
         wav = wav[:, : int(samples.max())]
         return wav * (torch.arange(wav.shape[1], device=device) < samples[:, None])
@@ -254,7 +274,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         """As :meth:`decode`, clip by clip, long ones in pieces."""
         lengths = codes.lengths.tolist()
         samples = [n * self.samples_per_frame for n in lengths] if codes.samples is None else codes.samples.tolist()
-        wav = torch.zeros(len(codes), max(samples), device=self.query.device)
+        wav = torch.zeros(len(codes), max(samples), device=self.device)
         for i, (length, wanted) in enumerate(zip(lengths, samples, strict=True)):
             clip = codes.codes[i : i + 1, :, :length]
             long = length * self.samples_per_frame > self.one_pass_seconds * self.sample_rate
@@ -295,30 +315,56 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     def encode_latents(self, wav: Tensor, window: int, valid: Tensor | None = None) -> Tensor:
         """``wav [batch, windows * w * hop]`` → query latents ``[batch, windows, dim]``; ``valid [batch, windows]``."""
         frames = self.patchify(wav, None if valid is None else valid.repeat_interleave(window, dim=1))
-        windows = windows_for(frames.shape[1], window)
-        queries = self.query.expand(len(wav), windows, -1)
+        tokens = self.encoder_tokens(frames, window)
+        if isinstance(self.encoder, StridedEncoder):
+            return self.encoder(tokens, valid)
+        return self.encoded(self.encoder(tokens, token_mask(valid, window), window), window)
+
+    def encoder_tokens(self, frames: Tensor, window: int) -> Tensor:
+        """Frames ``[batch, windows * w, dim]`` beside a query per window → ``[batch, windows * (w + 1), dim]``.
+
+        Without queries the frames themselves.
+        """
+        if self.query is None:
+            return frames
+        queries = self.query.expand(len(frames), windows_for(frames.shape[1], window), -1)
         if self.pool is not None:
             queries = queries + self.pool(frames, window)
-        tokens = interleave(frames, queries, window)
-        return retrieve_queries(self.encoder(tokens, token_mask(valid, window), window), window)
+        return interleave(frames, queries, window)
+
+    def encoded(self, output: Tensor, window: int) -> Tensor:
+        """The encoder's output → query latents ``[batch, windows, dim]``."""
+        return output if self.query is None else retrieve_queries(output, window)
 
     def decoder_tokens(self, latents: Tensor, window: int) -> Tensor:
-        """Latents ``[batch, windows, dim]`` beside w mask tokens each → ``[batch, windows * (w + 1), dim]``."""
+        """Latents ``[batch, windows, dim]`` beside w mask tokens each → ``[batch, windows * (w + 1), dim]``.
+
+        Without queries the latents themselves.
+        """
+        if self.mask is None:
+            return latents
         masks = self.mask.expand(len(latents), latents.shape[1] * window, -1)
         if self.spread is not None:
             masks = masks + self.spread(latents, window)
         return interleave(masks, latents, window, query_first=self.config.decoder_query_first)
 
+    def decoded(self, output: Tensor, window: int) -> Tensor:
+        """The decoder's output → frames ``[batch, windows * w, dim]``."""
+        if self.mask is None:
+            return output
+        return retrieve_frames(output, window, query_first=self.config.decoder_query_first)
+
     def decode_latents(
         self, latents: Tensor, window: int, valid: Tensor | None = None, noise_offset: int = 0
-    ) -> tuple[Tensor, Tensor | None]:
-        """Quantised latents ``[batch, windows, dim]`` → ``wav [batch, windows * w * hop]`` and pitch (Hz) per frame."""
-        first = self.config.decoder_query_first
+    ) -> Synthesis:
+        """Quantised latents ``[batch, windows, dim]`` → ``wav [batch, windows * w * hop]`` and what it was made of."""
         tokens = self.decoder_tokens(latents, window)
-        frames = retrieve_frames(self.decoder(tokens, token_mask(valid, window), window), window, query_first=first)
+        if isinstance(self.decoder, StridedDecoder):
+            frames = self.decoder(tokens, valid)
+        else:
+            frames = self.decoded(self.decoder(tokens, token_mask(valid, window), window), window)
         frames_valid = None if valid is None else valid.repeat_interleave(window, dim=1)
-        output = self.unpatchify(frames, noise_offset, frames_valid)
-        return output.wav, output.frequency
+        return self.unpatchify(frames, noise_offset, frames_valid)
 
     def forward(
         self,
@@ -341,15 +387,15 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         quantized, latents = self.quantizer(
             self.encode_latents(wav, window), levels=levels, update=update, bypass=bypass
         )
-        output, frequency = self.decode_latents(quantized.latents, window, noise_offset=noise_offset)
-        return CodecOutput(output, frequency, quantized, latents)
+        synthesis = self.decode_latents(quantized.latents, window, noise_offset=noise_offset)
+        return CodecOutput(synthesis, quantized, latents)
 
 
 def build_ends(config: ALMTokenizerConfig) -> tuple[nn.Module, nn.Module]:
     """Patchify and unpatchify of the kind that ``config.patchify`` names."""
     c = config
     if c.patchify == "stft":
-        head = (c.sample_rate, c.excitation, c.pitch_low, c.pitch_high)
+        head = (c.sample_rate, c.excitation, c.pitch_low, c.pitch_high, c.tonal)
         return (
             STFTPatchify(c.encoder_dim, c.hop, tuple(c.analysis_ffts), c.stft_causal),
             STFTUnpatchify(c.decoder_dim, c.hop, c.synthesis_fft, *head),

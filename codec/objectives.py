@@ -20,14 +20,17 @@ from torch import Tensor, nn
 from codec.transformer import LocalTransformer
 
 
-def draw_mask(batch: int, frames: int, share: float, span: int, generator: torch.Generator) -> Tensor:
+def draw_mask(batch: int, frames: int, share: float, span: int, generator: torch.Generator, first: int = 0) -> Tensor:
     """Which frames are masked: exactly ``ceil(share * frames)`` of each row, in runs of ``span`` frames.
 
+    Args:
+        first: rows of the global batch before these, so that every number of processes draws the same masks.
+
     Returns:
-        ``[batch, frames]`` bool, on the CPU (so that every device and process count draws the same).
+        ``[batch, frames]`` bool, on the CPU (so that every device draws the same).
     """
     runs = -(-frames // span)
-    scores = torch.rand(batch, runs, generator=generator).repeat_interleave(span, dim=1)[:, :frames]
+    scores = torch.rand(first + batch, runs, generator=generator)[first:].repeat_interleave(span, dim=1)[:, :frames]
     wanted = int(-(-share * frames // 1))
     order = scores.argsort(dim=1, stable=True)
     mask = torch.zeros(batch, frames, dtype=torch.bool)

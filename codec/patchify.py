@@ -3,11 +3,12 @@
 ``stft``: the fast one. In: log-magnitudes of short-time spectra at two window lengths through one linear layer. Out: a
 spectrum per frame, inverse STFT, overlap-add (no upsampling convolutions, which cost most of a codec's CPU time).
 
-The output spectrum is ``filter × excitation + direct``. The excitation is a pulse train at the predicted pitch and a
-fixed noise sequence; the network predicts their filters. At 412 bit/s no phase can be coded, and learning to invent
-consistent phase from nothing takes an adversarial loss and many GPU hours; with an excitation that is coherent by
-construction (the source-filter model of speech, as in neural source-filter vocoders and DDSP), spectral losses
-suffice. The ``direct`` part (magnitude and phase predicted per bin, as in Vocos) serves what no single pitch explains.
+The output spectrum is ``filter × excitation + tones + direct``. The excitation is a pulse train at the predicted pitch
+and a fixed noise sequence; the network predicts their filters. At 412 bit/s no phase can be coded, and learning to
+invent consistent phase from nothing takes an adversarial loss and many GPU hours; with an excitation that is coherent
+by construction (the source-filter model of speech, as in neural source-filter vocoders and DDSP), spectral losses
+suffice. ``tones`` (tones.py) does the same for sounds with several steady pitches. The ``direct`` part (magnitude and
+phase predicted per bin, as in Vocos) serves what neither explains.
 The paper's patchify is convolutional (``codec/convolutions.py``); this one is ours, for CPUs.
 """
 
@@ -20,6 +21,8 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from codec.tones import ToneHead, tones
 
 NOISE_SAMPLES = 1 << 17  # the noise repeats after 5.5 s: long enough not to be heard as a loop
 
@@ -106,10 +109,16 @@ def pulse_train(frequency: Tensor, hop: int, sample_rate: int, first: Tensor | N
 
 @dataclass
 class Synthesis:
-    """Output of unpatchify: ``wav [batch, samples]`` and the predicted pitch ``[batch, frames]`` in Hz (or None)."""
+    """Output of unpatchify: ``wav [batch, samples]``; each of the others may be None.
+
+    ``frequency [batch, frames]``: predicted pitch in Hz; ``tone_offset [batch, frames, bins]``: predicted frequencies
+    of the tones, in bins from the bin; ``tone_phase``: their running phases, from which a stream continues.
+    """
 
     wav: Tensor
-    frequency: Tensor | None
+    frequency: Tensor | None = None
+    tone_offset: Tensor | None = None
+    tone_phase: Tensor | None = None
 
 
 class STFTPatchify(nn.Module):
@@ -173,7 +182,15 @@ class STFTUnpatchify(nn.Module):
     """Frames → waveform through a predicted spectrum and the inverse STFT."""
 
     def __init__(
-        self, dim: int, hop: int, fft_size: int, sample_rate: int, excitation: bool, pitch_low: float, pitch_high: float
+        self,
+        dim: int,
+        hop: int,
+        fft_size: int,
+        sample_rate: int,
+        excitation: bool,
+        pitch_low: float,
+        pitch_high: float,
+        tonal: bool = False,
     ) -> None:
         super().__init__()
         self.hop, self.fft_size, self.sample_rate, self.excitation = hop, fft_size, sample_rate, excitation
@@ -181,6 +198,7 @@ class STFTUnpatchify(nn.Module):
         self.bins = fft_size // 2 + 1
         self.spectra = SpectralHead(dim, self.bins, excitation)
         self.pitch = nn.Linear(dim, 1) if excitation else None
+        self.tones = ToneHead(dim, self.bins) if tonal else None
 
     @torch.no_grad()
     def calibrate(self, wav: Tensor) -> None:
@@ -193,6 +211,8 @@ class STFTUnpatchify(nn.Module):
         rows = self.spectra.bias.view(-1, self.bins)
         rows[0] = level - 2.0
         rows[2:] = level - 0.7
+        if self.tones is not None:
+            self.tones.bias[: self.bins] = level - 1.5
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -204,7 +224,12 @@ class STFTUnpatchify(nn.Module):
         return (further, further) if self.excitation else (near[1], near[0])
 
     def forward(
-        self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None, pulse_start: Tensor | None = None
+        self,
+        frames: Tensor,
+        noise_offset: int = 0,
+        valid: Tensor | None = None,
+        pulse_start: Tensor | None = None,
+        tone_start: Tensor | None = None,
     ) -> Synthesis:
         """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``.
 
@@ -212,6 +237,7 @@ class STFTUnpatchify(nn.Module):
             noise_offset: where in the noise sequence to start (training varies it; 0 otherwise).
             valid: ``[batch, frames]`` bool, a prefix of each clip; the clip sounds as if it ended there.
             pulse_start: ``first`` of :func:`pulse_phase`, where the frames continue earlier ones.
+            tone_start: ``first`` of :func:`codec.tones.tone_phase`, likewise.
         """
         parts = self.spectra(frames).float().unflatten(-1, (-1, self.bins))
         magnitude = torch.exp(parts[..., 0, :].clamp(max=6.0))
@@ -224,7 +250,11 @@ class STFTUnpatchify(nn.Module):
             pulses, noise = self.excitations(frequency.detach(), noise_offset, valid, pulse_start)
             filters = torch.exp(parts[..., 2:, :].clamp(max=6.0))
             total = total + filters[..., 0, :] * pulses + filters[..., 1, :] * noise
-        return Synthesis(overlap_add(total, self.fft_size, self.hop, valid), frequency)
+        tone_offset = tone_phase = None
+        if self.tones is not None:
+            spectra, tone_offset, tone_phase = tones(self.tones(frames), self.hop, self.fft_size, tone_start)
+            total = total + spectra
+        return Synthesis(overlap_add(total, self.fft_size, self.hop, valid), frequency, tone_offset, tone_phase)
 
     @torch.no_grad()
     def excitations(

@@ -16,9 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from codec import processes
 
 
 @dataclass
@@ -87,13 +88,16 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Tensor, codes: Tensor, generator: torch.Generator) -> int:
-        """Move towards the latents ``x [n, dim]`` with ``codes [n]``; returns the number of re-seeded codes."""
+        """Move towards the latents ``x [n, dim]`` with ``codes [n]``; returns the number of re-seeded codes.
+
+        Args:
+            generator: chooses the seeds; in the same state in all processes.
+        """
         x = x.float()
         counts = torch.bincount(codes, minlength=self.size).to(x.dtype)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, x)
-        if dist.is_available() and dist.is_initialized():  # statistics of all processes, or the replicas drift apart
-            dist.all_reduce(counts)
-            dist.all_reduce(sums)
+        processes.summed(counts)  # statistics of all processes, or the replicas drift apart
+        processes.summed(sums)
         self.counts.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
         total = self.counts.sum()
@@ -101,10 +105,9 @@ class Codebook(nn.Module):
         self.embed.copy_(self.sums / smoothed[:, None])
         uniform = total / self.size
         dead = (self.counts < self.dead_below * uniform).nonzero()[:, 0]
+        x = processes.rows(x) if len(dead) else x
         if len(dead) and len(x):
             seeds = x[torch.randint(len(x), (len(dead),), generator=generator, device="cpu").to(x.device)]
-            if dist.is_available() and dist.is_initialized():
-                dist.broadcast(seeds, 0)
             # the sum and the count move with the code, or the next update would undo the replacement
             self.embed[dead] = seeds
             self.counts[dead] = uniform

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from codec import processes
 from codec.crops import CropSampler
 from codec.losses import Resolution
 from codec.model import MAX_WINDOW, MIN_WINDOW, ALMTokenizer, ALMTokenizerConfig
@@ -34,7 +35,7 @@ def draw_step(step: int, cfg: DictConfig, codec: ALMTokenizerConfig) -> tuple[in
     rng = np.random.default_rng([cfg.seed, step, 1 << 20])
     train = cfg.trainer
     window = codec.window
-    if rng.random() >= train.default_window_share:
+    if rng.random() >= train.default_window_share and codec.bottleneck == "queries":
         window = int(rng.integers(MIN_WINDOW, MAX_WINDOW + 1))
     levels = None
     if rng.random() < train.level_dropout and len(codec.codebook_sizes) > 1:
@@ -45,22 +46,25 @@ def draw_step(step: int, cfg: DictConfig, codec: ALMTokenizerConfig) -> tuple[in
 
 
 def initialise_codebooks(model: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, step: int, crop: int) -> int:
-    """k-means of the codebooks on latents of ``init_batches`` batches (drawn beyond the training's steps)."""
+    """k-means of the codebooks on latents of ``init_batches`` global batches (drawn beyond the training's steps)."""
     latents = []
     windows = crop // (model.config.hop * model.window)
     samples = windows * model.config.hop * model.window
+    size, (rank, world) = cfg.trainer.batch_size, processes.place()
     with torch.no_grad():
         for i in range(cfg.trainer.init_batches):
-            wav, _ = sampler.batch((1 << 30) + i, 0, cfg.trainer.batch_size, samples)
-            wav = wav.to(model.query.device)
+            wav, _ = sampler.batch((1 << 30) + i, rank * size, size, samples)
+            wav = wav.to(model.device)
             latents.append(model.quantizer(model.encode_latents(wav, model.window), bypass=True)[1].flatten(0, 1))
-    collected = torch.cat(latents)
+    # [processes, batches, latents] → batches as one process would have drawn them
+    parts = processes.rows(torch.stack(latents)).unflatten(0, (world, -1))
+    collected = parts.transpose(0, 1).flatten(0, 2)
     generator = torch.Generator().manual_seed(cfg.seed + step)
-    model.quantizer.initialise(collected, cfg.trainer.batch_size * windows, 15, generator)
+    model.quantizer.initialise(collected, world * size * windows, 15, generator)
     return len(collected)
 
 
-def draw_masking(step: int, cfg: DictConfig, rank: int) -> tuple[float, torch.Generator]:
-    """The step's share of masked frames (the same on all processes) and this process' generator for the places."""
+def draw_masking(step: int, cfg: DictConfig) -> tuple[float, torch.Generator]:
+    """The step's share of masked frames and the generator of their places, the same on all processes."""
     share = float(np.random.default_rng([cfg.seed, step, 1 << 22]).uniform(*cfg.mae.share))
-    return share, torch.Generator().manual_seed(cfg.seed * 1_000_003 + step * 1009 + rank + 500_009)
+    return share, torch.Generator().manual_seed(cfg.seed * 1_000_003 + step * 1009 + 500_009)

@@ -30,6 +30,7 @@ from codec.corpus import AudioError, Clip, read_audio, read_corpus
 from codec.model import ALMTokenizer
 from codec.objectives import MaskedAutoencoder
 from codec.quantizer import kmeans, nearest
+from training.checkpoint import latest_checkpoint
 from training.config import ConfigError, hydra_entry
 from training.progress import progress
 
@@ -141,11 +142,16 @@ def feature_stream(
 
 
 def fit_source(source: DictConfig, clips: list[Clip], cfg: DictConfig, number: int) -> Tensor:
-    """Centres ``[count, dim]`` of one source, normalised."""
-    if (Path(source.encoder) / "config.json").is_file() and json.loads(
-        (Path(source.encoder) / "config.json").read_text()
-    ).get("model_type") == "almtokenizer":
-        features, rate = codec_features(Path(source.encoder))
+    """Centres ``[count, dim]`` of one source, normalised; a run of codec/train.py stands for its newest checkpoint."""
+    folder = Path(source.encoder)
+    if (folder / "checkpoints").is_dir():
+        newest = latest_checkpoint(folder)
+        if newest is None:
+            raise ConfigError(f"{folder} has no finished checkpoint: let codec/train.py write one first.")
+        folder = newest
+    description = folder / "config.json"
+    if description.is_file() and json.loads(description.read_text()).get("model_type") == "almtokenizer":
+        features, rate = codec_features(folder)
     else:
         features, rate = encoder_features(source.encoder, source.layer)
     chosen = [clip for clip in clips if clip.domain in source.domains]

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from codec.model import ALMTokenizer
 from codec.objectives import LevelPredictor, MaskedAutoencoder, draw_mask
+from codec.patchify import spectrum
+from codec.tones import tone_loss
 
 
 @dataclass
@@ -74,26 +76,31 @@ class StagedCodec(nn.Module):
         noise_offset: int,
         mask_share: float = 0.0,
         mask_generator: torch.Generator | None = None,
+        first: int = 0,
     ) -> Pass:
         """``wav [batch, windows * w * hop]``; the other arguments as :meth:`ALMTokenizer.forward`.
 
         Args:
             mask_share, mask_generator: for the MAE objective, drawn per step.
+            first: clips of the global batch before these.
         """
+        inner: dict[str, Tensor] = {}
         if self.stage == 1:
             frames = self.codec.patchify(wav)
-            output = self.codec.unpatchify(frames if self.bridge is None else self.bridge(frames), noise_offset)
-            result = Pass(output.wav, output.frequency, {})
+            made = self.codec.unpatchify(frames if self.bridge is None else self.bridge(frames), noise_offset)
         else:
             out = self.codec(wav, window, levels, update, bypass, noise_offset)
-            result = Pass(out.wav, out.frequency, {"commitment": out.quantized.commitment})
+            made, inner["commitment"] = out.synthesis, out.quantized.commitment
             if out.quantized.prior is not None:
-                result.inner["prior"] = out.quantized.prior
+                inner["prior"] = out.quantized.prior
             if self.ar is not None:
                 weight = 0.0 if bypass else 1.0  # nothing to predict while the quantiser is left out
-                result.inner["ar"] = self.ar(out.latents, out.quantized.per_level) * weight
+                inner["ar"] = self.ar(out.latents, out.quantized.per_level) * weight
         if self.mae is not None and mask_generator is not None:
             frames = frames if self.stage == 1 else self.codec.patchify(wav)
-            mask = draw_mask(len(wav), frames.shape[1], mask_share, self.mae_cfg.mask_run, mask_generator)
-            result.inner["mae"] = self.mae(frames, mask.to(frames.device))
-        return result
+            mask = draw_mask(len(wav), frames.shape[1], mask_share, self.mae_cfg.mask_run, mask_generator, first)
+            inner["mae"] = self.mae(frames, mask.to(frames.device))
+        if made.tone_offset is not None:
+            hop, size = self.codec.config.hop, self.codec.config.synthesis_fft
+            inner["tones"] = tone_loss(made.tone_offset, spectrum(wav, size, hop), hop, size)
+        return Pass(made.wav, made.frequency, inner)

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from codec.interleave import interleave, retrieve_frames, retrieve_queries
 from codec.patchify import pulse_phase
+from codec.strided import StridedStack
 from codec.transformer import LocalTransformer, Past
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class EncoderState:
 class DecoderState:
     """``frames [batch, frames, dim]`` from frame ``first`` on; ``done`` frames have become sound.
 
-    ``pulse_start [batch]``: the phase of the pulses at the end of frame ``first`` (cycles).
+    ``pulse_start [batch]``: the phase of the pulses at the end of frame ``first`` (cycles); ``tone_start``: the running
+    phases ``[batch, bins]`` of the tones at frame ``first``.
     """
 
     window: int
@@ -75,6 +76,7 @@ class DecoderState:
     first: int = 0
     done: int = 0
     pulse_start: Tensor | None = None
+    tone_start: Tensor | None = None
     tokens: TokenState = field(default_factory=TokenState)
 
 
@@ -96,8 +98,10 @@ class Latency:
         return self.encode + self.decode
 
 
-def look_ahead(transformer: LocalTransformer, window: int) -> int:
-    """Windows after its own that a window's tokens depend on; before it, it is as many."""
+def look_ahead(transformer: LocalTransformer | StridedStack, window: int) -> int:
+    """Windows after its own that a window's tokens depend on; before it, a transformer reaches as many."""
+    if isinstance(transformer, StridedStack):
+        return transformer.reach[1]
     if transformer.block_causal:
         return 0
     return math.ceil(len(transformer.blocks) * transformer.span / (window + 1))
@@ -112,9 +116,11 @@ def latency(codec: ALMTokenizer) -> Latency:
 
 
 def transform(
-    transformer: LocalTransformer, new: Tensor, state: TokenState, window: int, last: bool
+    transformer: LocalTransformer | StridedStack, new: Tensor, state: TokenState, window: int, last: bool
 ) -> tuple[Tensor, TokenState]:
     """``new [batch, windows * (w + 1), dim]`` → the tokens of the windows that nothing later can change any more."""
+    if isinstance(transformer, StridedStack):
+        return convolve(transformer, new, state, last)
     size = window + 1
     if transformer.block_causal:
         parts, pasts, position = [], state.pasts, state.done * size
@@ -137,6 +143,19 @@ def transform(
     return output, TokenState(ready, first, tokens[:, (first - state.first) * size :])
 
 
+def convolve(stack: StridedStack, new: Tensor, state: TokenState, last: bool) -> tuple[Tensor, TokenState]:
+    """``new [batch, windows * stack.inputs, dim]`` → the outputs that nothing later can change any more."""
+    tokens = new if state.tokens is None else torch.cat((state.tokens, new), dim=1)
+    before, after = stack.reach
+    ready = state.first + tokens.shape[1] // stack.inputs - (0 if last else after)
+    if ready <= state.done:
+        return new[:, :0], replace(state, tokens=tokens)
+    output = stack(tokens)
+    output = output[:, (state.done - state.first) * stack.outputs : (ready - state.first) * stack.outputs]
+    first = max(0, ready - before)
+    return output, TokenState(ready, first, tokens[:, (first - state.first) * stack.inputs :])
+
+
 @torch.inference_mode()
 def encode_piece(
     codec: ALMTokenizer, wav: Tensor, state: EncoderState | None = None, last: bool = False
@@ -148,7 +167,7 @@ def encode_piece(
     """
     if wav.ndim != 2:
         raise ValueError(f"wav must be [batch, samples], got shape {tuple(wav.shape)}.")
-    wav = wav.to(codec.query.device, torch.float32)
+    wav = wav.to(codec.device, torch.float32)
     if state is None:
         state = EncoderState(codec.window, wav[:, :0])
     window, hop = state.window, codec.config.hop
@@ -162,10 +181,7 @@ def encode_piece(
     tokens = wav.new_zeros(len(wav), 0, codec.config.encoder_dim)
     if ready > state.done:
         frames = codec.patchify(wav[:, : whole * hop])[:, state.done - state.first : ready - state.first]
-        queries = codec.query.expand(len(wav), frames.shape[1] // window, -1)
-        if codec.pool is not None:
-            queries = queries + codec.pool(frames, window)
-        tokens = interleave(frames, queries, window)
+        tokens = codec.encoder_tokens(frames, window)
         first = max(0, ready - before)
         rest = wav[:, (first - state.first) * hop :].clone()  # a view would keep the whole piece alive
         state = replace(state, wav=rest, first=first, done=ready)
@@ -173,7 +189,7 @@ def encode_piece(
     if output.shape[1] == 0:
         codes = torch.zeros(len(wav), codec.levels, 0, dtype=torch.long)
     else:
-        codes = codec.quantizer(retrieve_queries(output, window))[0].codes.cpu()
+        codes = codec.quantizer(codec.encoded(output, window))[0].codes.cpu()
     return codes, replace(state, tokens=following)
 
 
@@ -191,26 +207,28 @@ def decode_piece(
     codec.check_codes(codes)
     if state is None:
         state = DecoderState(codec.window)
-    window, hop, query_first = state.window, codec.config.hop, codec.config.decoder_query_first
-    tokens = codec.mask.new_zeros(len(codes), 0, codec.config.decoder_dim)
+    window, hop = state.window, codec.config.hop
+    tokens = torch.zeros(len(codes), 0, codec.config.decoder_dim, device=codec.device)
     if codes.shape[2]:
-        tokens = codec.decoder_tokens(codec.quantizer.lookup(codes.to(codec.query.device)), window)
+        tokens = codec.decoder_tokens(codec.quantizer.lookup(codes.to(codec.device)), window)
     output, following = transform(codec.decoder, tokens, state.tokens, window, last)
-    new = retrieve_frames(output, window, query_first=query_first) if output.shape[1] else output
+    new = codec.decoded(output, window) if output.shape[1] else output
     frames = new if state.frames is None else torch.cat((state.frames, new), dim=1)
     before, after = codec.unpatchify.reach
     ready = state.first + frames.shape[1] - (0 if last else after)
     state = replace(state, frames=frames, tokens=following)
     if ready <= state.done:
         return frames.new_zeros(len(codes), 0, dtype=torch.float32), state
-    sound = codec.unpatchify(frames, state.first * hop, None, state.pulse_start)
+    sound = codec.unpatchify(frames, state.first * hop, None, state.pulse_start, state.tone_start)
     wav = sound.wav[:, (state.done - state.first) * hop : (ready - state.first) * hop]
-    first, pulse_start = max(0, ready - before), state.pulse_start
+    first, pulse_start, tone_start = max(0, ready - before), state.pulse_start, state.tone_start
     if first > state.first and sound.frequency is not None and not last:
         phase = pulse_phase(sound.frequency, hop, codec.sample_rate, pulse_start)[1]
         pulse_start = phase[:, (first - state.first + 1) * hop - 1].clone()
+    if first > state.first and sound.tone_phase is not None:
+        tone_start = sound.tone_phase[:, first - state.first].clone()
     kept = frames[:, first - state.first :].clone()
-    return wav, replace(state, frames=kept, first=first, done=ready, pulse_start=pulse_start)
+    return wav, replace(state, frames=kept, first=first, done=ready, pulse_start=pulse_start, tone_start=tone_start)
 
 
 def encode_long(codec: ALMTokenizer, wav: Tensor) -> Tensor:
@@ -232,4 +250,4 @@ def decode_long(codec: ALMTokenizer, codes: Tensor) -> Tensor:
         piece, state = decode_piece(codec, codes[:, :, start : start + step], state, start + step >= codes.shape[2])
         wav[:, filled : filled + piece.shape[1]] = piece
         filled += piece.shape[1]
-    return wav.to(codec.query.device)
+    return wav.to(codec.device)

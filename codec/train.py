@@ -33,7 +33,9 @@ from codec.stages import Pass, StagedCodec
 from codec.validation import validate
 from training.checkpoint import latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
+from training.launch import check_processes, on_cpu
 from training.log import RunLog, duration
+from training.threads import set_threads
 from training.tracking import Tracker, TrackerError
 
 OBJECTIVES = "objectives.safetensors"
@@ -48,16 +50,37 @@ def waveform_losses(result: Pass, wav: Tensor, resolutions: list[Resolution], sa
     return losses
 
 
+def calibrate(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int, processes: int) -> None:
+    """Set the normalisation of the ends from 16 global batches, the same in all processes."""
+    size = cfg.trainer.batch_size * processes
+    core.calibrate(torch.cat([sampler.batch((1 << 29) + i, 0, size, crop // 1920 * 1920)[0] for i in range(16)]))
+
+
+def different_keys(folder: Path, config: ALMTokenizerConfig) -> str:
+    """Where ``config`` differs from the codec in ``folder``, as ``key=ours, theirs``."""
+    theirs = ALMTokenizerConfig.from_pretrained(folder).to_dict()
+    ours = config.to_dict()
+    skip = ("transformers_version", "architectures", "dtype", "auto_map")
+    keys = [key for key in ours if key not in skip and ours[key] != theirs.get(key)]
+    return ", ".join(f"codec.{key}={ours[key]}, there {theirs.get(key)}" for key in keys) or "unknown difference"
+
+
 @hydra_entry("codec_train")
 def main(cfg: DictConfig) -> None:
     # ---- configuration -----------------------------------------------------------------------------------------
-    if cfg.threads:
-        torch.set_num_threads(cfg.threads)
+    set_threads(cfg.threads)
     if cfg.stage not in (None, 1, 2):
         raise ConfigError(f"stage={cfg.stage} is neither null, 1 nor 2.")
-    if (cfg.stage == 2) != (cfg.init is not None):
-        raise ConfigError("stage=2 and init=FOLDER (final/ of a stage-1 run) go together: give both or neither.")
-    accelerator = Accelerator(cpu=cfg.device == "cpu", mixed_precision=cfg.precision)
+    if cfg.stage == 2 and cfg.init is None:
+        raise ConfigError("stage=2 needs init=FOLDER, the final/ of a stage-1 run.")
+    if cfg.stage == 1 and cfg.init is not None:
+        raise ConfigError("stage=1 starts from nothing: leave out init, or give stage=2 for what follows it.")
+    if cfg.init is not None and not (Path(cfg.init) / "model.safetensors").is_file():
+        raise ConfigError(f"init={cfg.init}: there is no model.safetensors; name a final/ folder of codec/train.py.")
+    # weights of a trained codec bring their codebooks: the quantiser works from the first step
+    quantize_from = 0 if cfg.init is not None and cfg.stage is None else int(cfg.trainer.quantize_from)
+    accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision)
+    check_processes(accelerator.num_processes)
     run_dir = Path("runs") / (cfg.name or f"codec-{cfg.preset}" + (f"-stage{cfg.stage}" if cfg.stage else ""))
     log = RunLog(run_dir, accelerator.is_main_process)
     train = cfg.trainer
@@ -101,21 +124,32 @@ def main(cfg: DictConfig) -> None:
     checkpoint = resolve_resume(run_dir, cfg.resume)
     if checkpoint is not None:
         core.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", weights_only=True))
+        optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
         state = json.loads((checkpoint / "state.json").read_text())
         step = state["step"]
         if staged.objectives():
             staged.load_state_dict(load_file(checkpoint / OBJECTIVES), strict=False)
         if adversary is not None:
-            adversary.load_state_dict(torch.load(checkpoint / "adversary.pt", weights_only=True))
+            adversary.load_state_dict(torch.load(checkpoint / "adversary.pt", map_location="cpu", weights_only=True))
         if balancer is not None:
             balancer.load_state_dict(state["balancer"])
         log.line(f"resumed from {checkpoint} at step {step}")
     elif cfg.init is not None:
-        core.load_state_dict(load_file(Path(cfg.init) / "model.safetensors"))
+        # what the old codec does not have starts from the statistics of the data
+        calibrate(core, sampler, cfg, crop, accelerator.num_processes)
+        try:
+            found = core.load_state_dict(load_file(Path(cfg.init) / "model.safetensors"), strict=False)
+            if found.unexpected_keys:
+                raise RuntimeError(f"unknown keys {', '.join(found.unexpected_keys)}")
+            if found.missing_keys:
+                log.line(f"not in {cfg.init}, starts anew: {', '.join(found.missing_keys)}")
+        except RuntimeError as error:
+            differing = different_keys(Path(cfg.init), config)
+            raise ConfigError(
+                f"init={cfg.init} is another architecture ({differing}): give its codec=… preset or keys."
+            ) from error
     else:
-        calibration = [sampler.batch((1 << 29) + i, 0, train.batch_size, crop // 1920 * 1920)[0] for i in range(16)]
-        core.calibrate(torch.cat(calibration))
+        calibrate(core, sampler, cfg, crop, accelerator.num_processes)
     if cfg.semantic_centres and checkpoint is None:
         core.quantizer.books[0].set_centres(load_file(cfg.semantic_centres)["centres"])
     log.rewind(step)
@@ -156,23 +190,23 @@ def main(cfg: DictConfig) -> None:
     rank, world = accelerator.process_index, accelerator.num_processes
     began, began_step, audio_seconds, since = time.monotonic(), step, 0.0, time.monotonic()
     while step < train.max_steps:
-        if step == train.quantize_from and cfg.stage != 1:
+        if step == quantize_from and cfg.stage != 1 and not (cfg.init is not None and cfg.stage is None):
             latents = initialise_codebooks(core, sampler, cfg, step, crop)
             log.line(f"step {step}: codebooks initialised by k-means on {latents} latents")
         window, levels, resolutions, noise_offset = draw_step(step, cfg, config)
         samples = crop // (config.hop * window) * config.hop * window
         judged = None if adversary is None else adversary.draw(step, samples)
-        bypass = step < train.quantize_from
+        bypass = step < quantize_from
         shown: dict[str, float] = {}
         for part in range(train.accumulate):
             place = rank * train.accumulate + part
             wav, ids = sampler.batch(step, place * train.batch_size, train.batch_size, samples)
             wav = wav.to(accelerator.device)
-            generator = None if bypass else torch.Generator().manual_seed(cfg.seed * 1_000_003 + step * 1009 + place)
-            masking = draw_masking(step, cfg, place) if staged.mae is not None else (0.0, None)
+            generator = None if bypass else torch.Generator().manual_seed(cfg.seed * 1_000_003 + step * 1009 + part)
+            masking = draw_masking(step, cfg) if staged.mae is not None else (0.0, None)
             last = part == train.accumulate - 1
             with nullcontext() if last else accelerator.no_sync(model):
-                result = model(wav, window, levels, generator, bypass, noise_offset, *masking)
+                result = model(wav, window, levels, generator, bypass, noise_offset, *masking, place * train.batch_size)
                 # losses see a leaf when they are balanced: their gradients are mixed there, then sent back at once
                 leaf = result.wav.detach().requires_grad_() if balancer is not None else result.wav
                 outer = waveform_losses(replace(result, wav=leaf), wav, resolutions, config.sample_rate)

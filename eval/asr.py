@@ -24,6 +24,7 @@ from codec.interface import TokenizerError
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
 from eval.judging import ScoredClip, as_stored, how_texts, rate_words, transcribe, write_clip
 from eval.listening import Listener, encode_clips
+from eval.processes import join
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
@@ -78,6 +79,7 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip]) -> None:
 
 @hydra_entry("eval_asr")
 def main(cfg: DictConfig) -> None:
+    join()
     check_options(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()

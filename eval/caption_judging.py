@@ -10,6 +10,7 @@ from eval.intervals import RESAMPLES, SEED
 from eval.metrics import CannotScore
 from eval.metrics.caption import ORDER, bleu_from, bleu_statistics, cider_d, rouge_l
 from eval.metrics.caption_words import words
+from eval.metrics.class_words import Synonyms, named
 from eval.metrics.meteor import SPICE_REASON, meteor
 from eval.report import Report
 
@@ -72,3 +73,38 @@ def rate_captions(
     for name in names:
         items[name] |= {"rouge-l": rouge[name]} | ({"cider-d": cider[name]} if cider else {})
     return items
+
+
+def rate_classes_named(
+    report: Report,
+    row: str,
+    candidates: Mapping[str, str],
+    classes: Mapping[str, Sequence[str]],
+    failures: Mapping[str, str] | None = None,
+    synonyms: Synonyms | None = None,
+) -> dict[str, list[str]]:
+    """File what captions ``{id: caption}`` say about the classes of their clips:
+
+    - ``class-named``: share of captions that name the first class, the foreground;
+    - ``class-named-all``: that name every class, where clips have several;
+    - ``class-wrong``: that name a class of the corpus which the clip does not have.
+
+    Args:
+        classes: ``{id: classes, the foreground first}`` of the whole corpus; clips without any are failures.
+
+    Returns:
+        ``{id: the classes that its caption names}``.
+    """
+    known = sorted({name for found in classes.values() for name in found})
+    failed = dict(failures or {}) | {name: "the clip has no class" for name in candidates if not classes.get(name)}
+    found = {n: named(text, known, synonyms) for n, text in candidates.items() if n not in failed}
+    counts = {name: {"n": 0, "named": 0} for name in known}
+    for clip, said in found.items():
+        counts[classes[clip][0]]["n"] += 1
+        counts[classes[clip][0]]["named"] += int(classes[clip][0] in said)
+    first = {clip: float(classes[clip][0] in said) for clip, said in found.items()}
+    report.mean(row, "class-named", first, failed, classes=counts)
+    if any(len(classes[clip]) > 1 for clip in found):
+        report.mean(row, "class-named-all", {c: float(set(classes[c]) <= said) for c, said in found.items()}, failed)
+    report.mean(row, "class-wrong", {c: float(bool(said - set(classes[c]))) for c, said in found.items()}, failed)
+    return {clip: sorted(said) for clip, said in found.items()}

@@ -7,7 +7,8 @@
 Rows: reference (each clip's first caption against its others: one person judged by the rest), generated,
 generated-shuffled (the model's captions for other clips), and silence (the model hears zeros). CIDEr-D takes its word
 weights from the references of the evaluated clips, so values of different clips are not comparable, and the row
-reference has one reference fewer than the others. Writes results.json and items.jsonl.
+reference has one reference fewer than the others. ``class-named`` is the share of captions that name the clip's class
+(of the sound in the foreground; the instrument), where the corpus has classes. Writes results.json and items.jsonl.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
+from codec.corpus import read_corpus
 from codec.encode import load_tokenizer
 from codec.interface import TokenizerError
-from eval.caption_judging import rate_captions
+from eval.caption_judging import rate_captions, rate_classes_named
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
+from eval.corpus_classifier import classes_of, find_key
 from eval.judging import ScoredClip, write_clip
 from eval.listening import Listener, encode_clips
 from eval.metrics import CannotScore
 from eval.metrics.meteor import describe_meteor
+from eval.processes import is_main, join
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
 from eval.speaking import newest_model, pick_device, run_name
@@ -64,6 +68,7 @@ def listen_to(
 
 @hydra_entry("eval_captioning")
 def main(cfg: DictConfig) -> None:
+    join()
     check_options(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
@@ -131,11 +136,21 @@ def main(cfg: DictConfig) -> None:
             candidates["silence"] = listen_to(listener, heard["silence"], "silence", domain, cfg, tokenizer)
 
     # ---- scores ------------------------------------------------------------------------------------------------
+    corpus = read_corpus(cfg.data.root)[0]
+    key = cfg.class_key or find_key(corpus, domain)
+    classes = {clip.id: classes_of(clip, key) for clip in corpus if key and clip.domain == domain}
+    synonyms = {name: list(others) for name, others in cfg.class_synonyms.items()}
+    report.how["classes"] = {"key": key, "synonyms": synonyms}
     items = []
     for row in report.cells:
         said, failures = candidates[row]
         against = {name: texts[1:] if row == "reference" else texts for name, texts in references.items()}
-        found = rate_captions(report, row, said, against, failures, cfg.meteor)
+        found: dict[str, dict[str, Any]] = dict(
+            rate_captions(report, row, said, against, failures, cfg.meteor and is_main())
+        )
+        if any(classes.values()):
+            for name, classes_said in rate_classes_named(report, row, said, classes, failures, synonyms).items():
+                found.setdefault(name, {})["classes_named"] = classes_said
         clips_of_row = {clip.id: clip for clip in heard.get(row, [])}
         if clips_of_row:
             written = [clip for clip in clips_of_row.values() if clip.id in said]
@@ -154,7 +169,7 @@ def main(cfg: DictConfig) -> None:
                 if scored.wav is not None and row == "generated":
                     item["audio"] = write_clip(out, f"wavs/reference/{clip.id}.wav", scored.wav, scored.rate)
             items.append(item)
-    for metric in ("rouge-l", "cider-d"):
+    for metric in ("rouge-l", "cider-d", "class-named"):
         report.difference(metric, "generated", "generated-shuffled")
         report.difference(metric, "generated", "silence")
     report.write(out, items)

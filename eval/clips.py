@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
+from codec.corpus import AUDIO_SUFFIXES, AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
 from eval.audio import Wave, resample
 from eval.judging import ScoredClip, as_stored
 from eval.metrics import CannotScore
+from eval.provenance import record_hash, sha256
 from training.config import ConfigError
 from training.progress import progress
 
@@ -48,6 +51,34 @@ def read_reference(clips: Sequence[Clip]) -> list[ScoredClip]:
             scored.item["error"] = str(error)
         row.append(scored)
     return row
+
+
+def read_generated(folder: Path, clips: Sequence[Clip]) -> tuple[list[ScoredClip], dict[str, Any]]:
+    """The row ``generated`` from a folder with ``<id>.wav`` (or flac, ogg, mp3 …) of any system, and its record.
+
+    A clip without a file is a clip without audio, with that as its reason.
+
+    Raises:
+        ConfigError: no folder, or no file with the name of any clip.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"generated={folder}: there is no such folder.")
+    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
+    if not any(clip.id in files for clip in clips):
+        raise ConfigError(f"generated={folder} has no audio file named after a clip, such as {clips[0].id}.wav.")
+    row = []
+    for clip in progress(clips, desc="reading generated"):
+        scored = ScoredClip(clip.id, "generated", clip.text or "", None, 0)
+        try:
+            if clip.id not in files:
+                raise AudioError(f"{folder} has no file for {clip.id}")
+            scored.rate = audio_info(files[clip.id]).sample_rate
+            scored.wav = as_stored(read_audio(files[clip.id], scored.rate))
+        except AudioError as error:
+            scored.item["error"] = str(error)
+        row.append(scored)
+    found = [[clip.id, sha256(files[clip.id])] for clip in clips if clip.id in files]
+    return row, {"audio_of": folder.as_posix(), "files": len(found), "sha256": record_hash(found)}
 
 
 def derangement(size: int, seed: int) -> list[int]:

@@ -1,13 +1,21 @@
-"""Sets evaluations side by side: one line per system and row, and paired differences with 95 % intervals.
+"""Which tokenizer makes the better audio language model? And: evaluations side by side.
+
+    python eval/compare.py                                     # the sweep of configs/comparison/mini.yaml
+    python eval/compare.py comparison.tasks=[tts] jobs=2       # see docs/comparison.md
+    python eval/compare.py plan=true                           # what it consists of, what is finished
+
+Every row of the comparison is a tokenizer. Its codec is trained where the row says so, the corpus is encoded, the
+same recipe trains a language model for each task, and all is scored and put into one table. Killed and started again,
+it goes on; several processes share it.
 
     python eval/compare.py runs=[runs/a/eval-tts,runs/b/eval-tts]
     python eval/compare.py runs=[runs/a/eval-tts,runs/b/eval-tts] rows=[generated] metrics=[wer/ctc-mini] format=latex
 
-Two numbers may stand in one column only if they were made alike: same clips, same judge with the same weights, same
-normaliser, resampler and windows. Where that differs the comparison is refused, with what differs; split=true gives
-every protocol a column of its own instead. Model, tokenizer and seed are what is compared and may differ; versions of
-packages are named below the table. Differences are taken over the clips that both systems have a score for, resampled
-together, against the first run.
+With runs=[...]: one line per system and row, and paired differences with 95 % intervals. Two numbers may stand in one
+column only if they were made alike: same clips, same judge with the same weights, same normaliser, resampler and
+windows. Where that differs the comparison is refused, with what differs; split=true gives every protocol a column of
+its own instead. Model, tokenizer and seed are what is compared and may differ; versions of packages are named below the
+table. Differences are taken over the clips that both systems have a score for, resampled together, against the first.
 """
 
 from __future__ import annotations
@@ -19,9 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eval.intervals import paired_difference
+from eval.protocols import differing, protocol
 from eval.provenance import record_hash
 from eval.report import show
 from eval.tables import Table
@@ -29,26 +39,6 @@ from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
 
 NOTATIONS = ("console", "markdown", "csv", "latex")
-# what is compared, and what is only reported
-FREE = ("model", "tokenizer", "seed", "versions")
-# judges: part of the protocol of their own metrics only
-JUDGES = (
-    "recognisers",
-    "dnsmos",
-    "utmos",
-    "speaker",
-    "embeddings",
-    "clap",
-    "classifier",
-    "meteor",
-    "probe",
-    "comparison",
-)
-JUDGE_OF = {
-    "dnsmos": "dnsmos", "utmos": "utmos", "speaker-similarity": "speaker", "clap-score": "clap", "retrieval": "clap",
-    "kl": "classifier", "meteor": "meteor",
-    **dict.fromkeys(("stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "mel-distance", "stft-distance"), "comparison"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,32 +64,6 @@ def read_evaluation(folder: Path) -> Evaluation:
     clips = json.loads(parts.read_text(encoding="utf-8")) if parts.is_file() else {}
     name = folder.parent.name if folder.name.startswith("eval-") else folder.name
     return Evaluation(name, results["rows"], results["how"], clips)
-
-
-def protocol(how: Mapping[str, Any], metric: str, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The part of ``how`` that must be equal before two values of ``metric`` stand in one column."""
-    common = {key: value for key, value in how.items() if key not in (*FREE, *JUDGES)}
-    family, _, name = metric.partition("/")
-    if family in ("accuracy", "macro-f1") or name == "ctc-probe":
-        common["probe"] = how.get("probe")
-    elif family in ("wer", "cer", "wer-original"):
-        common["recogniser"] = how.get("recognisers", {}).get(name)
-    elif family in ("fad", "fad-inf"):
-        common["embedding"] = how.get("embeddings", {}).get(name)
-        common["reference_frames"] = (cell or {}).get("reference_frames")
-    elif family in JUDGE_OF:
-        common[JUDGE_OF[family]] = how.get(JUDGE_OF[family])
-    return common
-
-
-def differing(first: Any, second: Any, prefix: str = "") -> list[str]:
-    """Dotted keys at which two records differ."""
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        found = []
-        for key in sorted({*first, *second}):
-            found += differing(first.get(key), second.get(key), f"{prefix}{key}.")
-        return found
-    return [] if first == second else [prefix.rstrip(".")]
 
 
 def columns(evaluations: Sequence[Evaluation], metrics: Sequence[str], split: bool) -> dict[str, dict[int, str]]:
@@ -197,12 +161,46 @@ def unlike_versions(evaluations: Sequence[Evaluation]) -> list[str]:
     return found
 
 
+def compare_tokenizers(cfg: DictConfig) -> None:
+    """Run what is missing of the sweep, write and print its table.
+
+    Raises:
+        SystemExit: a cell failed.
+    """
+    from eval.comparison_page import write_comparison
+    from eval.comparison_table import collect
+    from eval.sweep import Sweep
+    from eval.sweep_plan import make_plan, read_file
+
+    c = read_file(cfg, HydraConfig.get().overrides.task)
+    out = Path(cfg.out or f"runs/comparison-{c.name}")
+    only = list(cfg.only) if cfg.only else None
+    plan = make_plan(c, out, only)
+    sweep = Sweep(plan, cfg.jobs, say=lambda line: print(line, flush=True))
+    for note in plan.notes:
+        sweep.say(note)
+    if cfg.plan:
+        for cell, state in sweep.states(only):
+            print(f"{state:<10}{cell.name:<40}{cell.script}")
+        return
+    sweep.run(only)
+    comparison = collect(plan, c, sweep.failed)
+    files = write_comparison(comparison, out)
+    print("\n" + comparison.table().text(cfg.format))
+    for line in (*comparison.fairness, *comparison.legend):
+        print(line)
+    print(f"\n{files[0]}, and {', '.join(path.name for path in files[1:])}", flush=True)
+    if sweep.failed:
+        raise ConfigError(f"{len(sweep.failed)} cells failed; the same command tries them again.")
+
+
 @hydra_entry("eval_compare")
 def main(cfg: DictConfig) -> None:
-    if not cfg.runs:
-        raise ConfigError("runs is empty: give folders of evaluations, runs=[runs/a/eval-tts,runs/b/eval-tts].")
     if cfg.format not in NOTATIONS:
         raise ConfigError(f"format: there is no '{cfg.format}'; choose from {', '.join(NOTATIONS)}.")
+    if not cfg.runs:
+        compare_tokenizers(cfg)
+        return
     evaluations = [read_evaluation(Path(folder)) for folder in cfg.runs]
     known_rows = list(dict.fromkeys(row for evaluation in evaluations for row in evaluation.rows))
     known = list(dict.fromkeys(m for e in evaluations for cells in e.rows.values() for m in cells))

@@ -61,6 +61,25 @@ def network(
     return Finding(metric, True, path, licence, weights_hash(found)[:12])
 
 
+def visqol(metric: str, name: str) -> Finding:
+    """A scale of ViSQOL."""
+    from eval.metrics.visqol import ViSQOL
+
+    reason = ViSQOL(name).missing()
+    on = reason or f"visqol-python {importlib.metadata.version('visqol-python')}"
+    return Finding(metric, not reason, on, "Apache-2.0")
+
+
+def voice_encoder() -> Finding:
+    """Speaker similarity by the weights inside Resemblyzer."""
+    from eval.metrics.voice_encoder import GE2E, find_weights
+
+    metric, path = "speaker similarity (GE2E)", find_weights()
+    if path is None:
+        return Finding(metric, False, "pip install --no-deps Resemblyzer", "Apache-2.0")
+    return Finding(metric, True, "weights.resemblyzer=installed", "Apache-2.0", weights_hash(GE2E.load(path))[:12])
+
+
 def built_in(*metrics: str) -> list[Finding]:
     """Metrics of this repository that need nothing else."""
     return [Finding(metric, True, "built in", "MIT") for metric in metrics]
@@ -71,9 +90,14 @@ def findings(cfg: DictConfig) -> list[Finding]:
     weights = cfg.weights
     found = built_in(
         "WER, CER", "SI-SDR, SNR", "mel and STFT distance", "Fréchet distance, FAD∞", "FAD on log-mel statistics",
-        "BLEU, ROUGE-L, CIDEr-D",
+        "BLEU, ROUGE-L, CIDEr-D", "classes that captions name", "class accuracy (classifier trained on first use)",
+        "bits per second, perplexity per level",
     )  # fmt: skip
     found += [
+        visqol("ViSQOL, audio (SVR)", "visqol-audio/svr"),
+        visqol("ViSQOL, speech (exponential)", "visqol-speech/exponential"),
+        visqol("ViSQOL, speech (lattice)", "visqol-speech/lattice"),
+        voice_encoder(),
         package("STOI, ESTOI", "pystoi", "pystoi", "MIT"),
         package("PESQ", "pesq", "pesq", "MIT (the ITU's code has its own terms)"),
         package("DNSMOS", "speechmos", "speechmos", "MIT", ("dnsmos_models/sig_bak_ovr.onnx",)),

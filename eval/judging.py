@@ -15,6 +15,7 @@ from eval.audio import RESAMPLER, Wave, audio_hash, check_wave
 from eval.metrics import CannotScore
 from eval.metrics.mos import DNSMOS, SCORES
 from eval.metrics.wer import describe_normaliser, edits, load_normaliser
+from eval.processes import gather, is_main, share
 from eval.recognisers import Recogniser
 from eval.report import Report
 from eval.score_cache import ScoreCache
@@ -61,10 +62,11 @@ def as_stored(wav: Wave) -> Wave:
 
 
 def write_clip(folder: Path, name: str, wav: Wave, rate: int) -> str:
-    """Write ``folder/name`` as 16-bit PCM and return ``name``."""
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.round(wav * 32768.0).clip(-32768, 32767).astype(np.int16), rate, subtype="PCM_16")
+    """Write ``folder/name`` as 16-bit PCM (the first process does) and return ``name``."""
+    if is_main():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.round(wav * 32768.0).clip(-32768, 32767).astype(np.int16), rate, subtype="PCM_16")
     return name
 
 
@@ -90,9 +92,10 @@ def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], cache_folder: Pat
     for clip in missing:
         by_rate.setdefault(clip.rate, []).append(clip)
     batches = [part[i : i + batch] for part in by_rate.values() for i in range(0, len(part), batch)]
-    for chosen in progress(batches, desc=f"{judge.name}, {len(missing)} clips"):
+    for chosen in progress(share(batches), desc=f"{judge.name}, {len(missing)} clips"):
         for clip, text in zip(chosen, judge.transcribe([c.usable() for c in chosen], chosen[0].rate), strict=True):
             cache[clip.hash] = text
+    cache.gather()
     for clip in usable:
         clip.item.setdefault("hypotheses", {})[judge.name] = cache[clip.hash]
 
@@ -140,13 +143,16 @@ def score_mos(judge: DNSMOS, clips: Sequence[ScoredClip], cache_folder: Path | N
     for clip in {c.hash: c for c in usable if c.hash not in cache}.values():
         by_rate.setdefault(clip.rate, []).append(clip)
     failed_hashes: dict[str, str] = {}
-    for rate, chosen in by_rate.items():
+    for rate, of_rate in by_rate.items():
+        chosen = share(of_rate)
         found = judge.score([c.usable() for c in chosen], rate)
         for index, score in progress(found, total=len(chosen), desc=f"dnsmos, {len(chosen)} clips"):
             if isinstance(score, CannotScore):
                 failed_hashes[chosen[index].hash] = score.reason
             else:
                 cache[chosen[index].hash] = score
+    cache.gather()
+    failed_hashes = gather(failed_hashes, "dnsmos")
     for clip in usable:
         if clip.hash in cache:
             clip.item["dnsmos"] = cache[clip.hash]
@@ -166,12 +172,12 @@ def rate_mos(report: Report, row: str, clips: Sequence[ScoredClip], failures: Ma
 
 def score_each(
     name: str,
-    score: Callable[[ScoredClip], float],
+    score: Callable[[ScoredClip], Any],
     how: Mapping[str, Any],
     clips: Sequence[ScoredClip],
     cache_folder: Path | None,
     key: Callable[[ScoredClip], str] = lambda clip: clip.hash,
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> tuple[dict[str, Any], dict[str, str]]:
     """``{id: score}`` of a metric that scores clip by clip, and ``{id: reason}`` of the clips without a score.
 
     Args:
@@ -180,15 +186,21 @@ def score_each(
     """
     cache = ScoreCache(cache_folder, name.replace("/", "-"), {**how, "resampler": RESAMPLER})
     usable, failures = split_usable(clips)
-    values = {}
-    for clip in progress(usable, desc=f"{name}, {len(usable)} clips"):
+    missing = {key(clip): clip for clip in usable if key(clip) not in cache}
+    failed: dict[str, str] = {}
+    for place, clip in progress(share(list(missing.items())), desc=f"{name}, {len(missing)} clips"):
         try:
-            if key(clip) not in cache:
-                cache[key(clip)] = score(clip)
+            cache[place] = score(clip)
         except CannotScore as error:
-            failures[clip.id] = error.reason
-            continue
-        values[clip.id] = clip.item[name] = cache[key(clip)]
+            failed[place] = error.reason
+    cache.gather()
+    failed = gather(failed, name)
+    values = {}
+    for clip in usable:
+        if key(clip) in failed:
+            failures[clip.id] = failed[key(clip)]
+        else:
+            values[clip.id] = clip.item[name] = cache[key(clip)]
     return values, failures
 
 

@@ -23,6 +23,7 @@ from eval.metrics.divergence import kl_divergence
 from eval.metrics.frechet import Gaussian, expected_bias, extrapolate, frechet_distance
 from eval.metrics.meteor import meteor
 from eval.metrics.signal import PESQ, si_sdr, snr, stft_distance, stoi
+from eval.metrics.visqol import ViSQOL
 from eval.metrics.wer import ErrorRate, load_normaliser
 
 RATE = 16_000
@@ -150,7 +151,12 @@ def _stoi_identity(extended: bool) -> float:
     return stoi(speechlike(), speechlike(), RATE, extended)
 
 
+def _visqol_identity(name: str) -> float:
+    return ViSQOL(name)(speechlike(), speechlike(), RATE)
+
+
 METRICS = "torchmetrics' documentation"
+VISQOL = "google/visqol, castanets with itself"
 SIGNAL = [
     KnownAnswer("signal", "SNR of 4 samples, dB", partial(snr, TARGET, ESTIMATE), 16.1805, 1e-4, METRICS),
     KnownAnswer("signal", "SI-SDR of 4 samples, dB", partial(si_sdr, TARGET, ESTIMATE), 18.4030, 1e-4, METRICS),
@@ -162,7 +168,15 @@ SIGNAL = [
     KnownAnswer("signal", "ESTOI with itself", partial(_stoi_identity, True), 1.0, 1e-6, "identity", ("pystoi",)),
     KnownAnswer("signal", "PESQ-WB with itself", partial(_pesq_identity, "wb"), 4.6438885, 1e-6, "P.862.2", ("pesq",)),
     KnownAnswer("signal", "PESQ-NB with itself", partial(_pesq_identity, "nb"), 4.5486383, 1e-6, "P.862.1", ("pesq",)),
-]
+    KnownAnswer(
+        "signal", "ViSQOL audio (SVR) with itself", partial(_visqol_identity, "visqol-audio/svr"), 4.732101253042, 1e-9,
+        VISQOL, ("visqol",), True,
+    ),
+    KnownAnswer(
+        "signal", "ViSQOL speech (exponential) with itself", partial(_visqol_identity, "visqol-speech/exponential"),
+        5.0, 1e-9, "its mapper's ceiling", ("visqol",), True,
+    ),
+]  # fmt: skip
 
 # ---- words ---------------------------------------------------------------------------------------------------------
 PREDICTION = (["this is the reference", "there is another one"], ["this is the prediction", "there is an other sample"])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from codec.interface import AudioTokenizer
 from eval.audio import Wave
+from eval.processes import gather, share
 from eval.provenance import record_hash
 from eval.score_cache import ScoreCache
 from eval.speaking import open_model
@@ -39,8 +40,8 @@ def encode_clips(
     device = getattr(tokenizer, "device", "cpu")
     names = sorted(waves, key=lambda name: len(waves[name]))
     found: dict[str, NDArray[np.int64]] = {}
-    for start in progress(range(0, len(names), batch_size), desc=f"encoding, {len(names)} clips"):
-        chosen = names[start : start + batch_size]
+    batches = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
+    for chosen in progress(share(batches), desc=f"encoding, {len(names)} clips"):
         lengths = torch.tensor([len(waves[name]) for name in chosen])
         batch = torch.zeros(len(chosen), int(lengths.max()))
         for row, name in zip(batch, chosen, strict=True):
@@ -48,7 +49,8 @@ def encode_clips(
         codes = tokenizer.encode(batch.to(device), lengths.to(device))
         for number, name in enumerate(chosen):
             found[name] = codes.clip(number).cpu().numpy()
-    return found
+    found = gather(found, "encoding")
+    return {name: found[name] for name in names}
 
 
 class Listener:
@@ -94,7 +96,7 @@ class Listener:
         missing = sorted({key: n for n, key in keys.items() if key not in self.cache}.values(),
                          key=lambda name: len(prompts[name]))  # fmt: skip
         parts: list[Sequence[str]] = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
-        for chosen in progress(parts, desc=f"{desc}, {len(missing)} clips"):
+        for chosen in progress(share(parts), desc=f"{desc}, {len(missing)} clips"):
             start = time.perf_counter()
             texts = write(
                 self.model, self.vocabulary, self.text_tokenizer, [prompts[name] for name in chosen],
@@ -103,4 +105,5 @@ class Listener:
             seconds = (time.perf_counter() - start) / len(chosen)
             for name, found in zip(chosen, texts, strict=True):
                 self.cache[keys[name]] = [found.text, found.ended, found.log_probability, seconds]
+        self.cache.gather()
         return {name: Written(*self.cache[key]) for name, key in keys.items()}

@@ -20,6 +20,32 @@ def network_metrics(report: Report) -> list[str]:
     return [name for name in report.metrics() if name.startswith(PREFIXES)]
 
 
+def _rate_speakers(
+    part: str, judge: Any, rows: Mapping[str, list[ScoredClip]], report: Report, cache: Path | None
+) -> None:
+    """Similarity of every row to the row ``reference``; the judge is part of its metric's name, and ``how[part]``."""
+    name = f"speaker-similarity/{judge.description['id']}"
+    report.how[part] = judge.description
+    originals = {clip.id: clip for clip in rows["reference"]}
+    known: dict[str, Any] = {}  # of the recordings, which every row is compared with
+
+    def embed(clip: ScoredClip) -> Any:
+        return judge.embed(clip.usable(), clip.rate)
+
+    def similarity(clip: ScoredClip) -> float:
+        if clip.id not in known:
+            known[clip.id] = embed(originals[clip.id])
+        return float(known[clip.id] @ embed(clip))
+
+    def pair(clip: ScoredClip) -> str:
+        original = originals[clip.id]
+        return record_hash([original.hash if original.wav is not None else None, clip.hash])
+
+    for row, clips in rows.items():
+        if row != "reference":
+            report.mean(row, name, *score_each(name, similarity, judge.description, clips, cache, pair))
+
+
 def judge_by_networks(
     weights: Mapping[str, Any], device: str, rows: Mapping[str, list[ScoredClip]], report: Report, cache: Path | None
 ) -> None:
@@ -43,22 +69,11 @@ def judge_by_networks(
         if weights["speaker"] and "reference" in rows:
             from eval.metrics.speaker import SpeakerSimilarity
 
-            judge = SpeakerSimilarity(weights["speaker"], device)
-            report.how["speaker"] = judge.description
-            originals = {clip.id: clip for clip in rows["reference"]}
+            _rate_speakers("speaker", SpeakerSimilarity(weights["speaker"], device), rows, report, cache)
+        if weights["resemblyzer"] and "reference" in rows:
+            from eval.metrics.voice_encoder import VoiceEncoder, voice_encoder_path
 
-            def similarity(clip: ScoredClip) -> float:
-                original = originals[clip.id]
-                first = judge.embed(original.usable(), original.rate)
-                return float(first @ judge.embed(clip.usable(), clip.rate))
-
-            def pair(clip: ScoredClip) -> str:
-                original = originals[clip.id]
-                return record_hash([original.hash if original.wav is not None else None, clip.hash])
-
-            name = f"speaker-similarity/{judge.description['id']}"
-            for row, clips in rows.items():
-                if row != "reference":
-                    report.mean(row, name, *score_each(name, similarity, judge.description, clips, cache, pair))
+            voices = VoiceEncoder(voice_encoder_path(weights["resemblyzer"]))
+            _rate_speakers("voice_encoder", voices, rows, report, cache)
     except NetworkError as error:
         raise ConfigError(f"weights: {error}") from None

@@ -6,14 +6,15 @@
 
 Rows: reference and resynthesis; silence, shuffled (another clip's resynthesis) and reference-at-codec-rate bound the
 paired metrics. Writes results.json, items.jsonl, wavs/<row>/<id>.wav and sheets/*.png with the
-spectrograms of every clip. Reference and resynthesis are compared sample by sample without any delay compensation:
-output and input of an ALMTokenizer are aligned by construction.
+spectrograms of every clip. A delay of the codec is measured and taken out before reference and resynthesis are compared
+(``delay``; an ALMTokenizer has none by construction), and the result says how long it was.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,13 @@ from eval.judging import (
     write_clip,
 )
 from eval.metrics import CannotScore
+from eval.metrics.delay import Delay, find_delay, undelayed
 from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, stoi
+from eval.metrics.visqol import NAMES as VISQOL
+from eval.metrics.visqol import ViSQOL
 from eval.network_judges import judge_by_networks
+from eval.processes import gather, is_main, join, share
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
@@ -51,11 +56,13 @@ from training.config import ConfigError, hydra_entry
 from training.log import duration
 from training.progress import progress
 
-METRICS = (*PAIRED, "pesq-wb", "pesq-nb")
+METRICS = (*PAIRED, "pesq-wb", "pesq-nb", *VISQOL)
 
 
 def check_options(cfg: DictConfig) -> None:
-    """Refuse unknown metrics and recognisers before anything is computed."""
+    """Refuse unknown metrics, recognisers and delays before anything is computed."""
+    if cfg.delay != "auto" and not isinstance(cfg.delay, int):
+        raise ConfigError(f"delay={cfg.delay}: give auto or a number of samples at the tokenizer's rate.")
     for key, chosen, known in (("metrics", cfg.metrics, METRICS), ("recognisers", cfg.recognisers, NAMES)):
         if unknown := [name for name in chosen if name not in known]:
             raise ConfigError(f"{key}: there is no '{unknown[0]}'; choose from {', '.join(known)}.")
@@ -104,29 +111,54 @@ def compare(
     outputs: list[ScoredClip],
     rate: int,
     row: str = "resynthesis",
+    delay: float = 0.0,
 ) -> None:
-    """File the paired metrics of ``row``; both sides at ``rate`` (0: the lower of the two rates)."""
+    """File the paired metrics of ``row``; both sides at ``rate`` (0: the lower of the two rates).
+
+    Args:
+        delay: of the outputs in seconds, which is taken out first.
+    """
     for name in metrics:
-        score: Any = PESQ(name.removeprefix("pesq-")) if name.startswith("pesq") else PAIRED[name]
-        values, failures = {}, {}
-        for reference, output in progress(list(zip(references, outputs, strict=True)), desc=name):
+        score: Any = PAIRED.get(name) or (ViSQOL(name) if name in VISQOL else PESQ(name.removeprefix("pesq-")))
+        values: dict[str, float] = {}
+        failures: dict[str, str] = {}
+        for reference, output in progress(share(list(zip(references, outputs, strict=True))), desc=name):
             try:
                 wanted = rate or min(reference.rate, output.rate)
                 pair = [resample(clip.usable(), clip.rate, wanted) for clip in (reference, output)]
                 length = min(map(len, pair))  # rates that do not divide round to lengths one sample apart
                 if max(map(len, pair)) - length > 1:
                     raise CannotScore("lengths differ")
-                values[output.id] = score(pair[0][:length], pair[1][:length], wanted)
-                output.item[name] = values[output.id]
+                values[output.id] = score(*undelayed(pair[0][:length], pair[1][:length], delay, wanted), wanted)
             except CannotScore as error:
                 failures[output.id] = error.reason
         if isinstance(score, PESQ):
             score.close()
+        values, failures = in_order(outputs, values, failures, f"{name}, {row}")
+        for output in outputs:
+            if output.id in values:
+                output.item[name] = values[output.id]
         report.mean(row, name, values, failures)
 
 
+def in_order(
+    clips: list[ScoredClip], values: dict[str, float], failures: dict[str, str], what: str
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores and failures of all processes in the order of the clips."""
+    values, failures = gather(values, what), gather(failures, f"failures of {what}")
+    return (
+        {clip.id: values[clip.id] for clip in clips if clip.id in values},
+        {clip.id: failures[clip.id] for clip in clips if clip.id in failures},
+    )
+
+
 def length_check(
-    report: Report, clips: list[ScoredClip], tokenizer: AudioTokenizer, crop_seconds: float, factors: list[int]
+    report: Report,
+    clips: list[ScoredClip],
+    tokenizer: AudioTokenizer,
+    crop_seconds: float,
+    factors: list[int],
+    delay: float = 0.0,
 ) -> None:
     """STOI of the same clips when they are coded in pieces of 1, 3, 30 ... training crops.
 
@@ -145,12 +177,15 @@ def length_check(
         pieces = [stream[a:b] for a, b in zip(starts, [*starts[1:], len(stream)], strict=True)]
         outputs, _ = resynthesise(tokenizer, pieces)
         joined = np.concatenate(outputs)
-        values, failures = {}, {}
-        for clip, wav, start in zip(clips, waves, edges, strict=False):
+        values: dict[str, float] = {}
+        failures: dict[str, str] = {}
+        for clip, wav, start in share(list(zip(clips, waves, edges[:-1], strict=True))):
             try:
-                values[clip.id] = stoi(wav, joined[start : start + len(wav)], rate)
+                heard = joined[start : start + len(wav)]
+                values[clip.id] = stoi(*undelayed(wav, heard, delay, rate), rate)
             except CannotScore as error:
                 failures[clip.id] = error.reason
+        values, failures = in_order(clips, values, failures, f"pieces {factor}x")
         longest = max(map(len, pieces)) / rate
         report.mean(
             "resynthesis", f"stoi-pieces/{factor}x", values, failures, piece_seconds=longest, pieces=len(pieces)
@@ -213,6 +248,7 @@ def anchors(clips: list[ScoredClip], outputs: list[ScoredClip], rate: int) -> di
 
 @hydra_entry("eval_reconstruction")
 def main(cfg: DictConfig) -> None:
+    join()
     check_options(cfg)
     started = time.monotonic()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
@@ -258,6 +294,10 @@ def main(cfg: DictConfig) -> None:
             scored.item = head | scored.item
 
     # ---- scores --------------------------------------------------------------------------------------------
+    if cfg.delay == "auto":
+        delay = find_delay(list(zip(waves, outputs, strict=True)), tokenizer.sample_rate)
+    else:
+        delay = Delay(int(cfg.delay) / tokenizer.sample_rate, int(cfg.delay), 0.0, "given")
     how: dict[str, Any] = {
         "corpus": {
             "name": cfg.data.name,
@@ -266,10 +306,10 @@ def main(cfg: DictConfig) -> None:
             "clips": record_hash([[clip.id, sha256(clip.path)] for clip in clips if clip.path.is_file()]),
         },
         **how_texts(cfg.normaliser),
-        "tokenizer": tokenizer.describe(),
+        "tokenizer": tokenizer.describe() | {"delay": asdict(delay)},
         "comparison": {
             "rate": cfg.rate or "the lower of the file's and the tokenizer's rate",
-            "delay": "not compensated",
+            "delay": "measured over all clips and taken out" if cfg.delay == "auto" else "as given, taken out",
             "distances": "descript-audiotools definition: windows 2048 and 512, hop window/4, clamp 1e-5",
             "resampler": RESAMPLER,
         },
@@ -278,7 +318,9 @@ def main(cfg: DictConfig) -> None:
     }
     bounds = anchors(rows["reference"], rows["resynthesis"], tokenizer.sample_rate) if cfg.anchors else {}
     report = Report(how, [*rows, *bounds])
-    compare(report, list(cfg.metrics), rows["reference"], rows["resynthesis"], cfg.rate or 0)
+    if delay.seconds:
+        print(f"the codec is {1000 * delay.seconds:.2f} ms late, which is taken out ({delay.reason})", flush=True)
+    compare(report, list(cfg.metrics), rows["reference"], rows["resynthesis"], cfg.rate or 0, delay=delay.seconds)
     for row, made in bounds.items():
         originals = {clip.id: clip for clip in rows["reference"]}
         compare(report, list(cfg.metrics), [originals[clip.id] for clip in made], made, cfg.rate or 0, row)
@@ -296,11 +338,12 @@ def main(cfg: DictConfig) -> None:
         report.number("resynthesis", "real-time-factor", coding_seconds / seconds, len(waves))
         if cfg.concat:
             length_check(
-                report, [c for c in rows["reference"] if c.rate], tokenizer, cfg.crop_seconds, list(cfg.concat)
-            )
+                report, [c for c in rows["reference"] if c.rate], tokenizer, cfg.crop_seconds, list(cfg.concat),
+                delay.seconds,
+            )  # fmt: skip
     judge(cfg, report, rows, device)
     report.write(out, [clip.item for found in rows.values() for clip in found])
-    if cfg.sheets:
+    if cfg.sheets and is_main():
         pairs = [
             (f"{a.id}: {a.text}" if a.text else a.id, resample(a.wav, a.rate, b.rate), b.wav)
             for a, b in zip(rows["reference"], rows["resynthesis"], strict=True)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from eval.intervals import HOW, Estimate, paired_difference, ratio
+from eval.processes import is_main
 from eval.tables import Table
 from training.checkpoint import write_file
 
@@ -36,6 +37,7 @@ SHARES = (
     "silent",
     "empty",
     "accuracy",
+    "class",
 )  # metrics that people read in percent
 
 
@@ -175,8 +177,11 @@ class Report:
 
     def write(self, folder: Path, items: Sequence[Mapping[str, Any]]) -> None:
         """Write ``items.jsonl``, ``clips.json`` (the two sums of each clip, from which eval/compare.py makes paired
-        intervals between systems) and ``results.json``, each atomically; the results come last.
+        intervals between systems) and ``results.json``, each atomically; the results come last. Of
+        several processes the first writes.
         """
+        if not is_main():
+            return
         parts = {row: {metric: cell.parts for metric, cell in cells.items()} for row, cells in self.cells.items()}
         write_file(folder / "clips.json", json.dumps(plain(parts), allow_nan=False) + "\n")
         lines = "".join(json.dumps(plain(item), allow_nan=False) + "\n" for item in items)

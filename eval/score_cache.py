@@ -3,7 +3,7 @@
 One JSON-lines file per judge, ``<folder>/<kind>-<hash of its how>.jsonl``. A judge that changes (model file,
 version, setting) gets another file, and audio that changes gets another key, so a stale score cannot be
 returned whatever the files are called. Lines are appended as scores arrive: a killed run goes on where it
-stopped.
+stopped. Of several processes each has a file of its own (``….rank1.jsonl``), and all are read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eval import processes
 from eval.provenance import record_hash
 
 
@@ -29,15 +30,20 @@ class ScoreCache:
     """
 
     def __init__(self, folder: Path | None, kind: str, how: Any) -> None:
-        self.path = folder / f"{kind}-{record_hash(how)[:16]}.jsonl" if folder is not None else None
+        self.name = f"{kind}-{record_hash(how)[:16]}"
+        number = processes.rank()
+        self.path = folder / f"{self.name}{f'.rank{number}' if number else ''}.jsonl" if folder is not None else None
         self.scores: dict[str, Any] = {}
-        if self.path is not None and self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
+        self.fresh: dict[str, Any] = {}  # what the other processes have not been told
+        for path in sorted(folder.glob(f"{self.name}*.jsonl")) if folder is not None else ():
+            for line in path.read_text(encoding="utf-8").splitlines():
                 try:
                     record = json.loads(line)
                 except json.JSONDecodeError:  # the half line of a killed run; that clip is scored again
                     continue
                 self.scores[record["key"]] = record["value"]
+        # nobody writes before all have read: the processes must agree on what is missing
+        processes.wait(f"opening {self.name}")
 
     def __contains__(self, key: str) -> bool:
         return key in self.scores
@@ -48,12 +54,20 @@ class ScoreCache:
     def __setitem__(self, key: str, value: Any) -> None:
         """Remember a score (anything that JSON can hold)."""
         self.scores[key] = value
+        if processes.size() > 1:
+            self.fresh[key] = value
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab") as stream:
                 # a killed run may have left a line without its end
                 start = b"\n" if stream.tell() and not self._ends_with_newline() else b""
                 stream.write(start + json.dumps({"key": key, "value": value}).encode() + b"\n")
+
+    def gather(self) -> None:
+        """Exchange what the processes found since the last time; all of them must call it."""
+        if processes.size() > 1:
+            self.scores |= processes.gather(self.fresh, self.name)
+            self.fresh = {}
 
     def _ends_with_newline(self) -> bool:
         assert self.path is not None

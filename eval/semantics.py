@@ -2,7 +2,8 @@
 
     python eval/semantics.py
     python eval/semantics.py tokenizer.path=runs/my-codec/final probes=[instrument] runs=5
-    python eval/semantics.py ctc_steps=600                # also a CTC probe for speech recognition
+    python eval/semantics.py ctc_steps=600                # also a CTC probe for speech recognition (eval/word_probe.py)
+    python eval/semantics.py probes=[] ctc_steps=3000 ctc_shards=data/mini/tokens    # on hours of tokens, without audio
 
 Rows: levels-1, levels-1-2, … (the tokens' vectors, summed over the levels in use), continuous (the encoder's output
 before quantisation: what quantising costs), log-mel (a spectrogram's statistics: what needs no codec), and
@@ -30,11 +31,12 @@ from codec.interface import AudioTokenizer, TokenizerError
 from eval.embedders.log_mel import LogMel
 from eval.listening import encode_clips
 from eval.metrics import CannotScore
-from eval.metrics.wer import edits, load_normaliser
-from eval.probes import LinearProbe, choose_decay, macro_f1, train_ctc
+from eval.probes import LinearProbe, choose_decay, macro_f1
+from eval.processes import gather, join, share
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
 from eval.speaking import pick_device
+from eval.word_probe import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
 from training.config import ConfigError, hydra_entry
 from training.log import duration
 from training.progress import progress
@@ -124,12 +126,13 @@ def continuous_features(tokenizer: AudioTokenizer, waves: dict[str, NDArray[np.f
         return {}
     network: Any = tokenizer
     found = {}
-    for name, wav in progress(list(waves.items()), desc="continuous"):
+    for name, wav in progress(share(list(waves.items())), desc="continuous"):
         frames = -(-len(wav) // tokenizer.samples_per_frame)
         padded = torch.zeros(1, frames * tokenizer.samples_per_frame)
         padded[0, : len(wav)] = torch.from_numpy(wav)
         found[name] = network.encode_latents(padded.to(network.device), network.window)[0].float().cpu().numpy()
-    return found
+    found = gather(found, "continuous")
+    return {name: found[name] for name in waves}
 
 
 def log_mel_features(waves: dict[str, NDArray[np.float32]], rate: int) -> Features:
@@ -143,21 +146,30 @@ def log_mel_features(waves: dict[str, NDArray[np.float32]], rate: int) -> Featur
     return found
 
 
-def probe_row(
-    report: Report, row: str, name: str, features: Features, data: Labelled, runs: int, seed: int, shuffled: bool
-) -> dict[str, str]:
-    """Train and score one linear probe; returns ``{id: predicted class}`` of the test clips."""
+@dataclass(frozen=True)
+class Probed:
+    """What the linear probes of one row found: classes of the first run by test clip, accuracy of each run."""
+
+    tested: list[str]
+    guesses: NDArray[np.int64]
+    right: NDArray[np.float64]
+    macro_f1: float
+    accuracies: list[float]
+    train_clips: int
+    decay: float
+
+
+def probe_clips(features: Features, data: Labelled, runs: int, seed: int, shuffled: bool) -> Probed | None:
+    """Train and score the linear probes of one row; None where there are no features."""
     sides = {}
     for split in SPLITS:
         there = [i for i, clip in enumerate(data.ids[split]) if clip in features]
         vectors = [features[data.ids[split][i]].mean(0) for i in there]
         matrix = np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, 1), np.float32)
         sides[split] = (matrix, data.labels[split][there])
-    missing = {clip: "no features" for clip in data.ids["test"] if clip not in features}
     tested = [clip for clip in data.ids["test"] if clip in features]
     if not tested or not len(sides["train"][1]):
-        report.mean(row, f"accuracy/{name}", {}, missing or {"all": "no features"})
-        return {}
+        return None
     generator = np.random.default_rng(seed)
     if shuffled:
         sides["train"] = (sides["train"][0], generator.permutation(sides["train"][1]))
@@ -171,42 +183,72 @@ def probe_row(
         predicted = LinearProbe(decay).fit(x, y, len(data.classes)).predict(sides["test"][0])
         accuracies.append(float((predicted == sides["test"][1]).mean()))
         first = predicted if run == 0 else first
-    right = (first == sides["test"][1]).astype(float)
+    truth = sides["test"][1]
+    right = (first == truth).astype(float)
+    return Probed(tested, first, right, macro_f1(first, truth), accuracies, len(sides["train"][1]), decay)
+
+
+def file_probe(report: Report, row: str, name: str, found: Probed | None, data: Labelled) -> None:
+    """File accuracy and macro F1 of one row."""
+    if found is None:
+        missing = {clip: "no features" for clip in data.ids["test"]}
+        report.mean(row, f"accuracy/{name}", {}, missing or {"all": "no features"})
+        return
+    missing = {clip: "no features" for clip in data.ids["test"] if clip not in set(found.tested)}
     report.mean(
-        row, f"accuracy/{name}", dict(zip(tested, right.tolist(), strict=True)), missing,
-        classes=len(data.classes), chance=1 / len(data.classes), train_clips=len(sides["train"][1]), decay=decay,
-        runs=len(accuracies), mean_of_runs=float(np.mean(accuracies)),
-        deviation_of_runs=float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+        row, f"accuracy/{name}", dict(zip(found.tested, found.right.tolist(), strict=True)), missing,
+        classes=len(data.classes), chance=1 / len(data.classes), train_clips=found.train_clips, decay=found.decay,
+        runs=len(found.accuracies), mean_of_runs=float(np.mean(found.accuracies)),
+        deviation_of_runs=float(np.std(found.accuracies, ddof=1)) if len(found.accuracies) > 1 else None,
     )  # fmt: skip
-    report.number(row, f"macro-f1/{name}", macro_f1(first, sides["test"][1]), len(tested), None, missing)
-    return {clip: data.classes[label] for clip, label in zip(tested, first, strict=True)}
+    report.number(row, f"macro-f1/{name}", found.macro_f1, len(found.tested), None, missing)
+
+
+def row_of(levels: int) -> str:
+    """The row of the first ``levels`` levels."""
+    return "levels-1" if levels == 1 else f"levels-1-{levels}"
 
 
 def probe_words(
-    report: Report, row: str, features: Features, clips: list[Clip], steps: int, seed: int
-) -> dict[str, str]:
-    """Train and score one CTC probe; returns ``{id: transcript}`` of the test clips."""
-    normalise = load_normaliser("plain")
-    spoken = [clip for clip in clips if clip.domain == "speech" and clip.text and clip.id in features]
-    texts = {clip.id: normalise(clip.text or "") for clip in spoken}
-    train = [c for c in spoken if c.split == "train" and not set(texts[c.id]) - set(" 'abcdefghijklmnopqrstuvwxyz")]
-    test = [clip for clip in spoken if clip.split == "test" and texts[clip.id]]
-    if not train or not test:
-        report.rate(row, "cer/ctc-probe", {}, {"all": "not computed: no speech with text in both splits"})
-        return {}
-    probe = train_ctc([features[clip.id] for clip in train], [texts[clip.id] for clip in train], steps, seed)
-    found = dict(zip([c.id for c in test], probe.transcribe([features[c.id] for c in test]), strict=True))
-    for metric in ("cer", "wer"):
-        parts = {}
-        for clip in test:
-            counts = edits(texts[clip.id], normalise(found[clip.id]), "character" if metric == "cer" else "word")
-            parts[clip.id] = (float(counts.errors), float(counts.units))
-        report.rate(row, f"{metric}/ctc-probe", parts, train_clips=len(train), steps=steps)
-    return found
+    cfg: DictConfig,
+    report: Report,
+    tokenizer: AudioTokenizer,
+    data: Spelling,
+    features: dict[str, Features],
+    stored: dict[str, NDArray[np.int64]],
+) -> list[dict[str, Any]]:
+    """Train and file the CTC probes of all rows but log-mel (two vectors a second cannot spell); lines of items.jsonl.
+
+    Args:
+        stored: codes of token shards; empty: ``features`` hold the clips of the corpus.
+    """
+    rows = [row for row in features if row != "log-mel"]
+    lines = []
+    if data.left_out:
+        print(f"ctc: {len(data.left_out)} clips not trained on: {next(iter(data.left_out.values()))}", flush=True)
+    found: dict[str, Spelt | None] = {}
+    for row in share(rows):
+        source, shuffled = features[row], row == "shuffled-labels"
+        if stored and row == "continuous":
+            source = {}  # shards hold no audio
+        elif stored:
+            levels = next((n for n in range(1, tokenizer.levels + 1) if row_of(n) == row), tokenizer.levels)
+            used = {*data.train, *data.test}
+            source = {name: token_features(tokenizer, part, levels) for name, part in stored.items() if name in used}
+        found[row] = spell(source, data, cfg.ctc_steps, cfg.ctc_runs, cfg.seed, shuffled)
+    found = gather(found, "CTC probes")
+    for row in rows:
+        reason = "token shards hold no audio" if stored and row == "continuous" else "no speech with text to train on"
+        file_spelling(report, row, found[row], data, cfg.ctc_steps, reason)
+        spelt = found[row]
+        for tested, text in spelt.transcripts.items() if spelt else ():
+            lines.append({"id": tested, "row": row, "probe": "ctc", "text": data.texts[tested], "guess": text})
+    return lines
 
 
 @hydra_entry("eval_semantics")
 def main(cfg: DictConfig) -> None:
+    join()
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
     known = list(cfg.probe)
@@ -223,8 +265,17 @@ def main(cfg: DictConfig) -> None:
         print(f"left out: {reject.reason}", flush=True)
     data = {name: label_clips(clips, cfg.probe[name], name) for name in cfg.probes}
     wanted = {clip for part in data.values() for ids in part.ids.values() for clip in ids}
+    spelling = Spelling()
+    if cfg.ctc_group not in (None, "text", "speaker"):
+        raise ConfigError(f"ctc_group={cfg.ctc_group}: choose text, speaker or null.")
+    stored: dict[str, NDArray[np.int64]] = {}
     if cfg.ctc_steps:
-        wanted |= {clip.id for clip in clips if clip.domain == "speech" and clip.text}
+        entries: Any = clips
+        if cfg.ctc_shards:
+            entries, stored = read_tokens(Path(cfg.ctc_shards), tokenizer)
+        spelling = choose_spoken(entries, cfg.ctc_group, cfg.ctc_train_limit, cfg.ctc_test_limit)
+        if not cfg.ctc_shards:
+            wanted |= {*spelling.train, *spelling.test}
     out = Path(cfg.out) if cfg.out else Path("runs") / tokenizer.name / "eval-semantics"
     print(
         f"{len(wanted)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s, to {out}", flush=True
@@ -240,8 +291,7 @@ def main(cfg: DictConfig) -> None:
     codes = encode_clips(tokenizer, waves)
     features: dict[str, Features] = {}
     for levels in range(1, tokenizer.levels + 1):
-        row = "levels-1" if levels == 1 else f"levels-1-{levels}"
-        features[row] = {name: token_features(tokenizer, part, levels) for name, part in codes.items()}
+        features[row_of(levels)] = {name: token_features(tokenizer, part, levels) for name, part in codes.items()}
     full = list(features)[-1]
     if continuous := continuous_features(tokenizer, waves):
         features["continuous"] = continuous
@@ -265,7 +315,8 @@ def main(cfg: DictConfig) -> None:
         "probe": {
             "linear": "logistic regression, L-BFGS, decay chosen on valid",
             "runs": cfg.runs,
-            "ctc_steps": cfg.ctc_steps,
+            "ctc": {str(key): cfg[key] for key in cfg if str(key).startswith("ctc_")}
+            | {"clips": record_hash([spelling.train, spelling.test, spelling.texts]) if cfg.ctc_steps else None},
             "labels": {name: dict(cfg.probe[name]) for name in cfg.probes},
         },
         "seed": cfg.seed,
@@ -273,22 +324,26 @@ def main(cfg: DictConfig) -> None:
     }
     report = Report(how, [*features, "shuffled-labels"])
     items: list[dict[str, Any]] = []
+    sources = {**features, "shuffled-labels": features[full]}
+    tasks = [(name, row) for name in data for row in sources]
+    probed: dict[tuple[str, str], Probed | None] = {}
+    for name, row in progress(share(tasks), desc=f"{len(tasks)} linear probes"):
+        probed[name, row] = probe_clips(sources[row], data[name], cfg.runs, cfg.seed, row == "shuffled-labels")
+    probed = gather(probed, "linear probes")
     for name, part in data.items():
         truth = dict(zip(part.ids["test"], part.labels["test"], strict=True))
-        for row, found in [*features.items(), ("shuffled-labels", features[full])]:
-            guessed = probe_row(report, row, name, found, part, cfg.runs, cfg.seed, row == "shuffled-labels")
-            for tested, guess in guessed.items():
-                label = part.classes[truth[tested]]
-                items.append({"id": tested, "row": row, "probe": name, "label": label, "guess": guess})
+        for row in sources:
+            found = probed[name, row]
+            file_probe(report, row, name, found, part)
+            for tested, guess in zip(found.tested, found.guesses, strict=True) if found else ():
+                label, guessed = part.classes[truth[tested]], part.classes[guess]
+                items.append({"id": tested, "row": row, "probe": name, "label": label, "guess": guessed})
         if "continuous" in features:
             report.difference(f"accuracy/{name}", "continuous", full)
         if part.left_out:
             print(f"{name}: {len(part.left_out)} clips left out: {next(iter(part.left_out.values()))}", flush=True)
     if cfg.ctc_steps:
-        for row, found in features.items():
-            if row != "log-mel":  # two vectors a second cannot spell
-                for tested, text in probe_words(report, row, found, clips, cfg.ctc_steps, cfg.seed).items():
-                    items.append({"id": tested, "row": row, "probe": "ctc", "guess": text})
+        items += probe_words(cfg, report, tokenizer, spelling, sources, stored)
     report.write(out, items)
     print("\n" + report.table())
     print(f"\n{out}/results.json and items.jsonl, in {duration(time.monotonic() - started)}", flush=True)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from codec.interface import AudioTokenizer, Codes
+from eval.processes import gather, share
 from eval.provenance import folder_hash, record_hash
 from eval.score_cache import ScoreCache
 from lm.documents import render
@@ -121,7 +122,7 @@ class Speaker:
         keys = [record_hash([np.asarray(p).tolist(), s]) for p, s in zip(prompts, seeds, strict=True)]
         missing = sorted((i for i, key in enumerate(keys) if key not in self.cache), key=lambda i: len(prompts[i]))
         parts = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
-        for chosen in progress(parts, desc=f"{desc}, {len(missing)} clips"):
+        for chosen in progress(share(parts), desc=f"{desc}, {len(missing)} clips"):
             start = time.perf_counter()
             clips = generate(
                 self.model, self.vocabulary, [prompts[i] for i in chosen], self.max_frames,
@@ -132,6 +133,7 @@ class Speaker:
                 self.cache[keys[i]] = {
                     "codes": clip.codes.tolist(), "ended": clip.ended, "legal": clip.legal, "seconds": seconds,
                 }  # fmt: skip
+        self.cache.gather()
         stored = [self.cache[key] for key in keys]
         levels = self.vocabulary.levels
         return [
@@ -152,16 +154,16 @@ def pick_device(name: str) -> str:
 
 def decode_clips(tokenizer: AudioTokenizer, clips: Sequence[NDArray[np.int64]], batch_size: int = 8) -> list[Any]:
     """Waveforms ``[samples]`` of codes ``[frames, levels]``; None for a clip without frames."""
-    waves: list[Any] = [None] * len(clips)
+    waves: dict[int, Any] = {}
     order = sorted((i for i in range(len(clips)) if len(clips[i])), key=lambda i: len(clips[i]))
     device = getattr(tokenizer, "device", "cpu")
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in share([order[start : start + batch_size] for start in range(0, len(order), batch_size)]):
         codes = Codes.from_clips([torch.from_numpy(clips[i]) for i in chosen])
         out = tokenizer.decode(Codes(codes.codes.to(device), codes.lengths.to(device))).float().cpu().numpy()
         for row, i in zip(out, chosen, strict=True):
-            waves[i] = row[: len(clips[i]) * tokenizer.samples_per_frame]
-    return waves
+            waves[i] = row[: len(clips[i]) * tokenizer.samples_per_frame].copy()
+    waves = gather(waves, "decoding")
+    return [waves.get(i) for i in range(len(clips))]
 
 
 def resynthesise(
@@ -170,12 +172,10 @@ def resynthesise(
     """Waveforms ``[samples]`` at the tokenizer's rate through the codec, and codes ``[frames,
     levels]``.
     """
-    outputs: list[Any] = [None] * len(waves)
-    all_codes: list[Any] = [None] * len(waves)
+    found: dict[int, tuple[Any, Any]] = {}  # place → output, codes
     order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
     device = getattr(tokenizer, "device", "cpu")
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in share([order[start : start + batch_size] for start in range(0, len(order), batch_size)]):
         lengths = torch.tensor([len(waves[i]) for i in chosen])
         batch = torch.zeros(len(chosen), int(lengths.max()))
         for row, i in zip(batch, chosen, strict=True):
@@ -183,6 +183,6 @@ def resynthesise(
         codes = tokenizer.encode(batch.to(device), lengths.to(device))
         out = tokenizer.decode(codes).float().cpu().numpy()
         for number, i in enumerate(chosen):
-            outputs[i] = out[number, : len(waves[i])]
-            all_codes[i] = codes.clip(number).cpu().numpy()
-    return outputs, all_codes
+            found[i] = out[number, : len(waves[i])].copy(), codes.clip(number).cpu().numpy()
+    found = gather(found, "resynthesis")
+    return [found[i][0] for i in range(len(waves))], [found[i][1] for i in range(len(waves))]

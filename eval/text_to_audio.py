@@ -2,14 +2,16 @@
 
     python eval/text_to_audio.py                                   # newest finished text_to_sound run
     python eval/text_to_audio.py task=text_to_music
+    python eval/text_to_audio.py generated=FOLDER                  # <id>.wav of any other system
     python eval/text_to_audio.py weights.clap=laion/clap-htsat-unfused embeddings=[log-mel,clap]
 
 Rows: reference (the recordings), resynthesis (through the codec: the ceiling), generated (from each clip's first
 caption), generated-shuffled (the generated clips under other captions: the floor of what compares clip and caption) and
-silence. Without weights only the Fréchet distance of log-mel statistics is computed, which is ours and knows nothing of
-meaning; CLAP score, retrieval and KL come with the networks in ``weights``. Fréchet distances are taken to the clips of
-another split (``against``), so that the recordings themselves have a value: the distance that is left when all is well.
-Writes results.json, items.jsonl and wavs/<row>/<id>.wav.
+silence. ``class-accuracy`` is the share of clips in which a classifier hears the class that was asked for; it is
+trained on the real train clips of the corpus, on first use (eval/corpus_classifier.py). ``fad/log-mel`` knows nothing
+of meaning; CLAP score, retrieval, KL and other Fréchet distances come with the networks in ``weights``. Fréchet
+distances are taken to the clips of another split (``against``), so that the recordings themselves have a value: the
+distance that is left when all is well. Writes results.json, items.jsonl and wavs/<row>/<id>.wav.
 """
 
 from __future__ import annotations
@@ -25,16 +27,19 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
-from codec.corpus import Clip
+from codec.corpus import Clip, read_corpus
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from eval.audio import RESAMPLER
-from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
+from eval.class_judging import judge_classes
+from eval.clips import choose_clips, derangement, heard_at, read_generated, read_reference, silence_like
+from eval.corpus_classifier import Recipe
 from eval.embedders import NAMES, Embedder, load_embedder
 from eval.judging import ScoredClip, as_stored, score_each, split_usable, write_clip
 from eval.metrics import CannotScore
 from eval.metrics.frechet import FrechetDistance
 from eval.networks import NetworkError
+from eval.processes import gather, join, share
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
 from eval.score_cache import EmbeddingCache
@@ -109,7 +114,8 @@ def embed_row(
     cache = EmbeddingCache(cache_folder, f"embedding-{embedder.name}", embedder.how())
     usable, failures = split_usable(clips)
     found: dict[str, NDArray[np.float32]] = {}
-    for clip in progress(usable, desc=f"{desc}, {len(usable)} clips"):
+    failed: dict[str, str] = {}
+    for clip in progress(share(usable), desc=f"{desc}, {len(usable)} clips"):
         try:
             known = cache.get(clip.hash)
             if known is None:
@@ -117,8 +123,10 @@ def embed_row(
                 cache.put(clip.hash, known)
             found[clip.id] = known
         except CannotScore as error:
-            failures[clip.id] = error.reason
-    return found, failures
+            failed[clip.id] = error.reason
+    found, failed = gather(found, f"embeddings, {desc}"), gather(failed, f"failures, {desc}")
+    failures |= {clip.id: failed[clip.id] for clip in usable if clip.id in failed}
+    return {clip.id: found[clip.id] for clip in usable if clip.id in found}, failures
 
 
 def file_frechet(
@@ -135,7 +143,7 @@ def file_frechet(
     reference, lost = embed_row(embedder, against, f"{name}, against", cache)
     for row, clips in rows.items():
         found, failures = embed_row(embedder, clips, f"{name}, {row}", cache)
-        metric = FrechetDistance()
+        metric = FrechetDistance(sync_on_compute=False)  # every process has all embeddings here
         for rows_of_clip in reference.values():
             metric.update(rows_of_clip, reference=True)
         for rows_of_clip in found.values():
@@ -223,10 +231,12 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip], reference
     report.mean(row, "silent", {name: float(np.abs(wav).max() < SILENCE) for name, wav in heard.items()})
     if row != "generated":
         return
-    report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})
-    report.mean(row, "legal", {clip.id: float(clip.item["legal"]) for clip in clips})
     seconds = {clip.id: len(clip.wav) / clip.rate for clip in clips if clip.wav is not None}
     report.mean(row, "duration-ratio", {n: s / references[n] for n, s in seconds.items() if n in references})
+    if not all("ended" in clip.item for clip in clips):
+        return  # the audio of another system
+    report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})
+    report.mean(row, "legal", {clip.id: float(clip.item["legal"]) for clip in clips})
     if seconds:
         spent = sum(clip.item["generation_seconds"] for clip in clips)
         report.number(row, "real-time-factor", spent / sum(seconds.values()), len(seconds))
@@ -235,10 +245,10 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip], reference
 def prepare(cfg: DictConfig, task: Task, device: str, cache: Path | None) -> tuple[Path | None, Any, Speaker | None]:
     """Folder of the model, tokenizer and model, as far as the rows need them."""
     folder = None
-    if "generated" in cfg.rows:
+    if "generated" in cfg.rows and not cfg.generated:
         folder = Path(cfg.model) if cfg.model else newest_model(task.name, Path("runs"), None)
     try:
-        needed = {"generated", "resynthesis"} & set(cfg.rows)
+        needed = folder is not None or "resynthesis" in cfg.rows
         tokenizer: Any = load_tokenizer(cfg.tokenizer, device) if needed else None
         if folder is None:
             return None, tokenizer, None
@@ -250,6 +260,7 @@ def prepare(cfg: DictConfig, task: Task, device: str, cache: Path | None) -> tup
 
 @hydra_entry("eval_text_to_audio")
 def main(cfg: DictConfig) -> None:
+    join()
     check_options(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
@@ -261,9 +272,10 @@ def main(cfg: DictConfig) -> None:
     clips = choose_clips(cfg.data.root, cfg.split, cfg.limit, accepts, f"{domain} with captions")
     others = choose_clips(cfg.data.root, cfg.against, cfg.against_limit, lambda clip: clip.domain == domain, domain)
     folder, tokenizer, speaker = prepare(cfg, task, device, cache)
-    run = run_name(folder) if folder else "recordings"
+    run = run_name(folder) if folder else Path(cfg.generated).name if cfg.generated else "recordings"
     out = Path(cfg.out) if cfg.out else Path("runs") / run / f"eval-{task.name}"
-    print(f"{len(clips)} captions of {cfg.data.root} ({cfg.split}), model {folder or 'none'}, to {out}", flush=True)
+    source = folder or cfg.generated or "none"
+    print(f"{len(clips)} captions of {cfg.data.root} ({cfg.split}), model {source}, to {out}", flush=True)
     how: dict[str, Any] = {
         "corpus": {
             "name": cfg.data.name,
@@ -291,6 +303,10 @@ def main(cfg: DictConfig) -> None:
         made["resynthesis"] = resynthesis_row(references, tokenizer)
     if speaker is not None:
         made["generated"] = generate_row(cfg, clips, speaker, domain)
+    elif cfg.generated and "generated" in cfg.rows:
+        made["generated"], how["model"] = read_generated(Path(cfg.generated), clips)
+        for scored, clip in zip(made["generated"], clips, strict=True):
+            scored.text = caption_of(clip)
     if "generated-shuffled" in cfg.rows:
         other = derangement(len(clips), cfg.seed)
         sources = made["generated"]
@@ -332,12 +348,18 @@ def main(cfg: DictConfig) -> None:
             file_divergence(report, cfg.weights.classifier, {"reference": references, **rows}, device, cache)
     except NetworkError as error:
         raise ConfigError(f"weights: {error}") from None
+    judge = ""
+    if cfg.class_judge:
+        corpus, recipe = read_corpus(cfg.data.root)[0], Recipe(steps=cfg.class_steps)
+        judge = judge_classes(report, rows, corpus, domain, cfg.class_key, cache, recipe)
     for metric in report.metrics():
-        if metric.startswith(("clap-score", "kl")):
+        if metric.startswith(("clap-score", "kl", "class-accuracy")):
             report.difference(metric, "generated", "generated-shuffled")
             report.difference(metric, "generated", "resynthesis")
     report.write(out, [clip.item for found in rows.values() for clip in found])
     print("\n" + report.table())
+    if judge:
+        print(judge)
     for row, cells in report.results()["rows"].items():
         for metric, cell in cells.items():
             if metric.startswith("fad/"):

@@ -2,6 +2,7 @@
 
     python eval/tts.py                          # newest finished TTS run, else the checkpoint that ships
     python eval/tts.py model=runs/my-tts/final limit=20 recognisers=[ctc-mini]
+    python eval/tts.py generated=FOLDER rows=[reference,generated]      # <id>.wav of any other system
 
 Rows: reference (ground truth), resynthesis (ground truth through the codec: the ceiling), generated, and
 generated-shuffled (each sentence's speaker and seed with another sentence's text: scored against the text
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from codec.corpus import AudioError, Clip, read_audio
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
-from eval.clips import choose_clips, derangement, read_reference
+from eval.clips import choose_clips, derangement, read_generated, read_reference
 from eval.judging import (
     ScoredClip,
     as_stored,
@@ -37,6 +38,7 @@ from eval.judging import (
 from eval.metrics import CannotScore
 from eval.metrics.mos import DNSMOS
 from eval.network_judges import judge_by_networks, network_metrics
+from eval.processes import join
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
@@ -66,6 +68,8 @@ def check_options(cfg: DictConfig) -> None:
             raise ConfigError(f"skip.{row}: there is no '{unknown[0]}'; choose from {', '.join(judges)}.")
     if not cfg.rows:
         raise ConfigError("rows is empty: name at least one row.")
+    if cfg.generated and "generated-shuffled" in cfg.rows:
+        raise ConfigError("generated=FOLDER has no shuffled row: give rows=[reference,resynthesis,generated].")
 
 
 def test_sentences(cfg: DictConfig) -> list[Clip]:
@@ -135,8 +139,10 @@ def speak_rows(cfg: DictConfig, sentences: list[Clip], speaker: Speaker) -> dict
 
 def file_generation(report: Report, row: str, clips: list[ScoredClip], references: list[ScoredClip]) -> None:
     """Shares of clips that hit the limit, are legal and are silent, length relative to the recording, speed."""
-    report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})
-    report.mean(row, "legal", {clip.id: float(clip.item["legal"]) for clip in clips})
+    ours = all("ended" in clip.item for clip in clips)  # not the audio of another system
+    if ours:
+        report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})
+        report.mean(row, "legal", {clip.id: float(clip.item["legal"]) for clip in clips})
     heard = {clip.id: clip.wav for clip in clips if clip.wav is not None}
     report.mean(row, "silent", {name: float(np.abs(wav).max() < SILENCE) for name, wav in heard.items()})
     if row == "generated":  # the shuffled texts have recordings of other lengths
@@ -144,7 +150,7 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip], reference
         ratios = {c.id: c.item["seconds"] / seconds[c.id] for c in clips if c.id in heard and c.id in seconds}
         report.mean(row, "duration-ratio", ratios)
     audio = sum(clip.item["seconds"] for clip in clips if clip.id in heard)
-    if audio:
+    if audio and ours:
         spent = sum(clip.item["generation_seconds"] for clip in clips)
         report.number(row, "real-time-factor", spent / audio, len(clips))
 
@@ -190,6 +196,7 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
 
 @hydra_entry("eval_tts")
 def main(cfg: DictConfig) -> None:
+    join()
     check_options(cfg)
     started = time.monotonic()
     device = pick_device(cfg.device)
@@ -197,22 +204,21 @@ def main(cfg: DictConfig) -> None:
     sentences = test_sentences(cfg)
 
     # ---- the model and its tokenizer -----------------------------------------------------------------------
-    speaks = any(row.startswith("generated") for row in cfg.rows)
+    speaks = any(row.startswith("generated") for row in cfg.rows) and not cfg.generated
     folder = (Path(cfg.model) if cfg.model else newest_model("tts", Path("runs"), SHIPPED)) if speaks else None
-    run = run_name(folder) if folder else Path(cfg.tokenizer.path).name
+    other = cfg.generated or cfg.tokenizer.get("path") or cfg.tokenizer._target_
+    run = run_name(folder) if folder else Path(other).name
     out = Path(cfg.out) if cfg.out else Path("runs") / run / "eval-tts"
     try:
-        tokenizer = load_tokenizer(cfg.tokenizer, device) if set(cfg.rows) != {"reference"} else None
+        tokenizer = load_tokenizer(cfg.tokenizer, device) if speaks or "resynthesis" in cfg.rows else None
         speaker = None
         if folder is not None and tokenizer is not None:
             sampling = Sampling(**OmegaConf.to_container(cfg.sampling))  # type: ignore[arg-type]
             speaker = Speaker(folder, tokenizer, instantiate(cfg.task), sampling, cfg.max_seconds, device, cache)
     except (TokenizerError, ModelError, VocabularyError) as error:
         raise ConfigError(str(error)) from error
-    print(
-        f"{len(sentences)} sentences of {cfg.data.root} ({cfg.split}), model {folder or 'none'}, to {out}",
-        flush=True,
-    )
+    source = folder or cfg.generated or "none"
+    print(f"{len(sentences)} sentences of {cfg.data.root} ({cfg.split}), model {source}, to {out}", flush=True)
 
     # ---- how: everything that makes the numbers ------------------------------------------------------------
     how: dict[str, Any] = {
@@ -229,12 +235,16 @@ def main(cfg: DictConfig) -> None:
         "recognisers": {},
         "versions": versions("torch", "transformers", "numpy", "soxr", "jiwer"),
     }
+    spoken: dict[str, list[ScoredClip]] = {}
+    if cfg.generated and "generated" in cfg.rows:
+        spoken["generated"], how["model"] = read_generated(Path(cfg.generated), sentences)
     report = Report(how, [row for row in ROWS if row in cfg.rows])
 
     # ---- the clips -----------------------------------------------------------------------------------------
     rows = read_rows(cfg, sentences, tokenizer, out)
     if speaker is not None:
         rows |= speak_rows(cfg, sentences, speaker)
+    rows |= spoken
     for row, clips in rows.items():
         for clip, sentence in zip(clips, sentences, strict=True):
             head: dict[str, Any] = {"id": clip.id, "text": clip.text, "speaker": sentence.speaker, "row": row}

@@ -68,6 +68,11 @@ class DocumentSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def task_names(self) -> list[str]:
+        """The tasks that occur, by name."""
+        return sorted(set(self.tasks))
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.variant(index, 0)
 
@@ -268,6 +273,7 @@ class StepBatch:
         targets: number of target tokens of the step over ALL processes: the denominator of the loss.
         tokens, audio_tokens: real (not padding) tokens of the step over all processes.
         epoch: epochs passed.
+        tasks: ``[rows, row_length]`` int64 number of each position's task in `DocumentSet.task_names`.
     """
 
     rows: PackedRows
@@ -276,6 +282,7 @@ class StepBatch:
     tokens: int
     audio_tokens: int
     epoch: float
+    tasks: np.ndarray
 
 
 class StepData:
@@ -291,6 +298,8 @@ class StepData:
             model must then use the text, and more than the last token.
         drop_condition: probability that a document's text is replaced by ``<no_condition>``, so that
             generation can be guided away from what the model says without a text.
+        everything: every id is a target, prompts and texts too (``trainer.loss_on=everything``); a text that is
+            dropped is none.
     """
 
     def __init__(
@@ -304,6 +313,7 @@ class StepData:
         curriculum_share: float = 0.5,
         hide: float = 0.0,
         drop_condition: float = 0.0,
+        everything: bool = False,
     ) -> None:
         self.documents = documents
         self.vocabulary = vocabulary
@@ -313,6 +323,9 @@ class StepData:
         self.curriculum_steps = curriculum_steps
         self.hide = hide
         self.drop_condition = drop_condition
+        self.everything = everything
+        numbers = {name: number for number, name in enumerate(documents.task_names)}
+        self._task_numbers = np.array([numbers[task] for task in documents.tasks], dtype=np.int64)
         self._drawn: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # epoch → variants and lengths
 
         def lengths_in(epoch: int) -> np.ndarray:
@@ -371,7 +384,15 @@ class StepData:
             # Column d of `dropped` decides for the d-th document of the row; −1 (padding) is no text.
             unconditional = np.take_along_axis(dropped, rows.document.clip(min=0), axis=1)
             text = (first_ids < self.vocabulary.text_size) & ~learnt
-            first_ids[text & unconditional] = self.vocabulary.control_id("<no_condition>")
+            dropped_text = text & unconditional
+            first_ids[dropped_text] = self.vocabulary.control_id("<no_condition>")
+        if self.everything:
+            whole = [[(ids, np.ones_like(learn)) for ids, learn in row] for row in content]
+            rows.targets = pack_rows(whole, self.row_length, pad=self.vocabulary.control_id("<pad>")).targets
+            if self.drop_condition:
+                before = np.zeros(dropped_text.shape, dtype=bool)
+                before[:, :-1] = dropped_text[:, 1:]  # positions whose next id is no text any more
+                rows.targets[before] = IGNORE
         mine = slice(rank, None, world)
         return StepBatch(
             rows=PackedRows(rows.input_ids[mine], rows.position_ids[mine], rows.targets[mine], rows.document[mine]),
@@ -380,7 +401,15 @@ class StepData:
             tokens=int((rows.document >= 0).sum()),
             audio_tokens=int(audio.sum()),
             epoch=order.epoch_of(first),
+            tasks=self._tasks_of(numbers, rows.document)[mine],
         )
+
+    def _tasks_of(self, numbers: list[list[int]], document: np.ndarray) -> np.ndarray:
+        """``[rows, length]`` task number of each position; 0 for padding, which has no target."""
+        tasks = np.zeros_like(document)
+        for row, members in enumerate(numbers):
+            tasks[row] = np.where(document[row] >= 0, self._task_numbers[members][document[row].clip(min=0)], 0)
+        return tasks
 
 
 def step_batches(data: StepData, first: int, last: int, rank: int, world: int, workers: int = 0) -> Iterator[StepBatch]:

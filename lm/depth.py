@@ -175,7 +175,7 @@ class DepthObjective(Objective):
             rows = self.legal_rows[-1].to(hidden.device)
             places = torch.searchsorted(rows, wanted[text, 0])
             part, losses[text, 0], correct[text, 0] = linear_cross_entropy(
-                hidden[text], head[rows], places, shares[text, 0]
+                hidden[text], head[rows], places, shares[text, 0], self.head
             )
             total = total + part
         audio = ~text
@@ -191,7 +191,7 @@ class DepthObjective(Objective):
                     codes = torch.where(ids[here, 0] == self.end, 0, codes + 1)
                 where = audio.nonzero()[here, 0]
                 part, part_losses, part_correct = linear_cross_entropy(
-                    states[here, k], depth.heads[k].weight, codes, shares[where, k]
+                    states[here, k], depth.heads[k].weight, codes, shares[where, k], self.head
                 )
                 total = total + part
                 losses[where, k], correct[where, k] = part_losses, part_correct

@@ -1,4 +1,4 @@
-"""Batched generation of audio tokens: left padding, a KV cache, legal tokens only.
+"""Batched generation of audio tokens: left padding, a KV cache (`lm.decoding`), legal tokens only.
 
     prompts = [render(task.document(request, with_target=False), vocabulary, tokenizer).ids for request in requests]
     clips = generate(model, vocabulary, prompts, max_frames=120, seeds=[0, 1, 2])
@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from lm.decoding import Engine, open_cache
 from lm.depth import DepthLM
 from lm.documents import folded, without_condition
 from lm.patterns import NONE
@@ -66,6 +67,7 @@ def generate(
     batch_size: int = 64,
     on_progress: Callable[[int], None] | None = None,
     on_frames: Callable[[int, np.ndarray], None] | None = None,
+    engine: Engine | None = None,
 ) -> list[Generation]:
     """Continue prompts that end in ``<audio>``; results in the order of the prompts.
 
@@ -78,6 +80,7 @@ def generate(
         batch_size: prompts generated together. Prompts of similar length share a batch.
         on_progress: called with the number of clips that have just been finished.
         on_frames: called with (prompt number, codes ``[new frames, levels]``) as soon as frames are whole.
+        engine: how the model is run; default a growing cache, without compiling.
 
     Raises:
         ValueError: a prompt that does not end in ``<audio>``.
@@ -97,7 +100,8 @@ def generate(
     for first in range(0, len(order), batch_size):
         chosen = order[first : first + batch_size]
         kind = _StepBatch if isinstance(model, DepthLM) else _Batch
-        batch = kind(model, vocabulary, [prompts[i] for i in chosen], sampling.guidance)
+        longest = max(limits[i] for i in chosen)
+        batch = kind(model, vocabulary, [prompts[i] for i in chosen], sampling.guidance, longest, engine or Engine())
         clips = batch.run(
             [limits[i] for i in chosen],
             [max(1, least[i]) for i in chosen],
@@ -128,6 +132,7 @@ def best_of(
     seeds: Sequence[int] | None = None,
     scorer: Callable[[int, Generation], float] | None = None,
     batch_size: int = 64,
+    engine: Engine | None = None,
 ) -> list[tuple[Generation, list[Generation]]]:
     """``count`` clips per prompt: (the best, all of them) per prompt. The first of them is what `generate` gives.
 
@@ -149,6 +154,7 @@ def best_of(
         # Candidates of one prompt lie far from the first seeds of others, which usually follow each other.
         [seed + 1_000_003 * candidate for seed in seeds for candidate in range(count)],
         batch_size,
+        engine=engine,
     )
     groups = [clips[i * count : (i + 1) * count] for i in range(len(prompts))]
     return [
@@ -160,7 +166,9 @@ def best_of(
 class _Batch:
     """One batch on its way; items leave it as they end, so that the last long clip does not drag the others along."""
 
-    def __init__(self, model: Any, vocabulary: AudioVocabulary, prompts: list[Any], guidance: float) -> None:
+    def __init__(
+        self, model: Any, vocabulary: AudioVocabulary, prompts: list[Any], guidance: float, longest: int, engine: Engine
+    ) -> None:
         self.model, self.vocabulary, self.guidance = model, vocabulary, guidance
         if guidance != 1:  # the second half of the rows is the same clips without their text
             prompts = prompts + [without_condition(prompt, vocabulary) for prompt in prompts]
@@ -172,16 +180,23 @@ class _Batch:
         for row, prompt in enumerate(prompts):
             ids[row, width - len(prompt) :] = torch.from_numpy(prompt)
             mask[row, width - len(prompt) :] = 1
-        self.mask = mask.to(self.device)
-        self.position = self.mask.sum(1)  # position of the next token of each row
-        self.cache = DynamicCache(config=model.config)
         self.end = vocabulary.control_id("</audio>")
         end = torch.tensor([self.end], device=self.device)
         blocks = [torch.tensor(vocabulary.block(level), device=self.device) for level in range(vocabulary.levels)]
         # Row 0 of level 0 is the end of audio; the codes follow.
         self.rows = [torch.cat([end, blocks[0]]), *blocks[1:]]
         self._prepare()
-        self.hidden = self._forward(ids.to(self.device), (self.mask.cumsum(1) - 1).clamp(min=0))
+        self.cache = open_cache(engine, model, ids.to(self.device), mask.to(self.device), self._positions(longest))
+
+    @property
+    def hidden(self) -> Tensor:
+        """State of each row's last position, ``[rows, width]``."""
+        return self.cache.hidden
+
+    def _positions(self, frames: int) -> int:
+        """Positions that ``frames`` can take: all their tokens and the end, delays included."""
+        levels = self.vocabulary.levels
+        return (frames + max(self.vocabulary.order.delays(levels)) + 1) * levels
 
     def _layout(self, prompt: np.ndarray) -> np.ndarray:
         return prompt
@@ -189,17 +204,6 @@ class _Batch:
     def _prepare(self) -> None:
         head = self.model.get_output_embeddings().weight
         self.heads = [head[rows] for rows in self.rows]
-
-    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Hidden state of the last position, ``[items, width]``; the cache grows by ``ids [items, new]``."""
-        out = self.model.model(
-            input_ids=ids,
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        return out.last_hidden_state[:, -1]
 
     def _logits(self, level: int) -> Tensor:
         """``[items, tokens]`` over the rows that are legal at ``level``."""
@@ -216,17 +220,13 @@ class _Batch:
         """One position further with ``ids [items, 1 (, levels)]``."""
         if self.guidance != 1:
             ids, exists = torch.cat([ids, ids]), exists.repeat(2)
-        self.mask = torch.cat([self.mask, exists[:, None].to(self.mask)], dim=1)
-        hidden = self._forward(ids, self.position[:, None])
-        self.hidden = hidden if exists.all() else torch.where(exists[:, None], hidden, self.hidden)
-        self.position = self.position + exists.to(self.position)
+        self.cache.advance(ids, exists)
 
     def _keep(self, keep: Tensor) -> None:
         """Drop the rows of items that have left."""
         if self.guidance != 1:
             keep = keep.repeat(2)
-        self.cache.batch_select_indices(keep.nonzero()[:, 0])
-        self.mask, self.position, self.hidden = self.mask[keep], self.position[keep], self.hidden[keep]
+        self.cache.keep(keep)
 
     def run(
         self,
@@ -329,6 +329,9 @@ class _StepBatch(_Batch):
 
     def _layout(self, prompt: np.ndarray) -> np.ndarray:
         return folded(prompt, self.vocabulary)
+
+    def _positions(self, frames: int) -> int:
+        return frames + 2
 
     def _prepare(self) -> None:
         self.step_ids: Tensor | None = None

@@ -6,6 +6,8 @@ utterance.
 
 The head runs on target positions only, in chunks, and the gradient of each chunk is made while its logits are
 in cache (as in Liger and Apple's cut cross-entropy): the [targets, vocabulary] logits never exist as a whole.
+torch's own chunked function (from 2.13) gives one sum; ours gives the loss and correctness of every target as well,
+which the log per level needs, so that with ``trainer.head=torch`` those cost the head's products once more.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch.autograd import Function
 from lm.packing import IGNORE
 from lm.vocabulary import AudioVocabulary
 
+HEADS = ("chunked", "plain", "torch")  # ours, all logits at once, torch's own
 CHUNK = 512  # targets per chunk: 512 × 7,000 fp32 logits are 14 MB
 
 
@@ -61,8 +64,13 @@ class _LinearCrossEntropy(Function):
         return grad_hidden * grad.to(grad_hidden.dtype), (grad_weight * grad).to(ctx.weight_dtype), None, None
 
 
+def torch_has_it() -> bool:
+    """Whether this torch has a chunked linear cross-entropy of its own."""
+    return hasattr(nn, "LinearCrossEntropyOptions")
+
+
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, shares: Tensor, chunked: bool = True
+    hidden: Tensor, weight: Tensor, targets: Tensor, shares: Tensor, head: str = "chunked"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``sum shares * cross_entropy(hidden @ weight.T, targets)``, losses and correctness of each target.
 
@@ -71,13 +79,28 @@ def linear_cross_entropy(
         weight: ``[rows, width]``.
         targets: ``[targets]`` rows of ``weight``.
         shares: ``[targets]`` weight of each target in the sum.
-        chunked: False makes all logits at once, by plain operations.
+        head: one of HEADS.
     """
-    if chunked:
+    if head == "chunked":
         return _LinearCrossEntropy.apply(hidden, weight, targets, shares)
-    logits = (hidden @ weight.to(hidden.dtype).T).float()
-    losses = nn.functional.cross_entropy(logits, targets, reduction="none")
-    return (losses * shares).sum(), losses.detach(), logits.argmax(-1) == targets
+    if head == "plain":
+        logits = (hidden @ weight.to(hidden.dtype).T).float()
+        losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+        return (losses * shares).sum(), losses.detach(), logits.argmax(-1) == targets
+    with torch.no_grad():
+        _, losses, correct = _LinearCrossEntropy.apply(hidden.detach(), weight.detach(), targets, shares)
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for share in shares.unique():  # it weighs all targets of a call alike
+        chosen = shares == share
+        part = nn.functional.linear_cross_entropy(
+            hidden[chosen],
+            weight.to(hidden.dtype),
+            targets[chosen],
+            reduction="sum",
+            options=nn.LinearCrossEntropyOptions(),
+        )
+        total = total + share * part.float()
+    return total, losses, correct
 
 
 @dataclass
@@ -107,7 +130,8 @@ class Objective(nn.Module):
             and the end of audio where a frame begins) instead of over the whole vocabulary. Generation masks
             the others anyway; training needs a third of the head's work. Text targets are normalised over
             text.
-        chunked: False computes the head by plain operations; more memory, the same numbers.
+        head: one of HEADS; ``plain`` takes more memory, the numbers are the same.
+        everything: control tokens are targets too (``trainer.loss_on=everything``), normalised together with text.
     """
 
     def __init__(
@@ -116,7 +140,8 @@ class Objective(nn.Module):
         vocabulary: AudioVocabulary,
         legal_only: bool = False,
         level_weights: Sequence[float] | None = None,
-        chunked: bool = True,
+        head: str = "chunked",
+        everything: bool = False,
     ) -> None:
         super().__init__()
         weights = [*(level_weights or [1.0] * vocabulary.levels), 1.0]  # the last: text and control tokens
@@ -126,14 +151,17 @@ class Objective(nn.Module):
         self.lm = lm
         self.levels = vocabulary.levels
         self.legal_only = legal_only
-        self.chunked = chunked
+        self.head = head
         end = vocabulary.control_id("</audio>")
         starts = [vocabulary.block(level).start for level in range(vocabulary.levels)]
         self.register_buffer("edges", torch.tensor([*starts, vocabulary.used]), persistent=False)
         rows = [torch.tensor(vocabulary.block(level)) for level in range(vocabulary.levels)]
         rows[0] = torch.cat([torch.tensor([end]), rows[0]])  # audio may end where a frame begins
-        text = torch.arange(vocabulary.text_size)
-        rows.append(torch.cat([text, torch.tensor([vocabulary.control_id("</text>")])]))
+        if everything:
+            rows.append(torch.arange(vocabulary.block(0).start))
+        else:
+            text = torch.arange(vocabulary.text_size)
+            rows.append(torch.cat([text, torch.tensor([vocabulary.control_id("</text>")])]))
         self.legal_rows = rows  # per kind, ascending
         self.end = end
 
@@ -151,7 +179,7 @@ class Objective(nn.Module):
         if self.legal_only:
             total, losses, correct = self._by_kind(hidden, weight, wanted, level, shares)
         else:
-            total, losses, correct = linear_cross_entropy(hidden, weight, wanted, shares, self.chunked)
+            total, losses, correct = linear_cross_entropy(hidden, weight, wanted, shares, self.head)
         kinds = torch.nn.functional.one_hot(level, self.levels + 1).double()  # [targets, kinds]
         loss = losses.detach().double() @ kinds
         return LossParts(total, loss, correct.double() @ kinds, kinds.sum(0), losses.detach())
@@ -170,7 +198,7 @@ class Objective(nn.Module):
             rows = rows.to(hidden.device)
             places = torch.searchsorted(rows, wanted[chosen])
             part, part_losses, part_correct = linear_cross_entropy(
-                hidden[chosen], weight[rows], places, shares[chosen], self.chunked
+                hidden[chosen], weight[rows], places, shares[chosen], self.head
             )
             total = total + part
             losses[chosen] = part_losses

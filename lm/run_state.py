@@ -19,9 +19,9 @@ STATE_FILE = "state.json"
 OPTIMISER_FILE = "optimizer.pt"
 # Keys that change no number of the curve up to the current step.
 FREE_KEYS = {"max_steps", "micro_rows", "log_every", "valid_every", "valid_clips", "save_every", "keep"}
-FREE_KEYS |= {"workers", "track"}
+FREE_KEYS |= {"workers", "attention", "valid_audio", "peak_tflops", "track"}  # "track": of older checkpoints
 # Keys that came later, with the value that means what runs without them did: such runs can be continued.
-LATER = {"head": "chunked"}
+LATER = {"head": "chunked", "loss_on": "target"}
 
 
 def file_hash(path: Path) -> str:

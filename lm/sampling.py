@@ -7,13 +7,15 @@ for it does not depend on the batch it happens to stand in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
+from lm.legality import Legality
 from lm.vocabulary import AudioVocabulary
 
 
@@ -39,6 +41,14 @@ class Sampling:
     repetition_window: int = 0
     repetition_share: float = 0.5
     guidance: float = 1.0
+
+    @classmethod
+    def of(cls, decoding: Mapping[str, Any]) -> Sampling:
+        """From a task's ``decoding``; what it holds beside sampling is left out."""
+        names = {field.name for field in fields(cls)}
+        known = {name: decoding[name] for name in names if name in decoding}
+        options: dict[str, Any] = {k: tuple(v) if isinstance(v, Sequence) else v for k, v in known.items()}
+        return cls(**options)
 
     def at(self, level: int) -> tuple[float, int, float]:
         """(temperature, top_k, top_p) of a level."""
@@ -103,37 +113,16 @@ def draw_unlike(logits: Tensor, uniform: Tensor, recent: Tensor, sampling: Sampl
 
 
 class LegalAudio(LogitsProcessor):
-    """Legality mask for transformers' own ``generate``: level order, and the end only where a frame begins.
+    """Legality mask (`lm.legality`) for transformers' own ``generate``."""
 
-    It looks at nothing but the ids: the place in the pattern follows from the number of tokens since the last
-    ``<audio>`` and since ``</audio>`` (a place taken from values would shift for good after one wrong token). Where a
-    pattern delays levels, their rest follows ``</audio>``; then only ``<pad>`` is legal.
-    """
-
-    def __init__(self, vocabulary: AudioVocabulary, min_frames: int = 1) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, vocabulary: AudioVocabulary, min_frames: int = 1, max_frames: int | None = None) -> None:
+        self.rule = Legality(vocabulary, min_frames, max_frames)
         self.start = vocabulary.control_id("<audio>")
-        self.end = vocabulary.control_id("</audio>")
-        self.min_frames = min_frames
-        self.pad = vocabulary.control_id("<pad>")
-
-    def legal_ids(self, written: Sequence[int]) -> list[range | int]:
-        """What may follow ``written``, the ids since the last ``<audio>``: blocks of ids and single ids."""
-        levels, pattern = self.vocabulary.levels, self.vocabulary.order
-        number = len(written)
-        if self.end in written:
-            place = list(written).index(self.end)
-            tail = pattern.tail(pattern.place(place, levels)[0], levels)
-            number -= place + 1
-            return [self.vocabulary.block(tail[number])] if number < len(tail) else [self.pad]
-        step, level = pattern.place(number, levels)
-        block: list[range | int] = [self.vocabulary.block(level)]
-        return [*block, self.end] if level == 0 and step >= self.min_frames else block
 
     def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         legal = torch.zeros_like(scores, dtype=torch.bool)
         for row, ids in enumerate(input_ids.tolist()):
             since = len(ids) - ids[::-1].index(self.start) if self.start in ids else 0
-            for part in self.legal_ids(ids[since:]):
+            for part in self.rule.after(ids[since:]):
                 legal[row, slice(part.start, part.stop) if isinstance(part, range) else part] = True
         return scores.masked_fill(~legal, -torch.inf)

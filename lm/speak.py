@@ -24,6 +24,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes, TokenizerError
+from lm.decoding import Engine
 from lm.documents import render
 from lm.generate import Generation, best_of, generate
 from lm.model import ModelError, load_lm
@@ -136,6 +137,10 @@ def speak(cfg: DictConfig) -> Path:
     task = instantiate(cfg.task)
     if task.target != "audio":
         raise ConfigError(f"task={task.name} writes text: generate audio with tts, text_to_sound or text_to_music.")
+    try:
+        engine = Engine.of(cfg.generation, device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     folder = find_model(cfg.model, task.name)
     model, vocabulary, text_tokenizer = load_lm(folder, device)
     tokenizer = load_tokenizer(cfg.tokenizer, device)
@@ -157,9 +162,8 @@ def speak(cfg: DictConfig) -> Path:
         for i, request in enumerate(requests):
 
             def run(on_frames: Callable[..., None], i: int = i) -> Generation:
-                return generate(
-                    model, vocabulary, [prompts[i]], [most[i]], [least[i]], sampling, [seeds[i]], on_frames=on_frames
-                )[0]
+                own = ([prompts[i]], [most[i]], [least[i]], sampling, [seeds[i]])
+                return generate(model, vocabulary, *own, on_frames=on_frames, engine=engine)[0]
 
             began = time.perf_counter()
             clip, first = stream(tokenizer, cfg, out / f"{request.id}.wav", run)
@@ -172,7 +176,7 @@ def speak(cfg: DictConfig) -> Path:
             items.append({**item_of(request, clip), "first_audio_seconds": first, "generation_seconds": seconds})
     else:
         found = best_of(
-            model, vocabulary, prompts, cfg.best_of, most, least, sampling, seeds, batch_size=cfg.batch_size
+            model, vocabulary, prompts, cfg.best_of, most, least, sampling, seeds, None, cfg.batch_size, engine
         )
         waves = decode(tokenizer, [best for best, _ in found], device)
         for request, (best, candidates), wave in zip(requests, found, waves, strict=True):

@@ -14,55 +14,58 @@ audio_vocabulary.json.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, gather_object
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from accelerate.utils import DistributedType
+from omegaconf import DictConfig, OmegaConf
 
 from codec.encode import load_tokenizer
 from codec.interface import TokenizerError
 from codec.shards import ShardError
-from lm.data import DocumentSet, StepBatch, StepData, render_documents, step_batches
+from lm.attention import attention_of, set_attention
+from lm.data import StepData, render_documents, step_batches
 from lm.depth import DepthLM, DepthObjective
 from lm.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
-from lm.documents import TextSegment
-from lm.model import VARIANTS, ModelError, build_lm, code_vectors_of, load_lm, parameter_groups, save_lm
+from lm.listening import Listening
+from lm.model import ModelError, code_vectors_of, parameter_groups, save_lm
 from lm.muon import Muon
 from lm.objective import Objective
-from lm.patterns import PATTERNS
+from lm.options import check_options, level_weights, make_task
 from lm.run_state import (
     OPTIMISER_FILE,
     STATE_FILE,
     check_recipe,
     computes_in_bf16,
     learning_rate,
-    pattern_name,
     read_state,
     recipe,
     versions,
 )
-from lm.text_tokenizer import TextTokenizerError, load_text_tokenizer, train_text_tokenizer
+from lm.starting_point import starting_point
+from lm.text_tokenizer import TextTokenizerError
+from lm.throughput import peak_flops, training_flops
 from lm.token_rows import TokenRowsError, find_token_rows
-from lm.tracking import TrackedLog, TrackingError
-from lm.tuning import METHODS, add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
+from lm.tracking import TrackedLog
+from lm.train_log import Meter, non_finite_message, shares_of_tasks, validation_lines
+from lm.tuning import add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
 from lm.validation import Validation
-from lm.vocabulary import AudioVocabulary, VocabularyError
-from tasks.base import Task, TaskError
-from tasks.normalisation import normalisers
+from lm.vocabulary import VocabularyError
+from tasks.base import TaskError
+from tasks.normalisation import normalisers, note_on_english
 from training.checkpoint import CheckpointError, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
+from training.launch import check_processes, on_cpu
 from training.log import duration
+from training.threads import set_threads
+from training.tracking import TrackerError
 
 REFUSALS = (
     CheckpointError,
@@ -72,7 +75,7 @@ REFUSALS = (
     TextTokenizerError,
     TokenizerError,
     TokenRowsError,
-    TrackingError,
+    TrackerError,
     VocabularyError,
 )
 
@@ -81,69 +84,22 @@ class NonFiniteLoss(RuntimeError):
     """The loss or the gradient is NaN or infinite; names the documents."""
 
 
-def check_options(cfg: DictConfig, world: int, sharded: bool = False) -> None:
-    """Refuse options that cannot work together, before anything is loaded."""
-    trainer = cfg.trainer
-    for key, choices in {
-        "schedule": ("cosine", "wsd", "constant"),
-        "loss_over": ("legal", "vocabulary"),
-        "precision": ("auto", "fp32", "bf16"),
-        "optimiser": ("adamw", "muon"),
-        "head": ("chunked", "plain"),
-        "track": ("none", "tensorboard", "wandb"),
-    }.items():
-        if trainer[key] not in choices:
-            raise ConfigError(f"trainer.{key}={trainer[key]} is unknown; choose one of {', '.join(choices)}.")
-    if cfg.device not in ("auto", "cpu"):
-        raise ConfigError(f"device={cfg.device} is unknown; choose auto or cpu.")
-    if trainer.batch_rows % world:
-        raise ConfigError(f"trainer.batch_rows={trainer.batch_rows} must be a multiple of the {world} processes.")
-    if cfg.lm.pattern not in ("auto", *PATTERNS):
-        raise ConfigError(f"lm.pattern={cfg.lm.pattern} is unknown; choose one of auto, {', '.join(PATTERNS)}.")
-    if sharded and (trainer.optimiser != "adamw" or cfg.tuning.method != "full" or cfg.lm.variant != "flat"):
-        raise ConfigError("FSDP needs trainer.optimiser=adamw, tuning.method=full and lm.variant=flat; DDP takes all.")
-    if sharded and cfg.tuning.warmup_new_rows:
-        raise ConfigError("FSDP needs tuning.warmup_new_rows=0: warm up with DDP, then continue with init=FOLDER.")
-    if cfg.lm.variant not in VARIANTS:
-        raise ConfigError(f"lm.variant={cfg.lm.variant} is unknown; choose one of {', '.join(VARIANTS)}.")
-    method = cfg.tuning.method
-    if method not in METHODS:
-        raise ConfigError(f"tuning.method={method} is unknown; choose one of {', '.join(METHODS)}.")
-    if method != "full" and not (cfg.init or cfg.lm.pretrained):
-        raise ConfigError(f"tuning.method={method} needs trained weights: give init=FOLDER or lm.pretrained=FOLDER.")
-    if method == "lora" and trainer.optimiser != "adamw":
-        raise ConfigError("tuning.method=lora needs trainer.optimiser=adamw: muon is for whole matrices.")
-    if method == "lora" and cfg.lm.variant == "depth":
-        raise ConfigError("tuning.method=lora needs lm.variant=flat: a new depth transformer must train as a whole.")
-
-
-def make_task(config: DictConfig) -> Task:
-    """The task, or the mixture of tasks, of ``cfg.task``.
-
-    Raises:
-        TaskError: options of a task that cannot work.
-    """
-    try:
-        return instantiate(config)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, TaskError):
-            raise error.__cause__ from None
-        raise
-
-
 def train(cfg: DictConfig) -> Path:
     """Train as ``cfg`` (configs/lm_train.yaml) says; returns the folder of the final model."""
     # ---- where and with what -----------------------------------------------------------------------------
     # Precision is our own autocast below, so accelerate gets "no" whatever its configuration file says.
-    accelerator = Accelerator(cpu=cfg.device == "cpu", mixed_precision="no")
+    accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision="no")
+    check_processes(accelerator.num_processes)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     sharded = accelerator.distributed_type == DistributedType.FSDP
     check_options(cfg, world, sharded)
+    threads = set_threads(cfg.threads)
     trainer = cfg.trainer
     task = make_task(cfg.task)
     task.use_normaliser(normalisers(cfg.text.normalise))
     run_dir = Path("runs") / (cfg.name or f"lm-{task.name}")
-    log = TrackedLog(run_dir, accelerator.is_main_process, trainer.track)
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    log = TrackedLog(run_dir, accelerator.is_main_process, cfg.tracker, settings)
     bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
 
     # ---- data: rows of tokens ----------------------------------------------------------------------------
@@ -152,43 +108,26 @@ def train(cfg: DictConfig) -> Path:
     found = find_token_rows(cfg.data.name, Path(cfg.data.root), shipped, codec, accelerator, log.line)
     description: dict[str, Any] = codec.describe()
     vectors = code_vectors_of(codec) if cfg.lm.init_rows == "codebook" else None
-    del codec  # its memory is not needed any more
+    sampled = bool(cfg.tracker and trainer.valid_audio and accelerator.is_main_process and not sharded)
+    if not sampled:
+        del codec  # its memory is not needed any more
     rows = task.select(found.split("train"))
     valid_rows = task.select(found.split("valid"))
     if not rows:
         raise TokenRowsError(f"no clip of the train split fits task={task.name}; it uses {', '.join(task.domains)}.")
     for source in found.sources:
         log.line(f"data: {source}")
+    if note := note_on_english(cfg.text.normalise, task, rows):
+        log.line(note)
 
     # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -------------------------
     checkpoint = resolve_resume(run_dir, cfg.resume)
     lora = cfg.tuning.method == "lora"
     trained = (None if lora else checkpoint) or cfg.init  # adapters go onto the weights that the run began with
-    if trained:
-        model, vocabulary, text_tokenizer = load_lm(trained)
-        if cfg.adopt_tokenizer and tuple(description["codebook_sizes"]) == vocabulary.codebook_sizes:
-            vocabulary = dataclasses.replace(vocabulary, tokenizer=description)
-        vocabulary.check_tokenizer(description, f"the tokenizer of this training ({cfg.tokenizer.path})")
-    else:
-        if cfg.lm.pretrained:
-            text_tokenizer = load_text_tokenizer(cfg.lm.pretrained)
-        else:
-            folder = run_dir / "text_tokenizer"
-            if accelerator.is_main_process:
-                texts = (
-                    segment.text
-                    for row in rows
-                    for variant in range(task.variants(row))
-                    for segment in task.document(row, variant=variant).segments
-                    if isinstance(segment, TextSegment) and segment.text
-                )
-                train_text_tokenizer(texts, cfg.lm.text_tokenizer.vocab_size, folder)
-            accelerator.wait_for_everyone()
-            text_tokenizer = load_text_tokenizer(folder)
-        vocabulary = AudioVocabulary(
-            len(text_tokenizer), tuple(description["codebook_sizes"]), description, pattern=pattern_name(cfg.lm)
-        )
-        model = build_lm(cfg.lm, vocabulary, cfg.seed, vectors)
+    model, vocabulary, text_tokenizer = starting_point(
+        cfg, trained, description, vectors, rows, task, run_dir, accelerator
+    )
+    weights_of_levels = level_weights(trainer.level_weights, vocabulary.levels)
     is_depth = isinstance(model, DepthLM)
     tables = [model.get_input_embeddings(), model.get_output_embeddings()]
     adapted = None
@@ -198,12 +137,15 @@ def train(cfg: DictConfig) -> Path:
         model = adapted.base_model.model
         if checkpoint:
             load_adapter(adapted, checkpoint)
+    if not set_attention(model.lm if is_depth else model, attention_of(trainer.attention, device, trainer.compile)):
+        log.line(f"trainer.attention={trainer.attention} does not fit this model, which keeps transformers' own.")
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable()
 
     # ---- documents ---------------------------------------------------------------------------------------
     documents = render_documents(rows, task, vocabulary, text_tokenizer, None, trainer.row_length, is_depth)
-    learns_text = any(task.task_of(row).target == "text" for row in rows)
+    everything = trainer.loss_on == "everything"
+    learns_text = everything or any(task.task_of(row).target == "text" for row in rows)
     if documents.too_long:
         log.line(
             f"data: {len(documents.too_long)} documents are longer than trainer.row_length={trainer.row_length} and "
@@ -219,6 +161,7 @@ def train(cfg: DictConfig) -> Path:
         trainer.curriculum_share,
         trainer.hide,
         trainer.drop_condition,
+        everything,
     )
     if len(set(documents.tasks)) > 1:
         log.line(f"data: {shares_of_tasks(documents)}")
@@ -237,12 +180,17 @@ def train(cfg: DictConfig) -> Path:
         )
     else:
         log.line("data: the corpus has no valid split for this task, so there is no validation.")
+    listening = None
+    if sampled and valid_rows:
+        listening = Listening(valid_rows, task, vocabulary, text_tokenizer, codec, trainer.valid_audio)
+    elif cfg.tracker and trainer.valid_audio and sharded:
+        log.line("tracker: under FSDP no process has the whole model, so no audio is generated at validation.")
 
     # ---- optimiser and state -----------------------------------------------------------------------------
     this_recipe = recipe(cfg, documents.hash, vocabulary.hash)
     kind = DepthObjective if is_depth else Objective
-    legal, chunked = trainer.loss_over == "legal", trainer.head == "chunked"
-    objective = kind(model, vocabulary, legal, trainer.level_weights, chunked)
+    legal = trainer.loss_over == "legal"
+    objective = kind(model, vocabulary, legal, weights_of_levels, trainer.head, everything)
     objective.to(device).train()
     groups = parameter_groups(model, trainer.weight_decay)
     shares = [1.0, 1.0]  # of the learning rate, per group
@@ -257,7 +205,9 @@ def train(cfg: DictConfig) -> Path:
         state = read_state(checkpoint)
         check_recipe(state["recipe"], this_recipe, checkpoint)
         step, seconds_before = state["step"], state["seconds"]
-        moments = torch.load(checkpoint / OPTIMISER_FILE, map_location=device, weights_only=True)
+        # several processes on CPUs call their device cpu:0, which torch.load does not know
+        place = "cpu" if device.type == "cpu" else device
+        moments = torch.load(checkpoint / OPTIMISER_FILE, map_location=place, weights_only=True)
         if not state.get("optimiser_by_name"):
             if sharded:
                 raise CheckpointError(f"{checkpoint} was written without FSDP: continue it so, or give init=FOLDER.")
@@ -276,7 +226,8 @@ def train(cfg: DictConfig) -> Path:
         f"{run_dir}: {parameters / 1e6:.1f} M parameters, {len(documents):,} documents, {hours:.2f} h of audio, "
         f"{(documents.lengths * documents.weights).sum() / 1e6:.2f} M tokens per epoch; {device.type}, "
         f"{'bf16 autocast' if bf16 else 'fp32'}, "
-        f"{world} process{'es' if world > 1 else ''}; "
+        f"{world} process{'es' if world > 1 else ''}"
+        + (f" of {threads} thread{'s' if threads > 1 else ''}; " if device.type == "cpu" else "; ")
         + (f"continues at step {step}" if checkpoint else f"starts from {cfg.init or cfg.lm.pretrained or 'scratch'}")
     )
 
@@ -286,6 +237,9 @@ def train(cfg: DictConfig) -> Path:
     stop: list[int] = []
     previous_handler = signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     started = time.monotonic()
+
+    def add_up(sums: torch.Tensor) -> torch.Tensor:
+        return accelerator.reduce(sums, "sum")
 
     def seconds() -> float:
         return seconds_before + time.monotonic() - started
@@ -298,7 +252,7 @@ def train(cfg: DictConfig) -> Path:
             "recipe": this_recipe,
             "normalise": cfg.text.normalise if isinstance(cfg.text.normalise, str) else dict(cfg.text.normalise),
             "versions": versions(),
-            "since_last_line": accelerator.reduce(sums.clone(), "sum").tolist(),
+            **meter.state(add_up),
             **({"optimiser_by_name": True} if sharded else {}),
         }
         # Under FSDP every process takes part in putting the weights together; the first one writes them.
@@ -329,33 +283,30 @@ def train(cfg: DictConfig) -> Path:
         if validation is None:
             return
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            values = validation.run(
-                objective,
-                device,
-                trainer.micro_rows,
-                rank,
-                world,
-                lambda sums: accelerator.reduce(sums, "sum"),
-            )
+            values = validation.run(objective, device, trainer.micro_rows, rank, world, add_up)
         log.log(step, {f"valid_{key}": value for key, value in values.items()})
-        kinds = [kind for kind in (*map(str, range(1, vocabulary.levels + 1)), "text") if f"loss_{kind}" in values]
-        per_kind = {name: [values[f"{name}_{kind}"] for kind in kinds] for name in ("loss", "gap", "accuracy")}
-        log.line(
-            f"valid {step:5d} | loss {values['loss']:.3f} ({join(per_kind['loss'], '.2f')}) | "
-            f"wrong condition {values['gap']:+.3f} ({join(per_kind['gap'], '+.2f')}) | "
-            f"accuracy {join(per_kind['accuracy'], '.1%')}"
-            + (f" | {values['bits_per_second']:.0f} bit/s" if "bits_per_second" in values else "")
-        )
-        members = [name for name in validation.tasks if f"loss/{name}" in values]
-        if members:
-            parts = [f"{name} {values[f'loss/{name}']:.3f} ({values[f'gap/{name}']:+.2f})" for name in members]
-            log.line(f"valid {step:5d} | {' | '.join(parts)}")
+        for line in validation_lines(step, values, vocabulary.levels, validation.tasks):
+            log.line(line)
+        if listening is not None:
+            for name, wave in listening.spoken(model).items():
+                log.audio(step, f"{name}/generated", wave, description["sample_rate"])
+        accelerator.wait_for_everyone()
 
-    sums = torch.zeros(3, vocabulary.levels + 1, dtype=torch.float64, device=device)  # since the last log line
+    peak = peak_flops(device, trainer.peak_tflops)
+    meter = Meter(
+        vocabulary.levels,
+        documents.task_names,
+        learns_text,
+        description["frame_rate"],
+        device,
+        partial(training_flops, model, vocabulary, legal),
+        peak * world if peak else None,
+    )
     if checkpoint and accelerator.is_main_process:
-        sums += torch.tensor(state["since_last_line"], dtype=torch.float64, device=device)
-    tokens = audio_tokens = 0
-    window_start = time.monotonic()
+        meter.restore(state)
+    if listening is not None and step == 0:
+        for name, wave in listening.recorded().items():
+            log.audio(step, f"{name}/codec", wave, description["sample_rate"])
     if step == 0:
         validate()
     batches = step_batches(data, step, trainer.max_steps, rank, world, trainer.workers)
@@ -365,11 +316,12 @@ def train(cfg: DictConfig) -> Path:
         for group, share in zip(optimiser.param_groups, shares, strict=True):
             group["lr"] = lr * share
         torch.manual_seed(cfg.seed * 1_000_003 + step * world + rank)  # dropout: a function of the step as well
-        parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
+        arrays = (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets, batch.tasks)
+        parts = [torch.from_numpy(array) for array in arrays]
         starts = range(0, len(parts[0]), trainer.micro_rows)
         per_target = []
         for start in starts:
-            micro = [part[start : start + trainer.micro_rows].to(device) for part in parts]
+            *micro, tasks = [part[start : start + trainer.micro_rows].to(device) for part in parts]
             last = start == starts[-1]  # only then are gradients exchanged
             with nullcontext() if last else accelerator.no_sync(objective):
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -377,7 +329,7 @@ def train(cfg: DictConfig) -> Path:
                 # DDP averages over processes: times world, so that the sum is divided by the global count
                 # once.
                 accelerator.backward(loss.total * (world / batch.targets))
-            sums += torch.stack([loss.loss, loss.correct, loss.count])
+            meter.add(loss, micro[2], tasks)
             per_target.append(loss.per_target)
         if step < warm_up:
             freeze_all_but_new_rows(model, tables, vocabulary.text_size)
@@ -387,46 +339,17 @@ def train(cfg: DictConfig) -> Path:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
-        tokens += batch.tokens
-        audio_tokens += batch.audio_tokens
+        meter.step(batch)
 
         if step % trainer.log_every == 0 or step == trainer.max_steps:
-            total = accelerator.reduce(sums.clone(), "sum").cpu()
-            elapsed = time.monotonic() - window_start
-            mean, accuracy = total[0] / total[2].clamp(min=1), total[1] / total[2].clamp(min=1)
-            audio_rate = audio_tokens / vocabulary.levels / description["frame_rate"] / elapsed
-            left = (trainer.max_steps - step) * seconds() / step
-            # Kinds that have targets: in recognition and captioning there is no level.
-            levels = [k for k in range(vocabulary.levels) if total[2, k]]
-            shown = [k for k in range(vocabulary.levels + 1) if total[2, k] and (k < vocabulary.levels or learns_text)]
-            log.log(
-                step,
-                {
-                    "loss": float(total[0].sum() / total[2].sum()),
-                    **{f"loss_{k + 1}": float(mean[k]) for k in levels},
-                    **{f"accuracy_{k + 1}": float(accuracy[k]) for k in levels},
-                    **({"loss_text": float(mean[-1]), "accuracy_text": float(accuracy[-1])} if learns_text else {}),
-                    "lr": lr,
-                    "grad_norm": float(norm),
-                    "tokens_per_second": tokens / elapsed,
-                    "audio_seconds_per_second": audio_rate,
-                    "epoch": batch.epoch,
-                    "seconds": seconds(),
-                },
-            )
-            log.line(
-                f"step {step:6d}/{trainer.max_steps} | loss {float(total[0].sum() / total[2].sum()):.3f} "
-                f"({join(mean[shown].tolist(), '.2f')}) | lr {lr:.1e} | grad {float(norm):.2f} | "
-                f"{tokens / elapsed:,.0f} tok/s | {audio_rate:.0f} s audio/s | epoch {batch.epoch:.2f} | "
-                f"{duration(left)} left"
-            )
-            sums.zero_()
-            tokens = audio_tokens = 0
-            window_start = time.monotonic()
+            values, line = meter.report(step, trainer.max_steps, lr, float(norm), batch.epoch, seconds(), add_up)
+            log.log(step, values)
+            log.line(line)
+            meter.restart()
         if step % trainer.valid_every == 0 or step == trainer.max_steps:
             before = time.monotonic()
             validate()
-            window_start += time.monotonic() - before  # validation is not training time in tok/s
+            meter.pause(time.monotonic() - before)  # validation is not training time in tok/s
         told = accelerator.reduce(torch.tensor(len(stop), device=device), "sum") if world > 1 else len(stop)
         if step % trainer.save_every == 0 or step == trainer.max_steps or told:
             save()
@@ -446,43 +369,6 @@ def train(cfg: DictConfig) -> Path:
     log.close()
     accelerator.end_training()
     return final
-
-
-def shares_of_tasks(documents: DocumentSet) -> str:
-    """``asr 120 documents, 20 % of the tokens; tts …``, per epoch."""
-    tokens = documents.lengths * documents.weights
-    names = np.array(documents.tasks)
-    parts = [
-        f"{name} {round(documents.weights[names == name].sum()):,} documents, "
-        f"{tokens[names == name].sum() / tokens.sum():.0%} of the tokens"
-        for name in sorted(set(documents.tasks))
-    ]
-    return "; ".join(parts)
-
-
-def join(values: list[float], form: str) -> str:
-    """``[1.234, 5.678], ".1f"`` → ``1.2 5.7``."""
-    return " ".join(format(value, form) for value in values)
-
-
-def non_finite_message(step: int, batch: StepBatch, per_target: torch.Tensor) -> str:
-    """One sentence that names the documents whose loss is not finite, over all processes."""
-    learnt = torch.from_numpy(batch.rows.targets) >= 0
-    row, column = learnt.nonzero(as_tuple=True)[:2]  # folded targets have levels as well
-    bad = ~torch.isfinite(per_target.cpu())
-    names = sorted(
-        {
-            batch.names[int(r)][int(batch.rows.document[int(r), int(c)])]
-            for r, c in zip(row[bad], column[bad], strict=True)
-        }
-    )
-    what = "loss" if names else "gradient"
-    names = sorted(set(gather_object(names or [name for row_names in batch.names for name in row_names])))
-    listed = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
-    return (
-        f"the {what} of step {step} is not finite; documents: {listed}. "
-        "The last checkpoint is intact: lower trainer.lr, or look at these documents."
-    )
 
 
 @hydra_entry("lm_train")

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from lm.decoding import Engine, open_cache
 from lm.vocabulary import AudioVocabulary
 
 
@@ -46,6 +47,7 @@ def write(
     max_tokens: int = 200,
     batch_size: int = 64,
     on_progress: Callable[[int], None] | None = None,
+    engine: Engine | None = None,
 ) -> list[Writing]:
     """Continue prompts that end in ``<text>``; results in the order of the prompts.
 
@@ -55,6 +57,7 @@ def write(
         max_tokens: limit per text.
         batch_size: prompts generated together. Prompts of similar length share a batch.
         on_progress: called with the number of texts that have just been finished.
+        engine: how the model is run (`lm.decoding`); default a growing cache, without compiling.
 
     Raises:
         ValueError: a prompt that does not end in ``<text>``.
@@ -71,7 +74,9 @@ def write(
     results: list[Writing | None] = [None] * len(prompts)
     for first in range(0, len(order), batch_size):
         chosen = order[first : first + batch_size]
-        found = _write_batch(model, vocabulary, [prompts[i] for i in chosen], rows, head, max_tokens)
+        found = _write_batch(
+            model, vocabulary, [prompts[i] for i in chosen], rows, head, max_tokens, engine or Engine()
+        )
         for i, (ids, ended, score) in zip(chosen, found, strict=True):
             results[i] = Writing(tokenizer.decode(ids), ids, ended, score)
         if on_progress:
@@ -80,7 +85,13 @@ def write(
 
 
 def _write_batch(
-    model: PreTrainedModel, vocabulary: AudioVocabulary, prompts: list[Any], rows: Tensor, head: Tensor, limit: int
+    model: PreTrainedModel,
+    vocabulary: AudioVocabulary,
+    prompts: list[Any],
+    rows: Tensor,
+    head: Tensor,
+    limit: int,
+    engine: Engine,
 ) -> list[tuple[list[int], bool, float]]:
     """(ids, ended, mean log-probability) per prompt; ``head`` holds the legal ``rows``, the end of text last."""
     count, width = len(prompts), max(len(prompt) for prompt in prompts)
@@ -89,16 +100,12 @@ def _write_batch(
     for row, prompt in enumerate(prompts):  # padding on the left, so that all texts begin at the same place
         ids[row, width - len(prompt) :] = torch.as_tensor(np.asarray(prompt, dtype=np.int64), device=model.device)
         mask[row, width - len(prompt) :] = 1
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
+    cache = open_cache(engine, model, ids, mask, limit + 1)
     texts: list[list[int]] = [[] for _ in range(count)]
     ended, scores = [False] * count, [0.0] * count
     active = list(range(count))  # texts leave the batch as they end
     for step in range(limit + 1):
-        out = model.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        )
-        logits = torch.log_softmax((out.last_hidden_state[:, -1] @ head.T).float(), -1)
+        logits = torch.log_softmax((cache.hidden @ head.T).float(), -1)
         best, choice = logits.max(-1)
         keep = []
         for place, (i, column, value) in enumerate(zip(active, choice.tolist(), best.tolist(), strict=True)):
@@ -113,11 +120,10 @@ def _write_batch(
         if not keep:
             break
         if len(keep) < len(active):
-            index = torch.tensor(keep, device=model.device)
-            cache.batch_select_indices(index)
-            mask, positions, choice = mask[index], positions[index], choice[index]
+            stays = torch.zeros(len(active), dtype=torch.bool, device=model.device)
+            stays[keep] = True
+            cache.keep(stays)
+            choice = choice[stays]
             active = [active[place] for place in keep]
-        ids = rows[choice][:, None]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+        cache.advance(rows[choice][:, None], torch.ones(len(active), dtype=torch.bool, device=model.device))
     return [(texts[i], ended[i], scores[i] / max(1, len(texts[i]) + ended[i])) for i in range(count)]

@@ -1,251 +1,181 @@
-"""Build the demo page: a static folder to listen to what an evaluation produced.
+"""Build the demo page: a static folder to listen to what evaluations produced.
 
-    python scripts/demo_page.py                                # the newest evaluation under runs/
-    python scripts/demo_page.py runs/a/eval-tts runs/b/eval-tts --out runs/compare-page
+    python scripts/demo_page.py                                # of each kind, the newest evaluation under runs/
+    python scripts/demo_page.py runs=[runs/a/eval-tts,runs/b/eval-tts] out=runs/compare-page
 
-The folder opens from disk (file://), needs no network and no server: one index.html, FLAC audio, PNG
-spectrograms, and the evaluation's own results.json and items.jsonl. It is built beside its final place and
-swapped in when complete.
+One section per kind (reconstruction of speech, sound and music, text to speech, to sound and to music, transcripts,
+captions); several evaluations of one kind stand side by side. The folder opens from disk (file://), needs no network
+and no server: one index.html, listening copies, spectrograms, and the evaluations' own results.json and items.jsonl.
+It is built beside its final place and swapped in when complete.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import json
-import math
-import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from omegaconf import DictConfig
 
 from eval.report import show as show_cell
-from page_data import (
-    ROW_TITLES,
-    Clip,
-    Evaluation,
-    PageError,
-    Sentence,
-    direction,
-    label,
-    newest_evaluation,
-    read_evaluation,
-    show,
-)
-from page_media import (
-    DB_HIGH,
-    DB_LOW,
-    Scale,
-    active_level,
-    common_scale,
-    read_mono,
-    save_picture,
-    spectrogram_picture,
-    write_flac,
-)
-from training.progress import progress
+from listening_test import write_listening_test
+from page_data import PageError, newest_evaluations, read_evaluation
+from page_sections import VIEWS, Section, make_sections
+from page_view import section_view
+from training.config import hydra_entry
 
 TEMPLATE = Path(__file__).resolve().parent / "page_template"
 MARKER = ".demo-page"  # names a folder as ours, which a rebuild may replace; holds what it was built from
+FORMATS = ("auto", "flac", "mp3")
+# what is copied of a comparison; a sweep's folder also holds weights and token shards
+SUFFIXES = "html svg png webp jpg css js json jsonl csv md tex yaml txt"
+SMALL = tuple(f".{suffix}" for suffix in SUFFIXES.split())
 
 
-def build_page(folders: Sequence[Path], out: Path, title: str, sample_size: int = 8, seed: int = 0) -> Path:
+@dataclass(frozen=True)
+class Options:
+    """What a page is made with; the keys of configs/demo_page.yaml."""
+
+    title: str = "Listen to the tokens"
+    show: tuple[str, ...] = ("random", "best", "worst")
+    count: int = 8
+    seed: int = 0
+    rank: str | None = None
+    loudness: float = -20.0
+    format: str = "auto"
+    size_limit: float = 50.0
+    comparison: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.show or any(view not in VIEWS for view in self.show):
+            raise PageError(f"error: show: name at least one of {', '.join(VIEWS)}, and nothing else.")
+        if self.count < 1:
+            raise PageError("error: count must be at least 1.")
+        if self.format not in FORMATS:
+            raise PageError(f"error: format: there is no '{self.format}'; choose from {', '.join(FORMATS)}.")
+        if not -60 <= self.loudness <= -5:
+            raise PageError("error: loudness must be between -60 and -5 LUFS.")
+        if self.comparison is not None:
+            comparison_page(self.comparison)
+
+
+def read_sections(folders: Sequence[Path], options: Options) -> list[Section]:
+    """The sections that evaluation ``folders`` give."""
+    evaluations = [read_evaluation(folder) for folder in folders]
+    return make_sections(evaluations, options.show, options.count, options.seed, options.rank)
+
+
+def build_page(folders: Sequence[Path], out: Path, options: Options | None = None) -> Path:
     """Write the page for evaluation ``folders`` to the folder ``out`` and return the path of its index.html.
 
-    ``sample_size`` sentences drawn by ``seed`` are shown first; best, worst and all are one click away. A
-    page that was built from the same evaluations with the same options is left as it is.
+    A page that was built from the same evaluations with the same options is left as it is.
     """
-    inputs = _inputs(folders, title, sample_size, seed)
+    options = options or Options()
+    inputs = _inputs(folders, options)
     if (out / MARKER).exists() and (out / MARKER).read_text(encoding="utf-8") == inputs:
         return out / "index.html"
-    evaluations = [read_evaluation(folder, sample_size, seed) for folder in folders]
+    sections = read_sections(folders, options)
     if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
-        raise PageError(f"error: {out} exists and is not a demo page: choose another --out.")
+        raise PageError(f"error: {out} exists and is not a demo page: choose another out.")
     building = out.with_name(out.name + ".building")
-    shutil.rmtree(building, ignore_errors=True)
-    (building / "media").mkdir(parents=True)
-    scale = _scale(evaluations)
-    sections = [_section(e, n, building, scale) for n, e in enumerate(evaluations, 1)]
-    html = _render(title, sections, scale, sample_size, seed)
-    (building / "index.html").write_text(html, encoding="utf-8")
+    limit = options.size_limit * 1e6
+    for form in ("flac", "mp3") if options.format == "auto" else (options.format,):
+        size = _write(sections, building, options, form)
+        if size <= limit:
+            break
+        shutil.rmtree(building)
+    else:
+        found = f"error: the page has {size / 1e6:.1f} MB, more than size_limit={options.size_limit:g}"
+        raise PageError(f"{found}: {'' if form == 'mp3' else 'take format=mp3, '}lower count or raise size_limit.")
     (building / MARKER).write_text(inputs, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     building.rename(out)
     return out / "index.html"
 
 
-def _inputs(folders: Sequence[Path], *options: object) -> str:
+def page_size(folder: Path) -> int:
+    """Bytes of all files below ``folder``."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _write(sections: list[Section], folder: Path, options: Options, form: str) -> int:
+    """Write a page with copies in the format ``form``; returns its size in bytes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    comparison = copy_comparison(options.comparison, folder / "comparison") if options.comparison else None
+    views = [section_view(section, folder, options.loudness, form) for section in sections]
+    html, files = "", page_size(folder)
+    for _ in range(2):  # the page states its size, which includes its own
+        size = files + len(html.encode())
+        html = _render(options, views, form, size, comparison.name if comparison else "")
+    (folder / "index.html").write_text(html, encoding="utf-8")
+    return page_size(folder)
+
+
+def _inputs(folders: Sequence[Path], options: Options) -> str:
     """A digest of what a page is made from. Audio is not read: eval scripts write the two files after it."""
     digest = hashlib.sha256(repr(options).encode())
     code = [*sorted(TEMPLATE.parent.glob("*page*.py")), *sorted(TEMPLATE.iterdir())]
-    for path in [*code, *(folder / name for folder in folders for name in ("results.json", "items.jsonl"))]:
+    made = [folder / name for folder in folders for name in ("results.json", "items.jsonl", "clips.json")]
+    if options.comparison:
+        made.append(comparison_page(options.comparison))
+    for path in [*code, *made]:
         digest.update(f"{path.resolve()}\n".encode())
         if path.is_file():  # what is missing is reported when it is read
             digest.update(f"{path.stat().st_mtime_ns}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _scale(evaluations: list[Evaluation]) -> Scale:
-    """One scale for all pictures of the page, from the files' headers."""
-    import soundfile
+class _Links(HTMLParser):
+    """The src and href attributes of a page."""
 
-    durations, rates = [], []
-    for clip in _clips(evaluations):
-        if clip.audio is None:
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+def comparison_page(folder: Path) -> Path:
+    """The page of a comparison: ``comparison.html``, or ``index.html`` beside ``comparison.json``."""
+    if (folder / "comparison.html").is_file():
+        return folder / "comparison.html"
+    if (folder / "index.html").is_file() and (folder / "comparison.json").is_file():
+        return folder / "index.html"
+    raise PageError(f"error: comparison: {folder} has no comparison.html, and no index.html beside a comparison.json.")
+
+
+def copy_comparison(folder: Path, out: Path) -> Path:
+    """Copy the page of a comparison and the tables, texts and pictures of its folder that it refers to; links that lead
+    out are left alone."""
+    page = comparison_page(folder)
+    out.mkdir(parents=True)
+    for link in [page.name, *_Links(page.read_text(encoding="utf-8", errors="replace")).found]:
+        parts = urlsplit(link)
+        source = (folder / unquote(parts.path)).resolve()
+        inside = source.is_relative_to(folder.resolve()) and source.is_file() and source.suffix.lower() in SMALL
+        if parts.scheme or parts.netloc or not inside:
             continue
-        try:
-            info = soundfile.info(clip.audio)
-        except soundfile.LibsndfileError as error:
-            clip.problem, clip.audio = f"{clip.audio.name} cannot be read ({error})", None
-            continue
-        if info.frames == 0:
-            clip.problem, clip.audio = f"{clip.audio.name} holds no sample", None
-            continue
-        durations.append(info.duration)
-        rates.append(info.samplerate)
-    return common_scale(durations, rates)
+        target = out / source.relative_to(folder.resolve())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    return out / page.name
 
 
-def _clips(evaluations: list[Evaluation]) -> list[Clip]:
-    return [clip for e in evaluations for sentence in e.sentences for clip in sentence.clips]
-
-
-def _section(evaluation: Evaluation, number: int, out: Path, scale: Scale) -> dict[str, Any]:
-    """What the template needs for one evaluation; writes its media and copies its results."""
-    results = out / f"results-{number}"
-    results.mkdir()
-    for name in ("results.json", "items.jsonl"):
-        shutil.copyfile(evaluation.folder / name, results / name)
-    sentences = [
-        _sentence_view(sentence, f"{number}-{sentence.number:04d}", out, scale)
-        for sentence in progress(evaluation.sentences, total=len(evaluation.sentences), desc="page")
-    ]
-    return {
-        "number": number,
-        "name": evaluation.name,
-        "task": evaluation.task,
-        "rows": [_row_view(row) for row in evaluation.rows],
-        "recognisers": [(name, label(name)) for name in evaluation.recognisers],
-        "table": _table(evaluation),
-        "failures": _failures(evaluation),
-        "how": list(_flatten(evaluation.how)),
-        "results": results.name,
-        "sentences": sentences,
-        "sample": evaluation.sample,
-    }
-
-
-def _row_view(row: str) -> dict[str, str]:
-    title, note = ROW_TITLES.get(row, (row, ""))
-    return {"row": row, "title": title, "note": note}
-
-
-def _sentence_view(sentence: Sentence, stem: str, out: Path, scale: Scale) -> dict[str, Any]:
-    clips = []
-    for clip in sentence.clips:
-        view: dict[str, Any] = {
-            **vars(clip),
-            **_row_view(clip.row),
-            "media": None,
-            "level": None,
-            "cut": None,
-        }
-        view["wer"] = [(name, label(name), value, show("wer", value)) for name, value in clip.wer.items()]
-        view["heard"] = [(label(name), words) for name, words in clip.heard.items()]
-        if clip.audio is not None:
-            # Names are made from numbers, never from ids: an id may hold any character.
-            view["media"] = f"media/{stem}-{re.sub(r'[^a-z0-9-]', '_', clip.row.lower())}"
-            wav, rate = read_mono(clip.audio)
-            write_flac(out / f"{view['media']}.flac", wav, rate)
-            save_picture(spectrogram_picture(wav, rate, scale), out / f"{view['media']}.png")
-            view["level"] = active_level(wav, rate)
-            view["seconds"] = len(wav) / rate
-            if view["seconds"] > scale.seconds + 0.01:
-                view["cut"] = f"the picture shows the first {scale.seconds:g} s"
-        clips.append(view)
-    return {**vars(sentence), "clips": clips}
-
-
-def _table(evaluation: Evaluation) -> dict[str, Any]:
-    """The results table: one line per metric, one column per row, and the paired differences."""
-    pairs = list(dict.fromkeys((d["row"], d["against"]) for d in evaluation.differences))
-    noted = {(d["metric"], d["row"], d["against"]): d for d in evaluation.differences}
-    lines = []
-    for metric in evaluation.metrics:
-        scores = [evaluation.table.get(row, {}).get(metric) for row in evaluation.rows]
-        found = [noted.get((metric, *pair)) for pair in pairs]
-        cells = [_cell(metric, score) for score in scores]
-        lines.append({
-            "title": label(metric),
-            "arrow": direction(metric),
-            "cells": cells,
-            "differences": [_cell(metric, score, sign=True) for score in found],
-        })  # fmt: skip
-    titles = [f"{_row_view(row)['title']} − {_row_view(against)['title'].lower()}" for row, against in pairs]
-    return {"pairs": titles, "lines": lines, "chart": _chart(evaluation)}
-
-
-def _cell(metric: str, score: dict[str, Any] | None, sign: bool = False) -> dict[str, Any] | None:
-    if score is None:
-        return None
-    text, low, high = (show(metric, score.get(key)) for key in ("value", "low", "high"))
-    plus = "+" if sign and (score.get("value") or 0) > 0 else ""
-    interval = f"[{low}, {high}]" if score.get("low") is not None else ""
-    return {"text": plus + text, "interval": interval, "n": score["n"], "failed": score.get("n_failed", 0)}
-
-
-def _chart(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Positions (percent of the width) of value and interval for every word error rate and row."""
-    metrics = [m for m in evaluation.metrics if m.startswith("wer/")]
-    scores = {(m, r): evaluation.table.get(r, {}).get(m) for m in metrics for r in evaluation.rows}
-    highest = max((s.get("high") or s.get("value") or 0 for s in scores.values() if s), default=0)
-    if not highest:
-        return []
-    groups = []
-    for metric in metrics:
-        marks = []
-        for row in evaluation.rows:
-            score = scores[metric, row]
-            if score and score.get("value") is not None:
-                low, high = (score["value"] if score.get(k) is None else score[k] for k in ("low", "high"))
-                place = {"at": score["value"], "low": low, "high": high}
-                place = {key: f"{100 * value / highest:.2f}" for key, value in place.items()}
-                marks.append({**_row_view(row), **place, "text": show(metric, score["value"])})
-        groups.append({"title": label(metric), "marks": marks})
-    return groups
-
-
-def _failures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """(row, metric, reason and clips) for every reason why a metric could not score clips."""
-    return [
-        (
-            _row_view(row)["title"],
-            label(metric),
-            f"{failure['reason']} ({', '.join(map(str, failure['ids']))})",
-        )
-        for row in evaluation.rows
-        for metric, score in evaluation.table.get(row, {}).items()
-        for failure in score.get("failures") or []
-    ]
-
-
-def _flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested record as (dotted key, value) pairs."""
-    if isinstance(node, dict):
-        return [pair for key, value in node.items() for pair in _flatten(value, f"{prefix}{key}.")]
-    if isinstance(node, list):
-        return [(prefix.rstrip("."), ", ".join(str(value) for value in node))]
-    return [(prefix.rstrip("."), str(node))]
-
-
-def _render(title: str, sections: list[dict[str, Any]], scale: Scale, sample_size: int, seed: int) -> str:
+def _render(options: Options, sections: list[dict[str, Any]], form: str, size: int, comparison: str) -> str:
     """Render the template. Style and script are inlined, and the page's Content-Security-Policy names their
     hashes, so that nothing else can run, whatever the data say."""
     environment = Environment(
@@ -255,40 +185,25 @@ def _render(title: str, sections: list[dict[str, Any]], scale: Scale, sample_siz
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = environment.get_template("page.css").render(scale=scale).strip()
-    script = (TEMPLATE / "page.js").read_text(encoding="utf-8").strip()
-    data = [_script_data(section) for section in sections]
+    style, script = (
+        "\n".join((TEMPLATE / name).read_text(encoding="utf-8").strip() for name in names)
+        for names in (("page.css", "items.css"), ("page.js",))
+    )
     return environment.get_template("page.html").render(
-        title=title,
+        title=options.title,
         sections=sections,
-        data=data,
-        scale=scale,
-        sample_size=sample_size,
-        seed=seed,
-        db_low=f"{DB_LOW:g}",
-        db_high=f"{DB_HIGH:g}",
+        data=[section["data"] for section in sections],
+        seed=options.seed,
+        loudness=f"{options.loudness:g}".replace("-", "−"),
+        form=form,
+        size=f"{size / 1e6:.1f} MB",
+        comparison=comparison,
         built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         style=Markup(style),
         script=Markup(script),
         style_hash=_content_hash(style),
         script_hash=_content_hash(script),
     )
-
-
-def _script_data(section: dict[str, Any]) -> dict[str, Any]:
-    """What the page's script sorts and filters by."""
-    return {
-        "sample": section["sample"],
-        "sentences": [
-            {
-                "number": s["number"],
-                "rank": s["rank"] if math.isfinite(s["rank"]) else None,
-                "text": f"{s['text']} {s['speaker']} {s['id']}".lower(),
-                "levels": {c["row"]: c["level"] for c in s["clips"] if c["level"] is not None},
-            }
-            for s in section["sentences"]
-        ],
-    }
 
 
 def _content_hash(text: str) -> str:
@@ -299,7 +214,9 @@ def _content_hash(text: str) -> str:
 def console_table(folder: Path) -> str:
     """The results as text: a line per metric, a column per row."""
     rows: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
-    most = max((s["n"] + s["n_failed"] for scores in rows.values() for s in scores.values()), default=0)
+    # what has an interval is of clips; other numbers may count frames
+    scored = [s for scores in rows.values() for s in scores.values() if s.get("low") is not None]
+    most = max((s["n"] + s["n_failed"] for s in scored), default=0)
     metrics = dict.fromkeys(metric for scores in rows.values() for metric in scores)
     lines = [["", *rows], *([m, *(show_cell(m, rows[row].get(m), most) for row in rows)] for m in metrics)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -307,25 +224,31 @@ def console_table(folder: Path) -> str:
     return "\n".join([*padded, f"N = {most} clips; [95 % interval over clips]"])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", type=Path, help="evaluation folders (default: the newest in runs/)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the newest evaluation is looked for")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo-page"), help="the folder to write")
-    parser.add_argument("--title", default="Listen to the tokens", help="the page's heading")
-    parser.add_argument("--sample", type=int, default=8, help="how many sentences best, worst and random show")
-    parser.add_argument("--seed", type=int, default=0, help="draws the random sentences")
-    options = parser.parse_args(arguments)
+def build(cfg: DictConfig) -> Path:
+    """What the command does; returns the path of index.html."""
+    options = Options(
+        str(cfg.title), tuple(cfg.show), int(cfg.count), int(cfg.seed), cfg.rank, float(cfg.loudness),
+        str(cfg.format), float(cfg.size_limit), Path(cfg.comparison) if cfg.comparison else None,
+    )  # fmt: skip
+    folders = [Path(folder) for folder in cfg.runs] or newest_evaluations(Path("runs"))
+    out = Path(cfg.out)
+    index = build_page(folders, out, options)
+    for folder in folders:
+        print(f"\n{folder}\n{console_table(folder)}")
+    if cfg.webmushra:
+        written = write_listening_test(read_sections(folders, options), Path(cfg.webmushra), options.title)
+        print(f"\nListening test for webMUSHRA: {', '.join(map(str, written))}")
+    print(f"\n{page_size(out) / 1e6:.1f} MB in {out}\nThe page: {index.resolve().as_uri()}")
+    return index
+
+
+@hydra_entry("demo_page")
+def main(cfg: DictConfig) -> None:
     try:
-        folders = options.folders or [newest_evaluation(options.runs)]
-        index = build_page(folders, options.out, options.title, options.sample, options.seed)
+        build(cfg)
     except PageError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
-    for folder in folders:
-        print(f"\n{folder}\n{console_table(folder)}")
-    print(f"\nThe page: {index.resolve().as_uri()}")
 
 
 if __name__ == "__main__":

@@ -1,84 +1,63 @@
-"""What the demo page shows, read from evaluation folders (``results.json`` and ``items.jsonl``).
+"""What evaluation folders hold (``results.json``, ``items.jsonl``, ``clips.json``), read for the demo page.
 
-An evaluation has *rows* (reference, resynthesis, generated, …): the systems that are compared, one column
-each on the page. A *sentence* is one id with its clip in every row. Nothing here touches audio.
+An evaluation has *rows* (reference, resynthesis, generated, …) and items with a *clip* in every row: audio, text or
+both. Nothing here touches audio, and nothing here knows how many evaluations the page sets side by side.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from eval.report import SHARES
+from page_labels import CONTROLS, KINDS, NAMES
 
-ROW_TITLES = {
-    "reference": ("Reference", "the recording"),
-    "resynthesis": ("Resynthesis", "the recording through the codec: the ceiling"),
-    "generated": ("Generated", "the language model speaks the text"),
-    "generated-shuffled": ("Shuffled text", "the same voice and seed, another sentence's text"),
-}
-LABELS = {
-    "wer": "WER",
-    "cer": "CER",
-    "wer-original": "WER against the sentence it is not",
-    "ctc-mini": "CTC",
-    "pocketsphinx": "pocketsphinx, open vocabulary",
-    "pocketsphinx-grammar": "pocketsphinx, grammar",
-    "dnsmos": "DNSMOS",
-    "ovrl": "overall",
-    "sig": "signal",
-    "bak": "background",
-    "p808": "P.808",
-    "limit": "clips that reached the length limit",
-    "legal": "clips with legal tokens only",
-    "silent": "silent clips",
-    "duration-ratio": "length against the recording",
-    "real-time-factor": "real-time factor",
-    "stoi": "STOI",
-    "estoi": "ESTOI",
-    "pesq-wb": "PESQ-WB",
-    "pesq-nb": "PESQ-NB",
-    "si-sdr": "SI-SDR, dB",
-}
-HIGHER_IS_BETTER = ("dnsmos", "stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "legal", "usage")
-LOWER_IS_BETTER = ("wer", "cer", "limit", "silent", "mel-distance", "stft-distance", "fad", "kl", "real-time-factor")
+NO_SCORES = ("seconds", "frames", "generation_seconds")  # numbers of an item that are none
+COMPARED = 400  # words that are compared one by one
 
 
 class PageError(SystemExit):
-    """An evaluation that no page can be made of; printed as one sentence, exit status 1."""
+    """A page that cannot be made; printed as one sentence, exit status 1."""
 
 
 @dataclass
 class Clip:
-    """One clip of one row; ``audio`` is None where there is none, and ``problem`` then says why."""
+    """One item in one row.
+
+    Attributes:
+        audio: None where there is none; ``problem`` then says why, unless text is all that the row has.
+        said: what a model wrote, for the kinds that write.
+        heard: per recogniser (or for the model itself), what was heard beside what the text says.
+        scores: ``{metric: value}`` of this clip.
+        notes: what else is to be known, as sentences.
+    """
 
     row: str
     text: str
     audio: Path | None
     seconds: float | None
-    wer: dict[str, float]
+    said: str | None
     heard: dict[str, list[tuple[str, str]]]
-    scores: list[tuple[str, str]]
+    scores: dict[str, float]
     flags: list[str]
     problem: str | None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
-class Sentence:
-    """One test item with its clips, in the order of the evaluation's rows."""
+class Item:
+    """One item of an evaluation with its clips by row."""
 
-    number: int
     id: str
     text: str
     speaker: str
-    clips: list[Clip]
-    rank: float  # mean WER of the generated clip, infinite without one: what best and worst mean
+    domain: str
+    captions: list[str]
+    clips: dict[str, Clip]
 
 
 @dataclass
@@ -86,62 +65,117 @@ class Evaluation:
     """One evaluation folder."""
 
     folder: Path
+    kind: str
     name: str
-    task: str
     rows: list[str]
-    sentences: list[Sentence]
+    items: dict[str, Item]
     table: dict[str, dict[str, dict[str, Any]]]  # row → metric → {value, low, high, n, n_failed, failures}
     differences: list[dict[str, Any]]  # {metric, row, against, value, low, high, n}
     how: dict[str, Any]
-    sample: list[int] = field(default_factory=list)  # sentence numbers drawn by the seed
+    parts: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)  # row → metric → id → sums
 
     @property
-    def metrics(self) -> list[str]:
-        """The metrics of all rows, in the order of their first appearance."""
-        return list(dict.fromkeys(metric for row in self.rows for metric in self.table.get(row, {})))
+    def domains(self) -> list[str]:
+        """The domains of the items, in the order of their first appearance; "" where an item has none."""
+        return list(dict.fromkeys(item.domain for item in self.items.values()))
 
     @property
-    def recognisers(self) -> list[str]:
-        """The recognisers of all clips, in the order of their first appearance."""
-        clips = (clip for sentence in self.sentences for clip in sentence.clips)
-        return list(dict.fromkeys(name for clip in clips for name in clip.wer))
+    def tokenizer(self) -> dict[str, Any]:
+        """What the evaluation says of its tokenizer."""
+        found = self.how.get("tokenizer")
+        return found if isinstance(found, dict) else {}
 
 
-def newest_evaluation(runs: Path) -> Path:
-    """The evaluation folder under ``runs`` whose ``results.json`` was written last."""
-    found = sorted(runs.glob("*/eval-*/results.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
+def kind_of(folder: Path, how: dict[str, Any], first: dict[str, Any]) -> str | None:
+    """The kind of an evaluation, from what its script records, else from the folder's name; None if unknown.
+
+    Args:
+        first: the first line of its items.
+    """
+    named = how.get("task")
+    if isinstance(named, str) and named in NAMES:
+        return named
+    domain = first.get("domain")
+    if "captions" in first:
+        return "music_captioning" if domain == "music" else "audio_captioning"
+    if "comparison" in how:
+        return "reconstruction"
+    if "probe" in how:  # eval/semantics.py: there is nothing to hear
+        return None
+    if "against" in (how.get("corpus") or {}):
+        return "text_to_music" if domain == "music" else "text_to_sound"
+    name = folder.name.removeprefix("eval-")
+    if name in NAMES:
+        return name
+    if "recognisers" in how:
+        return "asr" if "model" in (first.get("hypotheses") or {}) else "tts"
+    return None
+
+
+def newest_evaluations(runs: Path) -> list[Path]:
+    """For each kind of section the evaluation under ``runs`` whose ``results.json`` was written last."""
+    results = sorted(runs.glob("*/eval-*/results.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    chosen: dict[tuple[str, str | None], Path] = {}
+    for path in results:
+        lines = read_items(path.parent, 1)
+        how = _read_json(path).get("how") or {}
+        kind = kind_of(path.parent, how, lines[0] if lines else {})
+        domains = (how.get("corpus") or {}).get("domains") or ["speech"]
+        for section in KINDS:
+            if section.name == kind and (section.domain is None or section.domain in domains):
+                chosen.setdefault((section.name, section.domain), path.parent)
+    if not chosen:
         raise PageError(f"error: there is no evaluation under {runs}/ yet: run `python eval/tts.py` first.")
-    return found[-1].parent
+    return list(dict.fromkeys(chosen.values()))
 
 
-def read_evaluation(folder: Path, sample_size: int, seed: int) -> Evaluation:
+def read_evaluation(folder: Path) -> Evaluation:
     """Read one evaluation folder; a file that is missing or malformed is one sentence naming it."""
     results = _read_json(folder / "results.json")
     if not isinstance(results.get("rows"), dict):
         raise PageError(f"error: {folder / 'results.json'} has no 'rows': is it from this version's eval scripts?")
-    items = _read_lines(folder / "items.jsonl")
-    found = list(dict.fromkeys(item["row"] for item in items))
-    known = [row for row in ROW_TITLES if row in found]
-    rows = known + [row for row in found if row not in known]
-    by_id: dict[str, dict[str, dict[str, Any]]] = {}
-    for item in items:
-        by_id.setdefault(str(item["id"]), {})[item["row"]] = item
-    sentences = [_sentence(n, id, of_rows, rows, folder) for n, (id, of_rows) in enumerate(by_id.items(), 1)]
-    task = folder.name.removeprefix("eval-")
-    evaluation = Evaluation(
+    lines = read_items(folder)
+    how = results.get("how") or {}
+    kind = kind_of(folder, how, lines[0] if lines else {})
+    if kind is None:
+        raise PageError(
+            f"error: {folder}: nothing says which kind of evaluation this is; a folder is called eval-KIND, "
+            f"with KIND one of {', '.join(NAMES)}."
+        )
+    items: dict[str, Item] = {}
+    for line in lines:
+        item = items.setdefault(str(line["id"]), _item(line))
+        item.captions = max(item.captions, list(line.get("captions") or []), key=len)
+        clip = _clip(line, folder, kind)
+        item.clips[clip.row] = clip
+    if kind.endswith("captioning"):
+        for item in items.values():
+            _give_recording(item)
+    found = list(dict.fromkeys(row for item in items.values() for row in item.clips))
+    path = folder / "clips.json"
+    parts: dict[str, Any] = _read_json(path) if path.is_file() else {}
+    for row, metric, id, (numerator, denominator) in _class_parts(parts):
+        if id in items and row in items[id].clips and denominator:
+            items[id].clips[row].scores[metric] = numerator / denominator
+    return Evaluation(
         folder=folder,
-        name=folder.parent.name,
-        task=task,
-        rows=rows,
-        sentences=sentences,
+        kind=kind,
+        name=folder.parent.name if folder.name.startswith("eval-") else folder.name,
+        rows=found,
+        items=items,
         table=results["rows"],
         differences=_between_rows(results.get("differences", [])),
-        how=results.get("how", {}),
+        how=how,
+        parts=parts,
     )
-    drawn = random.Random(seed).sample(range(1, len(sentences) + 1), min(sample_size, len(sentences)))
-    evaluation.sample = sorted(drawn)
-    return evaluation
+
+
+def _class_parts(parts: dict[str, Any]) -> Iterator[tuple[str, str, str, list[float]]]:
+    """The scores of classes, which the items do not hold: (row, metric, id, [numerator, denominator])."""
+    for row, metrics in parts.items():
+        for metric, clips in metrics.items():
+            if metric.startswith("class-"):
+                yield from ((row, metric, id, pair) for id, pair in clips.items())
 
 
 def _between_rows(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -153,41 +187,89 @@ def _between_rows(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _sentence(number: int, id: str, of_rows: dict[str, dict[str, Any]], rows: list[str], folder: Path) -> Sentence:
-    clips = [_clip(of_rows[row], folder) for row in rows if row in of_rows]
-    first = next(iter(of_rows.values()))
-    judged = "generated" if "generated" in rows else rows[-1]
-    wer = next((clip.wer for clip in clips if clip.row == judged), {})
-    rank = sum(wer.values()) / len(wer) if wer else math.inf
-    return Sentence(number, id, str(first.get("text") or ""), str(first.get("speaker") or ""), clips, rank)
+def _item(line: dict[str, Any]) -> Item:
+    text = str(line.get("text") or "")
+    return Item(str(line["id"]), text, str(line.get("speaker") or ""), str(line.get("domain") or ""), [], {})
 
 
-def _clip(item: dict[str, Any], folder: Path) -> Clip:
-    text = str(item.get("text") or "")
-    audio, problem = None, str(item["error"]) if item.get("error") else None
-    if item.get("audio"):
-        audio = folder / item["audio"]
+def _give_recording(item: Item) -> None:
+    """What a captioner heard is filed with its captions; on the page it belongs to the people's column."""
+    heard = next((clip for clip in item.clips.values() if clip.audio is not None), None)
+    if heard is None:
+        return
+    own = item.clips.setdefault("reference", Clip("reference", item.text, None, None, None, {}, {}, [], None))
+    if own is not heard:
+        own.audio, own.seconds, heard.audio, heard.seconds = heard.audio, heard.seconds, None, None
+    item.clips = {"reference": own, **item.clips}
+
+
+def _clip(line: dict[str, Any], folder: Path, kind: str) -> Clip:
+    text = str(line.get("text") or "")
+    audio, problem = None, str(line["error"]) if line.get("error") else None
+    hypotheses = {name: str(said or "") for name, said in (line.get("hypotheses") or {}).items()}
+    said = line.get("caption")
+    if kind == "asr" and "model" in hypotheses:
+        said = hypotheses["model"]
+    if line.get("audio"):
+        audio = folder / line["audio"]
         if not audio.resolve().is_relative_to(folder.resolve()):
-            raise PageError(f"error: {folder / 'items.jsonl'}: '{item['audio']}' leads out of the evaluation folder.")
+            raise PageError(f"error: {folder / 'items.jsonl'}: '{line['audio']}' leads out of the evaluation folder.")
         if not audio.is_file():
-            audio, problem = None, f"{item['audio']} is missing"
-    elif problem is None:
+            audio, problem = None, f"{line['audio']} is missing"
+    elif problem is None and said is None and not kind.endswith(("asr", "captioning")) and line["row"] not in CONTROLS:
         problem = "there is no audio"
-    wer = {name: float(value) for name, value in (item.get("wer") or {}).items() if value is not None}
-    heard = {name: word_changes(text, said or "") for name, said in (item.get("hypotheses") or {}).items()}
-    scores = [(f"DNSMOS {label(k)}", f"{v:.2f}") for k, v in (item.get("dnsmos") or {}).items() if v is not None]
+    heard = {name: word_changes(text, words) for name, words in hypotheses.items()} if text else {}
     flags = []
-    if item.get("ended") is False:
+    if line.get("ended") is False:
         flags.append("cut off at the length limit")
-    if item.get("legal") is False:
+    if line.get("legal") is False:
         flags.append("illegal tokens")
-    return Clip(item["row"], text, audio, item.get("seconds"), wer, heard, scores, flags, problem)
+    return Clip(
+        str(line["row"]), text, audio, line.get("seconds"), None if said is None else str(said), heard, _scores(line),
+        flags, problem, _notes(line),
+    )  # fmt: skip
+
+
+def _notes(line: dict[str, Any]) -> list[str]:
+    """What judges of classes found, and whose clip a shuffled one is."""
+    notes = []
+    judged = line.get("class")
+    if isinstance(judged, dict) and judged.get("heard"):
+        asked = ", ".join(map(str, judged.get("requested") or []))
+        share = 100 * float(judged.get("probability") or 0)
+        notes.append(f"heard as {judged['heard']} ({share:.0f} %), asked: {asked}")
+    if line.get("classes_named"):
+        notes.append(f"names: {', '.join(map(str, line['classes_named']))}")
+    if line.get("of") or (line["row"] == "generated-shuffled" and line.get("heard")):
+        notes.append(f"of {line.get('of') or line['heard']}")
+    return notes
+
+
+def _scores(line: dict[str, Any]) -> dict[str, float]:
+    """``{metric: value}``: numbers, and dictionaries of numbers (``wer: {ctc-mini: 0.1}`` → ``wer/ctc-mini``)."""
+    found: dict[str, float] = {}
+    for key, value in line.items():
+        if key in NO_SCORES or key == "class":  # the probability of whatever class was heard
+            continue
+        if _is_number(value):
+            found[key] = float(value)
+        elif isinstance(value, dict):
+            name = key.replace("_", "-")
+            found |= {f"{name}/{part}": float(number) for part, number in value.items() if _is_number(number)}
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def word_changes(text: str, heard: str) -> list[tuple[str, str]]:
     """What was heard, beside what the text says: (kind, words) with kind same, extra (heard, not in the
-    text) or missing (in the text, not heard). Case and punctuation do not count."""
+    text) or missing (in the text, not heard). Case and punctuation do not count. Texts of more than 400 words are not
+    compared: the time for it grows with the product of their lengths."""
     want, got = (re.findall(r"[^\W_]+(?:'[^\W_]+)*", side.lower()) for side in (text, heard))
+    if max(len(want), len(got)) > COMPARED:
+        return [("same", heard)]
     changes: list[tuple[str, str]] = []
     for kind, i, j, k, m in SequenceMatcher(a=want, b=got, autojunk=False).get_opcodes():
         if kind == "equal":
@@ -200,47 +282,48 @@ def word_changes(text: str, heard: str) -> list[tuple[str, str]]:
     return changes
 
 
-def label(name: str) -> str:
-    """A metric's or recogniser's name for people: ``wer/ctc-mini`` → ``WER · CTC``."""
-    return " · ".join(LABELS.get(part, part.replace("_", " ")) for part in name.split("/"))
+def describe(how: dict[str, Any]) -> list[tuple[str, str]]:
+    """A nested record as (dotted key, value) pairs."""
+    return list(_flatten(how))
 
 
-def direction(metric: str) -> str:
-    """An arrow for the better direction, empty where none is known."""
-    family = metric.split("/")[0]
-    return "↓" if family in LOWER_IS_BETTER else "↑" if family in HIGHER_IS_BETTER else ""
+def _flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(node, dict):
+        return [pair for key, value in node.items() for pair in _flatten(value, f"{prefix}{key}.")]
+    if isinstance(node, list):
+        return [(prefix.rstrip("."), ", ".join(str(value) for value in node))]
+    return [(prefix.rstrip("."), str(node))]
 
 
-def show(metric: str, value: float | None) -> str:
-    """A value with the digits that mean something: percent for shares, else two or three decimals."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if metric.split("/")[0].split("-")[0] in SHARES:
-        return f"{100 * value:.1f} %"
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+def read_items(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
+    """The lines of ``items.jsonl``, at most the first ``most``."""
+    path = folder / "items.jsonl"
+    if not path.is_file():
+        raise PageError(f"error: {path} does not exist: run the evaluation again.")
+    items: list[dict[str, Any]] = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if most is not None and len(items) == most:
+                break
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise PageError(f"error: {path}, line {number} is not JSON ({error}).") from error
+            if "id" not in item or "row" not in item:
+                raise PageError(f"error: {path}, line {number} has no 'id' or no 'row'.")
+            items.append(item)
+    return items
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise PageError(f"error: {path} does not exist: name a folder that an eval script wrote.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise PageError(f"error: {path} is not JSON ({error}): run the evaluation again.") from error
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise PageError(f"error: {path} does not exist: run the evaluation again.")
-    items = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise PageError(f"error: {path}, line {number} is not JSON ({error}).") from error
-        if "id" not in item or "row" not in item:
-            raise PageError(f"error: {path}, line {number} has no 'id' or no 'row'.")
-        items.append(item)
-    return items
+    if not isinstance(found, dict):
+        raise PageError(f"error: {path} holds no record: run the evaluation again.")
+    return found

@@ -1,8 +1,7 @@
-"""Media of the demo page: audio copies (FLAC) and spectrogram pictures, all on one scale.
+"""Media of the demo page: listening copies (FLAC or MP3) and spectrograms of one item on one scale.
 
-One ``Scale`` is made for a whole page, so that a picture's width is always the same number of seconds, its
-height the same frequencies (mel-spaced), and a colour the same level in dB below full scale. Nothing is
-normalised per clip: a quiet clip looks quiet.
+A ``Scale`` is made for each item: its pictures show the same seconds, the same frequencies (mel-spaced) and the same
+range of levels. They are of the loudness-matched copies, so that a difference in colour is none of volume.
 """
 
 from __future__ import annotations
@@ -11,28 +10,34 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
+import soxr
 from PIL import Image
 
-WIDTH = 640  # pixels, twice the usual size on screen
-HEIGHT = 192
+WIDTH = 480  # pixels, about twice the usual size on screen
+HEIGHT = 144
 WINDOW_SECONDS = 0.032
-DB_LOW, DB_HIGH = -100.0, -25.0  # dB; a full-scale sine is 0 dB
-COLOURS = 255  # the 256th palette entry is transparent: time after the end of a clip
+RANGE = 75.0  # dB from black to the brightest colour, which is the loudest point of the item
+FORMATS: dict[str, dict[str, Any]] = {
+    "flac": {"format": "FLAC", "subtype": "PCM_16"},
+    "mp3": {"format": "MP3", "bitrate_mode": "VARIABLE", "compression_level": 0.2},
+}
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What every spectrogram of a page shares: ``seconds`` wide, ``frequency`` Hz high."""
+    """What the spectrograms of an item share: ``seconds`` wide, ``frequency`` Hz high."""
 
     seconds: float
     frequency: float
 
     def time_ticks(self) -> list[tuple[str, float]]:
         """Labels and positions in percent from the left."""
-        step = next(s for s in (0.5, 1, 2, 5, 10, 20, 60, 120, 600, math.inf) if self.seconds / s <= 5)
+        step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 600, math.inf) if self.seconds / s <= 5)
         marks = [i * step for i in range(int(self.seconds / step + 1e-9) + 1)] if step < math.inf else [0.0]
         return [(f"{mark:g}", 100 * mark / self.seconds) for mark in marks]
 
@@ -43,51 +48,63 @@ class Scale:
 
 
 def common_scale(durations: list[float], sample_rates: list[int]) -> Scale:
-    """The scale for a page: up to the longest clip, but no further than three times the median clip (one that
-    ran into the length limit must not shrink all others), and up to the highest Nyquist frequency."""
+    """The scale of an item: up to its longest clip, but no further than three times the median (one that ran into the
+    length limit must not shrink all others), and up to the highest Nyquist frequency."""
     if not durations:
         return Scale(seconds=1.0, frequency=8000.0)
     longest = min(max(durations), 3 * float(np.median(durations)))
-    return Scale(seconds=max(0.5, math.ceil(2 * longest) / 2), frequency=max(sample_rates) / 2)
+    return Scale(seconds=max(0.1, math.ceil(20 * longest - 1e-6) / 20), frequency=max(sample_rates) / 2)
 
 
 def read_mono(path: Path) -> tuple[np.ndarray, int]:
-    """``[samples]`` float32 and the sample rate in Hz; several channels are averaged."""
-    wav, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    """``[samples]`` float32 and the sample rate in Hz; several channels are averaged.
+
+    Raises:
+        ValueError: the file cannot be read or holds no sample, in words.
+    """
+    try:
+        wav, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{path.name} cannot be read ({error})") from error
+    if not len(wav):
+        raise ValueError(f"{path.name} holds no sample")
     return wav.mean(axis=1), int(rate)
 
 
-def write_flac(path: Path, wav: np.ndarray, rate: int) -> None:
-    """Write a lossless copy (16 bit) for the page."""
-    soundfile.write(path, np.clip(wav, -1.0, 1.0), rate, format="FLAC", subtype="PCM_16")
+def write_copy(stem: Path, wav: np.ndarray, rate: int, form: str) -> Path:
+    """Write a listening copy beside ``stem`` as ``flac`` (lossless, 16 bit) or ``mp3``, and return its path."""
+    path = stem.with_name(f"{stem.name}.{form}")
+    if form == "mp3" and rate not in MP3_RATES:
+        wav, rate = soxr.resample(wav, rate, 48000, "HQ"), 48000
+    soundfile.write(path, np.clip(np.nan_to_num(wav), -1.0, 1.0), rate, **FORMATS[form])
+    return path
 
 
-def active_level(wav: np.ndarray, rate: int) -> float | None:
-    """Level in dB of what sounds: RMS of the 50 ms blocks within 30 dB of the loudest; None for silence."""
-    block = max(1, round(0.05 * rate))
-    if len(wav) < block:
-        return None
-    power = np.square(wav[: len(wav) // block * block].astype(np.float64)).reshape(-1, block).mean(axis=1)
-    if power.max() < 1e-9:
-        return None
-    return float(10 * np.log10(power[power > power.max() * 1e-3].mean()))
+def apply_gain(wav: np.ndarray, gain: float) -> np.ndarray:
+    """``wav`` louder by ``gain`` dB."""
+    return wav * np.float32(10 ** (gain / 20))
 
 
-def spectrogram_picture(wav: np.ndarray, rate: int, scale: Scale) -> Image.Image:
-    """Palette picture ``HEIGHT × WIDTH`` of ``wav [samples]``: mel-spaced rows, columns of equal duration."""
-    level = _levels_db(wav, rate, scale)  # [HEIGHT, WIDTH]
-    shade = np.clip((level - DB_LOW) / (DB_HIGH - DB_LOW), 0, 1) * (COLOURS - 1)
-    shade = np.round(shade).astype(np.uint8)
-    shown = min(WIDTH, math.ceil(len(wav) / rate / scale.seconds * WIDTH))
-    shade[:, shown:] = COLOURS
-    picture = Image.fromarray(shade[::-1].copy()).convert("P")
-    picture.putpalette(_palette())
-    return picture
+def spectrogram(wav: np.ndarray, rate: int, scale: Scale) -> np.ndarray:
+    """Levels ``[HEIGHT, WIDTH]`` in dB (a full-scale sine is 0) on ``scale``, the lowest frequency in row 0; NaN after
+    the end of ``wav [samples]``. Rows are mel-spaced, columns of equal duration."""
+    level = _levels_db(wav, rate, scale)
+    level[:, min(WIDTH, math.ceil(len(wav) / rate / scale.seconds * WIDTH - 1e-6)) :] = np.nan
+    return level
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Save with the last palette entry transparent."""
-    picture.save(path, format="PNG", transparency=COLOURS, optimize=True)
+def picture(level: np.ndarray, highest: float) -> Image.Image:
+    """``level`` in colours from ``highest - RANGE`` to ``highest`` dB, transparent where there is no sound."""
+    over = np.isnan(level)
+    shade = np.clip((np.nan_to_num(level) - highest) / RANGE + 1, 0, 1) * 255
+    pixels = _palette()[np.round(shade).astype(np.uint8)]
+    pixels[over] = 0  # transparent
+    return Image.fromarray(np.ascontiguousarray(pixels[::-1]))
+
+
+def save_picture(made: Image.Image, path: Path) -> None:
+    """Save as WebP, which is a third of a PNG."""
+    made.save(path, format="WEBP", quality=75, method=4)
 
 
 def _levels_db(wav: np.ndarray, rate: int, scale: Scale) -> np.ndarray:
@@ -124,9 +141,8 @@ def _mel(frequency: float) -> float:
 
 
 @lru_cache(maxsize=1)
-def _palette() -> list[int]:
-    """256 RGB triples: the perceptually even 'magma' map, then the transparent entry."""
+def _palette() -> np.ndarray:
+    """``[256, 4]`` bytes, red, green, blue and opacity: the perceptually even 'magma' map."""
     from matplotlib import colormaps  # imported late: `--help` need not wait for it
 
-    colours = colormaps["magma"](np.linspace(0.02, 1, COLOURS))[:, :3]
-    return [*np.round(255 * colours).astype(int).ravel().tolist(), 0, 0, 0]
+    return np.round(255 * colormaps["magma"](np.linspace(0.02, 1, 256))).astype(np.uint8)

@@ -1,15 +1,17 @@
 """Normalisation of text, outside the model: ``text.normalise`` of a training, kept with its checkpoints.
 
 ``none`` leaves text as it is; ``basic`` is lower case without punctuation, for any language; ``english`` also writes
-numbers, spellings and abbreviations one way (both: OpenAI's, in the package whisper-normalizer).
+numbers, spellings and abbreviations one way and leaves out accents (both: OpenAI's, in the package whisper-normalizer).
+For other languages that is wrong: „Fünf Äpfel, hat's!" becomes "funf apfel hat is". `note_on_english` notices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
-from tasks.base import TaskError
+from tasks.base import Task, TaskError
 
 NAMES = ("none", "basic", "english")
 Setting = str | Mapping[str, str]  # one name for all tasks, or task → name; tasks that are not named get none
@@ -46,3 +48,26 @@ def normalisers(setting: Setting) -> Callable[[str], Callable[[str], str]]:
     for name in setting.values():
         normaliser(name)
     return lambda task: normaliser(setting.get(task, "none"))
+
+
+def note_on_english(setting: Setting, task: Task, rows: Sequence[Any], share: float = 0.05) -> str | None:
+    """A sentence where ``english`` normalises texts of which more than ``share`` have letters that English lacks.
+
+    Args:
+        rows: as ``task.select`` gives them; counted are their texts and captions.
+    """
+    read = foreign = 0
+    for example in rows:
+        name = task.task_of(example).name
+        if (setting if isinstance(setting, str) else setting.get(name, "none")) != "english":
+            continue
+        for row in getattr(example, "rows", [example]):  # a passage has several
+            text = " ".join([getattr(row, "text", None) or "", *(getattr(row, "captions", None) or [])])
+            read += 1
+            foreign += any(letter.isalpha() and not letter.isascii() for letter in text)
+    if foreign <= share * read:
+        return None
+    return (
+        f"text.normalise=english: {foreign} of {read} texts have letters that English lacks, and it writes them "
+        "without accents and with English words; text.normalise=basic is for other languages."
+    )

@@ -20,6 +20,8 @@ def seeded_state(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
             values = values * 1.5 / math.sqrt(math.prod(shape[1:]))
         elif key.endswith(("bias", "beta", "shift.weight")):
             values = values * 0.1
+        elif key.endswith("alpha"):  # frequency of a sine, as a logarithm: a fast one makes the network chaotic
+            values = values * 0.1 - 2
         else:  # norms, scales
             values = 1 + 0.1 * values
         if key.endswith("weight_g"):

@@ -8,12 +8,28 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel, MimiConfig, MimiModel
+from transformers import (
+    DacConfig,
+    DacModel,
+    EncodecConfig,
+    EncodecModel,
+    MimiConfig,
+    MimiModel,
+    Wav2Vec2BertConfig,
+    Xcodec2Config,
+    Xcodec2Model,
+)
 
 from codec.baselines.baseline import BaselineTokenizer
 from codec.baselines.dac import DacTokenizer
 from codec.baselines.encodec import EncodecTokenizer
 from codec.baselines.mimi import MimiTokenizer
+from codec.baselines.seanet import ResidualCodebooks
+from codec.baselines.speechtokenizer import SpeechTokenizer, SpeechTokenizerConfig, SpeechTokenizerModel
+from codec.baselines.stablecodec import StableCodec, StableCodecConfig, StableCodecModel
+from codec.baselines.taae import TAAEConfig
+from codec.baselines.wavtokenizer import WavTokenizer, WavTokenizerConfig, WavTokenizerModel
+from codec.baselines.xcodec2 import Xcodec2Tokenizer
 
 
 def noise(samples: int, seed: int = 0, rows: int = 1) -> Tensor:
@@ -96,8 +112,109 @@ def tiny_mimi(levels: int = 3, seed: int = 0) -> MimiTokenizer:
     return MimiTokenizer(model, levels)
 
 
+def fill_codebooks(quantizer: ResidualCodebooks, latents: Tensor) -> None:
+    """Codebooks of one of our ports from ``latents [1, dim, frames]``."""
+    books = [layer.embed for layer in quantizer.layers]  # type: ignore[union-attr]
+    fill(latents[0].T, [book.copy_ for book in books], len(books[0]))
+
+
+@torch.no_grad()
+def tiny_speechtokenizer(levels: int = 3, seed: int = 0) -> SpeechTokenizer:
+    torch.manual_seed(seed)
+    config = SpeechTokenizerConfig(
+        n_filters=2,
+        strides=[8, 5, 4, 2],
+        dimension=16,
+        bidirectional=True,
+        dilation_base=2,
+        residual_kernel_size=3,
+        n_residual_layers=1,
+        lstm_layers=1,
+        activation="ELU",
+        codebook_size=32,
+        n_q=4,
+        sample_rate=16000,
+    )
+    model = SpeechTokenizerModel(config).eval()
+    fill_codebooks(model.quantizer, model.encoder(noise(24000)[:, None]))
+    return SpeechTokenizer(model, levels)
+
+
+@torch.no_grad()
+def tiny_wavtokenizer(levels: int = 1, seed: int = 0) -> WavTokenizer:
+    torch.manual_seed(seed)
+    config = WavTokenizerConfig(
+        ratios=[6, 5, 5, 4],
+        codebook_size=32,
+        dim=64,
+        intermediate=48,
+        layers=1,
+        conditions=4,
+        filters=2,
+        latent=16,
+        n_fft=2400,
+        hop=600,
+    )
+    model = WavTokenizerModel(config).eval()
+    fill_codebooks(model.quantizer, model.encoder(noise(24000)[:, None]))
+    return WavTokenizer(model, levels)
+
+
+def tiny_stablecodec(levels: int = 1, seed: int = 0) -> StableCodec:
+    torch.manual_seed(seed)
+    half = TAAEConfig(16, 6, (1, 2), (1, 2), (1, 1), sliding_window=(7, 8))
+    model = StableCodecModel(StableCodecConfig(half, half, 16000, 640, patch=320)).eval()
+    with torch.no_grad():
+        model.encoder.layers[-1].weight.mul_(4)
+    return StableCodec(model, levels)
+
+
+def tiny_xcodec2(levels: int = 1, seed: int = 0) -> Xcodec2Tokenizer:
+    torch.manual_seed(seed)
+    hears = Wav2Vec2BertConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        vocab_size=None,
+        conv_depthwise_kernel_size=3,
+        output_hidden_size=16,
+    )
+    config = Xcodec2Config(
+        hidden_size=64,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=16,
+        encoder_hidden_size=2,
+        semantic_model_config=hears.to_dict(),
+        quantization_dim=80,
+    )
+    model = Xcodec2Model(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:  # transformers' initialisation passes next to nothing on
+                torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    tokenizer = Xcodec2Tokenizer(model, levels)
+    project = model.quantizer.project_in
+    seen: list[Tensor] = []
+    hook = project.register_forward_hook(lambda module, inputs, output: seen.append(output[0]))
+    tokenizer.encode(noise(24000))
+    hook.remove()
+    spread = seen[0].std(0)
+    with torch.no_grad():
+        project.bias.copy_((project.bias - seen[0].mean(0)) / spread)
+        project.weight.div_(spread[:, None])
+    return tokenizer
+
+
 TINY: dict[str, Callable[..., BaselineTokenizer]] = {
     "encodec": tiny_encodec,
     "dac": tiny_dac,
     "mimi": tiny_mimi,
+    "speechtokenizer": tiny_speechtokenizer,
+    "wavtokenizer": tiny_wavtokenizer,
+    "stablecodec": tiny_stablecodec,
+    "xcodec2": tiny_xcodec2,
 }

@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -74,6 +77,22 @@ def expand_lists(overrides: list[str]) -> list[str]:
     return expanded
 
 
+def choose_custom(overrides: list[str]) -> list[str]:
+    """``tokenizer._target_=my.load tokenizer.path=F`` → the same with ``tokenizer=custom`` and ``+tokenizer.path=F``.
+
+    A target of one's own gets its own arguments, and none of the option that is the default. Holds for each group with
+    an option ``custom``, where that is named or no option is.
+    """
+    named = dict(override.lstrip("+").partition("=")[::2] for override in overrides)
+    targets = [key.removesuffix("._target_") for key in named if key.endswith("._target_")]
+    groups = [group for group in targets if "custom" in group_options(group) and named.get(group, "custom") == "custom"]
+    chosen = [f"{group}=custom" for group in groups if group not in named]
+    for override in overrides:
+        group, _, key = override.partition("=")[0].partition(".")
+        chosen.append(f"+{override}" if group in groups and key not in ("", "_target_") else override)
+    return chosen
+
+
 def check_overrides(config_name: str, overrides: list[str]) -> None:
     """Refuse an override whose key or group option does not exist, naming the nearest match.
 
@@ -86,6 +105,14 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
         if "=" not in override:
             raise ConfigError(f"'{override}' is not of the form key=value.")
         key, value = override.split("=", 1)
+        try:
+            OverridesParser.create().parse_override(override)
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"{override}: the value cannot be read ({reason}); write lists as [a,b], dictionaries as "
+                "{key: value}, and put what contains '=', spaces or quotes into quotes inside them, as ['a=b']."
+            ) from None
         pairs.append((key, value))
     for key, value in pairs:
         options = group_options(key)
@@ -103,6 +130,17 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"'{key}' is not a key of configs/{config_name}.yaml.{hint}")
+
+
+def compose(config_name: str, overrides: list[str]) -> DictConfig:
+    """The configuration that a script with ``hydra_entry(config_name)`` gets from these arguments."""
+    running = GlobalHydra.instance().hydra  # of the script that asks; there can only be one at a time
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
+            return hydra.compose(config_name, overrides=choose_custom(expand_lists(overrides)))
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def help_text(program: str, config_name: str, description: str) -> str:
@@ -134,7 +172,7 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
     def decorate(function: Callable[[DictConfig], object]) -> Callable[[], None]:
         @functools.wraps(function)
         def entry() -> None:
-            arguments = expand_lists(sys.argv[1:])
+            arguments = choose_custom(expand_lists(sys.argv[1:]))
             if "--help" in arguments or "-h" in arguments:
                 module = sys.modules[function.__module__]
                 print(help_text(Path(sys.argv[0]).name, config_name, module.__doc__ or function.__doc__ or ""))

@@ -8,11 +8,11 @@ run over the whole clip, so clips go through it one by one, as its authors advis
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from codec.baselines.baseline import BaselineTokenizer, check_levels
@@ -23,7 +23,7 @@ from codec.interface import TokenizerError
 WEIGHTS = PublicWeights(
     name="wavtokenizer",
     repository="novateur/WavTokenizer-large-unify-40token",
-    files=("*.yaml", "*.ckpt"),
+    files=("*.ckpt",),
     size="about 1.8 GB, a training checkpoint",
     licence="code and weights MIT",
 )
@@ -39,7 +39,7 @@ CONDITION = 0
 
 @dataclass(frozen=True)
 class WavTokenizerConfig:
-    """Sizes; ``filters`` and ``latent`` are constants of the published code, the rest is in the checkpoint's YAML."""
+    """Sizes of the network; the sample rate is the one of all published checkpoints."""
 
     ratios: list[int]
     codebook_size: int
@@ -47,36 +47,34 @@ class WavTokenizerConfig:
     intermediate: int
     layers: int
     conditions: int
+    filters: int
+    latent: int
     n_fft: int
     hop: int
-    filters: int = 32
-    latent: int = 512
     sample_rate: int = 24000
 
     @classmethod
-    def read(cls, file: Path) -> WavTokenizerConfig:
-        """From the training configuration that is published with the checkpoint."""
+    def of(cls, state: dict[str, Tensor], file: Path) -> WavTokenizerConfig:
+        """From the shapes of a checkpoint with our keys: its training configuration does not always lie beside it."""
         try:
-            values = OmegaConf.load(file).model.init_args
-            features, backbone, head = (values[k].init_args for k in ("feature_extractor", "backbone", "head"))
-            config = cls(
-                ratios=list(features.dowmsamples),  # spelled so
-                codebook_size=features.vq_bins,
-                latent=backbone.input_channels,
-                dim=backbone.dim,
-                intermediate=backbone.intermediate_dim,
-                layers=backbone.num_layers,
-                conditions=backbone.adanorm_num_embeddings,
-                n_fft=head.n_fft,
-                hop=head.hop_length,
-                sample_rate=values.sample_rate,
+            # Encoder: convolution, four times (residual block, ELU, strided convolution), …; kernels of two strides.
+            ratios = [state[f"encoder.model.{3 * i}.conv.weight"].shape[-1] // 2 for i in (4, 3, 2, 1)]
+            size, latent = state["quantizer.layers.0.embed"].shape
+            dim = len(state["backbone.final_layer_norm.weight"])
+            return cls(
+                ratios=ratios,
+                codebook_size=size,
+                dim=dim,
+                intermediate=len(state["backbone.convnext.0.pwconv1.bias"]),
+                layers=len([key for key in state if re.fullmatch(r"backbone\.convnext\.\d+\.gamma", key)]),
+                conditions=len(state["backbone.norm.scale.weight"]),
+                filters=len(state["encoder.model.0.conv.bias"]),
+                latent=latent,
+                n_fft=len(state["head.out.bias"]) - 2,
+                hop=samples_per_frame(ratios),
             )
-            one_level, same = features.num_quantizers == 1, head.padding == "same"
-        except (AttributeError, TypeError, KeyError) as error:
-            raise TokenizerError(f"{file} is no WavTokenizer configuration: {error}") from error
-        if not (one_level and same and samples_per_frame(config.ratios) == config.hop):
-            raise TokenizerError(f"{file}: only one quantiser, padding 'same' and equal hops are supported.")
-        return config
+        except KeyError as error:
+            raise TokenizerError(f"{file} is no WavTokenizer checkpoint: no value for {error.args[0]}.") from error
 
 
 class ResnetBlock(nn.Module):
@@ -199,20 +197,22 @@ class WavTokenizerModel(nn.Module):
         self.backbone = VocosBackbone(config)
         self.head = SpectrumHead(config.dim, config.n_fft, config.hop)
 
-    def load_checkpoint(self, file: Path) -> None:
-        """Read a Lightning checkpoint's ``state_dict``; every key of it is used or matches UNUSED."""
-        content = read_pickle(file)
-        values = content.get("state_dict", content)
-        if not isinstance(values, dict):
-            raise TokenizerError(f"{file}: 'state_dict' is no dictionary.")
-        state = {key: value.float() if value.is_floating_point() else value for key, value in values.items()}
-        state = {k: v for k, v in state.items() if k.startswith(PARTS)}
-        prefix = "feature_extractor.encodec."
-        state = {
-            key.replace(f"{prefix}encoder.", "encoder.").replace(f"{prefix}quantizer.vq.", "quantizer."): value
-            for key, value in own_keys(fold_weight_norm(state)).items()
-        }
-        load_every_key(self, state, UNUSED, file)
+
+def read_checkpoint(file: Path) -> WavTokenizerModel:
+    """The model of a Lightning checkpoint; every key of its ``state_dict`` below PARTS is used or matches UNUSED."""
+    content = read_pickle(file)
+    values = content.get("state_dict", content)
+    if not isinstance(values, dict):
+        raise TokenizerError(f"{file}: 'state_dict' is no dictionary.")
+    state = {k: v.float() if v.is_floating_point() else v for k, v in values.items() if k.startswith(PARTS)}
+    prefix = "feature_extractor.encodec."
+    state = {
+        key.replace(f"{prefix}encoder.", "encoder.").replace(f"{prefix}quantizer.vq.", "quantizer."): value
+        for key, value in own_keys(fold_weight_norm(state)).items()
+    }
+    model = WavTokenizerModel(WavTokenizerConfig.of(state, file))
+    load_every_key(model, state, UNUSED, file)
+    return model
 
 
 class WavTokenizer(BaselineTokenizer):
@@ -233,12 +233,10 @@ class WavTokenizer(BaselineTokenizer):
 
 
 def load(path: str = WEIGHTS.repository, levels: int = 1, device: str | torch.device = "cpu") -> WavTokenizer:
-    """WavTokenizer from a hub id or a folder that holds one YAML configuration and one checkpoint (.ckpt).
+    """WavTokenizer from a checkpoint file (.ckpt), a folder that holds one, or a hub id.
 
     Raises:
         TokenizerError: no weights, several of them, another model, or more than one level.
     """
-    folder = WEIGHTS.folder(path)
-    model = WavTokenizerModel(WavTokenizerConfig.read(WEIGHTS.file(folder, "*.yaml")))
-    model.load_checkpoint(WEIGHTS.file(folder, "*.ckpt"))
-    return WavTokenizer(model, levels).to(device)
+    file = Path(path) if Path(path).is_file() else WEIGHTS.file(WEIGHTS.folder(path), "*.ckpt")
+    return WavTokenizer(read_checkpoint(file), levels).to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from codec.interface import TokenizerError
+
+HUB_ID = re.compile(r"[\w\-.]+/[\w\-.]+")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class PublicWeights:
         """
         if Path(path).is_dir():
             return Path(path)
-        if re.fullmatch(r"[\w\-.]+/[\w\-.]+", path):
+        if HUB_ID.fullmatch(path):
             try:
                 return Path(huggingface_hub.snapshot_download(path, allow_patterns=list(self.files)))
             except (HfHubHTTPError, HFValidationError, OSError) as error:
@@ -54,9 +57,10 @@ class PublicWeights:
         """The one sentence for weights that are not at ``path``."""
         files = " ".join(f"--include '{file}'" if "*" in file else file for file in self.files)
         local = f"models/{self.name}"
+        repository = path if HUB_ID.fullmatch(path) else self.repository  # a variant, where one was asked for
         return (
-            f"no {self.name} weights at '{path}': get {self.repository} ({self.size}; {self.licence}) with "
-            f"`hf download {self.repository} {files} --local-dir {local}` and give tokenizer.path={local}."
+            f"no {self.name} weights at '{path}': get {repository} ({self.size}; {self.licence}) with "
+            f"`hf download {repository} {files} --local-dir {local}` and give tokenizer.path={local}."
         )
 
     def file(self, folder: Path, pattern: str) -> Path:
@@ -66,7 +70,9 @@ class PublicWeights:
             raise TokenizerError(f"{folder} holds no {pattern}; {self.absent(str(folder))}")
         if len(found) > 1:
             names = ", ".join(file.name for file in found)
-            raise TokenizerError(f"{folder} holds several files {pattern} ({names}): keep the one to load.")
+            raise TokenizerError(
+                f"{folder} holds several files {pattern} ({names}): move the one to load into a folder of its own."
+            )
         return found[0]
 
 
@@ -75,6 +81,9 @@ def load_transformers(kind: type[PreTrainedModel], source: PublicWeights, path: 
     folder = source.folder(path)
     if not (folder / "config.json").is_file():
         raise TokenizerError(source.absent(path))
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if found != kind.config_class.model_type:
+        raise TokenizerError(f"{folder} holds model type '{found}' and not '{kind.config_class.model_type}'.")
     try:
         model, info = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, local_files_only=True)
     except OSError as error:
@@ -108,6 +117,8 @@ def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state.items():
         if key.endswith(".weight_g"):
             stem = key.removesuffix("_g")
+            if f"{stem}_v" not in state:
+                raise TokenizerError(f"the checkpoint has {key} but no {stem}_v.")
             v = state[f"{stem}_v"]
             folded[stem] = v * (value / v.flatten(1).norm(dim=1).view(-1, *[1] * (v.ndim - 1)))
         elif not key.endswith(".weight_v"):

@@ -128,8 +128,8 @@ class FrechetDistance(Metric):
     evaluated: list[Tensor]
     clips: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, sync_on_compute: bool = True) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
         self.add_state("reference", default=[], dist_reduce_fx="cat")
         self.add_state("evaluated", default=[], dist_reduce_fx="cat")
         self.add_state("clips", default=torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")

@@ -18,6 +18,10 @@ class PreparationError(ValueError):
     """A root that is not the data set, or metadata that cannot be read; one sentence with the cure."""
 
 
+class ContentError(PreparationError):
+    """The data set is the right one, and a row of it cannot be read as it was asked to be."""
+
+
 @dataclass
 class Item:
     """One clip of a data set; ``path`` may not exist, as data sets made from the web lose clips."""
@@ -44,6 +48,7 @@ class Recipe:
         licence: of all clips that do not bring their own.
         read: root → its clips; raises `PreparationError` when the layout is not there.
         counts: published number of clips per subset (or per split).
+        notes: lines that the report begins with.
     """
 
     title: str
@@ -51,6 +56,7 @@ class Recipe:
     licence: str
     read: Callable[[Path], Iterable[Item]]
     counts: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -107,11 +113,15 @@ def prepare(recipe: Recipe, root: Path, out: Path) -> Summary:
     Raises:
         PreparationError: wrong root, no audio, an id twice, or ``out`` lies where the data set is.
     """
-    root, out = Path(root).resolve(), Path(out).resolve()
+    root, out = Path(root), Path(out).resolve()
+    if root.exists():  # an id of the Hub is no path
+        root = root.resolve()
     if out == root or root in out.parents:
         raise PreparationError(f"--out {out} lies in the data set itself: choose a folder outside {root}")
     try:
         items = sorted(recipe.read(root), key=lambda item: item.id)
+    except ContentError:
+        raise
     except PreparationError as error:
         raise PreparationError(
             f"{error}: this is not {recipe.title} as it is published; it is obtained from {recipe.source}"
@@ -131,8 +141,10 @@ def prepare(recipe: Recipe, root: Path, out: Path) -> Summary:
             lost.append(json.dumps({"id": item.id, "file": str(item.path), "subset": part}, ensure_ascii=False))
             continue
         found[part] += 1
+        # Audio that had to be written moves with the corpus.
+        place = item.path.relative_to(out).as_posix() if out in item.path.parents else str(item.path)
         row = {
-            "file_name": str(item.path), "id": item.id, "text": item.text, "caption": item.captions,
+            "file_name": place, "id": item.id, "text": item.text, "caption": item.captions,
             "speaker": item.speaker, "domain": item.domain, "split": item.split,
             "licence": item.licence or recipe.licence, "source": recipe.source, "subset": item.subset, **item.extra,
         }  # fmt: skip
@@ -153,7 +165,7 @@ def prepare(recipe: Recipe, root: Path, out: Path) -> Summary:
 
 def _report(recipe: Recipe, found: Counter[str], missing: Counter[str], out: Path) -> list[str]:
     """One line per subset: clips, and how they compare with the published number."""
-    report = []
+    report = list(recipe.notes)
     for part in sorted({*found, *missing}):
         line = f"{part}: {found[part]:,} clips"
         published = recipe.counts.get(part)

@@ -40,7 +40,7 @@ def test_the_balancer_gives_each_loss_its_share_whatever_its_scale() -> None:
     accelerator, balancer = Accelerator(cpu=True), Balancer()
     output = torch.randn(2, 50, requires_grad=True)
     losses = {"a": 1e4 * output[:, :25].square().mean(), "b": 1e-3 * output[:, 25:].square().mean()}
-    gradient = balancer.gradient(losses, {"a": 3.0, "b": 1.0}, output, accelerator)
+    gradient = len(output) * balancer.gradient(losses, {"a": 3.0, "b": 1.0}, output, accelerator)
     norms = gradient[:, :25].norm(dim=1).mean(), gradient[:, 25:].norm(dim=1).mean()
     assert norms[0].item() == pytest.approx(0.75, rel=1e-4) and norms[1].item() == pytest.approx(0.25, rel=1e-4)
     copy = Balancer()

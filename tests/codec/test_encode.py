@@ -6,6 +6,7 @@ The tokenizer here is a toy (loudness and zero crossings per frame), so that not
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,9 +70,22 @@ class LoudnessTokenizer(AudioTokenizer):
         return wav[:, : int(codes.samples.max())]
 
 
-def load_toy(path: str, device: str = "cpu", window: int | None = None) -> LoudnessTokenizer:
+class NotingTokenizer(LoudnessTokenizer):
+    """Writes how many clips this process has encoded to PATH-<process id>."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.notes, self.clips = Path(f"{path}-{os.getpid()}"), 0
+
+    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
+        self.clips += len(wav)
+        self.notes.write_text(str(self.clips))
+        return super().encode(wav, lengths)
+
+
+def load_noting(path: str, device: str = "cpu", window: int | None = None) -> NotingTokenizer:
     """Stands for codec.interface.load in the command-line test."""
-    return LoudnessTokenizer()
+    return NotingTokenizer(path)
 
 
 def make_corpus(root: Path, count: int, seconds: tuple[float, float] = (0.1, 1.0), rate: int = 16_000) -> Path:
@@ -365,16 +379,25 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command_line_with_two_processes_encodes_every_clip_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("machines", [1, 2])
+def test_command_line_with_two_processes_encodes_every_clip_once(machines: int, tmp_path: Path) -> None:
+    """Two processes of one launcher; then two launchers with one process each, as on two machines with one disk."""
     root = make_corpus(tmp_path / "corpus", 30)
     encode_corpus(root, LoudnessTokenizer(), tmp_path / "one", clips_per_shard=4)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     launch = "from accelerate.commands.accelerate_cli import main; main()"
-    arguments = ["launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
-    arguments += ["--dynamo_backend=no", "--num_cpu_threads_per_process=1", "--main_process_port=0"]
-    arguments += [str(REPOSITORY / "codec/encode.py"), f"data.root={root}", f"out={tmp_path / 'two'}"]
-    arguments += ["clips_per_shard=4", "tokenizer._target_=test_encode.load_toy"]
-    assert start(launch, *arguments).wait(timeout=600) == 0
+    arguments = ["launch", "--multi_gpu", "--num_processes=2", f"--num_machines={machines}", "--mixed_precision=no"]
+    arguments += ["--dynamo_backend=no", "--num_cpu_threads_per_process=1", f"--main_process_port={port}"]
+    arguments += ["--main_process_ip=127.0.0.1"] if machines == 2 else []
+    command = [str(REPOSITORY / "codec/encode.py"), f"data.root={root}", f"out={tmp_path / 'two'}"]
+    command += ["clips_per_shard=4", "tokenizer._target_=test_encode.load_noting", f"tokenizer.path={tmp_path / 'log'}"]
+    launchers = [start(launch, *arguments, f"--machine_rank={rank}", *command) for rank in range(machines)]
+    assert [launcher.wait(timeout=600) for launcher in launchers] == [0] * machines
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    counts = [int(path.read_text()) for path in tmp_path.glob("log-*")]
+    assert len(counts) == 2 and sum(counts) == 30 and min(counts) >= 14  # really two, and no clip in both
 
 
 def test_reconstructed_files_have_the_length_of_their_source(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def test_forward_pass_gives_the_recorded_numbers() -> None:
     wav = (torch.arange(2 * 320 * 12).view(2, -1) * 7919 % 101 - 50) / 500
     out = codec(wav, 6)
     expected = [1.7303280, -0.0624029, -0.2881513, 0.3153635, 0.7437534, -0.8368560]
-    assert out.wav[0, ::500][:6].tolist() == pytest.approx(expected, abs=1e-4)
-    assert out.wav.double().abs().sum().item() == pytest.approx(7198.6074, rel=1e-4)
+    assert out.synthesis.wav[0, ::500][:6].tolist() == pytest.approx(expected, abs=1e-4)
+    assert out.synthesis.wav.double().abs().sum().item() == pytest.approx(7198.6074, rel=1e-4)
     assert out.quantized.codes.flatten().tolist() == [28, 28, 15, 15, 9, 9] * 2
     assert out.quantized.commitment.item() == pytest.approx(0.00603248, rel=1e-4)
 

@@ -35,7 +35,7 @@ PARTS = [
 ]
 
 
-def run(cwd: Path, *extra: str) -> str:
+def run(cwd: Path, *extra: str, status: int = 0) -> str:
     command = [sys.executable, str(REPOSITORY / "codec/train.py"), f"data.root={cwd / 'corpus'}", *TINY, *PARTS, *extra]
     result = subprocess.run(
         command,
@@ -45,8 +45,8 @@ def run(cwd: Path, *extra: str) -> str:
         text=True,
         timeout=600,
     )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    assert result.returncode == status, result.stdout + result.stderr
+    return result.stdout + (result.stderr if status else "")
 
 
 @pytest.mark.slow
@@ -84,13 +84,38 @@ def test_two_stages_and_exact_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", ["stage=2", "stage=3", "init=somewhere"])
-def test_impossible_stages_are_refused(tmp_path: Path, extra: str) -> None:
-    command = [sys.executable, str(REPOSITORY / "codec/train.py"), extra]
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["stage=2"], "stage=2 needs init"),
+        (["stage=3"], "neither null, 1 nor 2"),
+        (["stage=1", "init=somewhere"], "stage=1 starts from nothing"),
+        (["init=somewhere"], "init=somewhere: there is no model.safetensors"),
+    ],
+)
+def test_impossible_starts_are_refused(tmp_path: Path, extra: list[str], reason: str) -> None:
+    command = [sys.executable, str(REPOSITORY / "codec/train.py"), *extra]
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert result.returncode == 2 and "stage" in result.stderr.splitlines()[-1]
+    assert result.returncode == 2 and reason in result.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_trained_codec_goes_on_with_its_codebooks(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    short = ["codec.patchify=stft", "codec.window_basis=5", "codec.semantic_dim=0", "gan.start=null", "loss.ar=0"]
+    short += ["loss.mae=0", "trainer.ema=0", "trainer.max_steps=8"]
+    run(tmp_path, "name=first", *short)
+    first = tmp_path / "runs/first/final"
+    text = run(tmp_path, "name=again", f"init={first}", *short, "trainer.max_steps=1", "trainer.learning_rate=0")
+    assert "k-means" not in text
+    before, after = (load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "again"))
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved == {key for key in before if key.startswith("quantizer.books")}, "the codebooks follow from step 0"
+    assert all((before[key] - after[key]).abs().max() < 0.5 for key in moved if key.endswith("embed"))
+    other = run(tmp_path, "name=other", f"init={first}", *short, "codec.encoder_dim=24", status=2)
+    assert "init=" in other and "encoder_dim" in other.splitlines()[-1] and "Traceback" not in other
 
 
 def test_the_average_follows_and_is_taken_back() -> None:

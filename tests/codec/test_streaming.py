@@ -18,6 +18,7 @@ CAUSAL_STFT = {**CAUSAL, "stft_causal": True}
 KINDS = {
     "causal stft": {**CAUSAL_STFT, "analysis_ffts": (640, 1920), "synthesis_fft": 960},
     "causal stft, direct": {**CAUSAL_STFT, "excitation": False},
+    "causal stft, tonal": {**CAUSAL_STFT, "tonal": True},
     "centred stft": {**CAUSAL, "analysis_ffts": (640, 1920)},
     "query first": {**CAUSAL, "decoder_query_first": True},
     "causal conv": {**CAUSAL, "patchify": "conv", "conv_filters": 2, "conv_causal": True, "excitation": False},

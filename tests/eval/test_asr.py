@@ -80,6 +80,9 @@ def test_captioning(inside: Path, capsys: pytest.CaptureFixture) -> None:
     heard = [item for item in items if item["row"] == "generated"]
     assert all((Path("out") / item["audio"]).is_file() and "ended" in item for item in heard)
     assert "cider-d" in capsys.readouterr().out
+    assert rows["reference"]["class-named"]["value"] == 1.0 and rows["reference"]["class-wrong"]["value"] == 0.0
+    assert rows["generated"]["class-named"]["n"] == 3 and people["test-sound-1"]["classes_named"] == ["dog"]
+    assert results["how"]["classes"] == {"key": "classes", "synonyms": {}}
 
 
 def test_captions_of_people_need_no_model(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

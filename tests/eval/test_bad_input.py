@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eval.corpus_classifier import ClassNetwork, CorpusClassifier
 from eval.embedders import load_embedder
 from eval.metrics import CannotScore
 from eval.metrics.classifier import AudioClassifier
@@ -15,8 +16,11 @@ from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, snr
 from eval.metrics.speaker import SpeakerSimilarity
 from eval.metrics.utmos import UTMOS, UTMOS22
+from eval.metrics.visqol import ViSQOL
+from eval.metrics.voice_encoder import VoiceEncoder
 from tests.eval import tiny_networks
 from tests.eval.speechlike import speechlike
+from tests.eval.test_voice_encoder import checkpoint
 
 RATE = 16_000
 NUMBER = "a number"
@@ -74,6 +78,17 @@ EXPECTED: dict[str, dict[str, str]] = {
     "ssl": ALONE | {"0.01 s": "shorter than"},
     "clap": ALONE | {"0.01 s": "shorter than"},
     "classifier": ALONE | {"0.01 s": "shorter than"},
+    "corpus-classifier": ALONE | {"0.01 s": "shorter than"},
+    "voice-encoder": ALONE
+    | {
+        "silent": "silence has no speaker", "silent reference": "silence has no speaker",
+        "0.1 s": "shorter than", "0.01 s": "shorter than",
+    },
+    "visqol-speech/exponential": PAIR
+    | {
+        "silent": "silent degraded clip", "silent reference": "silent reference",
+        "0.1 s": "shorter than", "0.01 s": "shorter than",
+    },
 }  # fmt: skip
 
 
@@ -93,6 +108,13 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Score
     found["classifier"] = lambda _, wav, rate: classifier.posterior(wav, rate)
     for name, embedder in embedders.items():
         found[name] = lambda _, wav, rate, embed=embedder.embed: embed(wav, rate)
+    record = {"classes": ["a", "b"], "recipe": {"width": 4}}
+    corpus = CorpusClassifier(ClassNetwork(2, 4), record)
+    found["corpus-classifier"] = lambda _, wav, rate: corpus.posterior(wav, rate)
+    voices = VoiceEncoder(checkpoint(folder / "pretrained.pt"))
+    found["voice-encoder"] = voices.similarity
+    if importlib.util.find_spec("visqol"):
+        found["visqol-speech/exponential"] = ViSQOL("visqol-speech/exponential")
     pesq = PESQ("wb")
     found["pesq-wb"] = pesq
     mos = None
@@ -126,7 +148,7 @@ def check(scores: dict[str, Score], name: str, kind: str) -> None:
     if name == "pesq-wb" and not PESQ.is_installed():
         pytest.skip("pesq is not installed")
     if name not in scores:
-        pytest.skip("speechmos or onnxruntime is not installed")
+        pytest.skip(f"what {name} needs is not installed")
     expected, found = EXPECTED[name].get(kind, NUMBER), outcome(scores[name], kind)
     assert found.startswith(expected), f"{name} of {kind}: {found}"
 
@@ -144,9 +166,11 @@ def test_outcome(scores: dict[str, Score], name: str, kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in EXPECTED if name not in ("dnsmos", "clap")])
+@pytest.mark.parametrize("name", [n for n in EXPECTED if n not in ("dnsmos", "clap", "visqol-speech/exponential")])
 def test_five_minutes(scores: dict[str, Score], name: str) -> None:
-    """slow. DNSMOS and CLAP are left out: 292 windows take minutes, and nothing in them depends on the length."""
+    """slow. DNSMOS, CLAP and ViSQOL are left out: their windows take minutes, and nothing in them depends on the
+    length.
+    """
     check(scores, name, "5 minutes")
 
 
@@ -157,3 +181,31 @@ def test_a_missing_file_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     row = read_reference([Clip("gone", tmp_path / "gone.flac", text="a")])
     assert row[0].wav is None and "gone.flac" in row[0].item["error"]
     assert heard_at(row, RATE) == {} and silence_like(row)[0].wav is None
+
+
+def test_texts_at_the_edges() -> None:
+    """What has no words is a failure of the clip or a zero, and is written down here."""
+    from eval.caption_judging import rate_captions, rate_classes_named
+    from eval.judging import ScoredClip, rate_words
+    from eval.report import Report
+
+    wav = np.ones(RATE, np.float32)
+    clips = [ScoredClip(name, "row", text, wav, RATE) for name, text in (("a", "one two"), ("b", ""), ("c", "one"))]
+    clips.append(ScoredClip("d", "row", "one", None, RATE))
+    for clip, said in zip(clips, ("", "one", "one", "one"), strict=True):
+        clip.item["hypotheses"] = {"judge": said}
+    report = Report({}, ["row"])
+    rate_words(report, "row", "judge", clips, "plain")
+    said = {"a": "", "b": "rain falls", "c": "a dog"}
+    rate_captions(report, "row", said, {"a": ["a dog"], "b": ["!"], "c": ["a dog barks"]}, {"d": "no audio"}, False)
+    rate_classes_named(report, "row", said, {"a": ["dog"], "b": [], "c": ["dog"]}, {"d": "no audio"})
+    cells = report.results()["rows"]["row"]
+    assert cells["wer/judge"]["value"] == pytest.approx(2 / 3) and cells["wer/judge"]["n"] == 2
+    assert {f["reason"]: f["ids"] for f in cells["wer/judge"]["failures"]} == {
+        "empty reference": ["b"], "no audio": ["d"],
+    }  # fmt: skip
+    assert (cells["rouge-l"]["n"], cells["rouge-l"]["n_failed"]) == (2, 2) and cells["bleu-4"]["n"] == 2
+    assert cells["class-named"]["value"] == 0.5
+    assert {f["reason"]: f["ids"] for f in cells["class-named"]["failures"]} == {
+        "no audio": ["d"], "the clip has no class": ["b"],
+    }  # fmt: skip

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eval.caption_judging import rate_classes_named
 from eval.metrics import CannotScore
 from eval.metrics.caption import NAMES, CaptionScore, bleu, cider_d, longest_common, rouge_l
 from eval.metrics.caption_words import words
+from eval.metrics.class_words import named, names_class
 from eval.metrics.meteor import meteor, meteor_jar
+from eval.report import Report
 
 MINI = Path(__file__).resolve().parents[2] / "data/mini/metadata.jsonl"
 HARD = [
@@ -125,3 +128,51 @@ def test_meteor_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(CannotScore, match="pip install pycocoevalcap"):
         meteor([["a"]], [[["a"]]])
+
+
+@pytest.mark.parametrize(
+    ("caption", "name", "expected"),
+    [
+        ("A big dog barks.", "dog", True),
+        ("Two DOGS bark", "dog", True),
+        ("A hot-dog stand", "dog", False),
+        ("Small waves roll ashore", "waves", True),
+        ("A wave breaks", "waves", True),
+        ("Somebody is typing", "typing", True),
+        ("Someone types fast", "typing", True),
+        ("A music box plays", "music box", True),
+        ("Music from a box", "music box", False),
+        ("box music", "music_box", False),
+        ("The bass's line", "bass", True),
+        ("It rains on the train", "rain", True),
+        ("A train passes", "rain", False),
+        ("", "rain", False),
+        ("A puppy whines", "dog", True),
+    ],
+)
+def test_a_caption_names_a_class(caption: str, name: str, expected: bool) -> None:
+    assert names_class(caption, name, {"dog": ["puppy"]}) is expected
+
+
+def test_classes_named_in_a_row() -> None:
+    classes = {"a": ["dog", "rain"], "b": ["rain"], "c": [], "d": ["dog"], "e": ["siren"]}
+    said = {"a": "A dog barks in the rain", "b": "A dog barks", "c": "Rain", "d": ""}
+    report = Report({}, ["row"])
+    found = rate_classes_named(report, "row", said, classes, {"e": "no audio"})
+    row = report.results()["rows"]["row"]
+    assert row["class-named"]["value"] == pytest.approx(1 / 3) and row["class-named"]["n_failed"] == 2
+    assert row["class-named-all"]["value"] == pytest.approx(1 / 3)
+    assert row["class-wrong"]["value"] == pytest.approx(1 / 3)  # b, where it rains
+    assert row["class-named"]["classes"]["dog"] == {"n": 2, "named": 1}
+    assert found == {"a": ["dog", "rain"], "b": ["dog"], "d": []}
+
+
+@pytest.mark.skipif(not MINI.is_file(), reason="no embedded corpus")
+def test_every_caption_of_the_embedded_corpus_names_its_class() -> None:
+    rows = [json.loads(line) for line in MINI.read_text().splitlines()]
+    described = [(row, row.get("classes") or [row["instrument"]]) for row in rows if row["domain"] != "speech"]
+    known = {domain: {n for row, names in described if row["domain"] == domain for n in names}
+             for domain in ("sound", "music")}  # fmt: skip
+    for row, names in described:
+        for caption in row["caption"]:
+            assert named(caption, known[row["domain"]]) == set(names), caption

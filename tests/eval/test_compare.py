@@ -97,7 +97,6 @@ def test_fad_of_another_reference_is_another_protocol() -> None:
 
 def test_options(runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in (
-        ["runs=[]"],
         [runs, "format=html"],
         [runs, "rows=[x]"],
         [runs, "metrics=[x]"],

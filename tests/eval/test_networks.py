@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from transformers import HubertModel
+from transformers import (
+    ASTForAudioClassification,
+    ClapModel,
+    EncodecModel,
+    HubertForCTC,
+    HubertModel,
+    WavLMForXVector,
+    WhisperForConditionalGeneration,
+)
 
 from eval.embedders import load_embedder
 from eval.embedders.clap import Clap, windows
@@ -54,6 +62,31 @@ def test_missing_weights_are_refused(folder: Path) -> None:
         load_network(HubertModel, str(place), what="ssl")
     with pytest.raises(NetworkError, match="ssl=.*cannot be loaded"):
         load_network(HubertModel, str(folder / "nowhere"), what="ssl")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("speaker", WavLMForXVector), ("ssl", HubertModel), ("ctc", HubertForCTC), ("clap", ClapModel),
+        ("whisper", WhisperForConditionalGeneration), ("encodec", EncodecModel), ("ast", ASTForAudioClassification),
+    ],
+)  # fmt: skip
+def test_every_key_is_consumed_and_none_is_missing(tmp_path: Path, name: str, kind: type) -> None:
+    getattr(tiny_networks, f"{name}_network")(tmp_path)
+    network = load_network(kind, str(tmp_path))
+    assert network.unused_keys == []
+    stored = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    loaded = network.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in stored.items() if key in loaded)
+    # a key too many is recorded, a key too few is refused
+    file = tmp_path / "model.safetensors"
+    safetensors.torch.save_file({**stored, "of.another.network": torch.zeros(2)}, file, metadata={"format": "pt"})
+    assert load_network(kind, str(tmp_path)).unused_keys == ["of.another.network"]
+    names = [key for key in stored if "weight" in key]
+    for gone in (names[len(names) // 3], names[-1]):
+        safetensors.torch.save_file({k: v for k, v in stored.items() if k != gone}, file, metadata={"format": "pt"})
+        with pytest.raises(NetworkError, match="lacks weights of"):
+            load_network(kind, str(tmp_path))
 
 
 def test_the_hash_follows_the_weights() -> None:

@@ -11,9 +11,12 @@ from omegaconf import OmegaConf
 from tiny_models import tiny_codec
 
 from codec.corpus import Clip
+from codec.encode import encode_corpus
+from codec.interface import load
 from eval import semantics
 from eval.probes import LinearProbe, choose_decay, macro_f1, train_ctc
 from eval.semantics import label_clips, label_of, token_features
+from eval.word_probe import Spelling, choose_spoken, spell
 from training.config import CONFIG_DIR, ConfigError
 
 
@@ -85,6 +88,37 @@ def test_a_tokenizer_without_vectors_gets_a_column_per_code() -> None:
     assert found.tolist() == [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
 
 
+def test_spoken_clips_share_no_text_or_speaker() -> None:
+    def clip(name: str, split: str, text: str, speaker: str) -> Clip:
+        return Clip(name, Path(name), text=text, speaker=speaker, domain="speech", split=split)
+
+    clips = [
+        clip("a", "train", "One two.", "anna"), clip("b", "train", "three", "cleo"), clip("c", "train", "4 5", "bert"),
+        clip("d", "test", "one TWO", "cleo"), clip("e", "train", "four", "bert"), clip("f", "valid", "six", "bert"),
+        clip("g", "test", "...", "bert"),
+    ]  # fmt: skip
+    by_text, by_speaker, free = (choose_spoken(clips, group) for group in ("text", "speaker", None))
+    assert by_text.train == ["b", "e"] and by_text.test == ["d"] and by_text.texts["d"] == "one two"
+    assert by_text.left_out["a"] == "its text is also in the test split" and "a to z" in by_text.left_out["c"]
+    assert by_speaker.train == ["a", "e"] and set(by_speaker.left_out) == {"b", "c"}
+    assert free.train == ["a", "b", "e"] and choose_spoken(clips, None, train_limit=1).train == ["a"]
+
+
+@pytest.mark.slow
+def test_the_ctc_probe_of_what_is_there_and_of_what_is_not() -> None:
+    """slow: trains three small networks. Texts that do not belong to the features cannot be spelt."""
+    generator = np.random.default_rng(0)
+    vectors = {letter: generator.standard_normal(8).astype(np.float32) for letter in "abc "}
+    texts = {str(i): "".join(generator.choice(list("abc")) for _ in range(5)) for i in range(40)}
+    features = {n: np.stack([vectors[letter] for letter in text for _ in range(2)]) for n, text in texts.items()}
+    data = Spelling(train=list(texts)[:30], test=list(texts)[30:], texts=texts)
+    found = spell(features, data, steps=300, runs=2, seed=0)
+    wrong = spell(features, data, steps=300, runs=1, seed=0, shuffled=True)
+    assert found is not None and wrong is not None and len(found.cer) == 2
+    assert found.cer[0] < 0.2 < 0.5 < wrong.cer[0] and found.cer[1] < wrong.cer[0]
+    assert spell({}, data, 1, 1, 0) is None
+
+
 def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Low and high tones, a tiny untrained codec: even that keeps apart what a linear probe can tell apart."""
     (tmp_path / "corpus").mkdir()
@@ -105,7 +139,7 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "eval_semantics",
             [
                 "data.root=corpus", "tokenizer.path=codec", "device=cpu", "out=out", "probes=[kind]", "runs=2",
-                "+probe.kind={domain:null,label:kind,group:null}", "ctc_steps=2",
+                "+probe.kind={domain:null,label:kind,group:null}", "ctc_steps=2", "ctc_runs=2", "ctc_group=null",
             ],
         )  # fmt: skip
     semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
@@ -116,6 +150,25 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = rows_["continuous"]["accuracy/kind"]
     assert (cell["n"], cell["classes"], cell["train_clips"], cell["runs"]) == (6, 2, 8, 2)
     assert rows_["levels-1"]["cer/ctc-probe"]["n"] == 6 and "cer/ctc-probe" not in rows_["log-mel"]
+    assert rows_["shuffled-labels"]["cer/ctc-probe"]["runs"] == 2
+    cell = rows_["continuous"]["cer/ctc-probe"]
+    assert cell["train_clips"] == 8 and cell["deviation_of_runs"] >= 0
+    # all clips say the same: without a text of their own there is nothing to train on
+    cfg.ctc_group = "text"
+    semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+    cell = json.loads(Path("out/results.json").read_text())["rows"]["levels-1"]["cer/ctc-probe"]
+    assert cell["value"] is None and cell["failures"][0]["reason"] == "not computed: no speech with text to train on"
+    # token shards hold no audio: every row of tokens, and no continuous one
+    encode_corpus("corpus", load("codec"), "tokens", workers=1)
+    cfg.ctc_group, cfg.ctc_shards, cfg.ctc_test_limit = None, "tokens", 4
+    semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+    again = json.loads(Path("out/results.json").read_text())["rows"]
+    assert again["levels-1-2"]["cer/ctc-probe"]["n"] == 4
+    assert again["continuous"]["cer/ctc-probe"]["failures"][0]["reason"] == "not computed: token shards hold no audio"
+    tiny_codec(seed=1).save_pretrained("other")
+    cfg.tokenizer.path = "other"
+    with pytest.raises(ConfigError):
+        semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
     cfg.probes = ["nothing"]
     with pytest.raises(ConfigError):
         semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]

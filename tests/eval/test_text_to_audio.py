@@ -1,6 +1,7 @@
 """eval/text_to_audio.py on a tiny codec and an untrained model, without and with networks."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def evaluate(folder: Path, *overrides: str) -> dict:
     common = [
         f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out",
-        "max_seconds=2.0",
+        "max_seconds=2.0", "class_steps=12",
     ]  # fmt: skip
     with initialize_config_dir(str(CONFIG_DIR), version_base=None):
         cfg = compose("eval_text_to_audio", [*common, *overrides])
@@ -46,8 +47,13 @@ def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "fewer than 1000" in rows["reference"]["fad-inf/log-mel"]["failures"][0]["reason"]
     assert "fad/log-mel" not in rows["generated-shuffled"]  # the same set of clips
     assert rows["generated"]["legal"]["value"] == 1.0 and rows["resynthesis"]["silent"]["n"] == 3
+    judged = {row: cells["class-accuracy"] for row, cells in rows.items()}
+    assert judged["reference"]["chance"] == pytest.approx(1 / 3) and judged["silence"]["n"] == 3
+    assert sum(counts["n"] for counts in judged["generated-shuffled"]["classes"].values()) == 2  # one is too short
+    assert results["how"]["class_judge"]["train_clips"] == 3
+    printed = capsys.readouterr().out
+    assert "chance 33.3 %" in printed and "so few that it is mostly bias" in printed
     assert "log-mel statistics" in results["how"]["embeddings"]["log-mel"]["embedding"]
-    assert "so few that it is mostly bias" in capsys.readouterr().out
     items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
     assert all((Path("out") / item["audio"]).is_file() for item in items if item["row"] == "generated")
     # the second run finds all codes and all embeddings; clips without one are refused again
@@ -74,6 +80,18 @@ def test_with_networks(inside: Path, tmp_path: Path) -> None:
     assert rows["reference"]["clap-score/clap"]["n"] == 3 and "kl/ast" not in rows["reference"]
     assert rows["generated"]["fad/clap"]["value"] is not None
     assert rows["generated-shuffled"]["clap-score/clap"]["value"] != rows["generated"]["clap-score/clap"]["value"]
+
+
+def test_a_folder_of_any_other_system(inside: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    for number in range(3):
+        shutil.copy(inside / f"corpus/test-sound-{number}.flac", tmp_path / "theirs")
+    results = evaluate(inside, f"generated={tmp_path / 'theirs'}", "rows=[reference,generated,generated-shuffled]")
+    rows = results["rows"]
+    assert rows["generated"]["fad/log-mel"]["value"] == rows["reference"]["fad/log-mel"]["value"]
+    assert rows["generated"]["class-accuracy"]["value"] == rows["reference"]["class-accuracy"]["value"]
+    assert "limit" not in rows["generated"] and rows["generated-shuffled"]["class-accuracy"]["n"] == 3
+    assert results["how"]["model"]["files"] == 3
 
 
 def test_options_are_checked_at_the_door(inside: Path) -> None:

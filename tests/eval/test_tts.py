@@ -167,3 +167,27 @@ def test_derangement() -> None:
         assert sorted(other) == list(range(size)) and all(i != j for i, j in enumerate(other))
     with pytest.raises(ConfigError):
         derangement(1, 0)
+
+
+def test_a_folder_of_any_other_system(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "theirs").mkdir()
+    for number in range(2):
+        wav, rate = soundfile.read(inside / f"corpus/{number}.flac", dtype="float32")
+        soundfile.write(tmp_path / f"theirs/clip-{number}.flac", wav[::2], rate // 2)
+    results = evaluate(inside, f"generated={tmp_path / 'theirs'}", "rows=[reference,generated]")
+    cells = results["rows"]["generated"]
+    assert (cells["wer/ctc-mini"]["n"], cells["wer/ctc-mini"]["n_failed"]) == (2, 1)
+    assert cells["duration-ratio"]["value"] == pytest.approx(1.0, abs=1e-3)
+    assert "limit" not in cells and "real-time-factor" not in cells
+    assert results["how"]["model"]["files"] == 2 and results["how"]["tokenizer"] is None
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    assert "no file for clip-2" in next(i["error"] for i in items if i["row"] == "generated" and i["id"] == "clip-2")
+    (tmp_path / "empty").mkdir()
+    for override, said in (
+        (f"generated={tmp_path / 'empty'}", "no audio file named after a clip"), ("generated=gone", "no such folder"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            evaluate(inside, override, "rows=[generated]")
+        assert said in capsys.readouterr().err
+    with pytest.raises(ConfigError):
+        evaluate(inside, f"generated={tmp_path / 'theirs'}")

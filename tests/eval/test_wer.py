@@ -1,10 +1,13 @@
 """Known answers of jiwer's and Seed-TTS' documentation; what happens at the edges."""
 
+import numpy as np
 import pytest
 import torch
 
+from eval.judging import ScoredClip, rate_words
 from eval.metrics import CannotScore
 from eval.metrics.wer import ErrorRate, edits, load_normaliser, normalise_plain
+from eval.report import Report
 
 
 def rate(hypotheses: list[str], references: list[str], **options: str) -> float:
@@ -52,6 +55,46 @@ def test_counts_by_kind() -> None:
     references = ["this is the reference", "there is another one"]
     metric.update(["this is the prediction", "there is an other sample"], references)
     assert metric.counts().sum(0).tolist() == [3, 0, 1, 8]  # S, D, I, words
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "kinds"),
+    [
+        ("one two three four", (0, 0, 0)),
+        ("one two tree four", (1, 0, 0)),
+        ("one two four", (0, 1, 0)),
+        ("one two three or four", (0, 0, 1)),
+        ("won two three for five", (2, 0, 1)),
+        ("two free four and more", (1, 1, 2)),
+    ],
+)
+def test_every_kind_of_error_counts_alone_and_together(hypothesis: str, kinds: tuple[int, int, int]) -> None:
+    found = edits("one two three four", hypothesis)
+    assert (found.substitutions, found.deletions, found.insertions) == kinds and found.units == 4
+    assert found.errors == sum(kinds) and found.rate == pytest.approx(sum(kinds) / 4)
+    assert rate([hypothesis], ["one two three four"]) == pytest.approx(sum(kinds) / 4)
+    assert rate([hypothesis], ["one two three four"], average="mean") == pytest.approx(sum(kinds) / 4)
+
+
+@pytest.mark.parametrize(("hypothesis", "kinds"), [("abd", (1, 0, 0)), ("ab", (0, 1, 0)), ("abcc", (0, 0, 1))])
+def test_every_kind_of_error_in_characters(hypothesis: str, kinds: tuple[int, int, int]) -> None:
+    found = edits("abc", hypothesis, "character")
+    assert (found.substitutions, found.deletions, found.insertions) == kinds
+    assert found.errors == 1 and found.units == 3 and found.rate == pytest.approx(1 / 3)
+
+
+def test_a_report_counts_every_kind() -> None:
+    """What eval/tts.py and eval/asr.py file goes through the same counts."""
+    clips = [ScoredClip(str(i), "row", "one two three four", np.ones(9, np.float32), 16_000) for i in range(3)]
+    for clip, said in zip(clips, ("one two tree four", "one two four", "one two three or four"), strict=True):
+        clip.item["hypotheses"] = {"judge": said}
+    report = Report({}, ["row"])
+    rate_words(report, "row", "judge", clips, "plain")
+    cell = report.results()["rows"]["row"]["wer/judge"]
+    assert (cell["substitutions"], cell["deletions"], cell["insertions"], cell["units"]) == (1, 1, 1, 12)
+    assert cell["value"] == pytest.approx(3 / 12) == cell["mean_of_clips"]
+    assert [clip.item["wer"]["judge"] for clip in clips] == [0.25] * 3
+    assert report.cells["row"]["wer/judge"].parts["2"] == (1.0, 4.0)
 
 
 def test_an_empty_reference_has_no_rate() -> None:

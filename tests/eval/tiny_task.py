@@ -21,6 +21,7 @@ CAPTIONS = [
     ["A dog barks twice", "Two barks of a dog"],
     ["An engine hums", "The low hum of an engine"],
 ]
+CLASSES = ["rain", "dog", "engine"]
 
 
 def build(root: Path, task: str) -> Path:
@@ -41,7 +42,9 @@ def build(root: Path, task: str) -> Path:
                     "split": split,
                 }
                 row |= (
-                    {"text": TEXTS[number], "speaker": "slt"} if domain == "speech" else {"caption": CAPTIONS[number]}
+                    {"text": TEXTS[number], "speaker": "slt"}
+                    if domain == "speech"
+                    else {"caption": CAPTIONS[number], "classes": CLASSES[number : number + 1]}
                 )
                 rows.append(row)
     (root / "corpus" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

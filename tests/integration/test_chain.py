@@ -11,17 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+from tiny_tones import write_corpus
 
 from codec.interface import load
 from codec.shards import read_index
 from lm.model import load_lm
 
 ROOT = Path(__file__).resolve().parents[2]
-RATE = 16000
-WORDS = {"anna": 220.0, "carried": 330.0, "green": 440.0, "apples": 550.0, "table": 660.0}  # a tone each, Hz
 LAUNCH = """
     -m accelerate.commands.launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 """.split()
@@ -37,23 +34,6 @@ TINY_LM = """
     device=cpu trainer.max_steps=3 trainer.row_length=128 trainer.batch_rows=2 trainer.micro_rows=2
     trainer.precision=fp32
 """.split()
-
-
-def write_corpus(root: Path) -> None:
-    """Ten clips of tones, one tone per word; some in every split."""
-    random = np.random.default_rng(0)
-    time = np.arange(RATE // 4) / RATE
-    tones = {w: 0.3 * np.sin(2 * np.pi * hz * time) * np.hanning(len(time)) for w, hz in WORDS.items()}
-    rows = []
-    (root / "speech").mkdir(parents=True)
-    for number in range(10):
-        words = [str(word) for word in random.choice(list(WORDS), 4)]
-        split = "test" if number < 2 else "valid" if number < 4 else "train"
-        name = f"speech/{number}.flac"
-        soundfile.write(root / name, np.concatenate([tones[word] for word in words]), RATE)
-        row = {"file_name": name, "id": f"clip-{number}", "text": " ".join(words), "split": split}
-        rows.append({**row, "speaker": "slt" if number % 2 else "rms", "domain": "speech"})
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def run(folder: Path, *command: str) -> str:

@@ -142,15 +142,24 @@ STAND_IN = f'''
 """The audio tokenizer of the tests, for training processes of their own."""
 
 
-class StandIn:
-    name, fingerprint, sample_rate, frame_rate = "stand-in", "{FINGERPRINT}", 24000, 12.5
-    codebook_sizes = {SIZES}
+from codec.interface import AudioTokenizer
+
+
+class StandIn(AudioTokenizer):
+    name, fingerprint, sample_rate, samples_per_frame = "stand-in", "{FINGERPRINT}", 24000, 1920
+    codebook_sizes, causal = {SIZES}, False
+
+    def encode(self, wav, lengths=None):
+        raise NotImplementedError
+
+    def decode(self, codes):
+        raise NotImplementedError
 
     def describe(self):
         return {DESCRIPTION!r}
 
 
-def load(path, window=None, device="cpu"):
+def load(path=None, window=None, device="cpu"):
     return StandIn()
 '''
 

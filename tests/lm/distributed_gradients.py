@@ -1,7 +1,7 @@
 """Run by `torch.distributed.run`: the gradient of one step on several processes, under DDP or FSDP2, into a file.
 
     python -m torch.distributed.run --nproc_per_node 2 distributed_gradients.py ddp|fsdp2|separate_head legal|vocabulary
-        chunked|plain INPUT OUTPUT
+        chunked|plain|torch INPUT OUTPUT
 
 ``separate_head`` puts the head into a unit of its own: the defect that the test of FSDP2 must see.
 """
@@ -27,7 +27,7 @@ rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
 model, vocabulary, _ = load_lm(source)
 batch = torch.load(f"{source}/batch.pt")
 mine = [part[rank::world] for part in batch["parts"]]
-objective = Objective(model, vocabulary, over == "legal", chunked=head == "chunked").train()
+objective = Objective(model, vocabulary, over == "legal", head=head).train()
 names = [name for name, _ in objective.named_parameters()]
 if how == "ddp":
     module = DistributedDataParallel(objective)

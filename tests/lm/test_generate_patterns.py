@@ -66,7 +66,7 @@ def test_greedy_equals_a_loop_without_cache(lm, prompts, text_tokenizer):
     clips = generate(model, vocabulary, prompts, 6, sampling=GREEDY)
     for prompt, clip in zip(prompts, clips, strict=True):
         ids = sequence(model, vocabulary, text_tokenizer, prompt, clip)
-        legality = LegalAudio(vocabulary)
+        legality = LegalAudio(vocabulary).rule
         columns = torch.from_numpy(folded(ids, vocabulary).astype(np.int64))
         with torch.no_grad():
             if hasattr(model, "depth"):
@@ -76,7 +76,7 @@ def test_greedy_equals_a_loop_without_cache(lm, prompts, text_tokenizer):
         position = len(prompt)
         for number in range(len(ids) - len(prompt)):
             written = ids[len(prompt) : len(prompt) + number].tolist()
-            legal = [i for part in legality.legal_ids(written) for i in (part if isinstance(part, range) else [part])]
+            legal = [i for part in legality.after(written) for i in (part if isinstance(part, range) else [part])]
             wanted = int(ids[len(prompt) + number])
             assert wanted in legal
             level = max(0, int(vocabulary.levels_of(np.array(wanted))))

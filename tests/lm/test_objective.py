@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from lm.data import StepData, render_documents
-from lm.objective import Objective
+from lm.objective import Objective, torch_has_it
 from lm.packing import IGNORE, pack_rows
 from lm.patterns import PATTERNS
 from tasks.tts import TTS
@@ -132,18 +132,22 @@ def test_the_loss_of_a_packed_document_does_not_depend_on_its_neighbour(
     torch.testing.assert_close(objective(changed, positions, targets).per_target, before, atol=1e-5, rtol=0)
 
 
-def test_the_plain_head_gives_the_numbers_of_the_chunked_one(lively_model, vocabulary, batch, monkeypatch):
+@pytest.mark.parametrize("head", ["plain", "torch"])
+@pytest.mark.parametrize("legal", [False, True])
+def test_every_head_gives_the_numbers_of_the_chunked_one(lively_model, vocabulary, batch, monkeypatch, head, legal):
+    if head == "torch" and not torch_has_it():
+        pytest.skip("this torch has no linear_cross_entropy")
     monkeypatch.setattr("lm.objective.CHUNK", 50)
     (ids, positions, targets), _ = batch
-    for legal in (False, True):
-        found = []
-        for chunked in (True, False):
-            lively_model.zero_grad()
-            parts = Objective(lively_model, vocabulary, legal, [1, 0.5, 2], chunked)(ids, positions, targets)
-            parts.total.backward()
-            found.append((parts, gradients(lively_model)))
-        (first, ours), (second, theirs) = found
-        torch.testing.assert_close(first.total, second.total, rtol=1e-5, atol=1e-4)
-        assert torch.equal(first.correct, second.correct)
-        for name in ours:
-            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-4, msg=name)
+    found = []
+    for name in ("chunked", head):
+        lively_model.zero_grad()
+        parts = Objective(lively_model, vocabulary, legal, [1, 0.5, 2], name)(ids, positions, targets)
+        parts.total.backward()
+        found.append((parts, gradients(lively_model)))
+    (first, ours), (second, theirs) = found
+    torch.testing.assert_close(first.total, second.total, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(first.loss, second.loss, rtol=1e-5, atol=1e-4)
+    assert torch.equal(first.correct, second.correct)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-4, msg=name)

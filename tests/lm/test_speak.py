@@ -11,7 +11,7 @@ import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from codec.interface import Codes
+from codec.interface import AudioTokenizer, Codes
 from lm.generate import best_of, generate
 from lm.model import save_lm
 from lm.sampling import Sampling
@@ -21,16 +21,20 @@ from tasks.tts import TTS
 from training.config import ConfigError
 
 
-class Voice:
+class Voice(AudioTokenizer):
     """Decodes a frame to 10 samples that depend on ``sight`` frames on both sides."""
 
-    name, sample_rate, frame_rate, levels, samples_per_frame = "stand-in", 125, 12.5, 3, 10
+    name, sample_rate, samples_per_frame, causal = "stand-in", 125, 10, False
+    codebook_sizes, fingerprint = (2048,) * 3, ""
 
     def __init__(self, description, sight=2):
         self.description, self.sight = description, sight
 
     def describe(self):
         return self.description
+
+    def encode(self, wav, lengths=None):
+        raise NotImplementedError
 
     def decode(self, codes: Codes) -> torch.Tensor:
         frames = codes.codes.double().sum(1)  # [batch, frames]

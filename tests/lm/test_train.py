@@ -145,33 +145,71 @@ def test_kill_minus_nine_at_a_random_step(reference, overrides, stand_in, tmp_pa
     assert_same_run(reference, tmp_path)
 
 
-@pytest.mark.slow
-def test_two_processes_train_like_one_and_one_goes_on(reference, overrides, stand_in, tmp_path, monkeypatch):
+@pytest.fixture
+def two_processes(tmp_path_factory, uninterrupted, overrides, stand_in):
+    """A run of two processes (gloo) that nothing interrupts, and (folder, options) → None, which runs as many again."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(stand_in)]),
     }
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
-    launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
-    options = [*overrides, "trainer.keep=0", "trainer.micro_rows=1"]
-    subprocess.run([*launch, str(REPOSITORY / "lm/train.py"), *options], cwd=tmp_path, env=environment, check=True)
+    # --multi_gpu is the launcher for several processes, also without GPUs (--cpu starts a single one)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    launch += [
+        "--num_machines=1",
+        "--mixed_precision=no",
+        "--dynamo_backend=no",
+        "--main_process_port=0",
+        str(REPOSITORY / "lm/train.py"),
+    ]
+    options = [*overrides, "trainer.keep=0", "trainer.micro_rows=1", "threads=1"]
+
+    def run(folder: Path, *more: str) -> None:
+        subprocess.run([*launch, *options, *more], cwd=folder, env=environment, check=True)
+
+    whole = uninterrupted / "two"
+    if not (whole / "runs/tiny/final").exists():
+        whole.mkdir(exist_ok=True)
+        run(whole)
+    return whole, options, run
+
+
+def interrupt(folder: Path, step: int) -> None:
+    """Leave of a run what a kill after the checkpoint of ``step`` leaves."""
+    shutil.rmtree(folder / "runs/tiny/final")
+    for checkpoint in list_checkpoints(folder / "runs/tiny"):
+        if int(checkpoint.name.removeprefix("step_")) > step:
+            shutil.rmtree(checkpoint)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "step"), [(0, 3), (2, 6)])
+def test_two_processes_continue_bit_for_bit(two_processes, tmp_path, workers, step):
+    whole, _, run = two_processes
+    shutil.copytree(whole / "runs", tmp_path / "runs")
+    interrupt(tmp_path, step)
+    run(tmp_path, f"trainer.workers={workers}")
+    assert_same_run(whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one_and_one_goes_on(reference, two_processes, tmp_path, monkeypatch):
+    """The same documents per step; sums in another order, so that weights agree within 1e-4 after twelve steps."""
+    whole, options, _ = two_processes
     expected = weights(reference)
 
-    def compare() -> None:
-        for step, loss in curve(tmp_path).items():
+    def compare(folder: Path) -> None:
+        for step, loss in curve(folder).items():
             assert loss == pytest.approx(curve(reference)[step], abs=1e-4)
-        for name, value in weights(tmp_path).items():
+        for name, value in weights(folder).items():
             torch.testing.assert_close(value, expected[name], atol=1e-4, rtol=1e-3)
 
-    compare()
-    # The same documents per step with one process: it goes on from the sixth step of the two.
-    shutil.rmtree(tmp_path / "runs/tiny/final")
-    for checkpoint in list_checkpoints(tmp_path / "runs/tiny")[2:]:
-        shutil.rmtree(checkpoint)
+    compare(whole)
+    shutil.copytree(whole / "runs", tmp_path / "runs")
+    interrupt(tmp_path, 6)  # one process goes on from the sixth step of the two
     monkeypatch.chdir(tmp_path)
     train(configured(options))
-    compare()
+    compare(tmp_path)
 
 
 def test_accumulation_does_not_change_the_run(reference, overrides, tmp_path, monkeypatch):

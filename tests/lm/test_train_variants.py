@@ -110,13 +110,13 @@ def test_packed_documents_do_not_see_each_other(depth):
     ).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("chunked", [True, False])
-def test_the_depth_loss_is_the_sum_over_levels(depth, chunked):
+@pytest.mark.parametrize("head", ["chunked", "plain"])
+def test_the_depth_loss_is_the_sum_over_levels(depth, head):
     """Against a loop that asks for the logits of one token at a time, as generation does."""
     model, vocabulary, documents = depth
     packed = pack_rows([[documents[0], documents[1]]], 96, vocabulary.control_id("<pad>"))
     ids, positions, targets = (torch.from_numpy(a) for a in (packed.input_ids, packed.position_ids, packed.targets))
-    parts = DepthObjective(model, vocabulary, level_weights=[1, 0.5, 0.25], chunked=chunked)(ids, positions, targets)
+    parts = DepthObjective(model, vocabulary, level_weights=[1, 0.5, 0.25], head=head)(ids, positions, targets)
     hidden = model.model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
     weighted, losses = 0.0, []
     for place in (targets[0] != IGNORE).any(-1).nonzero()[:, 0]:

@@ -1,31 +1,28 @@
-"""The demo page: complete, escaped, self-contained, and on one scale."""
+"""The demo page without a browser: complete, escaped, self-contained, of every kind of evaluation."""
 
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
+import page_fixtures as made
 import pytest
 import soundfile
 from PIL import Image
 
-from demo_page import build_page, console_table, main
-from page_data import PageError, newest_evaluation, read_evaluation, word_changes
-from page_media import (
-    HEIGHT,
-    WIDTH,
-    Scale,
-    active_level,
-    common_scale,
-    save_picture,
-    spectrogram_picture,
-)
+from demo_page import Options, build_page, console_table, page_size
+from page_data import PageError, kind_of, newest_evaluations, read_evaluation, word_changes
+from page_labels import KINDS
+from page_media import HEIGHT, WIDTH
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = ["reference", "resynthesis", "generated", "generated-shuffled"]
-EVIL = "<script>alert('x')</script> & \"two\" words"
+TEXTS = ["the red boat", made.EVIL, "a green box"]
 
 
 class Elements(HTMLParser):
@@ -50,43 +47,14 @@ class Elements(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def tone(seconds: float, rate: int, frequency: float = 1000.0, amplitude: float = 1.0) -> np.ndarray:
-    time = np.arange(round(seconds * rate)) / rate
-    return (amplitude * np.sin(2 * np.pi * frequency * time)).astype("float32")
-
-
-def make_evaluation(folder: Path, texts: list[str]) -> Path:
-    """A small evaluation as the eval scripts write it."""
-    items = []
-    for i, text in enumerate(texts):
-        for k, row in enumerate(ROWS):
-            audio = Path("wavs") / row / f"clip{i}.wav"
-            (folder / audio).parent.mkdir(parents=True, exist_ok=True)
-            rate = 16000 if row == "reference" else 24000
-            soundfile.write(folder / audio, tone(0.5 + 0.25 * k, rate, amplitude=0.5), rate)
-            own = " ".join(reversed(text.split())) if row == "generated-shuffled" else text
-            item = {"id": f"id/../{i}", "text": own, "speaker": "slt", "row": row, "audio": str(audio)}
-            item |= {"hypotheses": {"ctc": own}, "wer": {"ctc": 0.1 * i}, "dnsmos": {"ovrl": 3.0 + i / 10}}
-            items.append(item)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    score = {"value": 0.125, "low": 0.1, "high": 0.2, "n": len(texts), "n_failed": 0, "failures": []}
-    results = {"rows": {row: {"wer/ctc": score} for row in ROWS}, "how": {"seed": 7, "note": EVIL}}
-    pair = {"of": {"row": "generated", "metric": "wer/ctc"}, "minus": {"row": "resynthesis", "metric": "wer/ctc"}}
-    other = {**pair, "of": {"row": "generated", "metric": "stoi"}}  # of two metrics: not for the page
-    results["differences"] = [{**p, "value": 0.025, "low": -0.01, "high": 0.06, "n": len(texts)} for p in (pair, other)]
-    (folder / "results.json").write_text(json.dumps(results))
-    return folder
-
-
 @pytest.fixture
 def evaluation(tmp_path: Path) -> Path:
-    return make_evaluation(tmp_path / "runs" / "demo" / "eval-tts", ["the red boat", EVIL, "a green box"])
+    return made.tts(tmp_path / "runs" / "demo" / "eval-tts", TEXTS, seconds=0.6)
 
 
-def build(evaluation: Path, **options: int) -> tuple[Path, str]:
-    index = build_page([evaluation], evaluation.parents[2] / "page", "Title", **options)
-    return index.parent, index.read_text()
+def build(*folders: Path, **options: object) -> tuple[Path, str]:
+    index = build_page(folders, folders[0].parents[2] / "page", Options(**options))  # type: ignore[arg-type]
+    return index.parent, index.read_text(encoding="utf-8")
 
 
 def test_every_clip_has_audio_and_picture(evaluation: Path) -> None:
@@ -101,16 +69,25 @@ def test_every_clip_has_audio_and_picture(evaluation: Path) -> None:
     assert len(pictures) == 3 * len(ROWS)
     for picture in pictures:
         assert picture["alt"] and Image.open(page / str(picture["src"])).size == (WIDTH, HEIGHT)
+    assert len([e for e in elements.of("input") if e.get("type") == "range"]) == 3  # one player per item
 
 
-def test_what_comes_from_data_is_escaped(evaluation: Path) -> None:
-    _, html = build(evaluation)
+def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
+    texts = [made.EVIL, made.LONG, made.RIGHT_TO_LEFT]
+    runs = tmp_path / "runs" / "lm"
+    _, html = build(
+        made.tts(runs / "eval-tts", texts, 0.2),
+        made.text_to_audio(runs / "eval-text_to_sound", "sound", texts),
+        made.asr(runs / "eval-asr", texts),
+        made.captioning(runs / "eval-music_captioning", "music", texts),
+    )
     elements = Elements(html)
-    scripts = elements.of("script")
-    assert [script.get("type") for script in scripts] == ["application/json", None]
-    assert "<script>alert" not in html
-    assert EVIL in elements.texts["h3"] and EVIL in elements.texts["dd"]
-    assert json.loads(elements.texts["script"][0])[0]["sentences"][1]["text"].startswith(EVIL.lower())
+    assert [script.get("type") for script in elements.of("script")] == ["application/json", None]
+    assert "<script>document" not in html and "<img src=x" not in html
+    assert elements.texts["div"].count(made.EVIL) == 3 and made.EVIL in elements.texts["dd"]
+    assert all(item["dir"] == "auto" for item in elements.of("div") if "text" in str(item.get("class")).split())
+    data = json.loads("".join(elements.texts["script"][:1]))
+    assert data[0]["items"][0]["text"].startswith(made.EVIL.lower())
 
 
 def test_nothing_is_loaded_from_elsewhere(evaluation: Path) -> None:
@@ -118,12 +95,13 @@ def test_nothing_is_loaded_from_elsewhere(evaluation: Path) -> None:
     assert not re.findall(r"(?:https?:)?//[a-z]", html)
     assert "fetch(" not in html and "XMLHttpRequest" not in html and 'type="module"' not in html
     elements = Elements(html)
+    ids = {attrs["id"] for _, attrs in elements.tags if "id" in attrs}
     for _, attrs in elements.tags:  # the policy forbids both
         assert "style" not in attrs and not any(name.startswith("on") for name in attrs)
     for tag, name in (("audio", "src"), ("img", "src"), ("a", "href")):
         for attrs in elements.of(tag):
             link = str(attrs[name])
-            assert link.startswith("#") or (page / link).is_file()
+            assert link[1:] in ids if link.startswith("#") else (page / link).is_file()
 
 
 def test_policy_names_exactly_our_style_and_script(evaluation: Path) -> None:
@@ -138,26 +116,59 @@ def test_policy_names_exactly_our_style_and_script(evaluation: Path) -> None:
 
 
 def test_a_missing_clip_is_shown_with_its_reason(evaluation: Path) -> None:
-    (evaluation / "wavs" / "generated" / "clip1.wav").unlink()
-    (evaluation / "wavs" / "generated" / "clip2.wav").write_bytes(b"not audio")
+    (evaluation / "wavs" / "generated" / "clip7.wav").unlink()
+    (evaluation / "wavs" / "generated" / "clip8.wav").write_bytes(b"not audio")
     _, html = build(evaluation)
-    assert "No audio: wavs/generated/clip1.wav is missing" in html
-    assert "No audio: clip2.wav cannot be read" in html
+    assert "No audio: wavs/generated/clip7.wav is missing" in html
+    assert "No audio: clip8.wav cannot be read" in html
     assert len(Elements(html).of("audio")) == 3 * len(ROWS) - 2
 
 
 def test_scores_and_intervals_are_in_the_tables(evaluation: Path) -> None:
     _, html = build(evaluation)
-    assert "12.5 %" in html and "[10.0 %, 20.0 %]" in html and "N&nbsp;3" in html
-    assert "Generated − resynthesis" in html and "+2.5 %" in html
+    assert "25.0 %" in html and "[0.0, 50.0]" in html and "N&nbsp;3" in html
+    assert "Generated − resynthesis" in html and "+25.0 %" in html
+    assert "412.5 bit/s · 37.5 tokens/s" in html
     head, line = (row.split() for row in console_table(evaluation).splitlines()[:2])
-    assert head == ROWS and line[:5] == ["wer/ctc", "12.5", "%", "[10.0,", "20.0]"]
+    assert head == ROWS and line[:5] == ["wer/ctc", "0.0", "%", "[0.0,", "0.0]"]
 
 
-def test_the_random_sentences_follow_the_seed(evaluation: Path) -> None:
-    draws = [read_evaluation(evaluation, sample_size=2, seed=seed).sample for seed in range(8)]
-    assert draws[0] == read_evaluation(evaluation, sample_size=2, seed=0).sample
-    assert len({tuple(draw) for draw in draws}) > 1
+def test_every_kind_has_its_section(tmp_path: Path) -> None:
+    folders = made.every_kind(tmp_path / "runs")
+    assert [read_evaluation(folder).kind for folder in folders] == [
+        "reconstruction", "reconstruction", "tts", "text_to_sound", "text_to_music", "asr", "audio_captioning",
+        "music_captioning",
+    ]  # fmt: skip
+    page, html = build(*folders)
+    elements = Elements(html)
+    sections = [e["id"] for e in elements.of("section") if e.get("class") == "evaluation"]
+    assert len(sections) == len(KINDS) == 9
+    assert sections[0] == "reconstruction-speech" and sections[-1] == "music-captioning"
+    assert 'not in the text">too</ins>' in html and "<i>nothing</i>" in html  # a transcript, and one of silence
+    assert "the red boat, two" in html  # people's captions
+    # what a captioner heard stands in the people's column
+    assert (page / "media" / "audio-captioning-0001-s1.flac").is_file()
+
+
+def test_the_kind_is_told_by_the_content_and_not_only_by_the_name(tmp_path: Path) -> None:
+    for folder in made.every_kind(tmp_path / "runs"):
+        kind = read_evaluation(folder).kind
+        lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+        how = json.loads((folder / "results.json").read_text())["how"]
+        written = [line for line in lines if line["row"] == "generated"] or lines
+        assert kind_of(Path("runs/x/eval-mine"), how, written[0]) == kind
+    assert kind_of(Path("runs/x/eval-semantics"), {"probe": {}}, {}) is None
+
+
+def test_the_newest_of_each_kind_is_the_default(tmp_path: Path) -> None:
+    folders = made.every_kind(tmp_path / "runs")
+    other = made.tts(tmp_path / "runs" / "old" / "eval-tts", TEXTS[:2], 0.2)
+    for age, folder in enumerate([other, *folders]):
+        os.utime(folder / "results.json", (1e9 + age, 1e9 + age))
+    # of reconstruction, speech comes from the newer folder, sound and music from the older one
+    assert set(newest_evaluations(tmp_path / "runs")) == set(folders)
+    (folders[1] / "results.json").unlink()
+    assert set(newest_evaluations(tmp_path / "runs")) == {*folders} - {folders[1]}
 
 
 def test_a_current_page_is_left_as_it_is(evaluation: Path) -> None:
@@ -167,7 +178,7 @@ def test_a_current_page_is_left_as_it_is(evaluation: Path) -> None:
     assert build(evaluation, seed=1)[1] != "untouched"
     (page / "index.html").write_text("untouched")
     results = evaluation / "results.json"
-    results.write_text(results.read_text().replace("0.125", "0.15"))
+    results.write_text(results.read_text().replace("0.25", "0.15"))
     assert "15.0 %" in build(evaluation, seed=1)[1]
 
 
@@ -180,34 +191,87 @@ def test_rebuilding_replaces_only_our_own_folder(evaluation: Path) -> None:
     other.mkdir()
     (other / "thesis.txt").touch()
     with pytest.raises(PageError, match="not a demo page"):
-        build_page([evaluation], other, "Title")
+        build_page([evaluation], other)
     assert (other / "thesis.txt").exists()
 
 
-def test_the_newest_evaluation_is_the_default(
-    evaluation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(evaluation.parents[2])
-    assert newest_evaluation(Path("runs")) == Path("runs/demo/eval-tts")
-    main([])
-    printed = capsys.readouterr().out
-    assert "runs/demo/eval-tts" in printed and printed.splitlines()[-1].endswith("/runs/demo-page/index.html")
+def test_a_page_too_large_takes_mp3_then_is_refused(evaluation: Path) -> None:
+    page, _ = build(evaluation)
+    flac = page_size(page)
+    page, html = build(evaluation, size_limit=(flac - 1000) / 1e6)
+    assert {path.suffix for path in (page / "media").iterdir()} == {".mp3", ".webp"}
+    assert page_size(page) < flac and "MP3" in html
+    with pytest.raises(PageError, match="size_limit=0.01: lower count"):
+        build(evaluation, size_limit=0.01)
+    with pytest.raises(PageError, match="take format=mp3"):
+        build(evaluation, size_limit=0.01, format="flac")
+    assert (page / "index.html").is_file() and not page.with_name("page.building").exists()
 
 
-def test_errors_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, words in (
-        (["--runs", str(tmp_path)], "there is no evaluation"),
-        ([str(tmp_path / "absent")], "results.json does not exist"),
-    ):
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-        assert caught.value.code == 1 and words in capsys.readouterr().err
+def test_a_comparison_is_copied_with_what_it_shows(evaluation: Path) -> None:
+    sweep = evaluation.parents[1] / "sweep"
+    (sweep / "plots").mkdir(parents=True)
+    (sweep / "plots" / "wer 1.svg").write_text("<svg/>")
+    (sweep / "weights.bin").write_bytes(bytes(1000))
+    (sweep / "comparison.html").write_text(
+        '<img src="plots/wer%201.svg"><a href="weights.bin">w</a><a href="../../../secret">x</a>'
+        '<a href="https://a.b/c">y</a><a href="#z">z</a>'
+    )
+    page, html = build(evaluation, comparison=sweep)
+    assert 'href="comparison/comparison.html"' in html
+    copied = {str(path.relative_to(page / "comparison")) for path in (page / "comparison").rglob("*.*")}
+    assert copied == {"comparison.html", "plots/wer 1.svg"}
+    (sweep / "comparison.html").rename(sweep / "index.html")
+    (sweep / "comparison.json").write_text("{}")
+    assert 'href="comparison/index.html"' in build(evaluation, comparison=sweep)[1]
+    with pytest.raises(PageError, match="has no comparison.html"):
+        build(evaluation, comparison=sweep / "plots")
 
 
 def test_a_clip_outside_the_folder_is_refused(evaluation: Path) -> None:
     items = evaluation / "items.jsonl"
     items.write_text(items.read_text().replace("wavs/reference/clip0.wav", "../../../secret.wav"))
     with pytest.raises(PageError, match="leads out of"):
+        build(evaluation)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"show": ()}, "show: name"), ({"show": ("nicest",)}, "show: name"), ({"count": 0}, "count"),
+     ({"format": "ogg"}, "format: there is no 'ogg'"), ({"loudness": 3.0}, "loudness")],
+)  # fmt: skip
+def test_options_that_cannot_be(options: dict[str, object], words: str) -> None:
+    with pytest.raises(PageError, match=words):
+        Options(**options)  # type: ignore[arg-type]
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts/demo_page.py"), *arguments], cwd=folder, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_command(evaluation: Path, tmp_path: Path) -> None:
+    done = command(tmp_path, "seed=3")
+    assert done.returncode == 0, done.stderr
+    assert "runs/demo/eval-tts" in done.stdout and done.stdout.splitlines()[-1].endswith("/runs/demo-page/index.html")
+    assert (tmp_path / "runs/demo-page/index.html").is_file()
+    done = command(tmp_path, "runs=[absent]")
+    assert done.returncode == 1 and "results.json does not exist" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_errors_are_one_sentence(evaluation: Path, tmp_path: Path) -> None:
+    with pytest.raises(PageError, match="no clip has the score 'beauty'"):
+        build(evaluation, rank="beauty")
+    with pytest.raises(PageError, match="there is no evaluation under"):
+        newest_evaluations(tmp_path / "empty")
+    (evaluation / "items.jsonl").write_text('{"id": 1}')
+    with pytest.raises(PageError, match="line 1 has no 'id' or no 'row'"):
+        build(evaluation)
+    (evaluation / "results.json").write_text("[]")
+    with pytest.raises(PageError, match="holds no record"):
         build(evaluation)
 
 
@@ -220,40 +284,3 @@ def test_word_changes() -> None:
         ("same", "boat"),
         ("extra", "now"),
     ]
-
-
-def test_spectrograms_share_one_scale(tmp_path: Path) -> None:
-    scale = Scale(seconds=2.0, frequency=8000.0)
-    rows, columns = {}, {}
-    for rate in (16000, 24000):
-        picture = spectrogram_picture(tone(1.0, rate, amplitude=0.01), rate, scale)
-        pixels = np.asarray(picture)
-        rows[rate] = int(pixels[:, WIDTH // 4].argmax())
-        columns[rate] = int((pixels[0] != 255).sum())
-    assert abs(rows[16000] - rows[24000]) <= 1
-    mel = 2595 * np.log10(1 + np.array([1000.0, 8000.0]) / 700)
-    assert abs(rows[16000] - HEIGHT * (1 - mel[0] / mel[1])) <= 2  # row 0 is the highest frequency
-    assert columns[16000] == columns[24000] == WIDTH // 2  # beyond the clip's end: transparent
-    save_picture(picture, tmp_path / "a.png")
-    assert Image.open(tmp_path / "a.png").convert("RGBA").getpixel((WIDTH - 1, 0))[3] == 0
-    assert Image.open(tmp_path / "a.png").convert("RGBA").getpixel((0, 0))[3] == 255
-
-
-def test_a_quieter_clip_is_darker() -> None:
-    scale = Scale(seconds=1.0, frequency=8000.0)
-    brightest = [
-        int(np.asarray(spectrogram_picture(tone(1.0, 16000, amplitude=a), 16000, scale)).max(initial=0))
-        for a in (0.0001, 0.001, 0.01)
-    ]
-    assert brightest[0] < brightest[1] < brightest[2]
-
-
-def test_one_runaway_clip_does_not_shrink_the_others() -> None:
-    assert common_scale([2.0, 2.2, 2.4, 20.0], [16000, 24000]) == Scale(seconds=7.0, frequency=12000.0)
-    assert common_scale([], []).seconds > 0
-
-
-def test_active_level() -> None:
-    half = np.concatenate([tone(1.0, 16000, amplitude=0.1), np.zeros(16000, "float32")])
-    assert active_level(half, 16000) == pytest.approx(20 * np.log10(0.1 / np.sqrt(2)), abs=0.1)
-    assert active_level(np.zeros(16000, "float32"), 16000) is None

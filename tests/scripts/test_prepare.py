@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import soundfile
 
@@ -126,6 +128,33 @@ def audiofolder(root: Path) -> None:
     text(root / "metadata.jsonl", json.dumps({"file_name": "test/a.wav", "text": "hello", "mood": "calm"}) + "\n")
 
 
+def good_sounds(root: Path) -> None:
+    sounds = {
+        "1": {"id": 1, "instrument": "flute", "note": "C", "octave": 4, "klass": "good-sound", "player": "almudena"},
+        "2": {"id": 2, "instrument": "sax_alto", "note": "Bb", "octave": 3, "klass": "scale-good", "dynamics": None},
+    }
+    takes = {
+        "1": {"id": 1, "microphone": "akg", "filename": "sound_files/flute_almudena_reference/akg/0000.wav"},
+        "2": {"id": 2, "microphone": "neumann", "filename": "sound_files/flute_almudena_reference/neumann/0000.wav"},
+        "3": {"id": 3, "microphone": "iphone", "filename": "sound_files/saxo_raul_recordings/iphone/0001.wav"},
+    }
+    for number, take in takes.items():
+        take["sound_id"] = 2 if number == "3" else 1
+        sound(root / "good-sounds" / str(take["filename"]))
+    text(root / "sounds.json", json.dumps(sounds))
+    text(root / "takes.json", json.dumps(takes))
+
+
+def huggingface(root: Path) -> None:
+    """Parquet that refers to files; with the audio inside: test_prepare_huggingface.py."""
+    for split in ("train", "validation"):
+        sound(root / f"wavs/{split}.flac")
+        audio = [{"bytes": None, "path": str(root / f"wavs/{split}.flac")}]
+        table = pyarrow.table({"audio": audio, "text": [f"the {split} clip"], "speaker": [7]})
+        (root / "data").mkdir(exist_ok=True)
+        pyarrow.parquet.write_table(table, root / f"data/{split}-00000-of-00001.parquet")
+
+
 # clips per split, and one clip in full
 EXPECTED = {
     "librispeech": ({"valid": 2, "test-other": 1}, ("84-121-0001", "STOP", [], "84", "speech")),
@@ -147,6 +176,12 @@ EXPECTED = {
     "nsynth": (
         {"train": 1, "valid": 1, "test": 1},
         ("bass_train_000-060-100", None, ["a note of an acoustic bass, dark, long release"], None, "music"),
+    ),
+    "good_sounds": (
+        {"train": 3}, ("saxo_raul_recordings/iphone/0001", None, ["a scale of an alto saxophone"], None, "music")
+    ),
+    "huggingface": (
+        {"train": 1, "valid": 1}, ("validation/validation", "the validation clip", [], "7", "speech")
     ),
     "audiofolder": ({"test": 1}, ("test/a", "hello", [], None, "speech")),
 }  # fmt: skip

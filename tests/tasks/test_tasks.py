@@ -17,7 +17,7 @@ from lm.documents import AudioSegment, TextSegment, render
 from lm.patterns import PATTERNS
 from lm.vocabulary import AudioVocabulary
 from tasks.base import Request, TaskError
-from tasks.normalisation import normalisers
+from tasks.normalisation import normaliser, normalisers, note_on_english
 from training.config import CONFIG_DIR, check_overrides, expand_lists, group_options
 
 SIX = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]
@@ -218,6 +218,20 @@ def test_normalisation_is_per_task_and_the_same_in_prompt_and_target():
     assert not one.accepts(clip(3, text="?!"))
     with pytest.raises(TaskError, match="choose one of none, basic, english"):
         normalisers("klingon")("asr")
+
+
+def test_english_is_for_english():
+    """It takes the letters of other languages away, and the training says so."""
+    german = "Fünf Äpfel, hat's!"
+    assert normaliser("english")(german) == "funf apfel hat is" and normaliser("basic")(german) == "fünf äpfel hat s"
+    chosen = task("task=[tts,asr,interleaved]")
+    rows = chosen.select([clip(i, text=german if i < 6 else "a naïve line") for i in range(8)])
+    note = note_on_english({"asr": "english"}, chosen, rows)
+    assert "8 of 8 texts" in note and "text.normalise=basic" in note
+    assert note_on_english({"interleaved": "english"}, chosen, rows) is not None
+    assert note_on_english("basic", chosen, rows) is None and note_on_english({"tts": "basic"}, chosen, rows) is None
+    english = chosen.select([clip(i, text="naïve" if i == 0 else "a line") for i in range(40)])
+    assert note_on_english("english", chosen, english) is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The worked example of docs/tasks.md does what the page says."""
 
 import re
+import shutil
 import sys
 import types
 from types import SimpleNamespace
@@ -10,7 +11,11 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from training.config import CONFIG_DIR, REPOSITORY, group_options
+import training.config
+from lm.data import StepData, render_documents
+from lm.patterns import PATTERNS
+from lm.vocabulary import AudioVocabulary
+from training.config import CONFIG_DIR, REPOSITORY, check_overrides, expand_lists, group_options
 
 PAGE = (REPOSITORY / "docs/tasks.md").read_text(encoding="utf-8")
 
@@ -30,6 +35,39 @@ def test_the_task_of_the_page_builds_its_documents(monkeypatch):
     document = task.document(row)
     assert document.task == "spare_0" and document.segments[1].text == "slt" and document.segments[1].learn
     assert task.document(row, with_target=False).segments[1].text is None
+
+
+def test_the_configuration_of_the_page_trains_it_alone_and_in_a_mixture(monkeypatch, tmp_path):
+    """Both files are put where the page says; then the command line finds the task and its rows can be learnt."""
+    module = types.ModuleType("tasks.who")
+    exec(block("python"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "tasks.who", module)
+    configs = tmp_path / "configs"
+    shutil.copytree(CONFIG_DIR, configs)
+    (configs / "task/who.yaml").write_text(block("yaml"), encoding="utf-8")
+    monkeypatch.setattr(training.config, "CONFIG_DIR", configs)
+    clips = [
+        SimpleNamespace(
+            id=f"c{n}", text="hi", captions=[], speaker=("slt", "rms")[n % 2], domain="speech",
+            codes=np.full((4, 3), n, np.uint16),
+        )
+        for n in range(6)
+    ]  # fmt: skip
+    vocabulary = AudioVocabulary(128, (16, 12, 8), {"name": "x", "fingerprint": "f"})
+    for override, count in (("task=who", 6), ("task=[tts,who]", 12)):
+        check_overrides("lm_train", [override, "trainer.max_steps=1"])
+        with hydra.initialize_config_dir(version_base=None, config_dir=str(configs)):
+            task = instantiate(hydra.compose("lm_train", overrides=expand_lists([override])).task)
+        rows = task.select(clips)
+        documents = render_documents(
+            rows, task, vocabulary, lambda text, **_: {"input_ids": list(map(ord, text))}, PATTERNS["flat"], 96
+        )
+        assert len(documents) == count
+        batch = StepData(documents, vocabulary, 96, 2, seed=1).batch(0).rows
+        learnt = {int(target) for target in batch.targets.flatten() if target >= 0}
+        assert set(map(ord, "slt")) & learnt or set(map(ord, "rms")) & learnt
+        wrong = task.with_condition_of(rows[-1], rows[-2])
+        assert task.task_of(rows[-1]).name == "who" and (wrong.codes == clips[-2].codes).all()
 
 
 def test_the_page_names_every_task():

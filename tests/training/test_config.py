@@ -27,6 +27,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("task=tss", "there is no task 'tss'; choose one of asr, tts. Did you mean task=tts?"),
         ("steps", "'steps' is not of the form key=value"),
         ("task.beam=3", "is not a key"),
+        ("steps=[limit=4]", "steps=[limit=4]: the value cannot be read"),
     ],
 )
 def test_what_does_not_exist_is_one_sentence(

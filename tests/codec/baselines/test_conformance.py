@@ -1,6 +1,8 @@
 """The promises of AudioTokenizer, kept by every tokenizer: the same tests run over ours and each baseline."""
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,16 +11,34 @@ from tiny_models import tiny_codec
 
 from codec.interface import AudioTokenizer, Codes
 
-MAKERS: dict[str, Callable[..., AudioTokenizer]] = {"almtokenizer": tiny_codec, **TINY}
+EXAMPLE = Path(__file__).resolve().parents[3] / "docs/examples/tone_codec.py"
+
+
+def example_of_the_docs() -> AudioTokenizer:
+    """The tokenizer that docs/tokenizers.md shows."""
+    spec = importlib.util.spec_from_file_location("tone_codec", EXAMPLE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ToneCodec()
+
+
+def strided(seed: int = 0) -> AudioTokenizer:
+    """Ours with plain convolutions for queries; without pulses, whose flanks move where pitch is rounded."""
+    return tiny_codec(seed, bottleneck="strided", excitation=False)
+
+
+MAKERS: dict[str, Callable[..., AudioTokenizer]] = {"almtokenizer": tiny_codec, "strided": strided, **TINY}
+ALL: dict[str, Callable[..., AudioTokenizer]] = {**MAKERS, "example": example_of_the_docs}
 # Decoded sound alone against in a batch, of full scale 1. Baselines run one clip at a time: no difference at all.
 TOLERANCE = {"almtokenizer": 1e-3}
 CAUSAL = {"encodec": True, "mimi": True}
 
 
-@pytest.fixture(scope="module", params=MAKERS)
+@pytest.fixture(scope="module", params=ALL)
 def tokenizer(request: pytest.FixtureRequest) -> AudioTokenizer:
     """Each tokenizer in turn, made once."""
-    return MAKERS[request.param]()
+    return ALL[request.param]()
 
 
 def lengths_of(tokenizer: AudioTokenizer) -> list[int]:

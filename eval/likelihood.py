@@ -1,0 +1,226 @@
+"""Likelihood: how many bits does a language model need for the tokens of unseen clips?
+
+    python eval/likelihood.py                           # newest finished TTS run, else the checkpoint that ships
+    python eval/likelihood.py task=text_to_sound limit=100
+
+``bits-per-second`` is the code length of a clip's audio (its codes and its end) divided by its duration. Losses and
+perplexities of single tokens cannot be compared between tokenizers with other rates, levels or codebooks; this can.
+``perplexity/level-k`` and ``accuracy/level-k`` are per token of level k, given all that comes before it in the clip.
+
+Rows: own-condition (the clip's own text), wrong-condition (another clip's of similar length: what is gained by
+reading), unigram (each level's frequencies in the train split, without any context) and uniform (the tokenizer's bit
+rate). For a task that writes text there is ``perplexity/text``. Reads token shards, no audio. Writes results.json and
+items.jsonl.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from transformers.utils.logging import disable_progress_bar
+
+from codec.encode import load_tokenizer, token_folder
+from codec.interface import AudioTokenizer, TokenizerError
+from codec.shards import INDEX_NAME, Row, ShardError, read_index, read_shards
+from eval.processes import join, share
+from eval.provenance import record_hash, versions
+from eval.report import Report
+from eval.score_cache import ScoreCache
+from eval.speaking import newest_model, open_model, pick_device, run_name
+from lm.data import render_documents
+from lm.depth import DepthLM, DepthObjective
+from lm.model import ModelError
+from lm.objective import Objective
+from lm.packing import pack_rows
+from lm.vocabulary import AudioVocabulary, VocabularyError
+from tasks.base import Task
+from training.config import ConfigError, hydra_entry
+from training.log import duration
+from training.progress import progress
+
+SHIPPED = Path("checkpoints/lm-tts-mini")
+ROWS = ("own-condition", "wrong-condition", "unigram", "uniform")
+
+
+def find_rows(cfg: DictConfig, tokenizer: AudioTokenizer, task: Task) -> tuple[Path, list[Row], list[Row]]:
+    """The folder of token shards, the rows to predict and those of the train split, all of clips that the task takes.
+
+    Raises:
+        ConfigError: no shards of this tokenizer, or no such clips in them.
+    """
+    cached = token_folder(cfg.data.name, tokenizer)
+    places = [Path(cfg.tokens)] if cfg.tokens else [Path(p) for p in (cfg.data.tokens, cached) if p]
+    seen = []
+    for place in places:
+        if not (place / INDEX_NAME).is_file():
+            seen.append(f"{place} is not there")
+            continue
+        try:
+            if read_index(place).fingerprint != tokenizer.fingerprint:
+                seen.append(f"{place} was made by another tokenizer")
+                continue
+            rows = [row for row in read_shards(place) if task.accepts(row)]
+        except ShardError as error:
+            raise ConfigError(f"tokens: {error}") from None
+        tested = [row for row in rows if row.split == cfg.split]
+        if tested:
+            kept = tested[: cfg.limit] if cfg.limit else tested
+            return place, kept, [row for row in rows if row.split == cfg.train_split]
+        seen.append(f"{place} has no {cfg.split} clips for {task.name}")
+    raise ConfigError(f"tokens: {'; '.join(seen)}: make them with `python codec/encode.py data={cfg.data.name}`.")
+
+
+def document_parts(
+    model: Any, vocabulary: AudioVocabulary, text_tokenizer: Any, rows: Sequence[Row], task: Task
+) -> list[tuple[str, list[torch.Tensor]]]:
+    """``(id, [input ids, positions, targets])`` of each clip's document, a batch of one each."""
+    deep = isinstance(model, DepthLM)
+    documents = render_documents(rows, task, vocabulary, text_tokenizer, None, 1 << 30, deep)
+    pad = vocabulary.control_id("<pad>")
+    parts = []
+    for place, name in enumerate(documents.ids):
+        packed = pack_rows([[documents[place]]], len(documents[place][0]), pad)
+        parts.append((name, [torch.from_numpy(a) for a in (packed.input_ids, packed.position_ids, packed.targets)]))
+    return parts
+
+
+@torch.inference_mode()
+def clip_sums(objective: Objective, parts: Sequence[torch.Tensor], device: str) -> list[list[float]]:
+    """``[bits, right, tokens]`` of one document, each ``[levels + 1]``: the levels, then text and ends."""
+    found = objective(*(part.to(device) for part in parts))
+    return [(found.loss / math.log(2)).tolist(), found.correct.tolist(), found.count.tolist()]
+
+
+def unigram_bits(rows: Sequence[Row], trained: Sequence[Row], sizes: Sequence[int]) -> dict[str, list[float]]:
+    """``{id: bits per level}`` by the frequency of each code in ``trained``, every code counted once more."""
+    found: dict[str, list[float]] = {row.id: [] for row in rows}
+    for level, size in enumerate(sizes):
+        counts = np.ones(size)
+        for row in trained:
+            counts += np.bincount(row.codes[:, level], minlength=size)
+        bits = -np.log2(counts / counts.sum())
+        for row in rows:
+            found[row.id].append(float(bits[row.codes[:, level]].sum()))
+    return found
+
+
+def file_sums(
+    report: Report, row: str, sums: dict[str, list[list[float]]], frame_rate: float, levels: int, speaks: bool
+) -> None:
+    """File bits per second, and per level bits per token, perplexity and accuracy, of ``{id: clip_sums}``."""
+    if speaks:
+        spent = {name: (sum(bits), count[0] / frame_rate) for name, (bits, _, count) in sums.items() if count[0]}
+        report.rate(row, "bits-per-second", spent, {name: "no audio" for name in sums if name not in spent})
+    kinds = [(f"level-{level + 1}", level) for level in range(levels)] if speaks else [("text", levels)]
+    for kind, place in kinds:
+        parts = {n: (bits[place], count[place]) for n, (bits, _, count) in sums.items() if count[place]}
+        if not parts:
+            continue
+        report.rate(row, f"bits-per-token/{kind}", parts)
+        cell = report.cells[row][f"bits-per-token/{kind}"].record()
+        interval = (2 ** cell["low"], 2 ** cell["high"]) if cell["low"] is not None else None
+        report.number(row, f"perplexity/{kind}", 2 ** cell["value"], len(parts), interval)
+        if all(right for _, right, _ in sums.values()):
+            hits = {n: (right[place], count[place]) for n, (_, right, count) in sums.items() if count[place]}
+            report.rate(row, f"accuracy/{kind}", hits)
+
+
+@hydra_entry("eval_likelihood")
+def main(cfg: DictConfig) -> None:
+    join()
+    disable_progress_bar()  # of loading weights, which takes no time here
+    started = time.monotonic()
+    if cfg.over not in ("legal", "all"):
+        raise ConfigError(f"over={cfg.over}: choose legal or all.")
+    device, cache = pick_device(cfg.device), Path(cfg.cache) if cfg.cache else None
+    task = instantiate(cfg.task)
+    shipped = SHIPPED if task.name == "tts" else None
+    folder = Path(cfg.model) if cfg.model else newest_model(task.name, Path("runs"), shipped)
+    try:
+        tokenizer = load_tokenizer(cfg.tokenizer, device)
+        model, vocabulary, text_tokenizer, how_model = open_model(folder, tokenizer, task, device)
+    except (TokenizerError, ModelError, VocabularyError) as error:
+        raise ConfigError(str(error)) from error
+    place, rows, trained = find_rows(cfg, tokenizer, task)
+    out = Path(cfg.out) if cfg.out else Path("runs") / run_name(folder) / f"eval-likelihood-{task.name}"
+    print(f"{len(rows)} clips of {place} ({cfg.split}), model {folder}, to {out}", flush=True)
+    speaks = task.target == "audio"
+    how = {
+        "corpus": {
+            "name": cfg.data.name,
+            "split": cfg.split,
+            "clips": record_hash([[row.id, row.sha256, row.text, row.captions] for row in rows]),
+            "train_clips": len(trained),
+        },
+        "task": task.name,
+        "over": cfg.over,
+        "tokenizer": tokenizer.describe(),
+        "model": how_model,
+        "seed": cfg.seed,
+        "versions": versions("torch", "transformers", "numpy"),
+    }
+    report = Report(how, list(ROWS) if speaks else list(ROWS[:2]))
+
+    # ---- the model -------------------------------------------------------------------------------------------------
+    kind = DepthObjective if isinstance(model, DepthLM) else Objective
+    objective = kind(model, vocabulary, cfg.over == "legal").to(device).eval()
+    judged = {key: value for key, value in how_model.items() if key != "folder"}
+    sums: dict[str, dict[str, list[list[float]]]] = {}
+    conditions: dict[str, list[Any]] = {"own-condition": list(rows)}
+    if len(rows) > 1:
+        # neighbours in length swap, so that a wrong condition is not betrayed by its length
+        order = sorted(rows, key=lambda row: (len(row.codes), row.id))
+        other = {row.id: order[(i + 1) % len(order)] for i, row in enumerate(order)}
+        conditions["wrong-condition"] = [task.with_condition_of(row, other[row.id]) for row in rows]
+    for row_name, members in conditions.items():
+        scores = ScoreCache(cache, "likelihood", judged | {"over": cfg.over})
+        parts = document_parts(model, vocabulary, text_tokenizer, members, task)
+        keys = {name: record_hash([part.tolist() for part in inputs]) for name, inputs in parts}
+        missing = {keys[name]: inputs for name, inputs in parts if keys[name] not in scores}
+        for key, inputs in progress(share(list(missing.items())), desc=f"{row_name}, {len(missing)} clips"):
+            scores[key] = clip_sums(objective, inputs, device)
+        scores.gather()
+        sums[row_name] = {name: scores[key] for name, key in keys.items()}
+        file_sums(report, row_name, sums[row_name], tokenizer.frame_rate, vocabulary.levels, speaks)
+
+    # ---- what needs no model -------------------------------------------------------------------------------------
+    if speaks:
+        sizes = tokenizer.codebook_sizes
+        if trained:
+            bits = unigram_bits(rows, trained, sizes)
+            file_sums(report, "unigram", _as_sums(rows, bits), tokenizer.frame_rate, len(sizes), True)
+        flat = {row.id: [len(row.codes) * math.log2(size) for size in sizes] for row in rows}
+        file_sums(report, "uniform", _as_sums(rows, flat), tokenizer.frame_rate, len(sizes), True)
+    metric = "bits-per-second" if speaks else "bits-per-token/text"
+    report.difference(metric, "wrong-condition", "own-condition")
+    report.difference(metric, "unigram", "own-condition")
+    items = [
+        {"id": row.id, "row": name, "frames": len(row.codes), "bits": found[row.id][0]}
+        for name, found in sums.items()
+        for row in rows
+        if row.id in found
+    ]
+    report.write(out, items)
+    print("\n" + report.table())
+    print(f"\n{out}/results.json and items.jsonl, in {duration(time.monotonic() - started)}", flush=True)
+
+
+def _as_sums(rows: Sequence[Row], bits: dict[str, list[float]]) -> dict[str, list[list[float]]]:
+    """Bits per level in the form of ``clip_sums``, without ends and without anything right or wrong."""
+    found = {}
+    for row in rows:
+        tokens = [float(len(row.codes))] * len(bits[row.id])
+        found[row.id] = [[*bits[row.id], 0.0], [], [*tokens, 0.0]]
+    return found
+
+
+if __name__ == "__main__":
+    main()

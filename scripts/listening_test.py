@@ -1,0 +1,201 @@
+"""Exports a listening test for webMUSHRA (github.com/audiolabs/webMUSHRA, doc/experimenter.md) from sections.
+
+The folder mirrors webMUSHRA's own: copy its ``configs/`` over that of webMUSHRA, and open ``?config=<name>.yaml``.
+
+- Reconstruction gives ``mushra`` pages (ITU-R BS.1534): the recording as the open and the hidden reference, every
+  system that is no control, and the recording low-passed at 3.5 kHz as the anchor.
+- Speech, sounds and music that a model made have no reference that they should be equal to: ``likert_multi_stimulus``
+  pages ask for the five grades of ITU-T P.800, and the recording is one stimulus among the others.
+
+webMUSHRA wants equal rates and lengths on a page, so all files are 48 kHz, 16 bit, mono, padded with silence to the
+longest of their page, and MUSHRA's are cut after the 12 s that it allows. All clips of a page are equally loud.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from scipy.signal import fftconvolve, firwin
+
+from page_data import Item, PageError
+from page_loudness import matching_gains, measure
+from page_media import apply_gain, read_mono
+from page_sections import Section, System
+
+RATE = 48_000
+LONGEST = 12.0  # s, what webMUSHRA accepts on a mushra page
+MOST = 12  # conditions on a page, likewise
+FADE = 0.02  # s, where a clip is cut
+ANCHOR = "anchor35"
+MARKER = ".listening-test"
+GRADES = ((5, "excellent"), (4, "good"), (3, "fair"), (2, "poor"), (1, "bad"))
+
+
+def write_listening_test(
+    sections: Sequence[Section], folder: Path, title: str, loudness: float = -23.0, view: str = "random"
+) -> list[Path]:
+    """Write a configuration for every section that has something to hear, and return their paths.
+
+    Args:
+        loudness: of all clips, in LUFS, or as much lower as the sharpest peak of the page needs.
+        view: whose items are used; random ones, lest the test be about chosen ones.
+    """
+    if folder.exists() and not (folder / MARKER).exists() and any(folder.iterdir()):
+        raise PageError(f"error: webmushra: {folder} exists and is not a listening test: choose another folder.")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
+    written = []
+    for section in sections:
+        pages = [] if section.kind.writes else _pages(section, folder, loudness, view)
+        if not pages:
+            continue
+        name = f"almkit-{section.key}"
+        config = {
+            "testname": f"{' '.join(title.split())}: {section.kind.title}",
+            "testId": name,
+            "bufferSize": 2048,
+            "stopOnErrors": True,
+            "showButtonPreviousPage": True,
+            "remoteService": "service/write.php",
+            "pages": [
+                {"type": "generic", "id": "welcome", "name": section.kind.title, "content": _welcome(section)},
+                {"type": "volume", "id": "volume", "name": "Volume", "content": "Set a comfortable volume. Leave it as "
+                 "it is from here on.", "stimulus": _first_stimulus(pages), "defaultVolume": 0.5},
+                ["random", *pages],
+                {"type": "finish", "name": "Thank you", "content": "Thank you for listening.", "showResults": False,
+                 "writeResults": True},
+            ],
+        }  # fmt: skip
+        path = folder / "configs" / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(_yaml(config)) + "\n", encoding="utf-8")
+        written.append(path)
+    if not written:
+        raise PageError("error: webmushra: no section has recordings and systems to compare.")
+    return written
+
+
+def _pages(section: Section, folder: Path, loudness: float, view: str) -> list[dict[str, Any]]:
+    """One page per item that the reference and at least one system have audio of."""
+    chosen = set(section.views.get(view) or [item.id for item in section.items])
+    names = _names(section.systems)
+    pages = []
+    for number, item in enumerate((item for item in section.items if item.id in chosen), 1):
+        found = {}
+        for system in section.systems:
+            clip = system.clip(item.id)
+            if clip is not None and clip.audio is not None and not system.control:
+                found[names[system.key]] = read_mono(clip.audio)
+        systems = [name for name in found if name != "reference"]
+        if "reference" not in found or not systems:
+            continue
+        if len(systems) + 1 > MOST:
+            raise PageError(f"error: webmushra: a page holds at most {MOST - 1} systems, not {len(systems)}.")
+        place = f"configs/resources/{section.key}/{number:03d}"
+        files = _write(found, folder / place, loudness, section.kind.name == "reconstruction")
+        paths = {name: f"{place}/{path.name}" for name, path in files.items()}
+        pages.append(_page(section, item, number, paths))
+    return pages
+
+
+def _page(section: Section, item: Item, number: int, paths: dict[str, str]) -> dict[str, Any]:
+    head = {"id": f"{section.key}-{number:03d}", "name": f"{section.kind.title}, {number}"}
+    # content is HTML; as ASCII, because webMUSHRA's parser reads \u escapes wrongly
+    safe = html.escape(item.text).encode("ascii", "xmlcharrefreplace").decode()
+    text = f"<p>{safe}</p>" if item.text else ""
+    if section.kind.name == "reconstruction":
+        return {
+            "type": "mushra", **head, "content": f"How much does each differ from the reference?{text}",
+            "showWaveform": True, "enableLooping": True, "randomize": True, "showConditionNames": False,
+            "reference": paths.pop("reference"), "createAnchor35": False, "createAnchor70": False, "stimuli": paths,
+        }  # fmt: skip
+    return {
+        "type": "likert_multi_stimulus", **head, "content": f"How good does each sound?{text}", "mustRate": True,
+        "mustPlayback": "ended", "stimuli": paths,
+        "response": [{"value": value, "label": label} for value, label in GRADES],
+    }  # fmt: skip
+
+
+def _write(clips: dict[str, tuple[np.ndarray, int]], folder: Path, loudness: float, mushra: bool) -> dict[str, Path]:
+    """Write the clips of one page at one rate, length and loudness, with the anchor on a MUSHRA page."""
+    waves = {}
+    for name, (wav, rate) in clips.items():
+        wav = np.nan_to_num(wav)
+        waves[name] = soxr.resample(wav, rate, RATE, "HQ") if rate != RATE else wav
+    if mushra:
+        waves[ANCHOR] = low_pass(waves["reference"])
+    size = max(map(len, waves.values()))
+    if mushra:
+        size = min(size, round(LONGEST * RATE))
+    gains = matching_gains({name: measure(wav, RATE) for name, wav in waves.items()}, loudness)
+    folder.mkdir(parents=True)
+    files = {}
+    for name, wav in waves.items():
+        out = np.zeros(size, np.float32)
+        out[: min(size, len(wav))] = apply_gain(wav, gains[name])[:size]
+        if len(wav) > size:
+            ramp = round(FADE * RATE)
+            out[-ramp:] *= np.linspace(1, 0, ramp, dtype=np.float32)
+        files[name] = folder / f"{name}.wav"
+        soundfile.write(files[name], np.clip(out, -1, 1), RATE, subtype="PCM_16")
+    return files
+
+
+def low_pass(wav: np.ndarray, rate: int = RATE) -> np.ndarray:
+    """The 3.5 kHz anchor of ITU-R BS.1534-3: ripple at most 0.1 dB up to 3.5 kHz, at least 25 dB down at 4 kHz and
+    50 dB at 4.5 kHz. Linear phase, without delay; ``wav [samples]`` keeps its length."""
+    taps = firwin(round(rate / 75) | 1, 3790.0, window=("kaiser", 5.5), fs=rate)
+    return fftconvolve(wav.astype(np.float64), taps, mode="same").astype(np.float32)
+
+
+def _names(systems: Sequence[System]) -> dict[str, str]:
+    """``{key: name}``: short, unlike, and of letters that mean nothing in HTML, YAML or a path."""
+    names: dict[str, str] = {}
+    for system in systems:
+        base = system.row if system.row == "reference" else "-".join([system.row, system.sources[0].name])
+        name = re.sub(r"[^A-Za-z0-9]+", "-", base).strip("-") or "system"
+        while name in names.values() or name == ANCHOR:
+            name += "-2"
+        names[system.key] = name
+    return names
+
+
+def _yaml(node: Any, indent: int = 0) -> list[str]:
+    """``node`` as lines of plain YAML. webMUSHRA reads it with a parser that takes a list in a list (``- - a``) for
+    text, so each entry stands on lines of its own, and every string is quoted, on one line."""
+    space = " " * indent
+    if isinstance(node, dict):
+        pairs = [(f"{space}{key}:", value) for key, value in node.items()]
+    else:
+        pairs = [(f"{space}-", value) for value in node]
+    lines: list[str] = []
+    for head, value in pairs:
+        if isinstance(value, (dict, list)):
+            lines += [head, *_yaml(value, indent + 4)]
+        else:
+            lines.append(f"{head} {json.dumps(value, ensure_ascii=False)}")
+    return lines
+
+
+def _first_stimulus(pages: list[dict[str, Any]]) -> str:
+    first = pages[0]
+    return str(first.get("reference") or next(iter(first["stimuli"].values())))
+
+
+def _welcome(section: Section) -> str:
+    if section.kind.name == "reconstruction":
+        return (
+            "Please use headphones in a quiet room. On each page compare the clips with the reference: 100 means that "
+            "you hear no difference. One of the clips is the reference itself."
+        )
+    return "Please use headphones in a quiet room. On each page listen to all clips to their end and grade each."

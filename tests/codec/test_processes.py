@@ -1,0 +1,73 @@
+"""Two processes learn what one learns from the same global batch: crops, masks, k-means start, codebooks, weights.
+
+The quantiser works from the first step: k-means on latents that differ in their last digits may end elsewhere, and what
+follows would say nothing.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_train import REPOSITORY, TINY, losses, write_corpus  # noqa: E402
+
+EVERYTHING = [
+    "codec.excitation=true",
+    "codec.tonal=true",
+    "trainer.max_steps=10",
+    "trainer.default_window_share=0.5",
+    "trainer.quantize_from=0",
+    "trainer.init_batches=10",
+    "codec.dead_code_share=0.5",  # so that codes are re-seeded in these few steps
+    "loss.mae=1",
+    "loss.ar=1",
+    "ar.width=16",
+    "ar.layers=1",
+    "gan.start=6",
+    "gan.sizes=[64,256]",
+    "gan.channels=[8,8]",
+    "gan.crop_seconds=0.2",
+    "gan.balancer=true",
+    "trainer.ema=0.9",
+]
+# Euclidean distance of all weights. Sums over a batch are taken in another order; Adam divides by the gradient's size,
+# so the smallest gradients tell. Measured 4e-3 (3e-4 without tones, whose spectral peaks may move
+# to the next bin), and 2.5 to a training with half of the batch.
+TOLERANCE = 0.02
+# A latent between two codes may fall to the other one: 0.01 of a count at decay 0.99.
+FLIPS = 0.05
+
+
+def train(cwd: Path, name: str, processes: int, batch: int) -> dict[str, torch.Tensor]:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={processes}"]
+    launch += ["--multi_gpu"] if processes > 1 else ["--cpu"]  # the launcher for several processes, also without GPUs
+    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+    command = [*launch, str(REPOSITORY / "codec/train.py"), f"name={name}", f"data.root={cwd / 'corpus'}", *TINY]
+    command += [*EVERYTHING, f"trainer.batch_size={batch}"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return load_file(cwd / "runs" / name / "final/model.safetensors")
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], keys: set[str]) -> float:
+    return sum(float((a[key] - b[key]).square().sum()) for key in keys) ** 0.5
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    one = train(tmp_path, "one", 1, 4)
+    two = train(tmp_path, "two", 2, 2)
+    assert one.keys() == two.keys()
+    books = {key for key in one if key.startswith("quantizer.books")}
+    assert distance(one, two, one.keys() - books) < TOLERANCE
+    assert max(float((one[key] - two[key]).abs().max()) for key in books) < FLIPS
+    smaller = train(tmp_path, "smaller", 1, 2)
+    assert distance(one, smaller, one.keys() - books) > 1.0, "a test that half of the batch would pass says nothing"
+    assert len(losses(tmp_path / "runs/two")) == 10

@@ -1,0 +1,80 @@
+"""The ablation's plan: stages in their order, shared where they are equal, each row differing in what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from eval.sweep_plan import Plan, make_plan
+from training.config import ConfigError, compose
+
+
+def ablation(**changes: object) -> DictConfig:
+    cfg = compose("eval_compare", ["comparison=ablation", "comparison.speech_hours=0"]).comparison
+    OmegaConf.set_struct(cfg, False)
+    return OmegaConf.merge(cfg, OmegaConf.create(changes))  # type: ignore[return-value]
+
+
+def codec_of(plan: Plan, row: str) -> str:
+    (name,) = {n for cell in plan.cells.values() if cell.row == row for n in cell.needs if n.startswith("codecs/")}
+    return name
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return make_plan(ablation(), Path("runs/comparison-ablation"))
+
+
+def test_a_row_goes_through_first_stage_centres_and_second_stage(plan: Plan) -> None:
+    last = plan.cells[codec_of(plan, "full")]
+    first, prior = last.needs
+    assert plan.cells[prior].script == "codec/semantic_prior.py" and plan.cells[prior].needs == (first,)
+    arguments = last.arguments()
+    folder = "runs/comparison-ablation/cells"
+    assert {f"init={folder}/{first}/run/final", f"semantic_centres={folder}/{prior}/centres.safetensors"} < set(
+        arguments
+    )
+    assert "stage=1" in plan.cells[first].arguments() and "stage=2" in arguments
+    assert f"encoder: {folder}/{first}/run," in " ".join(plan.cells[prior].arguments())
+
+
+def test_equal_first_stages_are_trained_once_and_no_two_rows_share_a_codec(plan: Plan) -> None:
+    codecs = {row: codec_of(plan, row) for row in plan.rows}
+    assert len(set(codecs.values())) == len(plan.rows) == 9
+    first = {row: [n for n in plan.cells[name].needs if "stage1" in n] for row, name in codecs.items()}
+    assert first["full"] == first["no-ar"] == first["single-stage"] == first["w3"] == first["w10"]
+    assert (
+        len({tuple(names) for names in first.values()}) == 5
+    )  # no-queries, no-prior, no-mae have their own; plain none
+
+
+def test_all_rows_have_as_many_steps(plan: Plan) -> None:
+    def steps(name: str) -> int:
+        return int([a for a in plan.cells[name].arguments() if a.startswith("trainer.max_steps=")][-1].split("=")[1])
+
+    for row in plan.rows:
+        last = plan.cells[codec_of(plan, row)]
+        first = [steps(n) for n in last.needs if "stage1" in n and "stage=2" in last.arguments()]
+        assert steps(last.name) + sum(first) == 500, row
+
+
+def test_single_stage_takes_the_centres_but_no_weights(plan: Plan) -> None:
+    arguments = plan.cells[codec_of(plan, "single-stage")].arguments()
+    assert any(a.startswith("semantic_centres=") for a in arguments)
+    assert not any(a.startswith(("init=", "stage=")) for a in arguments)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"train": ["codec=mini", "stage=2"]}, "needs stage1"),
+        ({"train": ["codec=mini"], "prior": True}, "needs stage1"),
+        ({"stage1": ["codec=mini"]}, "come before train"),
+    ],
+)
+def test_impossible_rows_are_refused(row: dict, reason: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(ConfigError):
+        make_plan(ablation(rows={"odd": {"tokenizer": "almtokenizer", **row}}), Path("runs/x"))
+    assert reason in capsys.readouterr().err

@@ -1,0 +1,53 @@
+"""A codec's delay is found and taken out; where there is none, nothing is."""
+
+import numpy as np
+import pytest
+
+from eval.judging import ScoredClip
+from eval.metrics.delay import clip_delay, find_delay, undelayed
+from eval.metrics.signal import stoi
+from eval.reconstruction import compare
+from eval.report import Report
+from tests.eval.speechlike import speechlike
+
+RATE = 16_000
+
+
+def late(wav: np.ndarray, samples: int) -> np.ndarray:
+    return np.concatenate([np.zeros(max(0, samples)), wav, np.zeros(max(0, -samples))])[
+        max(0, -samples) : max(0, -samples) + len(wav)
+    ].astype(np.float32)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 160, 800, -37])
+def test_found_through_noise_and_another_level(shift: int) -> None:
+    generator = np.random.default_rng(0)
+    clips = [generator.standard_normal(8000).astype(np.float32) for _ in range(5)]
+    pairs = [(wav, 0.3 * late(wav, shift) + 0.2 * generator.standard_normal(8000).astype(np.float32)) for wav in clips]
+    assert [clip_delay(*pair, RATE) for pair in pairs] == [shift] * 5
+    found = find_delay(pairs, RATE)
+    assert (found.samples, found.agreement) == (shift, 1.0) and found.seconds == shift / RATE
+    left, right = undelayed(*pairs[0], found.seconds, RATE)
+    assert len(left) == len(right) == 8000 - abs(shift)
+    assert np.corrcoef(left, right)[0, 1] > 0.7
+
+
+def test_not_believed_without_agreement() -> None:
+    generator = np.random.default_rng(0)
+    pairs = [(generator.standard_normal(8000), generator.standard_normal(8000)) for _ in range(9)]
+    found = find_delay(pairs, RATE)  # type: ignore[arg-type]
+    assert found.samples == 0 and "do not agree" in found.reason
+    silent = np.zeros(100, np.float32)
+    assert find_delay([(silent, silent)], RATE).reason == "no clip to measure it on"
+    assert find_delay([], RATE).samples == 0 and clip_delay(silent[:0], silent, RATE) is None
+
+
+def test_ten_milliseconds_are_not_distortion() -> None:
+    clip = speechlike(2.0)
+    output = late(clip, 160)
+    rows = [[ScoredClip("a", row, "", wav, RATE)] for row, wav in (("reference", clip), ("resynthesis", output))]
+    plain, compensated = Report({}, ["resynthesis"]), Report({}, ["resynthesis"])
+    compare(plain, ["stoi"], rows[0], rows[1], 0)
+    compare(compensated, ["stoi"], rows[0], rows[1], 0, delay=find_delay([(clip, output)], RATE).seconds)
+    worse, better = (r.results()["rows"]["resynthesis"]["stoi"]["value"] for r in (plain, compensated))
+    assert worse < 0.95 < 0.999 < better == pytest.approx(stoi(clip[:-160], clip[:-160], RATE))

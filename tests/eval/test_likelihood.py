@@ -1,0 +1,118 @@
+"""eval/likelihood.py: what must come out is known for a model that knows nothing, and bounds hold for one that does."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from codec.encode import encode_corpus
+from codec.interface import load
+from codec.shards import Row
+from eval import likelihood
+from eval.likelihood import unigram_bits
+from lm.model import load_lm, save_lm
+from tests.eval.tiny_task import build
+from training.config import CONFIG_DIR, ConfigError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = build(tmp_path_factory.mktemp("likelihood"), "all")
+    encode_corpus(root / "corpus", load(str(root / "codec")), root / "tokens", workers=1)
+    model, vocabulary, text = load_lm(root / "runs/lm-tiny/final")
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    save_lm(root / "ignorant", model, vocabulary, text)
+    return root
+
+
+def evaluate(folder: Path, *overrides: str) -> dict:
+    common = [f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out",
+              f"tokens={folder / 'tokens'}", "data.tokens=null", "cache=null"]  # fmt: skip
+    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        cfg = compose("eval_likelihood", [*common, *overrides])
+    likelihood.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+    return json.loads(Path("out/results.json").read_text())
+
+
+@pytest.mark.parametrize("task", ["tts", "text_to_sound"])
+def test_a_model_that_knows_nothing_needs_the_bit_rate(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """Uniform over what is legal: the codes of each level, and for the first level also the end."""
+    monkeypatch.chdir(folder)
+    rows = evaluate(folder, f"model={folder / 'ignorant'}", f"task={task}")["rows"]
+    tokenizer = load(str(folder / "codec"))
+    sizes = tokenizer.codebook_sizes
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    frames = [item["frames"] for item in items if item["row"] == "own-condition"]
+    per_frame = math.log2(sizes[0] + 1) + sum(math.log2(size) for size in sizes[1:])
+    seconds = sum(frames) / tokenizer.frame_rate
+    expected = (sum(frames) * per_frame + len(frames) * math.log2(sizes[0] + 1)) / seconds
+    for row in ("own-condition", "wrong-condition"):
+        assert rows[row]["bits-per-second"]["value"] == pytest.approx(expected, rel=1e-5)
+        assert rows[row]["perplexity/level-1"]["value"] == pytest.approx(sizes[0] + 1, rel=1e-5)
+        assert rows[row]["perplexity/level-2"]["value"] == pytest.approx(sizes[1], rel=1e-5)
+    assert rows["uniform"]["bits-per-second"]["value"] == pytest.approx(tokenizer.bitrate, rel=1e-6)
+    assert rows["uniform"]["perplexity/level-3"]["value"] == pytest.approx(sizes[2])
+    assert rows["unigram"]["bits-per-second"]["value"] < rows["uniform"]["bits-per-second"]["value"]
+    assert "accuracy/level-1" not in rows["uniform"]
+    whole = evaluate(folder, f"model={folder / 'ignorant'}", f"task={task}", "over=all")["rows"]["own-condition"]
+    vocabulary = load_lm(folder / "ignorant")[1]
+    assert whole["perplexity/level-2"]["value"] == pytest.approx(vocabulary.size, rel=1e-5)
+
+
+def test_equal_to_the_losses_of_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation packs documents and adds over processes; both must come to the same bits per second."""
+    from hydra.utils import instantiate
+
+    from codec.shards import read_shards
+    from lm.objective import Objective
+    from lm.validation import Validation
+
+    monkeypatch.chdir(folder)
+    rows = evaluate(folder, "task=tts")["rows"]
+    model, vocabulary, text = load_lm(folder / "runs/lm-tiny/final")
+    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        task = instantiate(compose("eval_likelihood").task)
+    tested = [row for row in read_shards(folder / "tokens") if row.split == "test" and task.accepts(row)]
+    validation = Validation(tested, task, vocabulary, text, None, 512, 100, 0)
+    values = validation.run(Objective(model, vocabulary, True), torch.device("cpu"), 4, 0, 1, lambda sums: sums)
+    own = rows["own-condition"]
+    assert own["bits-per-second"]["value"] == pytest.approx(values["bits_per_second"], rel=1e-5)
+    assert math.log(own["perplexity/level-2"]["value"]) == pytest.approx(values["loss_2"], rel=1e-5)
+    assert own["accuracy/level-1"]["value"] == pytest.approx(values["accuracy_1"])
+    assert rows["wrong-condition"]["bits-per-second"]["n"] == 3
+
+
+def test_a_task_that_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    results = evaluate(folder, "task=asr")
+    assert list(results["rows"]) == ["own-condition", "wrong-condition"]
+    cell = results["rows"]["own-condition"]["perplexity/text"]
+    assert cell["n"] == 3 and cell["low"] <= cell["value"] <= cell["high"]
+    assert [part["of"]["metric"] for part in results["differences"]] == ["bits-per-token/text"]
+
+
+def test_frequencies_are_of_the_train_split() -> None:
+    def row(name: str, codes: list[list[int]]) -> Row:
+        return Row(name, np.array(codes, dtype=np.uint16), 1.0)
+
+    found = unigram_bits([row("a", [[0, 1], [3, 1]])], [row("t", [[0, 1], [0, 1]])], (4, 2))
+    # level 1: counts 3, 1, 1, 1 of 6; level 2: 1, 3 of 4
+    assert found["a"] == pytest.approx([1 + math.log2(6), -2 * math.log2(3 / 4)])
+
+
+def test_what_is_missing_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(folder)
+    for overrides, said in (
+        (["over=some"], "choose legal or all"), (["tokens=nothing"], "nothing is not there"),
+        (["split=dev"], "has no dev clips for tts"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            evaluate(folder, *overrides)
+        assert said in capsys.readouterr().err
