@@ -49,7 +49,7 @@ from codec.shards import (
 )
 from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
-from training.launch import check_processes, on_cpu
+from training.launch import check_processes, leave_at_exit, on_cpu
 from training.log import duration
 from training.progress import progress
 
@@ -296,6 +296,7 @@ def write_record(path: Path, folder: Path, tokenizer: AudioTokenizer, summary: E
 def main(cfg: DictConfig) -> None:
     state = PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)
     check_processes(state.num_processes)
+    leave_at_exit()
     tokenizer = load_tokenizer(cfg.tokenizer, state.device)
     remote = cfg.out if cfg.out and is_remote(cfg.out) else None
     local = cfg.out and not remote

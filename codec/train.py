@@ -33,7 +33,7 @@ from codec.stages import Pass, StagedCodec
 from codec.validation import validate
 from training.checkpoint import latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
-from training.launch import check_processes, on_cpu
+from training.launch import check_processes, leave_at_exit, on_cpu
 from training.log import RunLog, duration
 from training.threads import set_threads
 from training.tracking import Tracker, TrackerError
@@ -81,6 +81,7 @@ def main(cfg: DictConfig) -> None:
     quantize_from = 0 if cfg.init is not None and cfg.stage is None else int(cfg.trainer.quantize_from)
     accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision)
     check_processes(accelerator.num_processes)
+    leave_at_exit()
     run_dir = Path("runs") / (cfg.name or f"codec-{cfg.preset}" + (f"-stage{cfg.stage}" if cfg.stage else ""))
     log = RunLog(run_dir, accelerator.is_main_process)
     train = cfg.trainer

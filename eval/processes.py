@@ -11,7 +11,6 @@ anything.
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,8 @@ from typing import TypeVar
 
 import torch
 from torch import distributed
+
+from training.launch import leave_at_exit
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -37,15 +38,9 @@ def join() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     distributed.init_process_group("gloo", timeout=timedelta(days=1))
-    atexit.register(leave)
+    leave_at_exit()
     if rank():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (until the process ends)
-
-
-def leave() -> None:
-    """Part from the other processes; called at the end of the program."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def rank() -> int:

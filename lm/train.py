@@ -62,7 +62,7 @@ from tasks.base import TaskError
 from tasks.normalisation import normalisers, note_on_english
 from training.checkpoint import CheckpointError, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
-from training.launch import check_processes, on_cpu
+from training.launch import check_processes, leave_at_exit, on_cpu
 from training.log import duration
 from training.threads import set_threads
 from training.tracking import TrackerError
@@ -90,6 +90,7 @@ def train(cfg: DictConfig) -> Path:
     # Precision is our own autocast below, so accelerate gets "no" whatever its configuration file says.
     accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision="no")
     check_processes(accelerator.num_processes)
+    leave_at_exit()
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     sharded = accelerator.distributed_type == DistributedType.FSDP
     check_options(cfg, world, sharded)
@@ -367,7 +368,6 @@ def train(cfg: DictConfig) -> Path:
         else:
             log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
     log.close()
-    accelerator.end_training()
     return final
 
 

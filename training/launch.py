@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 
 import torch
+from torch import distributed
 
 from training.config import ConfigError
 
@@ -26,3 +29,23 @@ def check_processes(processes: int) -> None:
             f"{started} processes were launched and this one is connected to {processes - 1} others, so that each "
             "would do all the work: on machines without CUDA GPUs say device=cpu."
         )
+
+
+def leave() -> None:
+    """Part from the other processes; nothing where there are none.
+
+    gloo's process group waits, when it is freed, for its threads, and one of them may be waiting for Python's lock to
+    free the tensor of a last barrier. Python frees the group without its lock; DDP's reducer, if it is the last to hold
+    the group, frees it with the lock: the process then hangs for ever (one exit in seven, two processes on two cores,
+    torch 2.13). So what trained goes first. A program that ends without any of this is aborted now and then
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    if distributed.is_initialized():
+        gc.collect()
+        distributed.destroy_process_group()
+
+
+def leave_at_exit() -> None:
+    """Have `leave` called when the program ends and its functions, with all they held, are gone."""
+    atexit.unregister(leave)
+    atexit.register(leave)

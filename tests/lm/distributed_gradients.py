@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lm.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
 from lm.model import load_lm
 from lm.objective import Objective
+from training.launch import leave
 
 how, over, head, source, output = sys.argv[1:]
 torch.set_num_threads(1)
@@ -71,4 +72,5 @@ if how == "fsdp2":  # what is saved is whole, and goes back
         result["weights"] = weights
 if rank == 0:
     torch.save(result, output)
-torch.distributed.destroy_process_group()
+del module  # before the process group: see `leave`
+leave()

@@ -165,7 +165,7 @@ def two_processes(tmp_path_factory, uninterrupted, overrides, stand_in):
     options = [*overrides, "trainer.keep=0", "trainer.micro_rows=1", "threads=1"]
 
     def run(folder: Path, *more: str) -> None:
-        subprocess.run([*launch, *options, *more], cwd=folder, env=environment, check=True)
+        subprocess.run([*launch, *options, *more], cwd=folder, env=environment, check=True, timeout=300)
 
     whole = uninterrupted / "two"
     if not (whole / "runs/tiny/final").exists():
