@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,9 +56,9 @@ def write_corpus(root: Path, clips: int = 6) -> Path:
     return root
 
 
-def start(cwd: Path, corpus: Path, name: str, steps: int) -> subprocess.Popen:
+def start(cwd: Path, corpus: Path, name: str, steps: int, *more: str) -> subprocess.Popen:
     command = [sys.executable, str(REPOSITORY / "codec/train.py"), f"name={name}", f"data.root={corpus}", *TINY]
-    command.append(f"trainer.max_steps={steps}")
+    command += [f"trainer.max_steps={steps}", *more]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -94,6 +95,27 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
     assert a.keys() == b.keys()
     for key in a:
         assert torch.equal(a[key], b[key]), key
+
+
+@pytest.mark.slow
+def test_bf16_and_compiled_training_learn_as_plain_training_does(tmp_path: Path) -> None:
+    """Compiled: the same to rounding; bf16: to the digits that its products have. What is saved has the same form."""
+    corpus = write_corpus(tmp_path / "corpus")
+    runs = {"plain": ([], 0.0), "bf16": (["precision=bf16"], 0.05), "compiled": (["trainer.compile=true"], 1e-3)}
+    if not shutil.which("g++"):
+        del runs["compiled"]  # torch.compile needs it on a CPU
+    for name, (more, _) in runs.items():
+        process = start(tmp_path, corpus, name, 8, *more)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+    plain = losses(tmp_path / "runs/plain")
+    saved = {name: load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in runs}
+    for name, (more, tolerance) in runs.items():
+        assert losses(tmp_path / f"runs/{name}") == pytest.approx(plain, rel=tolerance)
+        assert {k: (v.shape, v.dtype) for k, v in saved[name].items()} == {
+            k: (v.shape, v.dtype) for k, v in saved["plain"].items()
+        }
+        assert not more or any(not torch.equal(v, saved["plain"][k]) for k, v in saved[name].items())
 
 
 @pytest.mark.slow
