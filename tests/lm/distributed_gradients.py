@@ -1,13 +1,15 @@
-"""Run by `torch.distributed.run`: the gradient of one step on several processes, under DDP or FSDP2, into a file.
+"""Run by `torch.distributed.run`: the gradient of one step on several processes, under DDP or FSDP2, into files.
 
-    python -m torch.distributed.run --nproc_per_node 2 distributed_gradients.py ddp|fsdp2|separate_head legal|vocabulary
-        chunked|plain|torch INPUT OUTPUT
+    python -m torch.distributed.run --nproc_per_node 2 distributed_gradients.py SOURCE FOLDER ddp-legal-chunked …
 
-``separate_head`` puts the head into a unit of its own: the defect that the test of FSDP2 must see.
+A case is how (ddp, fsdp2 or separate_head), over what the loss is normalised (legal, vocabulary) and the head (chunked,
+plain, torch); FOLDER/<case>.pt is written. ``separate_head`` puts the head into a unit of its own: the defect that the
+test of FSDP2 must see.
 """
 
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.distributed
@@ -21,56 +23,63 @@ from lm.model import load_lm
 from lm.objective import Objective
 from training.launch import leave
 
-how, over, head, source, output = sys.argv[1:]
-torch.set_num_threads(1)
-torch.distributed.init_process_group("gloo")
-rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-model, vocabulary, _ = load_lm(source)
-batch = torch.load(f"{source}/batch.pt")
-mine = [part[rank::world] for part in batch["parts"]]
-objective = Objective(model, vocabulary, over == "legal", head=head).train()
-names = [name for name, _ in objective.named_parameters()]
-if how == "ddp":
-    module = DistributedDataParallel(objective)
-else:
-    if how == "separate_head":
-        fully_shard(objective.lm.lm_head)
-    plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=["LlamaDecoderLayer"],
-        cpu_ram_efficient_loading=False,
-    )
-    accelerator = SimpleNamespace(
-        state=SimpleNamespace(fsdp_plugin=plugin), mixed_precision="no", is_main_process=rank == 0, device="cpu"
-    )
-    module = fsdp2_prepare_model(accelerator, objective)
-# Two micro batches of unequal numbers of targets; gradients are exchanged with the last.
-for number, place in enumerate((slice(0, 1), slice(1, None))):
+
+def measure(source: str, how: str, over: str, head: str) -> dict[str, Any]:
+    """Gradients by name; under FSDP2 also the whole weights after a step, whose moments went out and back."""
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    model, vocabulary, _ = load_lm(source)
+    batch = torch.load(f"{source}/batch.pt")
+    mine = [part[rank::world] for part in batch["parts"]]
+    objective = Objective(model, vocabulary, over == "legal", head=head).train()
+    names = [name for name, _ in objective.named_parameters()]
     if how == "ddp":
-        module.require_backward_grad_sync = number == 1
+        module = DistributedDataParallel(objective)
     else:
-        module.set_requires_gradient_sync(number == 1)
-    loss = module(*[part[place] for part in mine])
-    (loss.total * (world / batch["targets"])).backward()
-gradients = {name: whole(parameter.grad) for name, parameter in zip(names, objective.parameters(), strict=True)}
-result = {"gradients": gradients}
-if how == "fsdp2":  # what is saved is whole, and goes back
-    optimiser = torch.optim.AdamW(objective.parameters(), lr=1e-2)
-    optimiser.step()
-    optimiser.zero_grad()
-    moments = gather_optimiser(objective, optimiser)
-    weights = gather_model(objective)
-    again = torch.optim.AdamW(objective.parameters(), lr=1e-2)
-    shared = [moments]
-    torch.distributed.broadcast_object_list(shared, src=0)
-    scatter_optimiser(objective, again, shared[0])
-    back = gather_optimiser(objective, again)
-    if rank == 0:
-        first, second = moments["state"], back["state"]
-        assert all(torch.equal(first[n]["exp_avg"], second[n]["exp_avg"]) for n in first)
-        result["weights"] = weights
-if rank == 0:
-    torch.save(result, output)
-del module  # before the process group: see `leave`
-leave()
+        if how == "separate_head":
+            fully_shard(objective.lm.lm_head)
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            auto_wrap_policy="transformer_based_wrap",
+            transformer_cls_names_to_wrap=["LlamaDecoderLayer"],
+            cpu_ram_efficient_loading=False,
+        )
+        accelerator = SimpleNamespace(
+            state=SimpleNamespace(fsdp_plugin=plugin), mixed_precision="no", is_main_process=rank == 0, device="cpu"
+        )
+        module = fsdp2_prepare_model(accelerator, objective)
+    # Two micro batches of unequal numbers of targets; gradients are exchanged with the last.
+    for number, place in enumerate((slice(0, 1), slice(1, None))):
+        if how == "ddp":
+            module.require_backward_grad_sync = number == 1
+        else:
+            module.set_requires_gradient_sync(number == 1)
+        loss = module(*[part[place] for part in mine])
+        (loss.total * (world / batch["targets"])).backward()
+    gradients = {name: whole(parameter.grad) for name, parameter in zip(names, objective.parameters(), strict=True)}
+    result: dict[str, Any] = {"gradients": gradients}
+    if how == "fsdp2":  # what is saved is whole, and goes back
+        optimiser = torch.optim.AdamW(objective.parameters(), lr=1e-2)
+        optimiser.step()
+        optimiser.zero_grad()
+        moments = gather_optimiser(objective, optimiser)
+        result["weights"] = gather_model(objective)
+        again = torch.optim.AdamW(objective.parameters(), lr=1e-2)
+        shared = [moments]
+        torch.distributed.broadcast_object_list(shared, src=0)
+        scatter_optimiser(objective, again, shared[0])
+        back = gather_optimiser(objective, again)
+        if rank == 0:
+            first, second = moments["state"], back["state"]
+            assert all(torch.equal(first[n]["exp_avg"], second[n]["exp_avg"]) for n in first)
+    return result
+
+
+if __name__ == "__main__":
+    source, folder, *cases = sys.argv[1:]
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    for case in cases:
+        result = measure(source, *case.split("-"))
+        if torch.distributed.get_rank() == 0:
+            torch.save(result, f"{folder}/{case}.pt")
+    leave()
