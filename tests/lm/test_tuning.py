@@ -203,7 +203,7 @@ def test_only_presets_that_exist_and_tunings_that_work_are_accepted(overrides, t
         assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["nano", "small", "llama-3.2-1b", "qwen-0.5b"])
+@pytest.mark.parametrize("name", ["micro", "nano", "small", "llama-3.2-1b", "qwen-0.5b"])
 def test_presets(name):
     cfg = configured([f"lm={name}"])
     assert cfg.lm.name == name and set(cfg.lm) == set(configured([]).lm)
@@ -211,4 +211,4 @@ def test_presets(name):
         with torch.device("meta"):
             model = build_lm(cfg.lm, AudioVocabulary(cfg.lm.text_tokenizer.vocab_size, (2048,) * 3, {}), 0)
         millions = sum(p.numel() for p in model.parameters()) / 1e6
-        assert {"nano": 3, "small": 85}[name] < millions < {"nano": 6, "small": 125}[name]
+        assert {"micro": 1, "nano": 3, "small": 85}[name] < millions < {"micro": 2, "nano": 6, "small": 125}[name]
