@@ -9,6 +9,9 @@ TORCH_INDEX ?=
 DEMO_TRAINING ?= trainer.max_steps=150 trainer.lr=1e-4 trainer.muon_lr=5e-4 trainer.warmup_steps=10 \
 	trainer.level_weights=[1,0.5,0.25] trainer.valid_every=50
 
+# Test files go to as many processes as there are cores, at most eight: each of them imports torch.
+SPREAD ?= -n $(shell cores=$$(nproc); echo $$((cores < 8 ? cores : 8))) --dist loadfile
+
 # More for the comparison, as COMPARE="file=mine.yaml".
 COMPARE ?=
 
@@ -83,10 +86,10 @@ compare: $(STEPS)/corpus ## which tokenizer makes the better language model? Abo
 	$(PY) eval/compare.py jobs=$(shell nproc) $(COMPARE)
 
 test: $(INSTALLED) ## the whole test suite
-	$(PY) -m pytest
+	$(PY) -m pytest $(SPREAD)
 
 test-fast: $(INSTALLED) ## the tests that take seconds, under two minutes together
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest $(SPREAD) -m "not slow"
 
 lint: $(INSTALLED) ## ruff (lint and format) and mypy
 	$(PY) -m ruff check .
