@@ -78,19 +78,37 @@ class UpConv(nn.ConvTranspose1d):
 
 
 class ResidualUnit(nn.Module):
-    """ELU, a convolution to half the channels, ELU, a pointwise one back; added to the input."""
+    """ELU, a convolution to ``hidden`` channels (None: half of them), ELU, a pointwise one back; added to the input."""
 
-    def __init__(self, channels: int, causal: bool) -> None:
+    def __init__(
+        self, channels: int, causal: bool, hidden: int | None = None, kernel: int = 3, dilation: int = 1
+    ) -> None:
         super().__init__()
-        self.inner = SameConv(channels, channels // 2, 3, causal=causal)
-        self.outer = SameConv(channels // 2, channels, 1)
+        hidden = hidden or channels // 2
+        self.inner = SameConv(channels, hidden, kernel, dilation, causal)
+        self.outer = SameConv(hidden, channels, 1)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         y = self.inner(silence_padding(F.elu(x), valid))
         return x + self.outer(F.elu(y))
 
 
-class ConvPatchify(nn.Module):
+class Levelled(nn.Module):
+    """An end of the codec that works on the waveform divided by ``level``, about its RMS."""
+
+    level: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.tensor(0.1))
+
+    @torch.no_grad()
+    def calibrate(self, wav: Tensor) -> None:
+        """Set the level that counts as 1 from training audio ``[batch, samples]``."""
+        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
+
+
+class ConvPatchify(Levelled):
     """SEANet encoder.
 
     Args:
@@ -98,12 +116,9 @@ class ConvPatchify(nn.Module):
         ratios: strides, first the one next to the waveform; their product is the hop.
     """
 
-    level: Tensor
-
     def __init__(self, dim: int, filters: int, ratios: tuple[int, ...], causal: bool) -> None:
         super().__init__()
         self.hop = math.prod(ratios)
-        self.register_buffer("level", torch.tensor(0.1))
         widths = [filters * 2**i for i in range(len(ratios) + 1)]
         self.first = SameConv(1, filters, 7, causal=causal)
         self.units = nn.ModuleList(ResidualUnit(width, causal) for width in widths[:-1])
@@ -111,11 +126,6 @@ class ConvPatchify(nn.Module):
             DownConv(a, b, stride, causal) for a, b, stride in zip(widths, widths[1:], ratios, strict=False)
         )
         self.last = SameConv(widths[-1], dim, 7, causal=causal)
-
-    @torch.no_grad()
-    def calibrate(self, wav: Tensor) -> None:
-        """Set the level that counts as 1 from training audio ``[batch, samples]``."""
-        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
 
     def forward(self, wav: Tensor, valid: Tensor | None = None) -> Tensor:
         """``wav [batch, frames * hop]``, ``valid [batch, frames]`` → ``[batch, frames, dim]``."""
@@ -134,15 +144,12 @@ class ConvPatchify(nn.Module):
         return -(low // self.hop), high // self.hop
 
 
-class ConvUnpatchify(nn.Module):
+class ConvUnpatchify(Levelled):
     """SEANet decoder: the mirror of :class:`ConvPatchify` (``ratios`` are given in the encoder's order)."""
-
-    level: Tensor
 
     def __init__(self, dim: int, filters: int, ratios: tuple[int, ...], causal: bool) -> None:
         super().__init__()
         self.hop = math.prod(ratios)
-        self.register_buffer("level", torch.tensor(0.1))
         widths = [filters * 2**i for i in range(len(ratios), -1, -1)]
         self.first = SameConv(dim, widths[0], 7, causal=causal)
         self.ups = nn.ModuleList(
@@ -150,11 +157,6 @@ class ConvUnpatchify(nn.Module):
         )
         self.units = nn.ModuleList(ResidualUnit(width, causal) for width in widths[1:])
         self.last = SameConv(filters, 1, 7, causal=causal)
-
-    @torch.no_grad()
-    def calibrate(self, wav: Tensor) -> None:
-        """Set the level that an output of 1 stands for, from training audio ``[batch, samples]``."""
-        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
 
     def forward(
         self,
@@ -181,43 +183,29 @@ class ConvUnpatchify(nn.Module):
         return -low, high
 
 
-class PatchPatchify(nn.Module):
+class PatchPatchify(Levelled):
     """One linear layer over each ``hop`` samples."""
 
-    level: Tensor
     reach = (0, 0)  # frames before and after its own that a frame depends on
 
     def __init__(self, dim: int, hop: int) -> None:
         super().__init__()
         self.hop = hop
-        self.register_buffer("level", torch.tensor(0.1))
         self.project = nn.Linear(hop, dim)
-
-    @torch.no_grad()
-    def calibrate(self, wav: Tensor) -> None:
-        """Set the level that counts as 1 from training audio ``[batch, samples]``."""
-        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
 
     def forward(self, wav: Tensor, valid: Tensor | None = None) -> Tensor:
         """``wav [batch, frames * hop]`` → ``[batch, frames, dim]``."""
         return self.project((wav / self.level).unflatten(1, (-1, self.hop)))
 
 
-class PatchUnpatchify(nn.Module):
+class PatchUnpatchify(Levelled):
     """One linear layer from a frame to its ``hop`` samples."""
 
-    level: Tensor
     reach = (0, 0)  # frames before and after its own that a frame of the waveform depends on
 
     def __init__(self, dim: int, hop: int) -> None:
         super().__init__()
-        self.register_buffer("level", torch.tensor(0.1))
         self.project = nn.Linear(dim, hop)
-
-    @torch.no_grad()
-    def calibrate(self, wav: Tensor) -> None:
-        """Set the level that an output of 1 stands for, from training audio ``[batch, samples]``."""
-        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
 
     def forward(
         self,

@@ -15,30 +15,18 @@ padded batch gives the same latents as alone. ``causal`` pads on the left only.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.convolutions import DownConv, SameConv, UpConv, silence_padding
+from codec.convolutions import DownConv, ResidualUnit, UpConv, silence_padding
 
 DILATIONS = (1, 3, 9)  # of the units in turn
 KERNEL = 7
 
 
-class FrameUnit(nn.Module):
-    """ELU, a dilated convolution, ELU, a pointwise one; added to the input."""
-
-    def __init__(self, dim: int, dilation: int, causal: bool) -> None:
-        super().__init__()
-        self.inner = SameConv(dim, dim, KERNEL, dilation, causal)
-        self.outer = SameConv(dim, dim, 1)
-
-    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """``[batch, dim, time]`` → the same shape."""
-        y = self.inner(silence_padding(F.elu(x), valid))
-        return x + self.outer(F.elu(y))
-
-
-class StridedStack(nn.Module):
+class StridedStack(nn.Module, ABC):
     """What both directions share.
 
     Args:
@@ -53,7 +41,10 @@ class StridedStack(nn.Module):
     def __init__(self, dim: int, units: int, window: int, causal: bool) -> None:
         super().__init__()
         self.window, self.block_causal = window, causal
-        self.units = nn.ModuleList(FrameUnit(dim, DILATIONS[i % len(DILATIONS)], causal) for i in range(units))
+        self.units = nn.ModuleList(
+            ResidualUnit(dim, causal, hidden=dim, kernel=KERNEL, dilation=DILATIONS[i % len(DILATIONS)])
+            for i in range(units)
+        )
 
     def _through_units(self, low: int, high: int) -> tuple[int, int]:
         """First and last frame that the units' outputs ``low … high`` depend on."""
@@ -62,9 +53,9 @@ class StridedStack(nn.Module):
         return low, high
 
     @property
+    @abstractmethod
     def reach(self) -> tuple[int, int]:
         """Windows before and after its own that a window's output depends on."""
-        raise NotImplementedError
 
 
 class StridedEncoder(StridedStack):

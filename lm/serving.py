@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from codec.interface import Codes
+from codec.interface import Codes, load
 from lm.documents import render
 from lm.legality import Legality
 from lm.run_state import normalisation_of
@@ -17,6 +19,32 @@ from lm.vocabulary import AudioVocabulary
 from tasks.base import Request
 from tasks.normalisation import normalisers
 from tasks.tts import TTS
+
+
+def speaking_parser(description: str | None, out: str) -> argparse.ArgumentParser:
+    """The options of a script that lets another engine speak into the folder ``out``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder of the language model: its layout and text tokenizer")
+    parser.add_argument("--text", action="append", required=True, help="may be given several times")
+    parser.add_argument("--speaker", default="slt")
+    parser.add_argument("--tokenizer", default="checkpoints/codec-mini", help="folder of the audio tokenizer")
+    parser.add_argument("--max-seconds", type=float, default=20.0)
+    parser.add_argument("--temperature", type=float, default=0.4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(out))
+    return parser
+
+
+def speak(
+    options: argparse.Namespace, generate: Callable[[AudioVocabulary, list[list[int]], int], list[list[int]]]
+) -> None:
+    """Write what ``generate`` (vocabulary, prompts, most frames → ids of the clips) says to ``options.text``."""
+    tokenizer = load(options.tokenizer)
+    vocabulary, prompts = speech_prompts(options.model, options.text, options.speaker)
+    vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
+    clips = generate(vocabulary, prompts, int(options.max_seconds * tokenizer.frame_rate))
+    lengths = write_clips(vocabulary, clips, tokenizer, options.out)
+    print(f"{options.out}: {len(lengths)} clips, {sum(lengths) / tokenizer.frame_rate:.1f} s of audio")
 
 
 def speech_prompts(folder: Path, texts: list[str], speaker: str) -> tuple[AudioVocabulary, list[list[int]]]:

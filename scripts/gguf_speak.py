@@ -9,14 +9,13 @@ those of `lm/generate.py`. See docs/serving.md.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from codec.interface import load
 from lm.legality import Legality
-from lm.serving import speech_prompts, write_clips
+from lm.serving import speak, speaking_parser
+from lm.vocabulary import AudioVocabulary
 
 
 def generate_ids(engine: object, rule: Legality, prompt: list[int], temperature: float = 0.0) -> list[int]:
@@ -44,29 +43,20 @@ def generate_ids(engine: object, rule: Legality, prompt: list[int], temperature:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="folder of the language model: its layout and text tokenizer")
+    parser = speaking_parser(__doc__, "runs/gguf")
     parser.add_argument("gguf", type=Path, help="what scripts/export_gguf.py made of it")
-    parser.add_argument("--text", action="append", required=True, help="may be given several times")
-    parser.add_argument("--speaker", default="slt")
-    parser.add_argument("--tokenizer", default="checkpoints/codec-mini", help="folder of the audio tokenizer")
-    parser.add_argument("--max-seconds", type=float, default=20.0)
-    parser.add_argument("--temperature", type=float, default=0.4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/gguf"))
     options = parser.parse_args(arguments)
     try:
         from llama_cpp import Llama
     except ImportError:
         raise SystemExit("llama.cpp is not here: pip install llama-cpp-python (it needs a C++ compiler).") from None
-    tokenizer = load(options.tokenizer)
-    vocabulary, prompts = speech_prompts(options.model, options.text, options.speaker)
-    vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
-    frames = int(options.max_seconds * tokenizer.frame_rate)
-    engine = Llama(str(options.gguf), n_ctx=0, seed=options.seed, verbose=False)  # 0: as long as the model's
-    clips = [generate_ids(engine, Legality(vocabulary, 1, frames), prompt, options.temperature) for prompt in prompts]
-    lengths = write_clips(vocabulary, clips, tokenizer, options.out)
-    print(f"{options.out}: {len(lengths)} clips, {sum(lengths) / tokenizer.frame_rate:.1f} s of audio")
+
+    def generate(vocabulary: AudioVocabulary, prompts: list[list[int]], frames: int) -> list[list[int]]:
+        engine = Llama(str(options.gguf), n_ctx=0, seed=options.seed, verbose=False)  # 0: as long as the model's
+        rule = Legality(vocabulary, 1, frames)
+        return [generate_ids(engine, rule, prompt, options.temperature) for prompt in prompts]
+
+    speak(options, generate)
 
 
 if __name__ == "__main__":

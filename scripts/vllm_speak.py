@@ -3,16 +3,14 @@
     python scripts/vllm_speak.py runs/lm-tts/final --text "peter carried the purple ladder" --out runs/vllm
 
 Needs `pip install vllm` and a GPU that it runs on. Prompts, legality mask and decoding are those of `lm/generate.py`;
-vLLM brings the sampling and the speed. See docs/serving.md.
+vLLM brings the sampling and the speed; text i uses `--seed` + i. See docs/serving.md.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from codec.interface import load
-from lm.serving import speech_prompts, write_clips
+from lm.serving import speak, speaking_parser
 from lm.vocabulary import AudioVocabulary
 
 
@@ -44,23 +42,12 @@ def generate_ids(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="folder of a language model (flat variant)")
-    parser.add_argument("--text", action="append", required=True, help="may be given several times")
-    parser.add_argument("--speaker", default="slt")
-    parser.add_argument("--tokenizer", default="checkpoints/codec-mini", help="folder of the audio tokenizer")
-    parser.add_argument("--max-seconds", type=float, default=20.0)
-    parser.add_argument("--temperature", type=float, default=0.4)
-    parser.add_argument("--seed", type=int, default=0, help="text i uses seed + i")
-    parser.add_argument("--out", type=Path, default=Path("runs/vllm"))
-    options = parser.parse_args(arguments)
-    tokenizer = load(options.tokenizer)
-    vocabulary, prompts = speech_prompts(options.model, options.text, options.speaker)
-    vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
-    frames = int(options.max_seconds * tokenizer.frame_rate)
-    clips = generate_ids(options.model, vocabulary, prompts, frames, options.temperature, options.seed)
-    lengths = write_clips(vocabulary, clips, tokenizer, options.out)
-    print(f"{options.out}: {len(lengths)} clips, {sum(lengths) / tokenizer.frame_rate:.1f} s of audio")
+    options = speaking_parser(__doc__, "runs/vllm").parse_args(arguments)
+
+    def generate(vocabulary: AudioVocabulary, prompts: list[list[int]], frames: int) -> list[list[int]]:
+        return generate_ids(options.model, vocabulary, prompts, frames, options.temperature, options.seed)
+
+    speak(options, generate)
 
 
 if __name__ == "__main__":

@@ -15,26 +15,22 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, WavLMForXVector
 
-from eval.audio import Wave, check_wave, pieces, resample
-from eval.metrics import CannotScore
-from eval.metrics.clip_metric import ClipMetric
+from eval.audio import Wave, pieces, resample
+from eval.metrics.voices import VoiceSimilarity, check_voice
 from eval.networks import describe_network, load_network, load_part
 
-SHORTEST = 0.5  # s; the network's own layers need 0.3 s
 LONGEST = 30.0  # s; longer clips are the mean of the vectors of equal pieces
 
 
-class SpeakerSimilarity(ClipMetric):
-    """Mean cosine; ``update(references, others, sample_rate=...)`` with float32 ``[samples]`` clips of any lengths.
+class SpeakerSimilarity(VoiceSimilarity):
+    """Mean cosine of x-vectors.
 
     Args:
         path: folder or hub id, for example ``microsoft/wavlm-base-plus-sv``.
     """
 
-    higher_is_better = True
-
     def __init__(self, path: str, device: str = "cpu") -> None:
-        super().__init__(self.similarity)
+        super().__init__()
         self.network: Any = load_network(WavLMForXVector, path, device, "speaker")
         self.extractor = load_part(AutoFeatureExtractor, path, "speaker")
         self.path, self.target = path, device
@@ -46,9 +42,7 @@ class SpeakerSimilarity(ClipMetric):
         Raises:
             CannotScore: no audio, NaN, silence, or shorter than 0.5 s.
         """
-        check_wave(wav, sample_rate, SHORTEST)
-        if not np.any(wav):
-            raise CannotScore("silence has no speaker")
+        check_voice(wav, sample_rate)
         rate = self.extractor.sampling_rate
         total = np.zeros(0, np.float32)
         for part in pieces(resample(wav, sample_rate, rate), rate, LONGEST):
@@ -57,10 +51,6 @@ class SpeakerSimilarity(ClipMetric):
             vector = vector / np.linalg.norm(vector)
             total = total + vector if len(total) else vector
         return total / np.linalg.norm(total)
-
-    def similarity(self, reference: Wave, other: Wave, sample_rate: int) -> float:
-        """The cosine of two clips."""
-        return float(self.embed(reference, sample_rate) @ self.embed(other, sample_rate))
 
     @cached_property
     def description(self) -> dict[str, Any]:

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eval.audio import RESAMPLER, Wave, check_wave, resample
+from eval.audio import RESAMPLER, Wave, resample
 from eval.metrics import CannotScore
-from eval.metrics.clip_metric import ClipMetric
 from eval.metrics.mel import slaney_filters
+from eval.metrics.voices import VoiceSimilarity, check_voice
 from eval.networks import NetworkError, weights_hash
 from eval.provenance import sha256
 
@@ -37,7 +37,6 @@ RATE, N_FFT, HOP, BANDS = 16_000, 400, 160, 40
 PART = 160  # frames: 1.6 s, which is what the network was trained on
 PARTS_PER_SECOND = 1.3
 LOUDNESS = -30.0  # dB: quieter clips are raised to this level, louder ones are left
-SHORTEST = 0.5  # s
 UNUSED = ("similarity_weight", "similarity_bias")  # of the training loss
 
 
@@ -123,17 +122,15 @@ def part_starts(samples: int) -> list[int]:
     return starts
 
 
-class VoiceEncoder(ClipMetric):
-    """Mean cosine; ``update(references, others, sample_rate=...)`` with float32 ``[samples]`` clips of any lengths.
+class VoiceEncoder(VoiceSimilarity):
+    """Mean cosine of GE2E embeddings.
 
     Args:
         path: ``pretrained.pt`` of Resemblyzer; see ``find_weights``.
     """
 
-    higher_is_better = True
-
     def __init__(self, path: Path) -> None:
-        super().__init__(self.similarity)
+        super().__init__()
         self.network, self.path = GE2E.load(path), path
 
     @torch.inference_mode()
@@ -143,9 +140,7 @@ class VoiceEncoder(ClipMetric):
         Raises:
             CannotScore: no audio, NaN, silence, or shorter than 0.5 s.
         """
-        check_wave(wav, sample_rate, SHORTEST)
-        if not np.any(wav):
-            raise CannotScore("silence has no speaker")
+        check_voice(wav, sample_rate)
         samples = raise_level(resample(wav, sample_rate, RATE))
         starts = part_starts(len(samples))
         end = (starts[-1] + PART) * HOP
@@ -155,10 +150,6 @@ class VoiceEncoder(ClipMetric):
         if not length > 0:
             raise CannotScore("the voice encoder sees nothing in it")
         return (found / length).astype(np.float32)
-
-    def similarity(self, reference: Wave, other: Wave, sample_rate: int) -> float:
-        """The cosine of two clips."""
-        return float(self.embed(reference, sample_rate) @ self.embed(other, sample_rate))
 
     @cached_property
     def description(self) -> dict[str, Any]:

@@ -150,10 +150,10 @@ class StandIn(AudioTokenizer):
     codebook_sizes, causal = {SIZES}, False
 
     def encode(self, wav, lengths=None):
-        raise NotImplementedError
+        raise NotImplementedError  # tests of the language model need no sound
 
     def decode(self, codes):
-        raise NotImplementedError
+        raise NotImplementedError  # tests of the language model need no sound
 
     def describe(self):
         return {DESCRIPTION!r}

@@ -34,7 +34,7 @@ class Voice(AudioTokenizer):
         return self.description
 
     def encode(self, wav, lengths=None):
-        raise NotImplementedError
+        raise NotImplementedError  # nothing is encoded here
 
     def decode(self, codes: Codes) -> torch.Tensor:
         frames = codes.codes.double().sum(1)  # [batch, frames]
