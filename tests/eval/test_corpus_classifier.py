@@ -1,6 +1,7 @@
 """The classifier that is trained on a corpus' own classes: it learns, is the same every time and knows its limits."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,22 @@ def test_a_corpus_without_classes_is_not_computed(tmp_path: Path) -> None:
     cell = report.results()["rows"]["reference"]["class-accuracy"]
     assert cell["value"] is None and cell["failures"][0]["reason"].startswith("not computed: no sound clip")
     assert said.startswith("class-accuracy: not computed")
+
+
+def test_the_noise_vocoder_keeps_the_envelopes_and_loses_the_rest() -> None:
+    power = torch.full((64, 4000), 1e-3)
+    power[20:30, 1000:3000] = 1.0  # a band that sounds in the middle
+    recipe, generator = Recipe(), np.random.default_rng(3)
+    several = torch.stack([subject._noise_vocode(power, recipe, generator) for _ in range(8)])
+    inside, outside = several[:, 23:27, 1010:2990], several[:, 40:, :]
+    np.testing.assert_allclose(inside.mean((1, 2)).numpy(), 1.0, rtol=0.1)  # 8,000 cells of mean 1
+    np.testing.assert_allclose(outside.mean((1, 2)).numpy(), 1e-3, rtol=0.05)
+    spread = inside.std((1, 2)).numpy()  # gamma of shape 1 ... 6: 1 / sqrt(shape)
+    assert 0.35 < spread.min() and spread.max() < 1.1 and np.ptp(spread) > 0.1
+    assert torch.equal(power[20:30, 1000:3000], torch.ones(10, 2000))  # the clip itself is left as it was
+
+
+def test_the_recipe_can_do_without_the_vocoder_and_then_is_another_judge(corpus: Path) -> None:
+    plain = CorpusClassifier.for_corpus(read_corpus(corpus)[0], "sound", recipe=replace(SMALL, vocoded=0.0, steps=4))
+    vocoded = CorpusClassifier.for_corpus(read_corpus(corpus)[0], "sound", recipe=replace(SMALL, steps=4))
+    assert plain.record["weights_sha256"] != vocoded.record["weights_sha256"]
