@@ -3,6 +3,7 @@
 ::
 
     corpus ─► codecs/… ─► ROW/tokens-… ─► ROW/lm-TASK ─► ROW/TASK
+                     │                        └─► ROW/lm-OTHER, where it begins with this one's model (``after``)
                      └──► ROW/reconstruction, ROW/semantics
 
 Every cell is a command of this repository with a folder of its own. What a command needs to know of the cells before it
@@ -165,6 +166,12 @@ def check(cfg: DictConfig, only: Sequence[str] | None) -> dict[str, dict[str, An
     for task in cfg.tasks:
         if task not in EVALUATIONS:
             raise ConfigError(f"comparison.tasks: there is no '{task}'; choose from {', '.join(EVALUATIONS)}.")
+    for task, before in (cfg.after or {}).items():
+        if task not in EVALUATIONS or (before and (before not in EVALUATIONS or cfg.after.get(before))):
+            raise ConfigError(
+                f"comparison.after.{task}={before}: the model of a task may begin with that of another one, which "
+                f"itself begins from scratch; tasks are {', '.join(EVALUATIONS)}."
+            )
     if cfg.match not in ("seconds", "flops"):
         raise ConfigError(f"comparison.match={cfg.match} is unknown; choose seconds or flops.")
     if cfg.match == "flops" and not cfg.flops:
@@ -215,6 +222,13 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
         starts = launch if kind in ("lm", "codec") and config != "codec_untrained" else ()
         plan.cells[name] = Cell(name, kind, row, script, config, tuple(needs), arguments, tuple(results), starts, task)
         return name
+
+    after = {str(task): str(before) for task, before in (c.after or {}).items() if before}
+    if begins := [f"{task} after {after[task]}" for task in plan.tasks if task in after]:
+        plan.notes.append(
+            f"language models that begin with the row's own model of another task: {', '.join(begins)}; the others "
+            "begin from scratch"
+        )
 
     # ---- what is trained on --------------------------------------------------------------------------------
     corpus: list[str] = []
@@ -302,7 +316,8 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
             arguments = [*chosen, *base, *more, *target, *(shared if cached else []), *wanted]
             add(cell, kind, row_name, script, config, needs, partial(list, arguments), ["results.json"], task)
 
-        for task in plan.tasks:
+        first = [after[task] for task in plan.tasks if after.get(task, task) not in plan.tasks]
+        for task in dict.fromkeys([*first, *plan.tasks]):
             data = speech if task in SPEECH_TASKS else base
             tokens = f"{name}/tokens-{'speech' if data is not base else 'corpus'}"
             if tokens not in plan.cells:
@@ -310,14 +325,19 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
                 encode = [*chosen, *data, f"record={text(record)}"]
                 add(tokens, "tokens", name, "codec/encode.py", "encode", [*made, *(corpus if data is not base else [])],
                     partial(list, encode), ["tokens.json"])  # fmt: skip
-            lm = f"{name}/lm-{task}"
+            lm, needs, start = f"{name}/lm-{task}", [tokens], []
+            if task in after:
+                needs.append(f"{name}/lm-{after[task]}")
+                start = [f"init={text((plan.folder(needs[-1]) / 'run/final').as_posix())}"]
             train = LanguageModel(c, plan.folder(tokens) / "tokens.json", [
-                f"task={task}", *chosen, *data, f"lm.pattern={row.get('pattern') or 'auto'}",
+                f"task={task}", *chosen, *data, *start, f"lm.pattern={row.get('pattern') or 'auto'}",
                 f"seed={c.seed}", f"name={text(run_name(plan.folder(lm) / 'run'))}", "trainer.save_every=50",
                 "trainer.keep=1", *c.lm,
             ])  # fmt: skip
-            add(lm, "lm", name, "lm/train.py", "lm_train", [tokens], train.arguments,
+            add(lm, "lm", name, "lm/train.py", "lm_train", needs, train.arguments,
                 ["run/final/audio_vocabulary.json", "run/log.jsonl"], task)  # fmt: skip
+            if task in first:  # trained for another task's sake, and not scored
+                continue
             model = [f"task={task}", f"model={text((plan.folder(lm) / 'run/final').as_posix())}"]
             score("task", *EVALUATIONS[task], [lm], model, name, chosen, task)
             if (wanted := c.evaluations.get("likelihood", [])) is not None:

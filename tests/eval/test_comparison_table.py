@@ -211,6 +211,29 @@ def test_matched_compute(tmp_path: Path) -> None:
     assert 1.3 < steps["low"] / steps["good"] < 1.7
 
 
+@pytest.mark.parametrize("tasks", [["tts", "asr"], ["asr", "tts"], ["asr"]])
+def test_a_model_begins_with_that_of_another_task(tasks: list[str], tmp_path: Path) -> None:
+    evaluations = {"tts": [], "asr": [], "semantics": None, "likelihood": None}
+    c = settings(tasks=tasks, after={"asr": "tts"}, evaluations=evaluations)
+    plan = make_plan(c, tmp_path / "out")
+    cells = plan.cells["low/lm-asr"], plan.cells["low/lm-tts"]
+    assert cells[0].needs == ("low/tokens-corpus", "low/lm-tts") and cells[1].needs == ("low/tokens-corpus",)
+    record = {"tokenizer": {"name": "low", "frame_rate": 7.5, "levels": 3, "codebook_sizes": [2048] * 3}}
+    write(plan.folder("low/tokens-corpus") / "tokens.json", record)
+    starts = [[a for a in cell.arguments() if a.startswith("init=")] for cell in cells]
+    assert starts == [[f"init={plan.folder('low/lm-tts') / 'run/final'}"], []]
+    assert ("low/tts" in plan.cells) == (
+        "tts" in tasks
+    ) and "low/asr" in plan.cells  # scored only where it was asked for
+    assert any("asr after tts" in note for note in plan.notes)
+
+
+def test_without_it_all_begin_from_scratch(tmp_path: Path) -> None:
+    for after in ({}, None, {"asr": None}):
+        plan = make_plan(settings(tasks=["asr"], after=after, evaluations={"asr": []}), tmp_path / "out")
+        assert "low/lm-tts" not in plan.cells and not any("begin with" in note for note in plan.notes)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -222,6 +245,9 @@ def test_matched_compute(tmp_path: Path) -> None:
         ({"tasks": ["sing"]}, "there is no 'sing'"),
         ({"match": "flops"}, "needs comparison.flops"),
         ({"match": "hours"}, "choose seconds or flops"),
+        ({"after": {"asr": "tss"}}, "comparison.after.asr=tss: the model of a task may begin with that of another one"),
+        ({"after": {"asr": "asr"}}, "comparison.after.asr=asr"),
+        ({"after": {"asr": "tts", "tts": "asr"}}, "which itself begins from scratch"),
         ({"lm": ["lm=nano", "trainer.learningrate=1"]}, "comparison.lm: Could not override 'trainer.learningrate'"),
         ({"evaluations": {"tts": ["row=[a]"]}}, "comparison.evaluations.tts: "),
     ],
