@@ -196,6 +196,8 @@ def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
+        if (folder / "final/config.json").is_file():
+            raise ModelError(f"'{folder}' is the folder of a run: its model is in '{folder / 'final'}'.")
         raise ModelError(
             f"no language model at '{folder}': train one with `accelerate launch lm/train.py task=tts`, "
             "or give the folder of another."

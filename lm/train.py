@@ -364,7 +364,8 @@ def train(cfg: DictConfig) -> Path:
     if step >= trainer.max_steps:
         if not (final / STATE_FILE).is_file() or read_state(final)["step"] != step:
             save(final=True)
-            log.line(f"{final}: trained {step} steps in {duration(seconds())}; hear it with `python eval/tts.py`.")
+            scored = ", ".join(f"`{command}`" for command in task.evaluations)
+            log.line(f"{final}: trained {step} steps in {duration(seconds())}; score it with {scored}.")
         else:
             log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
     log.close()

@@ -15,6 +15,7 @@ class ASR(Task):
     domains = ("speech",)
     target = "text"
     metrics = ("wer", "cer")
+    evaluations = ("python eval/asr.py",)
 
     def accepts(self, row: Any) -> bool:
         return bool(row.text) and bool(self.normalise(row.text))

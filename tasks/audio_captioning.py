@@ -10,3 +10,4 @@ class AudioCaptioning(Captioning):
 
     name = "audio_captioning"
     domains = ("sound",)
+    evaluations = ("python eval/captioning.py",)

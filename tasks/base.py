@@ -62,6 +62,7 @@ class Task(ABC):
         target: what the model writes: ``audio`` or ``text``.
         token: the control token ``<|token|>`` that opens the document; the name, unless a task shares another's.
         metrics: what its output is scored with (eval/metrics/).
+        evaluations: the commands that score the newest model of the task.
         normalise: applied to every text the task reads or writes, in training and inference alike
             (`tasks.normalisation`).
     """
@@ -71,6 +72,7 @@ class Task(ABC):
     target: str = "audio"
     token: str = ""
     metrics: tuple[str, ...] = ()
+    evaluations: tuple[str, ...] = ("python eval/likelihood.py",)
 
     def __init__(
         self,

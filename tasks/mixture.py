@@ -41,6 +41,7 @@ class Mixture(Task):
         # The order of a command line must not change the data: [asr,tts] is [tts,asr].
         self.tasks = sorted(tasks.values(), key=lambda task: task.name)
         self.name = name or "+".join(task.name for task in self.tasks)
+        self.evaluations = tuple(dict.fromkeys(command for task in self.tasks for command in task.evaluations))
         self.domains = tuple(sorted({domain for task in self.tasks for domain in task.domains}))
 
     def accepts(self, row: Any) -> bool:

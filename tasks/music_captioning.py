@@ -10,3 +10,4 @@ class MusicCaptioning(Captioning):
 
     name = "music_captioning"
     domains = ("music",)
+    evaluations = ("python eval/captioning.py task=music_captioning",)

@@ -10,3 +10,4 @@ class TextToMusic(TextToAudio):
 
     name = "text_to_music"
     domains = ("music",)
+    evaluations = ("python eval/text_to_audio.py task=text_to_music",)

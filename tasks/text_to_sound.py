@@ -10,3 +10,4 @@ class TextToSound(TextToAudio):
 
     name = "text_to_sound"
     domains = ("sound",)
+    evaluations = ("python eval/text_to_audio.py",)

@@ -20,6 +20,7 @@ class TTS(Task):
     name = "tts"
     domains = ("speech",)
     metrics = ("wer", "dnsmos")
+    evaluations = ("python eval/tts.py",)
 
     def __init__(self, prompt: str = "{speaker}: {text}", anonymous_prompt: str = "{text}", **options: Any) -> None:
         super().__init__(**options)

@@ -101,6 +101,11 @@ def test_a_folder_of_two_trainings_is_refused(folder, vocabulary):
 def test_missing_truncated_and_foreign_folders_are_refused(folder, tmp_path):
     with pytest.raises(ModelError, match="no language model"):
         load_lm(tmp_path / "nothing")
+    run = tmp_path / "run"
+    (run / "final").mkdir(parents=True)
+    (run / "final/config.json").write_text("{}")
+    with pytest.raises(ModelError, match="is the folder of a run: its model is in '.*run/final'"):
+        load_lm(run)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="cannot be read"):

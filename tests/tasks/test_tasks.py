@@ -258,3 +258,16 @@ def test_lists_of_tasks_on_the_command_line(capsys):
         with pytest.raises(SystemExit):
             check_overrides("lm_train", wrong)
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [*SINGLE, "all"])
+def test_each_task_names_the_commands_that_score_it(name: str) -> None:
+    chosen = task(f"task={name}")
+    scripts = {command.split()[1] for command in chosen.evaluations}
+    assert scripts and all((CONFIG_DIR.parent / script).is_file() for script in scripts)
+    if name == "all":
+        assert set(chosen.evaluations) == {command for part in chosen.tasks for command in part.evaluations}
+        assert len(chosen.evaluations) == 6  # reading, hearing, two of sound, two of music
+    for command in chosen.evaluations:
+        for option in command.split()[2:]:
+            assert option.removeprefix("task=") in SINGLE
