@@ -189,17 +189,33 @@ class Report:
         write_file(folder / "results.json", json.dumps(plain(self.results()), indent=1, allow_nan=False) + "\n")
 
     def table(self, metrics: Sequence[str] | None = None) -> str:
-        """A plain table: a line per metric, a column per row, ``value [low, high]`` and N where it differs."""
+        """A plain table: a line per metric, a column per row, ``value [low, high]`` and N where it differs; why some
+        were not computed stands below.
+        """
         rows = self.results()["rows"]
         names = list(metrics) if metrics is not None else self.metrics()
         names = [name for name in names if any(name in found for found in rows.values())]
         clips = [len(c.parts) + len(c.failures) for found in self.cells.values() for c in found.values()]
         most = max(clips, default=0)
-        body = [
-            ["", *rows],
-            *([name, *(show(name, found.get(name), most) for found in rows.values())] for name in names),
-        ]
-        return f"{Table(body[0], body[1:]).console()}\nN = {most} clips; [95 % interval over clips]"
+        why: dict[str, list[str]] = {}  # reason -> metrics
+
+        def cell(metric: str, found: Mapping[str, Any]) -> str:
+            reason = missing(found.get(metric))
+            if reason:
+                why.setdefault(reason, []).append(metric)
+            return "not computed" if reason else show(metric, found.get(metric), most)
+
+        body = [[name, *(cell(name, found) for found in rows.values())] for name in names]
+        notes = [f"{', '.join(dict.fromkeys(metrics))}: not computed: {reason}" for reason, metrics in why.items()]
+        below = [f"N = {most} clips; [95 % interval over clips]", *notes]
+        return "\n".join([Table(["", *rows], body).console(), *below])
+
+
+def missing(cell: Mapping[str, Any] | None) -> str:
+    """Why a cell has no value; empty where it has one, or where there was nothing to compute."""
+    if cell is None or cell["value"] is not None or not cell["failures"]:
+        return ""
+    return cell["failures"][0]["reason"].removeprefix("not computed: ")
 
 
 def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
@@ -207,9 +223,8 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
     if cell is None:
         return "-"
     if cell["value"] is None:
-        if not cell["failures"]:
-            return "-"
-        return f"not computed ({cell['failures'][0]['reason'].removeprefix('not computed: ')})"
+        reason = missing(cell)
+        return f"not computed ({reason})" if reason else "-"
     percent = metric.split("/")[0].split("-")[0] in SHARES
 
     def text(value: float) -> str:

@@ -60,7 +60,9 @@ def test_results_count_failures(tmp_path: Path) -> None:
     report.rate("generated", "wer/ctc-mini", {"a": (1, 4), "b": (0, 6)}, {"c": "no audio"}, insertions=1)
     report.rate("reference", "wer/ctc-mini", {"a": (0, 4), "b": (0, 6), "c": (0, 5)})
     report.mean("generated", "dnsmos/p808", {"a": 3.0, "b": float("nan")}, {"c": "worker died"})
-    report.rate("reference", "wer/other", {}, {"a": "not computed", "b": "not computed"})
+    for row in ("reference", "generated"):
+        report.rate(row, "wer/other", {}, {"a": "not computed: no weights", "b": "not computed: no weights"})
+    report.mean("generated", "spice", {}, {"a": "not computed: no weights"})
     report.number("generated", "real-time-factor", 0.25, 3)
     report.difference("wer/ctc-mini", "generated", "reference")
     report.write(tmp_path, [{"id": "a", "row": "generated", "x": np.float32(1.5), "y": float("inf")}])
@@ -78,7 +80,11 @@ def test_results_count_failures(tmp_path: Path) -> None:
     assert parts["generated"]["wer/ctc-mini"] == {"a": [1.0, 4.0], "b": [0.0, 6.0]}
     table = report.table()
     assert table.splitlines()[0].split() == ["reference", "generated"]
-    assert "10.0 %" in table and "(1 failed)" in table and "not computed" in table and "N = 3 clips" in table
+    assert "10.0 %" in table and "(1 failed)" in table and "N = 3 clips" in table
+    assert table.count("wer/other, spice: not computed: no weights") == 1  # said once, and below
+    assert [line.split() for line in table.splitlines() if line.startswith("spice")] == [
+        ["spice", "-", "not", "computed"]
+    ]
 
 
 def test_show() -> None:
