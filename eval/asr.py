@@ -28,9 +28,10 @@ from eval.processes import join
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
-from eval.speaking import newest_model, pick_device, resynthesise, run_name
+from eval.speaking import pick_device, resynthesise, run_name
 from eval.worker_pool import WorkerError
 from lm.model import ModelError
+from lm.run_state import newest_model
 from lm.vocabulary import VocabularyError
 from training.config import ConfigError, hydra_entry
 from training.log import duration
@@ -85,7 +86,7 @@ def main(cfg: DictConfig) -> None:
     started = time.monotonic()
     device = pick_device(cfg.device)
     cache = Path(cfg.cache) if cfg.cache else None
-    folder = Path(cfg.model) if cfg.model else newest_model("asr", Path("runs"), None)
+    folder = Path(cfg.model) if cfg.model else newest_model("asr")
     clips = choose_clips(
         cfg.data.root, cfg.split, cfg.limit,
         lambda clip: clip.domain == "speech" and bool(clip.text), "speech with text",

@@ -34,8 +34,9 @@ from eval.metrics.meteor import describe_meteor
 from eval.processes import is_main, join
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
-from eval.speaking import newest_model, pick_device, run_name
+from eval.speaking import pick_device, run_name
 from lm.model import ModelError
+from lm.run_state import newest_model
 from lm.vocabulary import VocabularyError
 from training.config import ConfigError, hydra_entry
 from training.log import duration
@@ -81,7 +82,7 @@ def main(cfg: DictConfig) -> None:
         lambda clip: clip.domain == domain and bool(clip.captions), f"{domain} with captions",
     )  # fmt: skip
     needs_model = any(row != "reference" for row in cfg.rows)
-    folder = (Path(cfg.model) if cfg.model else newest_model(task.name, Path("runs"), None)) if needs_model else None
+    folder = (Path(cfg.model) if cfg.model else newest_model(task.name)) if needs_model else None
     out = Path(cfg.out) if cfg.out else Path("runs") / (run_name(folder) if folder else "people") / f"eval-{task.name}"
     tokenizer, listener = None, None
     try:

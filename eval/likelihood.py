@@ -34,19 +34,19 @@ from eval.processes import join, share
 from eval.provenance import record_hash, versions
 from eval.report import Report
 from eval.score_cache import ScoreCache
-from eval.speaking import newest_model, open_model, pick_device, run_name
+from eval.speaking import open_model, pick_device, run_name
 from lm.data import render_documents
 from lm.depth import DepthLM, DepthObjective
 from lm.model import ModelError
 from lm.objective import Objective
 from lm.packing import pack_rows
+from lm.run_state import newest_model
 from lm.vocabulary import AudioVocabulary, VocabularyError
 from tasks.base import Task
 from training.config import ConfigError, hydra_entry
 from training.log import duration
 from training.progress import progress
 
-SHIPPED = Path("checkpoints/lm-tts-mini")
 ROWS = ("own-condition", "wrong-condition", "unigram", "uniform")
 
 
@@ -142,8 +142,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"over={cfg.over}: choose legal or all.")
     device, cache = pick_device(cfg.device), Path(cfg.cache) if cfg.cache else None
     task = instantiate(cfg.task)
-    shipped = SHIPPED if task.name == "tts" else None
-    folder = Path(cfg.model) if cfg.model else newest_model(task.name, Path("runs"), shipped)
+    folder = Path(cfg.model) if cfg.model else newest_model(task.name)
     try:
         tokenizer = load_tokenizer(cfg.tokenizer, device)
         model, vocabulary, text_tokenizer, how_model = open_model(folder, tokenizer, task, device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +23,6 @@ from lm.run_state import normalisation_of
 from lm.sampling import Sampling
 from tasks.base import Request, Task
 from tasks.normalisation import normalisers
-from training.config import ConfigError
 from training.progress import progress
 
 
@@ -36,28 +34,6 @@ class Spoken:
     ended: bool
     legal: bool
     seconds: float
-
-
-def newest_model(task: str, runs: Path, shipped: Path | None) -> Path:
-    """The final checkpoint of the newest finished run of ``task`` (or of a mixture with it), else the one that ships.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    found = []
-    for state in runs.glob("*/final/state.json"):
-        trained = json.loads(state.read_text(encoding="utf-8")).get("task", "")
-        if trained == "all" or task in trained.split("+"):
-            found.append(state)
-    if found:
-        return max(found, key=lambda path: path.stat().st_mtime).parent
-    if shipped is not None and (shipped / "config.json").is_file():
-        return shipped
-    ships = f" and nothing in {shipped}" if shipped is not None else ""
-    raise ConfigError(
-        f"there is no trained model: no finished run of task={task} in {runs}/{ships}; "
-        f"train one with `accelerate launch lm/train.py task={task}`, or give model=FOLDER."
-    )
 
 
 def open_model(

@@ -43,8 +43,9 @@ from eval.processes import gather, join, share
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
 from eval.score_cache import EmbeddingCache
-from eval.speaking import Speaker, decode_clips, newest_model, pick_device, resynthesise, run_name
+from eval.speaking import Speaker, decode_clips, pick_device, resynthesise, run_name
 from lm.model import ModelError
+from lm.run_state import newest_model
 from lm.sampling import Sampling
 from lm.vocabulary import VocabularyError
 from tasks.base import Request, Task
@@ -246,7 +247,7 @@ def prepare(cfg: DictConfig, task: Task, device: str, cache: Path | None) -> tup
     """Folder of the model, tokenizer and model, as far as the rows need them."""
     folder = None
     if "generated" in cfg.rows and not cfg.generated:
-        folder = Path(cfg.model) if cfg.model else newest_model(task.name, Path("runs"), None)
+        folder = Path(cfg.model) if cfg.model else newest_model(task.name)
     try:
         needed = folder is not None or "resynthesis" in cfg.rows
         tokenizer: Any = load_tokenizer(cfg.tokenizer, device) if needed else None

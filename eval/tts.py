@@ -42,9 +42,10 @@ from eval.processes import join
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
-from eval.speaking import Speaker, decode_clips, newest_model, pick_device, resynthesise, run_name
+from eval.speaking import Speaker, decode_clips, pick_device, resynthesise, run_name
 from eval.worker_pool import WorkerError
 from lm.model import ModelError
+from lm.run_state import newest_model
 from lm.sampling import Sampling
 from lm.vocabulary import VocabularyError
 from tasks.base import Request
@@ -52,7 +53,6 @@ from training.config import ConfigError, hydra_entry
 from training.log import duration
 
 ROWS = ("reference", "resynthesis", "generated", "generated-shuffled")
-SHIPPED = Path("checkpoints/lm-tts-mini")
 GENERATION = ("limit", "legal", "silent", "duration-ratio", "real-time-factor")
 SILENCE = 1e-3  # peak below which a clip is silent: -60 dB of full scale
 
@@ -205,7 +205,7 @@ def main(cfg: DictConfig) -> None:
 
     # ---- the model and its tokenizer -----------------------------------------------------------------------
     speaks = any(row.startswith("generated") for row in cfg.rows) and not cfg.generated
-    folder = (Path(cfg.model) if cfg.model else newest_model("tts", Path("runs"), SHIPPED)) if speaks else None
+    folder = (Path(cfg.model) if cfg.model else newest_model("tts")) if speaks else None
     other = cfg.generated or cfg.tokenizer.get("path") or cfg.tokenizer._target_
     run = run_name(folder) if folder else Path(other).name
     out = Path(cfg.out) if cfg.out else Path("runs") / run / "eval-tts"

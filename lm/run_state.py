@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,44 @@ import transformers
 from omegaconf import DictConfig, OmegaConf
 
 from training.checkpoint import CheckpointError
+from training.config import ConfigError
 
 STATE_FILE = "state.json"
 OPTIMISER_FILE = "optimizer.pt"
+# What task=all holds (configs/task/all.yaml; a test compares).
+IN_ALL = ("tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning")
 # Keys that change no number of the curve up to the current step.
 FREE_KEYS = {"max_steps", "micro_rows", "log_every", "valid_every", "valid_clips", "save_every", "keep"}
 FREE_KEYS |= {"workers", "attention", "valid_audio", "peak_tflops", "track"}  # "track": of older checkpoints
 # Keys that came later, with the value that means what runs without them did: such runs can be continued.
 LATER = {"head": "chunked", "loss_on": "target"}
+
+
+SHIPPED = (Path("checkpoints/lm-tts-mini"), Path("checkpoints/lm-all-mini"))  # the first that knows a task is taken
+
+
+def newest_model(task: str, runs: Path = Path("runs"), shipped: Sequence[Path] = SHIPPED) -> Path:
+    """The final checkpoint of the newest finished run of ``task`` (or of a mixture with it), else one that ships.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+
+    def knows(state: Path) -> bool:
+        trained = json.loads(state.read_text(encoding="utf-8")).get("task", "") if state.is_file() else ""
+        return task in (IN_ALL if trained == "all" else trained.split("+"))
+
+    found = [state for state in runs.glob(f"*/final/{STATE_FILE}") if knows(state)]
+    if found:
+        return max(found, key=lambda path: path.stat().st_mtime).parent
+    for folder in shipped:
+        if knows(folder / STATE_FILE):
+            return folder
+    ships = f" and in {', '.join(map(str, shipped))}" if shipped else ""
+    raise ConfigError(
+        f"there is no trained model: no finished run of task={task} in {runs}/{ships}; "
+        f"train one with `accelerate launch lm/train.py task={task}`, or give model=FOLDER."
+    )
 
 
 def file_hash(path: Path) -> str:

@@ -28,27 +28,13 @@ from lm.decoding import Engine
 from lm.documents import render
 from lm.generate import Generation, best_of, generate
 from lm.model import ModelError, load_lm
-from lm.run_state import STATE_FILE, normalisation_of
+from lm.run_state import newest_model, normalisation_of
 from lm.sampling import Sampling
 from lm.streaming import StreamDecoder
 from lm.vocabulary import VocabularyError
 from tasks.base import Request, Task
 from tasks.normalisation import normalisers
 from training.config import ConfigError, hydra_entry
-
-SHIPPED = Path("checkpoints/lm-tts-mini")
-
-
-def find_model(folder: str | None, task: str, runs: Path = Path("runs")) -> Path:
-    """``folder``, else the newest finished run of ``task``, else the model that ships."""
-    if folder:
-        return Path(folder)
-    found = [
-        state
-        for state in runs.glob(f"*/final/{STATE_FILE}")
-        if json.loads(state.read_text(encoding="utf-8")).get("task") == task
-    ]
-    return max(found, key=lambda path: path.stat().st_mtime).parent if found else SHIPPED
 
 
 def texts_of(cfg: DictConfig) -> list[str]:
@@ -141,7 +127,7 @@ def speak(cfg: DictConfig) -> Path:
         engine = Engine.of(cfg.generation, device)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    folder = find_model(cfg.model, task.name)
+    folder = Path(cfg.model) if cfg.model else newest_model(task.name)
     model, vocabulary, text_tokenizer = load_lm(folder, device)
     tokenizer = load_tokenizer(cfg.tokenizer, device)
     vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")

@@ -29,7 +29,7 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def evaluate(folder: Path, *overrides: str) -> dict:
     common = [
         f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out",
-        "max_seconds=2.0", "class_steps=12",
+        "max_seconds=2.0", "class_steps=12", "sampling.temperature=1.0", "sampling.guidance=1.0",
     ]  # fmt: skip
     with initialize_config_dir(str(CONFIG_DIR), version_base=None):
         cfg = compose("eval_text_to_audio", [*common, *overrides])

@@ -16,7 +16,6 @@ from eval import tts
 from eval.clips import derangement
 from eval.metrics import CannotScore
 from eval.metrics.utmos import UTMOS22
-from eval.speaking import newest_model
 from lm.model import save_lm
 from lm.text_tokenizer import train_text_tokenizer
 from lm.vocabulary import AudioVocabulary
@@ -139,14 +138,6 @@ def test_networks_judge_where_their_weights_are(inside: Path, tmp_path: Path, mo
     assert results["how"]["speaker"]["weights_sha256"] and results["how"]["utmos"]["sha256"]
     with pytest.raises(ConfigError):
         evaluate(inside, "rows=[reference]", "recognisers=[]", "weights.speaker=no/such/folder")
-
-
-def test_the_newest_finished_run_is_spoken(folder: Path, tmp_path: Path) -> None:
-    shipped = folder / "runs/lm-tiny/final"
-    assert newest_model("tts", folder / "runs", tmp_path) == shipped
-    assert newest_model("tts", tmp_path, shipped) == shipped
-    with pytest.raises(ConfigError):
-        newest_model("asr", folder / "runs", tmp_path)
 
 
 def test_options_are_checked_at_the_door(inside: Path) -> None:

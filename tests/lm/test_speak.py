@@ -15,7 +15,7 @@ from codec.interface import AudioTokenizer, Codes
 from lm.generate import best_of, generate
 from lm.model import save_lm
 from lm.sampling import Sampling
-from lm.speak import find_model, limits_of, sampling_of, speak, texts_of
+from lm.speak import limits_of, sampling_of, speak, texts_of
 from lm.streaming import StreamDecoder
 from tasks.tts import TTS
 from training.config import ConfigError
@@ -156,7 +156,3 @@ def test_what_cannot_work_is_refused(setup, tmp_path, capsys):
     with pytest.raises(ConfigError):
         speak(setup)
     assert "best_of=1" in capsys.readouterr().err
-    (tmp_path / "runs/a/final").mkdir(parents=True)
-    (tmp_path / "runs/a/final/state.json").write_text('{"task": "tts"}')
-    assert find_model(None, "tts").parts[-3:] == ("runs", "a", "final")
-    assert find_model(None, "asr").name == "lm-tts-mini"
