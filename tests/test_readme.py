@@ -21,7 +21,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     """Every command line of the bash blocks, without comments."""
-    lines = [line.split(" #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    joined = (re.sub(r"\\\n\s*", "", block) for block in blocks("bash"))  # a backslash continues a line
+    lines = [line.split(" #")[0].strip() for block in joined for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
