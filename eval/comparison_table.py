@@ -295,10 +295,10 @@ def fairness(plan: Plan, c: DictConfig) -> list[str]:
         "training FLOPs = positions × (6·N + 6·layers·width·context), positions = steps × rows × context, N = "
         "parameters of blocks and head",
     ]
+    own = ["tokenizer", "name", "trainer.row_length", "lm.pattern"] + ["trainer.max_steps"] * (c.match == "flops")
+    own += ["init"] * bool(plan.after)
     different: set[str] = set()
     compared = 0
-    own = ["tokenizer", "name", "trainer.row_length", "lm.pattern"] + ["trainer.max_steps"] * (c.match == "flops")
-    own += ["init"] if any((c.after or {}).get(task) for task in plan.tasks) else []
     for task in plan.tasks:
         files = [plan.folder(f"{row}/lm-{task}") / "config.yaml" for row in plan.rows]
         configs = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files if file.is_file()]

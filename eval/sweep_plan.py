@@ -107,6 +107,7 @@ class Plan:
     out: Path
     rows: dict[str, dict[str, Any]]
     tasks: list[str]
+    after: dict[str, str] = field(default_factory=dict)  # task -> the one whose model of the same row it begins with
     cells: dict[str, Cell] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -212,7 +213,9 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
     Raises:
         ConfigError: rows, tasks or options that cannot work.
     """
-    plan = Plan(out, check(c, only), list(c.tasks))
+    rows = check(c, only)
+    after = {str(task): str(before) for task, before in (c.after or {}).items() if before and task in c.tasks}
+    plan = Plan(out, rows, list(c.tasks), after)
     check_commands(c, plan.tasks)
     launch = tuple(c.launch or ())
     base = [*c.data, "data.tokens=null"]  # the tokens that ship are those of one tokenizer
@@ -223,11 +226,11 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
         plan.cells[name] = Cell(name, kind, row, script, config, tuple(needs), arguments, tuple(results), starts, task)
         return name
 
-    after = {str(task): str(before) for task, before in (c.after or {}).items() if before}
-    if begins := [f"{task} after {after[task]}" for task in plan.tasks if task in after]:
+    if after:
+        begins = ", ".join(f"{task} after {before}" for task, before in after.items())
         plan.notes.append(
-            f"language models that begin with the row's own model of another task: {', '.join(begins)}; the others "
-            "begin from scratch"
+            f"language models that begin with the row's own model of another task: {begins}; the others begin from "
+            "scratch"
         )
 
     # ---- what is trained on --------------------------------------------------------------------------------
@@ -316,8 +319,8 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
             arguments = [*chosen, *base, *more, *target, *(shared if cached else []), *wanted]
             add(cell, kind, row_name, script, config, needs, partial(list, arguments), ["results.json"], task)
 
-        first = [after[task] for task in plan.tasks if after.get(task, task) not in plan.tasks]
-        for task in dict.fromkeys([*first, *plan.tasks]):
+        unscored = set(after.values()) - set(plan.tasks)  # trained for another task's sake
+        for task in [*sorted(unscored), *plan.tasks]:
             data = speech if task in SPEECH_TASKS else base
             tokens = f"{name}/tokens-{'speech' if data is not base else 'corpus'}"
             if tokens not in plan.cells:
@@ -336,7 +339,7 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
             ])  # fmt: skip
             add(lm, "lm", name, "lm/train.py", "lm_train", needs, train.arguments,
                 ["run/final/audio_vocabulary.json", "run/log.jsonl"], task)  # fmt: skip
-            if task in first:  # trained for another task's sake, and not scored
+            if task in unscored:
                 continue
             model = [f"task={task}", f"model={text((plan.folder(lm) / 'run/final').as_posix())}"]
             score("task", *EVALUATIONS[task], [lm], model, name, chosen, task)

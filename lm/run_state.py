@@ -1,4 +1,4 @@
-"""What a training run saves besides the weights, and the checks before it goes on from there."""
+"""What a training run saves besides the weights, the checks before it goes on, and the newest run of a task."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ STATE_FILE = "state.json"
 OPTIMISER_FILE = "optimizer.pt"
 # What task=all holds (configs/task/all.yaml; a test compares).
 IN_ALL = ("tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning")
+SHIPPED = (Path("checkpoints/lm-tts-mini"), Path("checkpoints/lm-all-mini"))  # the first that knows a task is taken
 # Keys that change no number of the curve up to the current step.
 FREE_KEYS = {"max_steps", "micro_rows", "log_every", "valid_every", "valid_clips", "save_every", "keep"}
 FREE_KEYS |= {"workers", "attention", "valid_audio", "peak_tflops", "track"}  # "track": of older checkpoints
 # Keys that came later, with the value that means what runs without them did: such runs can be continued.
 LATER = {"head": "chunked", "loss_on": "target"}
-
-
-SHIPPED = (Path("checkpoints/lm-tts-mini"), Path("checkpoints/lm-all-mini"))  # the first that knows a task is taken
 
 
 def newest_model(task: str, runs: Path = Path("runs"), shipped: Sequence[Path] = SHIPPED) -> Path:
