@@ -67,7 +67,7 @@ def find_rows(cfg: DictConfig, tokenizer: AudioTokenizer, task: Task) -> tuple[P
             if read_index(place).fingerprint != tokenizer.fingerprint:
                 seen.append(f"{place} was made by another tokenizer")
                 continue
-            rows = [row for row in read_shards(place) if task.accepts(row)]
+            rows = task.select(read_shards(place))
         except ShardError as error:
             raise ConfigError(f"tokens: {error}") from None
         tested = [row for row in rows if row.split == cfg.split]

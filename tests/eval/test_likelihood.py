@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from codec.encode import encode_corpus
 from codec.interface import load
-from codec.shards import Row
+from codec.shards import Row, read_shards
 from eval import likelihood
 from eval.likelihood import unigram_bits
 from lm.model import load_lm, save_lm
@@ -50,6 +50,8 @@ def test_a_model_that_knows_nothing_needs_the_bit_rate(
     sizes = tokenizer.codebook_sizes
     items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
     frames = [item["frames"] for item in items if item["row"] == "own-condition"]
+    domains = {row.id: row.domain for row in read_shards(folder / "tokens")}
+    assert {domains[item["id"]] for item in items} == {"speech" if task == "tts" else "sound"}  # not music's captions
     per_frame = math.log2(sizes[0] + 1) + sum(math.log2(size) for size in sizes[1:])
     seconds = sum(frames) / tokenizer.frame_rate
     expected = (sum(frames) * per_frame + len(frames) * math.log2(sizes[0] + 1)) / seconds
@@ -70,7 +72,6 @@ def test_equal_to_the_losses_of_training(folder: Path, monkeypatch: pytest.Monke
     """Validation packs documents and adds over processes; both must come to the same bits per second."""
     from hydra.utils import instantiate
 
-    from codec.shards import read_shards
     from lm.objective import Objective
     from lm.validation import Validation
 
