@@ -82,7 +82,7 @@ $(STEPS)/speak: $(STEPS)/train $(wildcard eval/*.py eval/*/*.py checkpoints/ctc-
 	$(PY) eval/tts.py model=runs/demo/final out=runs/demo/eval-tts
 	@touch $@
 
-compare: $(STEPS)/corpus ## which tokenizer makes the better language model? About an hour; docs/comparison.md
+compare: $(STEPS)/corpus ## which tokenizer makes the better language model? Under an hour; docs/comparison.md
 	$(PY) eval/compare.py jobs=$(shell nproc) $(COMPARE)
 
 test: $(INSTALLED) ## the whole test suite
