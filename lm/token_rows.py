@@ -1,7 +1,7 @@
 """Where the token rows of a training come from: shards that ship with a corpus, and audio that is encoded
 here.
 
-A corpus can hold token shards of more speech than its audio (``data.tokens``), made by one tokenizer and
+A corpus can hold token shards of more than its audio (``data.tokens``), made by one tokenizer and
 carrying its fingerprint. They are used when the chosen tokenizer is that one. The corpus' own audio is
 encoded once and cached by fingerprint under ``runs/tokens/``. Clips that stand in both are counted once.
 """
@@ -79,8 +79,8 @@ def find_token_rows(
             say(
                 f"the token shards in {shipped} were made by {index.name} ({index.fingerprint[:12]}), not by "
                 f"{tokenizer.name} ({tokenizer.fingerprint[:12]}), and are NOT used: for as many hours with this "
-                "tokenizer rebuild the audio with `python scripts/make_corpus.py --hours 8.5 --out FOLDER` and train "
-                "with data.root=FOLDER"
+                "tokenizer rebuild the audio with `python scripts/make_corpus.py --hours 8.5 --times 8 --out "
+                "FOLDER` and train with data.root=FOLDER"
             )
     if not found:
         raise TokenRowsError(

@@ -1,7 +1,7 @@
 """Build the embedded corpus, or a bigger one of the same kind.
 
     python scripts/make_corpus.py                                  # what is missing in data/mini
-    python scripts/make_corpus.py --hours 8.5 --out data/mini-full  # the shipped tokens, as audio
+    python scripts/make_corpus.py --hours 8.5 --times 8 --out data/mini-full  # the shipped tokens, as audio
     python scripts/make_corpus.py --what speech --sentences my.txt --voices slt awb --out data/mine
 
 Speech needs flite; sounds and music need nothing. A build that was interrupted goes on where it stopped when
@@ -40,6 +40,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--what", nargs="+", choices=["speech", "sounds", "music"], default=["sounds", "music", "speech"],
         help="parts to build (default: all three)")  # fmt: skip
     add("--hours", type=float, help="hours of train speech, beside 400 valid and 400 test sentences")
+    add("--times", type=int, default=1, help="so many times as many train sounds and pieces of music (default: 1)")
     add("--voices", nargs="+", default=VOICES, metavar="VOICE", help="flite voices in turn (default: slt rms)")
     add(
         "--sentences",
@@ -52,11 +53,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.hours is not None and options.hours <= 0:
         parser.error(f"--hours must be above 0, not {options.hours:g}")
-    if options.jobs < 1:
-        parser.error(f"--jobs must be at least 1, not {options.jobs}")
-    changed = options.hours is not None or options.sentences is not None
+    for name in ("jobs", "times"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
+    changed = options.hours is not None or options.sentences is not None or options.times != 1
     if options.out.resolve() == MINI and (changed or options.voices != VOICES or options.seed != SEED):
-        parser.error("--hours, --sentences, --voices and --seed make another corpus than the shipped one; "
+        parser.error("--hours, --times, --sentences, --voices and --seed make another corpus than the shipped one; "
                      "name its folder with --out")  # fmt: skip
     return options
 
@@ -117,11 +119,11 @@ def write_grammar(options: argparse.Namespace) -> None:
 
 def make_clips(options: argparse.Namespace, name: str, domain: str) -> None:
     """Synthesise sounds or music that are missing or that other code made."""
-    rows = rendering.outstanding(domain, options.seed, options.out)
-    if not rows and rendering.rows_are_current(domain, options.seed, options.out):
+    rows = rendering.outstanding(domain, options.seed, options.out, options.times)
+    if not rows and rendering.rows_are_current(domain, options.seed, options.out, options.times):
         print(f"{name}: all there in {options.out}")
         return
-    clips = rendering.build_clips(rows, domain, options.seed, options.out, options.jobs)
+    clips = rendering.build_clips(rows, domain, options.seed, options.out, options.jobs, options.times)
     for _ in progress(clips, len(rows), name):
         pass
     print(f"{name}: {len(rows)} clips, {sum(row['seconds'] for row in rows) / 60:.1f} min in {options.out}")

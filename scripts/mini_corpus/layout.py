@@ -24,6 +24,7 @@ STAMP = ".build.json"
 FOLDERS = {"speech": "speech", "sound": "sounds", "music": "music"}  # domain -> where its audio lies
 DOMAINS = tuple(FOLDERS)
 SPLITS = ("train", "valid", "test")
+LATER = {"times": 1}  # settings that older stamps lack
 
 Row = dict[str, Any]
 
@@ -80,7 +81,7 @@ def check_stamp(folder: Path, domain: str, settings: dict[str, Any]) -> None:
     Ids do not tell which voice or seed made a clip, so a file that exists could be of another build.
     """
     built = read_stamp(folder, domain)
-    different = [key for key in settings if built and built.get(key) != settings[key]]
+    different = [key for key in settings if built and built.get(key, LATER.get(key)) != settings[key]]
     if different:
         wanted = ", ".join(f"{key}={settings[key]!r} (the folder has {built.get(key)!r})" for key in different)
         raise CorpusError(f"{folder} holds another {domain} build: {wanted}; choose another --out or delete it.")

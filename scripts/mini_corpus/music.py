@@ -1,6 +1,6 @@
 """Short pieces with captions: instrument, key, tempo and mood vary; a small generator composes the notes.
 
-Every piece has its own (instrument, key, mode, tempo), so that no piece is in two splits. The mood follows
+No (instrument, key, mode, tempo) is in two splits, so that no piece is. The mood follows
 from mode and tempo and decides register, loudness and articulation.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, islice, product
 
 import numpy as np
 
@@ -118,25 +118,21 @@ def accompany(style: str, start: float, chord: list[int], mood: Mood) -> list[No
     return []
 
 
-def plan(seed: int) -> Iterator[Row]:
-    """Metadata rows of all pieces, without making their audio."""
+def plan(seed: int, times: int = 1) -> Iterator[Row]:
+    """Metadata rows of all pieces, without making their audio; of train pieces there are ``times`` as many."""
     for name in INSTRUMENTS:
         combinations = list(product(range(len(KEYS)), SCALES, TEMPI))
         order = np.random.default_rng(seed_of(seed, "music", name)).permutation(len(combinations))
-        position = 0
+        left = [combinations[index] for index in order]
+        parts = {}
         for split, count in PER_INSTRUMENT.items():
-            for number in range(count):
-                key, mode, tempo = combinations[order[position]]
-                position += 1
-                yield row(
-                    seed,
-                    f"music-{split}-{name.replace(' ', '')}-{number:02d}",
-                    split,
-                    name,
-                    KEYS[key],
-                    mode,
-                    tempo,
-                )
+            parts[split], left = left[:count], left[count:]
+        if times > 1:  # other tunes of the same keys and tempi, and of those that no split has
+            parts["train"] = list(islice(cycle(parts["train"] + left), times * PER_INSTRUMENT["train"]))
+        for split, part in parts.items():
+            for number, (key, mode, tempo) in enumerate(part):
+                clip = f"music-{split}-{name.replace(' ', '')}-{number:02d}"
+                yield row(seed, clip, split, name, KEYS[key], mode, tempo)
 
 
 def row(seed: int, name: str, split: str, instrument: str, key: str, mode: str, tempo: str) -> Row:

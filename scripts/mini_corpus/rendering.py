@@ -28,23 +28,23 @@ def render_to_file(row: Row, domain: str, seed: int, folder: Path) -> None:
     write_flac(folder / row["file_name"], RECIPES[domain].render(row, seed), synthesis.SAMPLE_RATE)
 
 
-def outstanding(domain: str, seed: int, folder: Path) -> list[Row]:
-    """Rows whose audio is not there or was made by other code; CorpusError if with another seed."""
-    check_stamp(folder, domain, {"seed": seed})
-    rows = list(RECIPES[domain].plan(seed))
+def outstanding(domain: str, seed: int, folder: Path, times: int = 1) -> list[Row]:
+    """Rows whose audio is not there or was made by other code; CorpusError if with another seed or ``times``."""
+    check_stamp(folder, domain, {"seed": seed, "times": times})
+    rows = list(RECIPES[domain].plan(seed, times))
     if layout.read_stamp(folder, domain).get("recipe") != recipe_hash(domain):
         return rows
     return [row for row in rows if not (folder / row["file_name"]).exists()]
 
 
-def build_clips(rows: list[Row], domain: str, seed: int, folder: Path, jobs: int) -> Iterator[str]:
+def build_clips(rows: list[Row], domain: str, seed: int, folder: Path, jobs: int, times: int = 1) -> Iterator[str]:
     """Make the audio of ``rows``, bring the folder's metadata up to date; yields each id when it is done."""
     layout.remove_leftovers(folder, domain)
     recipe = recipe_hash(domain)
     if layout.read_stamp(folder, domain).get("recipe") != recipe:
         for path in (folder / FOLDERS[domain]).glob("*.flac"):  # so that a killed build does not pass for current
             path.unlink()
-        write_stamp(folder, domain, {"seed": seed, "recipe": recipe})
+        write_stamp(folder, domain, {"seed": seed, "times": times, "recipe": recipe})
     make = partial(render_to_file, domain=domain, seed=seed, folder=folder)
     if jobs == 1:
         for row in rows:
@@ -56,10 +56,11 @@ def build_clips(rows: list[Row], domain: str, seed: int, folder: Path, jobs: int
             for future in as_completed(ids):
                 future.result()
                 yield ids[future]
-    if not rows_are_current(domain, seed, folder):
-        replace_rows(folder, domain, RECIPES[domain].plan(seed))
+    if not rows_are_current(domain, seed, folder, times):
+        replace_rows(folder, domain, RECIPES[domain].plan(seed, times))
 
 
-def rows_are_current(domain: str, seed: int, folder: Path) -> bool:
+def rows_are_current(domain: str, seed: int, folder: Path, times: int = 1) -> bool:
     """Whether the folder's metadata lists exactly the planned clips of a domain."""
-    return [row for row in read_metadata(folder) if row["domain"] == domain] == list(RECIPES[domain].plan(seed))
+    planned = list(RECIPES[domain].plan(seed, times))
+    return [row for row in read_metadata(folder) if row["domain"] == domain] == planned

@@ -160,15 +160,16 @@ def split_pairs(seed: int) -> dict[str, list[tuple[str, str]]]:
     return {"test": pairs[:test], "valid": pairs[test:valid], "train": pairs[valid:]}
 
 
-def plan(seed: int) -> Iterator[Row]:
-    """Metadata rows of all sound clips, without making their audio."""
+def plan(seed: int, times: int = 1) -> Iterator[Row]:
+    """Metadata rows of all sound clips, without making their audio; of train clips there are ``times`` as many."""
     pairs = split_pairs(seed)
     for split in ("train", "valid", "test"):
+        takes = times if split == "train" else 1
         for name in CLASSES:
-            for number in range(ALONE[split]):
+            for number in range(ALONE[split] * takes):
                 yield row(seed, f"sound-{split}-{name}-{number:02d}", split, (name,))
         for pair in pairs[split]:
-            for number in range(TOGETHER[split]):
+            for number in range(TOGETHER[split] * takes):
                 yield row(seed, f"sound-{split}-{pair[0]}-{pair[1]}-{number:02d}", split, pair)
 
 

@@ -250,8 +250,10 @@ def test_bad_sentence_file(content: bytes, tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--hours", "1"], ["--seed", "3"], ["--voices", "awb"], ["--jobs", "0"], ["--hours", "-1"]]
-)
+    "arguments",
+    [["--hours", "1"], ["--times", "2"], ["--seed", "3"], ["--voices", "awb"],
+     ["--jobs", "0"], ["--times", "0"], ["--hours", "-1"]],
+)  # fmt: skip
 def test_shipped_corpus_is_not_overwritten(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         make_corpus.parse(arguments)
@@ -287,7 +289,7 @@ def test_real_flite_speaks_the_shipped_clips_again(tmp_path: Path) -> None:
 def few(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """Three sound clips instead of all."""
     rows = [row for row in sounds.plan(7) if row["classes"] in (["clock"], ["alarm"])][:3]
-    monkeypatch.setattr(sounds, "plan", lambda seed: iter(rows))
+    monkeypatch.setattr(sounds, "plan", lambda seed, times=1: iter(rows * times))
     return rows
 
 
@@ -323,6 +325,22 @@ def test_other_seed_in_the_same_folder_is_refused(
     assert build("--what", "sounds", "--out", tmp_path, "--jobs", 1) == 0
     assert build("--what", "sounds", "--out", tmp_path, "--jobs", 1, "--seed", 8) == 1
     assert "seed=8" in capsys.readouterr().err
+
+
+def test_other_number_of_takes_in_the_same_folder_is_refused(
+    few: list[dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--what", "sounds", "--out", tmp_path, "--jobs", 1]
+    assert build(*command) == 0
+    assert build(*command, "--times", 2) == 1
+    assert "times=2 (the folder has 1)" in capsys.readouterr().err
+    stamp = layout.read_stamp(tmp_path, "sound")
+    layout.write_stamp(tmp_path, "sound", {key: stamp[key] for key in ("seed", "recipe")})  # as it was before --times
+    assert build(*command) == 0
+    assert "all there" in capsys.readouterr().out
+    layout.write_stamp(tmp_path, "sound", {**stamp, "times": 3})
+    assert build(*command) == 1
+    assert "times=1 (the folder has 3)" in capsys.readouterr().err
 
 
 def test_domains_share_one_metadata_file(few: list[dict], flite: Path, sentences: Path, tmp_path: Path) -> None:

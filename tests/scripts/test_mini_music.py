@@ -7,6 +7,7 @@ import pytest
 
 from mini_corpus import music
 from mini_corpus.instruments import INSTRUMENTS
+from mini_corpus.layout import seed_of
 from mini_corpus.synthesis import SAMPLE_RATE
 
 SEED = 7
@@ -33,6 +34,23 @@ def test_plan_counts(rows: list[dict]) -> None:
 def test_no_piece_is_in_two_splits(rows: list[dict]) -> None:
     pieces = Counter((row["instrument"], row["key"], row["mode"], row["tempo"]) for row in rows)
     assert max(pieces.values()) == 1
+
+
+def test_more_takes_are_new_tunes_of_no_held_out_piece(rows: list[dict]) -> None:
+    more = list(music.plan(SEED, 5))
+    by_id = {row["id"]: row for row in more}
+    assert len(by_id) == len(more) and all(by_id[row["id"]] == row for row in rows)
+    count = Counter(row["split"] for row in rows)
+    assert Counter(row["split"] for row in more) == {**count, "train": 5 * count["train"]}
+    piece = {row["id"]: (row["instrument"], row["key"], row["mode"], row["tempo"]) for row in more}
+    train = [row for row in more if row["split"] == "train"]
+    pieces = {piece[row["id"]] for row in train}
+    assert len(pieces) == 8 * (72 - 3 - 4)  # all but the held-out ones
+    assert not pieces & {piece[row["id"]] for row in more if row["split"] != "train"}
+    twice = [train[0], next(row for row in train[1:] if piece[row["id"]] == piece[train[0]["id"]])]
+    seeds = [seed_of(SEED, row["id"], "audio") for row in twice]
+    tunes = [music.compose(np.random.default_rng(seed), row, 12.0) for seed, row in zip(seeds, twice, strict=True)]
+    assert tunes[0] != tunes[1]
 
 
 def test_captions_name_instrument_and_mood(rows: list[dict]) -> None:

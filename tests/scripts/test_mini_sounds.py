@@ -17,6 +17,19 @@ def rows() -> list[dict]:
     return list(sounds.plan(SEED))
 
 
+def test_more_takes_leave_the_clips_as_they_are_and_the_held_out_pairs_out(rows: list[dict]) -> None:
+    more = list(sounds.plan(SEED, 3))
+    by_id = {row["id"]: row for row in more}
+    assert len(by_id) == len(more) and all(by_id[row["id"]] == row for row in rows)
+    count = Counter(row["split"] for row in rows)
+    assert Counter(row["split"] for row in more) == {**count, "train": 3 * count["train"]}
+    train = {frozenset(row["classes"]) for row in more if row["split"] == "train" and len(row["classes"]) == 2}
+    held = {frozenset(row["classes"]) for row in more if row["split"] != "train" and len(row["classes"]) == 2}
+    assert len(train) == 96 and not train & held
+    takes = [by_id[f"sound-train-dog-{number:02d}"] for number in (0, 13, 26)]
+    assert len({sounds.render(row, SEED)[:24_000].tobytes() for row in takes}) == 3
+
+
 def clip(name: str, variant: str, number: int = 0) -> np.ndarray:
     rng = np.random.default_rng([number, len(name), len(variant)])
     return CLASSES[name].generate(rng, 5.0, variant)
