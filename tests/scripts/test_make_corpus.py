@@ -16,6 +16,8 @@ import pytest
 import soundfile
 
 import make_corpus
+from codec.interface import load
+from codec.shards import read_index, read_shards
 from mini_corpus import layout, rendering, sounds, speech
 from mini_corpus.grammar import vocabulary
 from mini_corpus.layout import CorpusError
@@ -386,3 +388,20 @@ def test_shipped_speech_is_there_and_small(shipped: list[dict]) -> None:
         assert rate == 16_000 and np.isfinite(samples).all() and 0.05 < np.abs(samples).max() < 1
     extra = [make_corpus.MINI / name for name in ("metadata.jsonl", "words.txt", "grammar.arpa")]
     assert sum(path.stat().st_size for path in [*paths, *extra]) <= 12_200_000
+
+
+def test_shipped_tokens_are_of_the_corpus_and_of_more_of_its_kind(shipped: list[dict]) -> None:
+    folder = make_corpus.MINI / "tokens"
+    rows = {row.id: row for row in read_shards(folder)}
+    for clip in shipped:
+        row = rows[clip["id"]]
+        assert (row.split, row.domain, row.text) == (clip["split"], clip["domain"], clip.get("text"))
+        assert row.captions == clip.get("caption", [])
+        assert abs(len(row.codes) / 12.5 - clip["seconds"]) < 0.1
+    for domain in ("sound", "music"):
+        planned = {row["id"]: row for row in rendering.RECIPES[domain].plan(make_corpus.SEED, 8)}
+        found = {row.id: row for row in rows.values() if row.domain == domain}
+        assert found.keys() == planned.keys()
+        assert all(row.captions == planned[name]["caption"] for name, row in found.items())
+    codec = load(str(make_corpus.MINI.parents[1] / "checkpoints" / "codec-mini"))
+    assert read_index(folder).fingerprint == codec.fingerprint
