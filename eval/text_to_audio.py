@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import Clip, read_corpus
@@ -46,7 +46,7 @@ from eval.score_cache import EmbeddingCache
 from eval.speaking import Speaker, decode_clips, pick_device, resynthesise, run_name
 from lm.model import ModelError
 from lm.run_state import newest_model
-from lm.sampling import Sampling
+from lm.speak import sampling_of
 from lm.vocabulary import VocabularyError
 from tasks.base import Request, Task
 from training.config import ConfigError, hydra_entry
@@ -253,8 +253,8 @@ def prepare(cfg: DictConfig, task: Task, device: str, cache: Path | None) -> tup
         tokenizer: Any = load_tokenizer(cfg.tokenizer, device) if needed else None
         if folder is None:
             return None, tokenizer, None
-        sampling = Sampling(**OmegaConf.to_container(cfg.sampling))  # type: ignore[arg-type]
-        return folder, tokenizer, Speaker(folder, tokenizer, task, sampling, cfg.max_seconds, device, cache)
+        speaker = Speaker(folder, tokenizer, task, sampling_of(cfg, task), cfg.max_seconds, device, cache)
+        return folder, tokenizer, speaker
     except (TokenizerError, ModelError, VocabularyError) as error:
         raise ConfigError(str(error)) from error
 
