@@ -66,6 +66,15 @@ def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert evaluate(inside)["rows"] == rows
 
 
+def test_sampling_is_the_tasks_own_where_none_is_named(inside: Path) -> None:
+    how = evaluate(
+        inside, "rows=[generated]", "class_judge=false", "task.decoding.temperature=0.3", "task.decoding.guidance=3",
+        "sampling.temperature=null", "sampling.guidance=1.5",
+    )["how"]  # fmt: skip
+    sampling = how["model"]["sampling"]
+    assert (sampling["temperature"], sampling["guidance"], sampling["top_p"]) == (0.3, 1.5, 0.9)
+
+
 def test_with_networks(inside: Path, tmp_path: Path) -> None:
     tiny_networks.clap_network(tmp_path / "clap")
     tiny_networks.ast_network(tmp_path / "ast")
