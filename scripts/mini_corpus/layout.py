@@ -80,8 +80,9 @@ def check_stamp(folder: Path, domain: str, settings: dict[str, Any]) -> None:
 
     Ids do not tell which voice or seed made a clip, so a file that exists could be of another build.
     """
-    built = read_stamp(folder, domain)
-    different = [key for key in settings if built and built.get(key, LATER.get(key)) != settings[key]]
+    stamp = read_stamp(folder, domain)
+    built = {**LATER, **stamp}
+    different = [key for key in settings if stamp and built.get(key) != settings[key]]
     if different:
         wanted = ", ".join(f"{key}={settings[key]!r} (the folder has {built.get(key)!r})" for key in different)
         raise CorpusError(f"{folder} holds another {domain} build: {wanted}; choose another --out or delete it.")

@@ -1,7 +1,7 @@
 """Short pieces with captions: instrument, key, tempo and mood vary; a small generator composes the notes.
 
-No (instrument, key, mode, tempo) is in two splits, so that no piece is. The mood follows
-from mode and tempo and decides register, loudness and articulation.
+No (instrument, key, mode, tempo) is in two splits, so that no piece is. The mood follows from mode and tempo and
+decides register, loudness and articulation.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def plan(seed: int, times: int = 1) -> Iterator[Row]:
         parts = {}
         for split, count in PER_INSTRUMENT.items():
             parts[split], left = left[:count], left[count:]
-        if times > 1:  # other tunes of the same keys and tempi, and of those that no split has
-            parts["train"] = list(islice(cycle(parts["train"] + left), times * PER_INSTRUMENT["train"]))
+        # More takes are other tunes of the same keys and tempi, and of those that no split has.
+        parts["train"] = list(islice(cycle(parts["train"] + left), times * PER_INSTRUMENT["train"]))
         for split, part in parts.items():
             for number, (key, mode, tempo) in enumerate(part):
                 clip = f"music-{split}-{name.replace(' ', '')}-{number:02d}"
