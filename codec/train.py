@@ -2,8 +2,9 @@
 
 Trains on the audio of data.root (and corpora=[...]), writes runs/<name>/: config.yaml, log.jsonl, checkpoints/,
 samples/ at each validation, and final/ (a save_pretrained folder). stage=1 trains the ends, stage=2 init=FOLDER the
-rest on top of them; without a stage everything is trained at once. gan.start=N adds discriminators. A killed run
-continues exactly where its last checkpoint stands when the same command is given again.
+rest on top of them; without a stage everything is trained at once. init=FOLDER of a trained codec warm-starts any of
+these. gan.start=N adds discriminators. A killed run continues exactly where its last checkpoint stands when the same
+command is given again.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from training.threads import set_threads
 from training.tracking import Tracker, TrackerError
 
 OBJECTIVES = "objectives.safetensors"
+BOOKS = "quantizer.books."
 
 
 def waveform_losses(result: Pass, wav: Tensor, resolutions: list[Resolution], sample_rate: int) -> dict[str, Tensor]:
@@ -73,8 +75,6 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"stage={cfg.stage} is neither null, 1 nor 2.")
     if cfg.stage == 2 and cfg.init is None:
         raise ConfigError("stage=2 needs init=FOLDER, the final/ of a stage-1 run.")
-    if cfg.stage == 1 and cfg.init is not None:
-        raise ConfigError("stage=1 starts from nothing: leave out init, or give stage=2 for what follows it.")
     if cfg.init is not None and not (Path(cfg.init) / "model.safetensors").is_file():
         raise ConfigError(f"init={cfg.init}: there is no model.safetensors; name a final/ folder of codec/train.py.")
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
@@ -139,7 +139,11 @@ def main(cfg: DictConfig) -> None:
         # what the old codec does not have starts from the statistics of the data
         calibrate(core, sampler, cfg, crop, accelerator.num_processes)
         try:
-            found = core.load_state_dict(load_file(Path(cfg.init) / "model.safetensors"), strict=False)
+            weights = load_file(Path(cfg.init) / "model.safetensors")
+            if cfg.stage is not None:  # stage 1 has no codebooks, stage 2 begins with new ones
+                weights = {key: value for key, value in weights.items() if not key.startswith(BOOKS)}
+                weights |= {key: value for key, value in core.state_dict().items() if key.startswith(BOOKS)}
+            found = core.load_state_dict(weights, strict=False)
             if found.unexpected_keys:
                 raise RuntimeError(f"unknown keys {', '.join(found.unexpected_keys)}")
             if found.missing_keys:

@@ -89,7 +89,7 @@ def test_two_stages_and_exact_resume(tmp_path: Path) -> None:
     [
         (["stage=2"], "stage=2 needs init"),
         (["stage=3"], "neither null, 1 nor 2"),
-        (["stage=1", "init=somewhere"], "stage=1 starts from nothing"),
+        (["stage=1", "init=somewhere"], "init=somewhere: there is no model.safetensors"),
         (["init=somewhere"], "init=somewhere: there is no model.safetensors"),
     ],
 )
@@ -116,6 +116,24 @@ def test_a_trained_codec_goes_on_with_its_codebooks(tmp_path: Path) -> None:
     assert all((before[key] - after[key]).abs().max() < 0.5 for key in moved if key.endswith("embed"))
     other = run(tmp_path, "name=other", f"init={first}", *short, "codec.encoder_dim=24", status=2)
     assert "init=" in other and "encoder_dim" in other.splitlines()[-1] and "Traceback" not in other
+
+
+@pytest.mark.slow
+def test_stages_warm_start_from_a_codec_without_semantic_centres(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    short = ["gan.start=null", "trainer.ema=0", "trainer.max_steps=4", "trainer.quantize_from=1"]
+    run(tmp_path, "name=first", *short, "codec.semantic_dim=0", "loss.ar=0", "loss.mae=0")
+    still = [*short, "trainer.max_steps=1", "trainer.learning_rate=0"]
+    run(tmp_path, "name=one", "stage=1", f"init={tmp_path / 'runs/first/final'}", *still)
+    text = run(tmp_path, "name=two", "stage=2", "init=runs/one/final", *short)
+    assert "k-means" in text, "stage 2 begins with codebooks of its own"
+    first, one, two = (
+        load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "one", "two")
+    )
+    books = {key for key in one if key.startswith("quantizer.books.")}
+    assert all(torch.equal(one[key], first[key]) for key in one if key not in books), "all but the codebooks is taken over"
+    assert "quantizer.books.0.centres" in one and "quantizer.books.0.embed" not in one
+    assert not torch.equal(two["encoder.blocks.0.attention.qkv.weight"], first["encoder.blocks.0.attention.qkv.weight"])
 
 
 def test_the_average_follows_and_is_taken_back() -> None:
