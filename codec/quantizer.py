@@ -130,6 +130,7 @@ class SemanticCodebook(nn.Module):
     def __init__(self, size: int, dim: int, centre_dim: int) -> None:
         super().__init__()
         self.size = size
+        self.mapped = False  # whether the map came with the centres, and is not to be guessed by `align`
         self.register_buffer("centres", torch.randn(size, centre_dim) * centre_dim**-0.5)
         self.map = nn.Linear(centre_dim, dim)
 
@@ -144,14 +145,23 @@ class SemanticCodebook(nn.Module):
             return (F.normalize(x, dim=1) @ F.normalize(self.embed, dim=1).T).argmax(1)
 
     @torch.no_grad()
-    def set_centres(self, centres: Tensor) -> None:
-        """Install the fitted centres ``[size, centre_dim]``."""
+    def set_centres(self, centres: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> None:
+        """Install the fitted centres ``[size, centre_dim]``, and the map ``[dim, centre_dim]``, ``[dim]`` if fitted."""
         if centres.shape != self.centres.shape:
             raise ValueError(
                 f"semantic centres are {list(centres.shape)}, the codec wants {list(self.centres.shape)}: set "
                 "codec.codebook_sizes[0] and codec.semantic_dim to what was fitted."
             )
         self.centres.copy_(centres)
+        if weight is not None and bias is not None:
+            if weight.shape != self.map.weight.shape:
+                raise ValueError(
+                    f"the fitted map is {list(weight.shape)}, the codec wants {list(self.map.weight.shape)}: fit it to "
+                    "a codec of the same codec.code_dim."
+                )
+            self.map.weight.copy_(weight)
+            self.map.bias.copy_(bias)
+            self.mapped = True
 
     @torch.no_grad()
     def align(self, latents: Tensor) -> None:
@@ -272,7 +282,8 @@ class ResidualQuantizer(nn.Module):
         residual = latents.float()
         for book in self.books:
             if isinstance(book, SemanticCodebook):
-                book.align(residual)
+                if not book.mapped:
+                    book.align(residual)
             else:
                 book.set_codes(kmeans(residual, book.size, iterations, generator), per_step / book.size)
             residual = residual - book.embed[book.assign(residual)]

@@ -11,11 +11,15 @@ and how many centres each source gets is not stated in the paper.
 
 Features of different encoders live on different scales: each source is standardised per dimension and L2-normalised,
 and has coordinates of its own in the joint centres (zeros elsewhere), so the trainable map treats them apart.
+
+``codec=FOLDER`` of a trained codec also fits the map itself, so that a centre starts where that codec's latents of the
+same sounds are (ours; without it only the spread is matched).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,14 +27,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from codec.corpus import AudioError, Clip, read_audio, read_corpus
 from codec.model import ALMTokenizer
 from codec.objectives import MaskedAutoencoder
 from codec.quantizer import kmeans, nearest
-from training.checkpoint import latest_checkpoint
+from training.checkpoint import latest_checkpoint, write_file
 from training.config import ConfigError, hydra_entry
 from training.progress import progress
 
@@ -119,56 +123,131 @@ def encoder_features(path: str, layer: int) -> tuple[Callable[[Tensor], Tensor],
     return features, int(extractor.sampling_rate)
 
 
-@torch.inference_mode()
-def feature_stream(
-    clips: list[Clip], features: Callable[[Tensor], Tensor], rate: int, seconds: float, hours: float, label: str
-) -> Iterator[Tensor]:
-    """Features ``[n, dim]`` of pieces of at most ``seconds`` of the clips, until ``hours`` of audio were read."""
-    left = int(hours * 3600 * rate)
+class Source:
+    """One encoder and the training clips it listens to; a run of codec/train.py stands for its newest checkpoint.
+
+    Args:
+        source: an entry of ``sources``.
+        clips: training clips; those of the source's domains are used.
+        number: place in ``sources``, which with ``cfg.seed`` decides the order of the clips.
+
+    Attributes:
+        mean, deviation: ``[dim]`` of its features, known after `fit`.
+    """
+
+    def __init__(self, source: DictConfig, clips: list[Clip], cfg: DictConfig, number: int) -> None:
+        folder = Path(source.encoder)
+        if (folder / "checkpoints").is_dir():
+            newest = latest_checkpoint(folder)
+            if newest is None:
+                raise ConfigError(f"{folder} has no finished checkpoint: let codec/train.py write one first.")
+            folder = newest
+        description = folder / "config.json"
+        if description.is_file() and json.loads(description.read_text()).get("model_type") == "almtokenizer":
+            self.encode, self.rate = codec_features(folder)
+        else:
+            self.encode, self.rate = encoder_features(source.encoder, source.layer)
+        chosen = [clip for clip in clips if clip.domain in source.domains]
+        if not chosen:
+            raise ConfigError(f"no training clip has a domain of {list(source.domains)} (source {source.encoder}).")
+        order = np.random.default_rng([cfg.seed, number]).permutation(len(chosen))
+        self.clips = [chosen[int(i)] for i in order]
+        self.count, self.cfg, self.seed = source.count, cfg, cfg.seed + number
+        self.mean = self.deviation = torch.zeros(())
+
+    def features(self, wav: Tensor, windows: int | None = None) -> Tensor:
+        """Features of ``wav [samples]`` as the encoder makes them, or their averages over ``windows`` equal parts."""
+        found = self.encode(wav).float()
+        return found if windows is None else F.adaptive_avg_pool1d(found.T[None], windows)[0].T
+
+    def normalised(self, features: Tensor) -> Tensor:
+        """Standardised per dimension, then L2-normalised: ``[n, dim]``."""
+        return F.normalize((features - self.mean) / self.deviation, dim=1)
+
+    @torch.inference_mode()
+    def stream(self, hours: float, label: str) -> Iterator[Tensor]:
+        """Features ``[n, dim]`` of pieces of the clips, until ``hours`` of audio were read."""
+        seconds = float(self.cfg.window_seconds)
+        for (wav,) in pieces(self.clips, [self.rate], self.cfg.piece_seconds, hours, label):
+            windows = max(1, round(len(wav) / self.rate / seconds)) if seconds else None
+            yield self.features(wav, windows).clone()
+
+    def fit(self) -> Tensor:
+        """Centres ``[count, dim]``, normalised: scale first, from a part of the audio; then the clusters."""
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for x in self.stream(self.cfg.scale_hours, "scale"):
+            count, total, squares = count + len(x), total + x.sum(0), squares + x.square().sum(0)
+        self.mean = total / count
+        self.deviation = (squares / count - self.mean.square()).clamp(min=1e-8).sqrt()
+        clusters = StreamingKMeans(self.count, 20 * self.count, torch.Generator().manual_seed(self.seed))
+        for x in self.stream(self.cfg.hours, "centres"):
+            clusters.add(self.normalised(x))
+        return F.normalize(clusters.centres(), dim=1)
+
+
+def pieces(
+    clips: list[Clip], rates: list[int], seconds: float, hours: float, label: str
+) -> Iterator[tuple[Tensor, ...]]:
+    """Pieces of at most ``seconds`` of the clips, each at all of ``rates``, until ``hours`` of audio were read."""
+    left = hours * 3600
     for clip in progress(clips, len(clips), label):
         try:
-            wav = read_audio(clip.path, rate)
+            wavs = [torch.from_numpy(np.ascontiguousarray(read_audio(clip.path, rate))) for rate in rates]
         except AudioError as error:
             print(f"skipped: {error}", flush=True)
             continue
-        size = int(seconds * rate)
-        for start in range(0, min(len(wav), left), size):
-            piece = wav[start : start + size]
-            if len(piece) >= rate // 4:  # an encoder's convolutions need a few frames
-                yield features(torch.from_numpy(np.ascontiguousarray(piece))).float().clone()
-        left -= len(wav)
+        length = len(wavs[0]) / rates[0]
+        for number in range(math.ceil(min(length, left) / seconds)):
+            cuts = [(int(number * seconds * rate), int((number + 1) * seconds * rate)) for rate in rates]
+            part = [wav[start:end] for wav, (start, end) in zip(wavs, cuts, strict=True)]
+            if len(part[0]) >= rates[0] // 4:  # an encoder's convolutions need a few frames
+                yield tuple(part)
+        left -= length
         if left <= 0:
             return
 
 
-def fit_source(source: DictConfig, clips: list[Clip], cfg: DictConfig, number: int) -> Tensor:
-    """Centres ``[count, dim]`` of one source, normalised; a run of codec/train.py stands for its newest checkpoint."""
-    folder = Path(source.encoder)
-    if (folder / "checkpoints").is_dir():
-        newest = latest_checkpoint(folder)
-        if newest is None:
-            raise ConfigError(f"{folder} has no finished checkpoint: let codec/train.py write one first.")
-        folder = newest
-    description = folder / "config.json"
-    if description.is_file() and json.loads(description.read_text()).get("model_type") == "almtokenizer":
-        features, rate = codec_features(folder)
-    else:
-        features, rate = encoder_features(source.encoder, source.layer)
-    chosen = [clip for clip in clips if clip.domain in source.domains]
-    if not chosen:
-        raise ConfigError(f"no training clip has a domain of {list(source.domains)} (source {source.encoder}).")
-    order = np.random.default_rng([cfg.seed, number]).permutation(len(chosen))
-    chosen = [chosen[int(i)] for i in order]
-    # scale first, from a part of the audio; then the clusters
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for x in feature_stream(chosen, features, rate, cfg.piece_seconds, cfg.scale_hours, "scale"):
-        count, total, squares = count + len(x), total + x.sum(0), squares + x.square().sum(0)
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp(min=1e-8).sqrt()
-    clusters = StreamingKMeans(source.count, 20 * source.count, torch.Generator().manual_seed(cfg.seed + number))
-    for x in feature_stream(chosen, features, rate, cfg.piece_seconds, cfg.hours, "centres"):
-        clusters.add(F.normalize((x - mean) / deviation, dim=1))
-    return F.normalize(clusters.centres(), dim=1)
+@torch.inference_mode()
+def fit_map(sources: list[Source], centres: list[Tensor], folder: Path, hours: float) -> dict[str, Tensor]:
+    """The affine map from the joint centres to the latents of the codec in ``folder``, by least squares.
+
+    Every window of audio is a pair: the centre closest to its features, and its latent. Without such a map the codebook
+    starts with centres and latents that have the same spread, and which centre stands for which sound is accidental.
+
+    Args:
+        centres: of each source, as `Source.fit` returned them.
+        hours: audio per source.
+
+    Returns:
+        ``weight [code_dim, dim]``, ``bias [code_dim]``, and ``explained``: the share of the latents' variance.
+    """
+    codec = ALMTokenizer.from_pretrained(folder).eval()
+    window, rate = codec.window * codec.config.hop, codec.config.sample_rate
+    joint = join_sources(centres).double()
+    size = joint.shape[1] + 1  # the last coordinate is the bias
+    products, targets = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, 1, dtype=torch.float64)
+    squares, total, seen, first = 0.0, torch.zeros(()), 0, 0
+    for source, own in zip(sources, centres, strict=True):
+        seconds = source.cfg.piece_seconds // (window / rate) * (window / rate)
+        for ours, theirs in pieces(source.clips, [rate, source.rate], seconds, hours, "map"):
+            if len(ours) < window:
+                continue
+            whole = len(ours) // window * window
+            latents = codec.encode_latents(ours[None, :whole], codec.window)
+            latents = codec.quantizer(latents, bypass=True)[1][0].double()  # in code space
+            heard = theirs[: round(whole / rate * source.rate)]
+            index = nearest(source.normalised(source.features(heard, len(latents))), own)
+            known = F.pad(joint[first + index], (0, 1), value=1.0)
+            products = products + known.T @ known
+            targets = targets + known.T @ latents
+            squares, total, seen = squares + float(latents.square().sum()), total + latents.sum(0), seen + len(latents)
+        first += len(own)
+    # a little ridge: centres of a source that never spoke would leave directions undetermined
+    found = torch.linalg.solve(products + 1e-4 * seen / size * torch.eye(size, dtype=torch.float64), targets)
+    error = squares - float((2 * targets - products @ found).mul(found).sum())
+    variance = squares - float(total.square().sum()) / seen
+    weight, bias = found[:-1].T.float().contiguous(), found[-1].float().contiguous()
+    return {"weight": weight, "bias": bias, "explained": torch.tensor(1 - error / variance)}
 
 
 def join_sources(centres: list[Tensor]) -> Tensor:
@@ -185,10 +264,17 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(
             "sources=[] names no encoder: sources='[{encoder: PATH, layer: 6, count: 2048, domains: [speech]}]'."
         )
-    joint = join_sources([fit_source(source, clips, cfg, i) for i, source in enumerate(cfg.sources)])
+    if cfg.codec and not (Path(cfg.codec) / "model.safetensors").is_file():
+        raise ConfigError(f"codec={cfg.codec}: there is no model.safetensors; name a final/ folder of codec/train.py.")
+    sources = [Source(source, clips, cfg, number) for number, source in enumerate(cfg.sources)]
+    centres = [source.fit() for source in sources]
+    joint = join_sources(centres)
+    tensors = {"centres": joint.contiguous()}
+    if cfg.codec:
+        tensors |= fit_map(sources, centres, Path(cfg.codec), cfg.scale_hours)
+        print(f"map to {cfg.codec}: explains {float(tensors['explained']):.1%} of its latents' variance", flush=True)
     out = Path(cfg.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"centres": joint.contiguous()}, out)
+    write_file(out, save(tensors))
     print(f"{out}: train with semantic_centres={out} codec.semantic_dim={joint.shape[1]} and {len(joint)} codes first.")
 
 

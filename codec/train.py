@@ -155,8 +155,11 @@ def main(cfg: DictConfig) -> None:
             ) from error
     else:
         calibrate(core, sampler, cfg, crop, accelerator.num_processes)
-    if cfg.semantic_centres and checkpoint is None:
-        core.quantizer.books[0].set_centres(load_file(cfg.semantic_centres)["centres"])
+    if cfg.semantic_centres:
+        centres = load_file(cfg.semantic_centres)
+        core.quantizer.books[0].mapped = "weight" in centres
+        if checkpoint is None:
+            core.quantizer.books[0].set_centres(centres["centres"], centres.get("weight"), centres.get("bias"))
     log.rewind(step)
     parameters = sum(p.numel() for p in core.parameters())
     log.line(f"model: {parameters / 1e6:.2f} M parameters, {core.bitrate:.1f} bit/s at w={core.window}")

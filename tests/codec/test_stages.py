@@ -127,11 +127,9 @@ def test_stages_warm_start_from_a_codec_without_semantic_centres(tmp_path: Path)
     run(tmp_path, "name=one", "stage=1", f"init={tmp_path / 'runs/first/final'}", *still)
     text = run(tmp_path, "name=two", "stage=2", "init=runs/one/final", *short)
     assert "k-means" in text, "stage 2 begins with codebooks of its own"
-    first, one, two = (
-        load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "one", "two")
-    )
+    first, one, two = (load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "one", "two"))
     books = {key for key in one if key.startswith("quantizer.books.")}
-    assert all(torch.equal(one[key], first[key]) for key in one if key not in books), "all but the codebooks is taken over"
+    assert all(torch.equal(one[key], first[key]) for key in one if key not in books), "the rest is taken over"
     assert "quantizer.books.0.centres" in one and "quantizer.books.0.embed" not in one
     assert not torch.equal(two["encoder.blocks.0.attention.qkv.weight"], first["encoder.blocks.0.attention.qkv.weight"])
 
