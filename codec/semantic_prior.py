@@ -12,7 +12,7 @@ and how many centres each source gets is not stated in the paper.
 Features of different encoders live on different scales: each source is standardised per dimension and L2-normalised,
 and has coordinates of its own in the joint centres (zeros elsewhere), so the trainable map treats them apart.
 
-``codec=FOLDER`` of a trained codec also fits the map itself, so that a centre starts where that codec's latents of the
+``map_to=FOLDER`` of a trained codec also fits the map itself, so that a centre starts where that codec's latents of the
 same sounds are (ours; without it only the spread is matched).
 """
 
@@ -264,15 +264,15 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(
             "sources=[] names no encoder: sources='[{encoder: PATH, layer: 6, count: 2048, domains: [speech]}]'."
         )
-    if cfg.codec and not (Path(cfg.codec) / "model.safetensors").is_file():
-        raise ConfigError(f"codec={cfg.codec}: there is no model.safetensors; name a final/ folder of codec/train.py.")
+    if cfg.map_to and not (Path(cfg.map_to) / "model.safetensors").is_file():
+        raise ConfigError(f"map_to={cfg.map_to}: there is no model.safetensors; name a final/ folder of codec/train.py.")
     sources = [Source(source, clips, cfg, number) for number, source in enumerate(cfg.sources)]
     centres = [source.fit() for source in sources]
     joint = join_sources(centres)
     tensors = {"centres": joint.contiguous()}
-    if cfg.codec:
-        tensors |= fit_map(sources, centres, Path(cfg.codec), cfg.scale_hours)
-        print(f"map to {cfg.codec}: explains {float(tensors['explained']):.1%} of its latents' variance", flush=True)
+    if cfg.map_to:
+        tensors |= fit_map(sources, centres, Path(cfg.map_to), cfg.scale_hours)
+        print(f"map to {cfg.map_to}: explains {float(tensors['explained']):.1%} of its latents' variance", flush=True)
     out = Path(cfg.out)
     write_file(out, save(tensors))
     print(f"{out}: train with semantic_centres={out} codec.semantic_dim={joint.shape[1]} and {len(joint)} codes first.")
