@@ -265,7 +265,7 @@ def main(cfg: DictConfig) -> None:
             "sources=[] names no encoder: sources='[{encoder: PATH, layer: 6, count: 2048, domains: [speech]}]'."
         )
     if cfg.map_to and not (Path(cfg.map_to) / "model.safetensors").is_file():
-        raise ConfigError(f"map_to={cfg.map_to}: there is no model.safetensors; name a final/ folder of codec/train.py.")
+        raise ConfigError(f"map_to={cfg.map_to}: no model.safetensors there; name a final/ folder of codec/train.py.")
     sources = [Source(source, clips, cfg, number) for number, source in enumerate(cfg.sources)]
     centres = [source.fit() for source in sources]
     joint = join_sources(centres)
