@@ -44,6 +44,11 @@ RECONSTRUCTION = (
 )  # fmt: skip
 SEMANTICS = (("levels", "accuracy/", "probe of all levels", UP), ("levels-1", "accuracy/", "probe of level 1", UP),
              ("levels", "cer/ctc-probe", "CTC probe, CER", DOWN))  # fmt: skip
+WORDS = (("levels-1", "cer/ctc-probe", "CTC probe of level 1, CER", DOWN),
+         ("levels-1", "wer/ctc-probe", "CTC probe of level 1, WER", DOWN),
+         ("levels", "cer/ctc-probe", "CTC probe of all levels, CER", DOWN),
+         ("levels", "wer/ctc-probe", "CTC probe of all levels, WER", DOWN),
+         ("shuffled-labels", "cer/ctc-probe", "its floor, CER with other clips' texts", NEITHER))  # fmt: skip
 SPEECH = (
     ("generated", "wer/", "WER", DOWN), ("resynthesis", "wer/", "its ceiling, WER of the resynthesis", NEITHER),
     ("generated-shuffled", "wer-original/", "its floor, WER against another text", NEITHER),
@@ -264,10 +269,11 @@ def collect(plan: Plan, c: DictConfig, failed: Mapping[str, str]) -> Comparison:
             collector.language_model(row, task, tokenizer)
         collector.scores(row, f"{row}/reconstruction", "reconstruction", RECONSTRUCTION)
         collector.scores(row, f"{row}/semantics", "semantics", SEMANTICS)
+        collector.scores(row, f"{row}/words", "words", WORDS)
         for task in plan.tasks:
             collector.scores(row, f"{row}/likelihood-{task}", task, LIKELIHOOD)
             collector.scores(row, f"{row}/{task}", task, SCORES[task])
-    sections = ["tokenizer", "reconstruction", "semantics", "language model", *plan.tasks]
+    sections = ["tokenizer", "reconstruction", "semantics", "words", "language model", *plan.tasks]
     lines = sorted(collector.lines.values(), key=lambda line: sections.index(line.section))
     controls = [name for name, row in plan.rows.items() if row.get("control")]
     for line in lines:

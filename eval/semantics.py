@@ -307,7 +307,7 @@ def main(cfg: DictConfig) -> None:
                 & {c.speaker for c in clips if c.split == "test" and c.speaker}
             ),
         },
-        "tokenizer": tokenizer.describe(),
+        "tokenizer": tokenizer.describe() | ({"shards": cfg.ctc_shards} if cfg.ctc_shards else {}),
         "features": "vectors after quantisation, summed over levels"
         if has_vectors(tokenizer)
         else "one column per code",
@@ -315,7 +315,9 @@ def main(cfg: DictConfig) -> None:
         "probe": {
             "linear": "logistic regression, L-BFGS, decay chosen on valid",
             "runs": cfg.runs,
-            "ctc": {str(key): cfg[key] for key in cfg if str(key).startswith("ctc_")}
+            # where the shards lie belongs to the tokenizer: two of them are compared on the same clips
+            "ctc": {str(key): cfg[key] for key in cfg if str(key).startswith("ctc_") and key != "ctc_shards"}
+            | {"from_shards": bool(cfg.ctc_shards)}
             | {"clips": record_hash([spelling.train, spelling.test, spelling.texts]) if cfg.ctc_steps else None},
             "labels": {name: dict(cfg.probe[name]) for name in cfg.probes},
         },

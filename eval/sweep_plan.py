@@ -4,7 +4,7 @@
 
     corpus ─► codecs/… ─► ROW/tokens-… ─► ROW/lm-TASK ─► ROW/TASK
                      │                        └─► ROW/lm-OTHER, where it begins with this one's model (``after``)
-                     └──► ROW/reconstruction, ROW/semantics
+                     └──► ROW/reconstruction, ROW/semantics; ROW/words also needs the tokens
 
 Every cell is a command of this repository with a folder of its own. What a command needs to know of the cells before it
 (tokens per second, for the length of a row) is read when it is its turn. eval/sweep.py runs the cells.
@@ -185,8 +185,8 @@ def check(cfg: DictConfig, only: Sequence[str] | None) -> dict[str, dict[str, An
 def check_commands(c: DictConfig, tasks: Sequence[str]) -> None:
     """Refuse overrides that a script does not take now, and not when it is the script's turn."""
     lists = {"lm": ("lm_train", c.lm), "codec_training": ("codec_train", c.codec_training)}
-    for name in (*tasks, "likelihood", "reconstruction", "semantics"):
-        config = EVALUATIONS[name][1] if name in EVALUATIONS else f"eval_{name}"
+    for name in (*tasks, "likelihood", "reconstruction", "semantics", "words"):
+        config = EVALUATIONS[name][1] if name in EVALUATIONS else f"eval_{'semantics' if name == 'words' else name}"
         lists[f"evaluations.{name}"] = (config, c.evaluations.get(name) or [])
     for key, (config, overrides) in lists.items():
         if why := refusal(config, tuple(overrides)):
@@ -319,15 +319,19 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
             arguments = [*chosen, *base, *more, *target, *(shared if cached else []), *wanted]
             add(cell, kind, row_name, script, config, needs, partial(list, arguments), ["results.json"], task)
 
-        unscored = set(after.values()) - set(plan.tasks)  # trained for another task's sake
-        for task in [*sorted(unscored), *plan.tasks]:
-            data = speech if task in SPEECH_TASKS else base
-            tokens = f"{name}/tokens-{'speech' if data is not base else 'corpus'}"
+        def encoded(data: list[str], row_name: str, chosen: list[str], made: list[str]) -> str:
+            tokens = f"{row_name}/tokens-{'speech' if data is not base else 'corpus'}"
             if tokens not in plan.cells:
                 record = (plan.folder(tokens) / "tokens.json").as_posix()
                 encode = [*chosen, *data, f"record={text(record)}"]
-                add(tokens, "tokens", name, "codec/encode.py", "encode", [*made, *(corpus if data is not base else [])],
-                    partial(list, encode), ["tokens.json"])  # fmt: skip
+                add(tokens, "tokens", row_name, "codec/encode.py", "encode",
+                    [*made, *(corpus if data is not base else [])], partial(list, encode), ["tokens.json"])  # fmt: skip
+            return tokens
+
+        unscored = set(after.values()) - set(plan.tasks)  # trained for another task's sake
+        for task in [*sorted(unscored), *plan.tasks]:
+            data = speech if task in SPEECH_TASKS else base
+            tokens = encoded(data, name, chosen, made)
             lm, needs, start = f"{name}/lm-{task}", [tokens], []
             if task in after:
                 needs.append(f"{name}/lm-{after[task]}")
@@ -350,6 +354,12 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
                 add(cell, "task", name, "eval/likelihood.py", "eval_likelihood", [lm], known, ["results.json"], task)
         score("reconstruction", "eval/reconstruction.py", "eval_reconstruction", made, [], name, chosen)
         score("semantics", "eval/semantics.py", "eval_semantics", made, [], name, chosen, cached=False)
+        if wanted := c.evaluations.get("words"):  # a probe of speech recognition, on all the tokens of speech there are
+            tokens = encoded(speech, name, chosen, made)
+            cell = f"{name}/words"
+            target = [f"out={text(plan.folder(cell).as_posix())}", f"seed={c.seed}", "probes=[]", *wanted]
+            known = partial(on_tokens, [*chosen, *speech, *target], plan.folder(tokens) / "tokens.json", "ctc_shards")
+            add(cell, "semantics", name, "eval/semantics.py", "eval_semantics", [tokens], known, ["results.json"])
     return plan
 
 
@@ -390,10 +400,10 @@ class LanguageModel:
         ]  # fmt: skip
 
 
-def on_tokens(overrides: list[str], record: Path) -> list[str]:
-    """A command with the token shards that codec/encode.py recorded."""
+def on_tokens(overrides: list[str], record: Path, key: str = "tokens") -> list[str]:
+    """A command with the token shards that codec/encode.py recorded, under ``key``."""
     folder = json.loads(record.read_text(encoding="utf-8"))["folder"]
-    return [*overrides, f"tokens={text(folder)}"]
+    return [*overrides, f"{key}={text(folder)}"]
 
 
 def row_length(c: DictConfig, tokens_per_second: float) -> int:

@@ -50,6 +50,22 @@ def test_equal_first_stages_are_trained_once_and_no_two_rows_share_a_codec(plan:
     )  # no-queries, no-prior, no-mae have their own; plain none
 
 
+def test_the_word_probe_reads_the_row_s_own_tokens_of_speech(plan: Plan, tmp_path: Path) -> None:
+    assert all(f"{row}/words" in plan.cells for row in plan.rows)
+    here = make_plan(ablation(), tmp_path)
+    cell = here.cells["full/words"]
+    assert cell.needs == ("full/tokens-corpus",), "without flite the corpus' own speech"
+    record = here.folder("full/tokens-corpus") / "tokens.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"folder": "runs/tokens/mine"}')
+    arguments = cell.arguments()
+    assert "ctc_shards=runs/tokens/mine" in arguments and "probes=[]" in arguments
+    compose("eval_semantics", arguments)
+    cfg = ablation()
+    cfg.tasks, cfg.evaluations.words = ["text_to_music"], None
+    assert not any("tokens-speech" in name or name.endswith("/words") for name in make_plan(cfg, tmp_path).cells)
+
+
 def test_all_rows_have_as_many_steps(plan: Plan) -> None:
     def steps(name: str) -> int:
         return int([a for a in plan.cells[name].arguments() if a.startswith("trainer.max_steps=")][-1].split("=")[1])

@@ -1,6 +1,7 @@
 """Probes find what is there, do not find what is not, and never train on what they are tested on."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from codec.encode import encode_corpus
 from codec.interface import load
 from eval import semantics
 from eval.probes import LinearProbe, choose_decay, macro_f1, train_ctc
+from eval.protocols import protocol
 from eval.semantics import label_clips, label_of, token_features
 from eval.word_probe import Spelling, choose_spoken, spell
 from training.config import CONFIG_DIR, ConfigError
@@ -165,6 +167,14 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again = json.loads(Path("out/results.json").read_text())["rows"]
     assert again["levels-1-2"]["cer/ctc-probe"]["n"] == 4
     assert again["continuous"]["cer/ctc-probe"]["failures"][0]["reason"] == "not computed: token shards hold no audio"
+    how = json.loads(Path("out/results.json").read_text())["how"]
+    shutil.copytree("tokens", "elsewhere")
+    cfg.ctc_shards = "elsewhere"
+    semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+    there = json.loads(Path("out/results.json").read_text())["how"]
+    assert protocol(how, "cer/ctc-probe") == protocol(there, "cer/ctc-probe"), (
+        "shards of two tokenizers can be compared"
+    )
     tiny_codec(seed=1).save_pretrained("other")
     cfg.tokenizer.path = "other"
     with pytest.raises(ConfigError):
