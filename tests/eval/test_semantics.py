@@ -172,9 +172,7 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg.ctc_shards = "elsewhere"
     semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
     there = json.loads(Path("out/results.json").read_text())["how"]
-    assert protocol(how, "cer/ctc-probe") == protocol(there, "cer/ctc-probe"), (
-        "shards of two tokenizers can be compared"
-    )
+    assert protocol(how, "cer/ctc-probe") == protocol(there, "cer/ctc-probe"), "two tokenizers' shards compare"
     tiny_codec(seed=1).save_pretrained("other")
     cfg.tokenizer.path = "other"
     with pytest.raises(ConfigError):
