@@ -117,7 +117,8 @@ class _Collector:
             weights = "random"
         elif config.get("train"):
             trained = self.codec_config(row)
-            weights = f"trained here, {trained['trainer']['max_steps']:,} steps of {self.audio_per_step(trained):.0f} s"
+            stages = [f"{stage['trainer']['max_steps']:,}" for stage in (*self.first_stage(trained), trained)]
+            weights = f"trained here, {' + '.join(stages)} steps of {self.audio_per_step(trained):.0f} s"
 
         def say(title: str, value: float | None, text: str, **options: Any) -> None:
             self.fact(part[0], title, row, value, text, cell, "tokens.json", **options)
@@ -143,6 +144,12 @@ class _Collector:
             n for cell in self.plan.cells.values() if cell.row == row for n in cell.needs if n.startswith("codecs/")
         ]
         return yaml.safe_load((self.plan.folder(needs[0]) / "config.yaml").read_text(encoding="utf-8"))
+
+    @staticmethod
+    def first_stage(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The configuration of the stage that a codec's training began with, where it had one."""
+        file = Path(config.get("init") or "").parent.parent / "config.yaml"  # init is CELL/run/final
+        return [yaml.safe_load(file.read_text(encoding="utf-8"))] if config.get("init") and file.is_file() else []
 
     @staticmethod
     def audio_per_step(config: Mapping[str, Any]) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from eval.comparison_table import collect
 from eval.sweep_plan import Plan, make_plan
 from training.config import ConfigError, compose
 
@@ -80,6 +82,25 @@ def test_single_stage_takes_the_centres_but_no_weights(plan: Plan) -> None:
     arguments = plan.cells[codec_of(plan, "single-stage")].arguments()
     assert any(a.startswith("semantic_centres=") for a in arguments)
     assert not any(a.startswith(("init=", "stage=")) for a in arguments)
+
+
+def test_the_table_counts_the_steps_of_both_stages(tmp_path: Path) -> None:
+    here = make_plan(ablation(), tmp_path)
+    for row in ("full", "plain"):
+        final = here.cells[codec_of(here, row)]
+        for name in [*(n for n in final.needs if "stage1" in n), final.name]:
+            here.folder(name).mkdir(parents=True, exist_ok=True)
+            config = compose("codec_train", here.cells[name].arguments())
+            (here.folder(name) / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+        tokens = here.folder(f"{row}/tokens-corpus")
+        tokens.mkdir(parents=True)
+        tokenizer = {"parameters": 1, "bitrate": 412.5, "frame_rate": 12.5, "levels": 3, "codebook_sizes": [2048] * 3,
+                     "fingerprint": row}  # fmt: skip
+        found = {"tokenizer": tokenizer, "encoded_hours": 1.0, "seconds": 60.0, "totals": {}}
+        (tokens / "tokens.json").write_text(json.dumps(found))
+        (tokens / "done.json").write_text('{"command": "", "seconds": 1.0, "attempts": 1, "seed": 0, "results": []}')
+    said = collect(here, ablation(), {}).table().text("markdown")
+    assert "150 + 350 steps" in said and "trained here, 500 steps" in said
 
 
 @pytest.mark.parametrize(
