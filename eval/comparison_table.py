@@ -32,7 +32,8 @@ from eval.comparison import (
 )  # fmt: skip
 from eval.protocols import differing, protocol
 from eval.sweep import DONE, read_json
-from eval.sweep_plan import SPEECH_TASKS, Plan, flops
+from eval.sweep_budget import flops
+from eval.sweep_plan import SPEECH_TASKS, Plan
 
 # (row of the results, start of the metric's name, what it is called, which way is better), in the order of the table
 RECONSTRUCTION = (
@@ -116,9 +117,9 @@ class _Collector:
         if config.get("untrained"):
             weights = "random"
         elif config.get("train"):
-            trained = self.codec_config(row)
-            stages = [f"{stage['trainer']['max_steps']:,}" for stage in (*self.first_stage(trained), trained)]
-            weights = f"trained here, {' + '.join(stages)} steps of {self.audio_per_step(trained):.0f} s"
+            stages = self.codec_configs(row)
+            steps = " + ".join(f"{stage['trainer']['max_steps']:,}" for stage in stages)
+            weights = f"trained here, {steps} steps of {self.audio_per_step(stages[-1]):.0f} s"
 
         def say(title: str, value: float | None, text: str, **options: Any) -> None:
             self.fact(part[0], title, row, value, text, cell, "tokens.json", **options)
@@ -138,18 +139,18 @@ class _Collector:
             say("encoding, × real time", speed, f"{speed:.0f}", timing=True)
         return t
 
-    def codec_config(self, row: str) -> dict[str, Any]:
-        """The configuration that the codec of ``row`` was trained with."""
-        needs = [
-            n for cell in self.plan.cells.values() if cell.row == row for n in cell.needs if n.startswith("codecs/")
-        ]
-        return yaml.safe_load((self.plan.folder(needs[0]) / "config.yaml").read_text(encoding="utf-8"))
+    def codec_configs(self, row: str) -> list[dict[str, Any]]:
+        """The configurations that the codec of ``row`` was trained with: one, or those of its two stages."""
 
-    @staticmethod
-    def first_stage(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The configuration of the stage that a codec's training began with, where it had one."""
-        file = Path(config.get("init") or "").parent.parent / "config.yaml"  # init is CELL/run/final
-        return [yaml.safe_load(file.read_text(encoding="utf-8"))] if config.get("init") and file.is_file() else []
+        def config(name: str) -> dict[str, Any]:
+            return yaml.safe_load((self.plan.folder(name) / "config.yaml").read_text(encoding="utf-8"))
+
+        codec = next(
+            n for cell in self.plan.cells.values() if cell.row == row for n in cell.needs if n.startswith("codecs/")
+        )
+        last = config(codec)
+        before = [n for n in self.plan.cells[codec].needs if n.startswith("codecs/stage1-")]
+        return [*map(config, before if last["stage"] == 2 else []), last]
 
     @staticmethod
     def audio_per_step(config: Mapping[str, Any]) -> float:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from eval.provenance import record_hash
+from eval.sweep_budget import LanguageModel
 from training.config import ConfigError, compose, group_options
 
 EVALUATIONS = {
@@ -296,6 +296,15 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
             name = f"codecs/{slug([*overrides, *first, str(bool(row.get('prior')))])}"
         return name if name in plan.cells else training(name, [*before, *overrides], needs)
 
+    def encoded(data: list[str], row: str, chosen: list[str], made: list[str]) -> str:
+        tokens = f"{row}/tokens-{'speech' if data is not base else 'corpus'}"
+        if tokens not in plan.cells:
+            record = (plan.folder(tokens) / "tokens.json").as_posix()
+            encode = [*chosen, *data, f"record={text(record)}"]
+            add(tokens, "tokens", row, "codec/encode.py", "encode",
+                [*made, *(corpus if data is not base else [])], partial(list, encode), ["tokens.json"])  # fmt: skip
+        return tokens
+
     # ---- per row: tokens, language models, scores ---------------------------------------------------------------
     shared = [f"cache={text((out / 'cache').as_posix())}"]
     for name, row in plan.rows.items():
@@ -318,15 +327,6 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
                 target.append(f"seed={c.seed}")
             arguments = [*chosen, *base, *more, *target, *(shared if cached else []), *wanted]
             add(cell, kind, row_name, script, config, needs, partial(list, arguments), ["results.json"], task)
-
-        def encoded(data: list[str], row_name: str, chosen: list[str], made: list[str]) -> str:
-            tokens = f"{row_name}/tokens-{'speech' if data is not base else 'corpus'}"
-            if tokens not in plan.cells:
-                record = (plan.folder(tokens) / "tokens.json").as_posix()
-                encode = [*chosen, *data, f"record={text(record)}"]
-                add(tokens, "tokens", row_name, "codec/encode.py", "encode",
-                    [*made, *(corpus if data is not base else [])], partial(list, encode), ["tokens.json"])  # fmt: skip
-            return tokens
 
         unscored = set(after.values()) - set(plan.tasks)  # trained for another task's sake
         for task in [*sorted(unscored), *plan.tasks]:
@@ -363,85 +363,10 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
     return plan
 
 
-@dataclass(frozen=True)
-class LanguageModel:
-    """The training of a language model: its row length and steps follow from the tokenizer.
-
-    Args:
-        c: the comparison.
-        tokens: what codec/encode.py recorded.
-        overrides: the rest of the command.
-    """
-
-    c: DictConfig
-    tokens: Path
-    overrides: list[str]
-
-    def arguments(self) -> list[str]:
-        """Of lm/train.py."""
-        tokenizer = json.loads(self.tokens.read_text(encoding="utf-8"))["tokenizer"]
-        lm = compose("lm_train", self.overrides).lm
-        levels = 1 if lm.variant == "depth" else tokenizer["levels"]
-        length = row_length(self.c, tokenizer["frame_rate"] * levels)
-        longest = lm.config.max_position_embeddings if not lm.pretrained else length
-        if length > longest:
-            raise ConfigError(
-                f"{self.c.context_seconds:g} s are {length} ids for {tokenizer['name']}, and lm.config."
-                f"max_position_embeddings={longest}: raise it in comparison.lm, or lower comparison.context_seconds."
-            )
-        if self.c.match == "seconds":
-            steps = int(self.c.steps)
-        else:
-            per_step = self.c.batch_rows * length * flops_per_position(lm, tokenizer["codebook_sizes"], length)
-            steps = max(1, round(float(self.c.flops) / per_step))
-        return [
-            *self.overrides, f"trainer.row_length={length}", f"trainer.batch_rows={self.c.batch_rows}",
-            f"trainer.max_steps={steps}",
-        ]  # fmt: skip
-
-
 def on_tokens(overrides: list[str], record: Path, key: str = "tokens") -> list[str]:
     """A command with the token shards that codec/encode.py recorded, under ``key``."""
     folder = json.loads(record.read_text(encoding="utf-8"))["folder"]
     return [*overrides, f"{key}={text(folder)}"]
-
-
-def row_length(c: DictConfig, tokens_per_second: float) -> int:
-    """Ids of a row that holds ``context_seconds`` of audio and its texts, rounded up to a multiple of 8."""
-    return 8 * math.ceil(c.context_seconds * (tokens_per_second + c.text_rate) / 8)
-
-
-def flops(parameters: float, layers: int, width: int, length: int) -> float:
-    """FLOPs of training on one position: 6·N + 6·layers·width·length.
-
-    6·N: two per parameter of blocks and head forward, four backward (Kaplan et al. 2020, section 2.1; N without the
-    input table, which is looked up). The other term is attention over ``length`` positions, half of them on average:
-    2 · 2 · width · length / 2 forward and twice that backward, per layer.
-    """
-    return 6 * parameters + 6 * layers * width * length
-
-
-def flops_per_position(lm: DictConfig, codebook_sizes: Sequence[int], length: int) -> float:
-    """`flops` of a model that is yet to be trained, from ``cfg.lm``."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
-
-    if lm.variant == "depth":
-        raise ConfigError("comparison.match=flops counts models of one stream: give lm.variant=flat, or match=seconds.")
-    config: Any
-    if lm.pretrained:
-        config = AutoConfig.from_pretrained(lm.pretrained)
-        text_rows = config.vocab_size
-    else:
-        config = LlamaConfig(**OmegaConf.to_container(lm.config, resolve=True))  # type: ignore[arg-type]
-        text_rows = lm.text_tokenizer.vocab_size
-    config.vocab_size = math.ceil((text_rows + 64 + sum(codebook_sizes)) / 64) * 64
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    total = sum(parameter.numel() for parameter in model.parameters())
-    table = config.vocab_size * config.hidden_size
-    backbone = total - table * (1 if config.tie_word_embeddings else 2)
-    return flops(backbone + table, config.num_hidden_layers, config.hidden_size, length)
 
 
 def slug(overrides: Sequence[str]) -> str:

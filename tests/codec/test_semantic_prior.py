@@ -62,7 +62,7 @@ def test_a_fitted_map_leads_from_a_window_s_centre_to_its_latent(tmp_path: Path)
     latents = torch.randn(6, codec.config.code_dim)
 
     def told(wav: torch.Tensor, windows: int | None = None) -> torch.Tensor:
-        return torch.eye(6)[(torch.arange(windows or 1)) % 6]
+        return torch.eye(6)[torch.arange(windows or 1) % 6]
 
     centres = [torch.eye(6), torch.eye(6)]
     for one in sources:

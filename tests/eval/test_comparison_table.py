@@ -20,7 +20,8 @@ from eval.comparison_page import write_comparison
 from eval.comparison_table import collect
 from eval.report import Report
 from eval.sweep import DONE
-from eval.sweep_plan import Plan, flops, make_plan, read_file, row_length
+from eval.sweep_budget import flops, row_length
+from eval.sweep_plan import Plan, make_plan, read_file
 from training.config import ConfigError, compose
 
 RATES = {"good": 12.5, "low": 7.5, "untrained": 12.5}
