@@ -2,6 +2,7 @@
 
     python eval/reconstruction.py                                    # test speech of data/mini, codec that ships
     python eval/reconstruction.py window=10 recognisers=[ctc-mini]
+    python eval/reconstruction.py speakers=[slt]
     python eval/reconstruction.py data.root=FOLDER domains=[sound,music] recognisers=[] concat=[]
 
 Rows: reference and resynthesis; silence, shuffled (another clip's resynthesis) and reference-at-codec-rate bound the
@@ -69,7 +70,7 @@ def check_options(cfg: DictConfig) -> None:
 
 
 def choose_clips(cfg: DictConfig) -> list[Clip]:
-    """The clips of the chosen splits and domains, in the order of the corpus."""
+    """The clips of the chosen splits, domains and speakers, in the order of the corpus."""
     try:
         clips, rejects = read_corpus(cfg.data.root)
     except CorpusError as error:
@@ -81,6 +82,13 @@ def choose_clips(cfg: DictConfig) -> list[Clip]:
         raise ConfigError(
             f"{cfg.data.root} has no clips with splits={list(cfg.splits)} and domains={list(cfg.domains)}."
         )
+    if cfg.speakers is not None:
+        known = sorted({clip.speaker for clip in chosen if clip.speaker is not None})
+        if strangers := [name for name in cfg.speakers if name not in known]:
+            raise ConfigError(
+                f"speakers: no such clip is spoken by {strangers[0]}; they have {', '.join(known) or 'none'}."
+            )
+        chosen = [clip for clip in chosen if clip.speaker in cfg.speakers]
     return chosen[: cfg.limit] if cfg.limit else chosen
 
 
@@ -303,6 +311,7 @@ def main(cfg: DictConfig) -> None:
             "name": cfg.data.name,
             "splits": list(cfg.splits),
             "domains": list(cfg.domains),
+            **({} if cfg.speakers is None else {"speakers": list(cfg.speakers)}),
             "clips": record_hash([[clip.id, sha256(clip.path)] for clip in clips if clip.path.is_file()]),
         },
         **how_texts(cfg.normaliser),

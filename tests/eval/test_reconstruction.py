@@ -64,14 +64,17 @@ def test_code_usage() -> None:
     assert usage[1] == {"usage": 0.25, "perplexity": pytest.approx(1.0)}
 
 
-def test_a_run_writes_scores_wavs_and_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_writes_scores_wavs_and_sheets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     rows = []
     for clip in clips():
         assert clip.wav is not None
         soundfile.write(corpus / f"{clip.id}.flac", clip.wav, RATE)
-        rows.append({"file_name": f"{clip.id}.flac", "id": clip.id, "text": "a b", "split": "test"})
+        speaker = "ann" if clip.id == "clip-1" else "bob"
+        rows.append({"file_name": f"{clip.id}.flac", "id": clip.id, "text": "a b", "split": "test", "speaker": speaker})
     (corpus / "broken.flac").write_bytes(b"no audio")
     rows.append({"file_name": "broken.flac", "id": "broken", "text": "c", "split": "test"})
     (corpus / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -105,6 +108,13 @@ def test_a_run_writes_scores_wavs_and_sheets(tmp_path: Path, monkeypatch: pytest
         narrow["how"]["tokenizer"]["bitrate"]
         < run("metrics=[]", "concat=[]", "sheets=false")["how"]["tokenizer"]["bitrate"]
     )
+    ann = run("metrics=[mel-distance]", "concat=[]", "sheets=false", "anchors=false", "speakers=[ann]")
+    assert ann["how"]["corpus"]["speakers"] == ["ann"]
+    assert ann["rows"]["resynthesis"]["mel-distance"]["n"] == 1
+    assert {json.loads(line)["id"] for line in Path("out/items.jsonl").read_text().splitlines()} == {"clip-1"}
+    with pytest.raises(ConfigError):
+        run("speakers=[eve]")
+    assert "spoken by eve; they have ann, bob" in capsys.readouterr().err
     with pytest.raises(ConfigError):
         run("metrics=[pesq]")
     with pytest.raises(ConfigError):
