@@ -25,6 +25,7 @@ from torch import Tensor
 
 from codec.adversarial import Adversary, Balancer
 from codec.averaging import WeightAverage
+from codec.centres import read_centres
 from codec.corpus import read_audio, read_corpus
 from codec.crops import CropSampler
 from codec.losses import Resolution, pitch_loss, spectral_losses
@@ -77,6 +78,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("stage=2 needs init=FOLDER, the final/ of a stage-1 run.")
     if cfg.init is not None and not (Path(cfg.init) / "model.safetensors").is_file():
         raise ConfigError(f"init={cfg.init}: there is no model.safetensors; name a final/ folder of codec/train.py.")
+    centres = read_centres(cfg)
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
     quantize_from = 0 if cfg.init is not None and cfg.stage is None else int(cfg.trainer.quantize_from)
     accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision)
@@ -155,8 +157,7 @@ def main(cfg: DictConfig) -> None:
             ) from error
     else:
         calibrate(core, sampler, cfg, crop, accelerator.num_processes)
-    if cfg.semantic_centres:
-        centres = load_file(cfg.semantic_centres)
+    if centres is not None:
         core.quantizer.books[0].mapped = "weight" in centres
         if checkpoint is None:
             core.quantizer.books[0].set_centres(centres["centres"], centres.get("weight"), centres.get("bias"))

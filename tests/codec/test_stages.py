@@ -125,7 +125,9 @@ def test_stages_warm_start_from_a_codec_without_semantic_centres(tmp_path: Path)
     run(tmp_path, "name=first", *short, "codec.semantic_dim=0", "loss.ar=0", "loss.mae=0")
     still = [*short, "trainer.max_steps=1", "trainer.learning_rate=0"]
     run(tmp_path, "name=one", "stage=1", f"init={tmp_path / 'runs/first/final'}", *still)
-    text = run(tmp_path, "name=two", "stage=2", "init=runs/one/final", *short)
+    save_file({"centres": torch.randn(16, 6)}, tmp_path / "centres.safetensors")
+    centres = "semantic_centres=centres.safetensors"
+    text = run(tmp_path, "name=two", "stage=2", "init=runs/one/final", centres, *short)
     assert "k-means" in text, "stage 2 begins with codebooks of its own"
     first, one, two = (load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "one", "two"))
     books = {key for key in one if key.startswith("quantizer.books.")}

@@ -1,0 +1,58 @@
+"""Semantic centres as a training finds them: what codec/semantic_prior.py wrote, checked before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from training.config import ConfigError
+
+
+def read_centres(cfg: DictConfig) -> dict[str, Tensor] | None:
+    """The tensors of ``semantic_centres`` (see ``SemanticCodebook.set_centres``), or None where none are needed.
+
+    ``centres [codes, codec.semantic_dim]``; with a fitted map also ``weight [codec.code_dim, codec.semantic_dim]`` and
+    ``bias [codec.code_dim]``.
+
+    Raises:
+        ConfigError: centres are missing, unreadable, of another shape, or given to a codec without a prior.
+    """
+    wanted, path = int(cfg.codec.semantic_dim), cfg.semantic_centres
+    if path is None:
+        # stage 1 trains no codebooks, and a warm start without a stage brings its own
+        if wanted and cfg.stage != 1 and (cfg.init is None or cfg.stage == 2):
+            raise ConfigError(
+                f"codec.semantic_dim={wanted} wants centres: semantic_centres=FILE, which "
+                "`python codec/semantic_prior.py` writes, or codec.semantic_dim=0."
+            )
+        return None
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"semantic_centres={path}: there is no such file; `python codec/semantic_prior.py` writes one."
+        )
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ConfigError(
+            f"semantic_centres={path} is not a whole safetensors file ({error}); fit it again."
+        ) from error
+    if "centres" not in tensors:
+        raise ConfigError(
+            f"semantic_centres={path} holds no centres; name a file that `python codec/semantic_prior.py` wrote."
+        )
+    codes, found = tensors["centres"].shape
+    if (codes, found) != (cfg.codec.codebook_sizes[0], wanted):
+        raise ConfigError(
+            f"semantic_centres={path} has {codes} centres of {found} dimensions, the codec wants "
+            f"{cfg.codec.codebook_sizes[0]} of {wanted}: set codec.semantic_dim={found} and codec.codebook_sizes."
+        )
+    if "weight" in tensors and len(tensors["weight"]) != cfg.codec.code_dim:
+        raise ConfigError(
+            f"semantic_centres={path} has a map to {len(tensors['weight'])} dimensions, the codec's codes have "
+            f"{cfg.codec.code_dim}: fit it to a codec of the same codec.code_dim (map_to=FOLDER)."
+        )
+    return tensors
