@@ -117,14 +117,18 @@ class TokenizerError(RuntimeError):
     """A tokenizer that cannot be loaded, with the cure."""
 
 
-def load(path: str | Path, device: str | torch.device = "cpu", window: int | None = None) -> AudioTokenizer:
+def load(
+    path: str | Path, device: str | torch.device = "cpu", window: int | None = None, levels: int | None = None
+) -> AudioTokenizer:
     """Load the ALMTokenizer saved in folder ``path``.
 
     Args:
         window: frames per query (2…10) to use instead of the checkpoint's default.
+        levels: so many of the checkpoint's levels, from the first; None: all.
 
     Raises:
         TokenizerError: the folder is missing or is no ALMTokenizer checkpoint.
+        ValueError: the codec cannot have that window, or has fewer levels.
     """
     from codec.model import ALMTokenizer  # late: the model file needs this module
 
@@ -137,4 +141,6 @@ def load(path: str | Path, device: str | torch.device = "cpu", window: int | Non
     model = ALMTokenizer.from_pretrained(folder)
     if window is not None:
         model.set_window(window)
+    if levels is not None:
+        model.set_levels(levels)
     return model.to(device).eval()

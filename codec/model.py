@@ -206,6 +206,13 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
             )
         self.config.window = window
 
+    def set_levels(self, levels: int) -> None:
+        """Keep the first levels of the quantiser only: a lower bit rate from the same weights."""
+        if not 1 <= levels <= self.levels:
+            raise ValueError(f"levels={levels}: this codec has levels 1 to {self.levels}.")
+        self.config.codebook_sizes = self.config.codebook_sizes[:levels]
+        self.quantizer.books = self.quantizer.books[:levels]
+
     @property
     def samples_per_frame(self) -> int:
         return self.config.hop * self.config.window

@@ -1,12 +1,17 @@
 """Sends audio through a tokenizer and back, to hear what it keeps; prints its bit rate and speed.
 
-    python codec/reconstruct.py input=song.mp3 out=runs/reconstruct
+    python codec/reconstruct.py song.mp3 again.wav
+    python codec/reconstruct.py data/mini/speech runs/reconstruct --window 8 --levels 2
+    python codec/reconstruct.py data/mini/speech runs/mimi --tokenizer mimi levels=8
     python codec/reconstruct.py input=data/mini/speech out=runs/reconstruct window=10
 
-Each file becomes a mono file at the tokenizer's sample rate with exactly the source's length, under the same
-relative path in `out`. Files of more than a minute pass through ALMTokenizer in pieces: memory does not grow with them.
+`--tokenizer` takes a folder that codec/train.py wrote or one of the names below. Each file becomes a mono file at the
+tokenizer's sample rate with exactly the source's length, under the same relative path in the folder `out`, or as the
+file that `out` names. Files of more than a minute pass through ALMTokenizer in pieces: memory does not grow with them.
 """
 
+import re
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +25,7 @@ from codec.corpus import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, rea
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes
 from codec.model import ALMTokenizer
-from training.config import ConfigError, hydra_entry
+from training.config import ConfigError, group_options, hydra_entry
 
 FORMATS = ("flac", "wav")
 
@@ -110,13 +115,18 @@ def reconstruct_files(
 ) -> tuple[list[Reconstruction], list[str]]:
     """Reconstructs a file or all audio below a folder; returns what was written and why the rest was not.
 
+    `out` is a folder, or for one file also a file of one of FORMATS.
+
     Raises FileNotFoundError when there is no audio and ValueError when a source file would be overwritten.
     """
     out = Path(out)
+    out_is_file = out.suffix.lower().removeprefix(".") in FORMATS and not out.is_dir()
+    if out_is_file and Path(source).is_dir():
+        raise ValueError(f"out={out} is a file, {source} a folder; name a folder")
     done: list[Reconstruction] = []
     refused: list[str] = []
     for path, name in find_audio(source):
-        target = out / f"{name}.{audio_format}"
+        target = out if out_is_file else out / f"{name}.{audio_format}"
         if target.exists() and target.samefile(path):
             raise ValueError(f"{target} is the source itself; choose another folder with out=")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -159,13 +169,48 @@ def table(done: list[Reconstruction], tokenizer: AudioTokenizer) -> str:
     return "\n".join([head, *lines, total])
 
 
+def as_overrides(arguments: list[str]) -> list[str]:
+    """``IN OUT --tokenizer T --window 8 --levels 2`` as overrides; what is one already, and Hydra's own flags, stay.
+
+    Raises:
+        ConfigError: a third path, or an option without its value.
+    """
+    found: list[str] = []
+    paths = iter(("input", "out"))
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option in ("--tokenizer", "--window", "--levels", "--device", "--format"):
+            value = value if equals else next(rest, "")
+            if not value:
+                raise ConfigError(f"{option} wants a value.")
+            key = option.removeprefix("--")
+            if key == "tokenizer" and value not in group_options("tokenizer"):
+                key, value = "tokenizer.path", quoted(value)
+            found.append(f"{key}={value}")
+        elif argument.startswith("-") or (equals and option.replace(".", "").lstrip("+~").isidentifier()):
+            found.append(argument)
+            if argument in ("--cfg", "-c", "--package", "-p", "--info", "-i"):  # Hydra's, with a value of their own
+                found += [value for value in [next(rest, None)] if value is not None]
+        elif (key := next(paths, "")) and argument:
+            found.append(f"{key}={quoted(argument)}")
+        else:
+            raise ConfigError(f"'{argument}' is one path too many: IN and OUT, then options (see --help).")
+    return found
+
+
+def quoted(text: str) -> str:
+    """``text`` as a quoted value of Hydra's, whatever it contains: backslashes count double before a quote only."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
+
+
 @hydra_entry("reconstruct")
 def main(cfg: DictConfig) -> None:
     if not cfg.input:
-        raise ConfigError("say which audio: python codec/reconstruct.py input=FILE_OR_FOLDER out=FOLDER")
+        raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
     if cfg.format not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, not {cfg.format}")
-    override = {} if cfg.window is None else {"window": cfg.window}
+    override = {key: cfg[key] for key in ("window", "levels") if cfg[key] is not None}
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = load_tokenizer(cfg.tokenizer, device, **override)
     try:
@@ -185,4 +230,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = as_overrides(sys.argv[1:])
     main()

@@ -99,6 +99,26 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert loaded.fingerprint != codec.fingerprint
 
 
+def test_the_first_levels_are_a_codec_of_their_own(tmp_path: Path) -> None:
+    codec = tiny_codec()
+    codec.save_pretrained(tmp_path / "codec")
+    two = load(tmp_path / "codec", levels=2)
+    wav = torch.randn(2, 9_000) * 0.1
+    codes, first = codec.encode(wav), two.encode(wav)
+    assert torch.equal(first.codes, codes.codes[:, :2])
+    assert two.levels == 2 and two.bitrate == pytest.approx(codec.bitrate * 2 / 3)
+    assert two.fingerprint != codec.fingerprint
+    shorter = codec.decode(Codes(codes.codes[:, :2], codes.lengths, codes.samples))
+    torch.testing.assert_close(two.decode(first), shorter)
+    assert (shorter - codec.decode(codes)).abs().max() > 1e-4, "the third level says something"
+    assert isinstance(two, ALMTokenizer)
+    two.save_pretrained(tmp_path / "two")
+    assert load(tmp_path / "two").fingerprint == two.fingerprint
+    for levels in (0, 4):
+        with pytest.raises(ValueError, match=f"levels={levels}: this codec has levels 1 to 3"):
+            load(tmp_path / "codec", levels=levels)
+
+
 def test_bad_use_is_refused_in_one_sentence(tmp_path: Path) -> None:
     codec = tiny_codec()
     with pytest.raises(ValueError, match="window=11"):
