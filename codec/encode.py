@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pyarrow.parquet as pq
 import torch
@@ -256,8 +257,11 @@ def load_tokenizer(tokenizer: DictConfig, device: torch.device | str, **override
     for key, value in override.items():
         if key not in tokenizer:
             raise ConfigError(f"{key}={value}: {target} has no {key} to choose.")
+    settings = cast(dict[str, object], OmegaConf.to_container(tokenizer, resolve=True, throw_on_missing=True))
     try:
-        made = instantiate(tokenizer, device=device, **override)
+        # what is null is left to the loader's default: one without that setting need not know of it
+        kept = {key: value for key, value in settings.items() if value is not None}
+        made = instantiate(kept, device=device, **override)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, TokenizerError | ValueError):
