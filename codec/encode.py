@@ -249,19 +249,20 @@ def load_tokenizer(tokenizer: DictConfig, device: torch.device | str, **override
     """The tokenizer that a `tokenizer/` config names; exits in one sentence if it cannot be loaded.
 
     Args:
-        override: values in place of the config's, which must have the keys.
+        override: values in place of the config's, which must have the keys; None: as it says.
     """
     if OmegaConf.is_missing(tokenizer, "_target_"):
         raise ConfigError("say which tokenizer: tokenizer._target_=my_module.MyCodec (see docs/tokenizers.md).")
     target = tokenizer._target_
-    for key, value in override.items():
+    chosen = {key: value for key, value in override.items() if value is not None}
+    for key, value in chosen.items():
         if key not in tokenizer:
             raise ConfigError(f"{key}={value}: {target} has no {key} to choose.")
     settings = cast(dict[str, object], OmegaConf.to_container(tokenizer, resolve=True, throw_on_missing=True))
     try:
         # what is null is left to the loader's default: one without that setting need not know of it
         kept = {key: value for key, value in settings.items() if value is not None}
-        made = instantiate(kept, device=device, **override)
+        made = instantiate(kept, device=device, **chosen)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, TokenizerError | ValueError):

@@ -10,10 +10,10 @@ tokenizer's sample rate with exactly the source's length, under the same relativ
 file that `out` names. Files of more than a minute pass through ALMTokenizer in pieces: memory does not grow with them.
 """
 
-import re
 import sys
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from codec.corpus import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, rea
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes
 from codec.model import ALMTokenizer
-from training.config import ConfigError, group_options, hydra_entry
+from training.config import ConfigError, group_options, hydra_entry, quoted
 
 FORMATS = ("flac", "wav")
 
@@ -191,17 +191,12 @@ def as_overrides(arguments: list[str]) -> list[str]:
         elif argument.startswith("-") or (equals and option.replace(".", "").lstrip("+~").isidentifier()):
             found.append(argument)
             if argument in ("--cfg", "-c", "--package", "-p", "--info", "-i"):  # Hydra's, with a value of their own
-                found += [value for value in [next(rest, None)] if value is not None]
+                found += islice(rest, 1)
         elif (key := next(paths, "")) and argument:
             found.append(f"{key}={quoted(argument)}")
         else:
             raise ConfigError(f"'{argument}' is one path too many: IN and OUT, then options (see --help).")
     return found
-
-
-def quoted(text: str) -> str:
-    """``text`` as a quoted value of Hydra's, whatever it contains: backslashes count double before a quote only."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
 
 
 @hydra_entry("reconstruct")
@@ -210,9 +205,8 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
     if cfg.format not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, not {cfg.format}")
-    override = {key: cfg[key] for key in ("window", "levels") if cfg[key] is not None}
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = load_tokenizer(cfg.tokenizer, device, **override)
+    tokenizer = load_tokenizer(cfg.tokenizer, device, window=cfg.window, levels=cfg.levels)
     try:
         done, refused = reconstruct_files(cfg.input, cfg.out, tokenizer, cfg.format)
     except (FileNotFoundError, ValueError) as error:

@@ -261,12 +261,11 @@ def main(cfg: DictConfig) -> None:
     started = time.monotonic()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     clips = choose_clips(cfg)
-    override = {key: cfg[key] for key in ("window", "levels") if cfg[key] is not None}
     try:
-        tokenizer = load_tokenizer(cfg.tokenizer, device, **override)
+        tokenizer = load_tokenizer(cfg.tokenizer, device, window=cfg.window, levels=cfg.levels)
     except TokenizerError as error:
         raise ConfigError(str(error)) from error
-    suffix = "".join(f"-{key[0]}{value}" for key, value in override.items())
+    suffix = "".join(f"-{key[0]}{cfg[key]}" for key in ("window", "levels") if cfg[key] is not None)
     out = Path(cfg.out) if cfg.out else Path("runs") / f"{tokenizer.name}{suffix}" / "eval-reconstruction"
     print(
         f"{len(clips)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s, to {out}", flush=True

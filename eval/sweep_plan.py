@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from eval.provenance import record_hash
 from eval.sweep_budget import LanguageModel
-from training.config import ConfigError, compose, group_options
+from training.config import ConfigError, compose, group_options, quoted
 
 EVALUATIONS = {
     "tts": ("eval/tts.py", "eval_tts"),
@@ -135,7 +135,7 @@ def text(value: Any) -> str:
     plain = str(value).lower() if isinstance(value, bool) else str(value)
     if re.fullmatch(r"[\w./:+-]+", plain):
         return plain
-    return "'" + plain.replace("'", r"\'") + "'"
+    return quoted(plain)
 
 
 def check(cfg: DictConfig, only: Sequence[str] | None) -> dict[str, dict[str, Any]]:

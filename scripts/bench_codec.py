@@ -113,12 +113,18 @@ def run(contestant: Contestant, wav: Tensor) -> tuple[float, float]:
     return times[0], times[1]
 
 
+def peak_resident() -> int:
+    """Bytes of memory that this process held at its peak; macOS counts in bytes, Linux in KiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def _peak(name: str, shape: tuple[int, float], threads: int, answer: multiprocessing.SimpleQueue) -> None:
     torch.set_num_threads(threads)
     contestant = build(name, "cpu")
     loaded = psutil.Process().memory_info().rss
     run(contestant, signal(shape, "cpu"))
-    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - loaded)
+    answer.put(peak_resident() - loaded)
 
 
 def peak_memory(name: str, shape: tuple[int, float], threads: int) -> float:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import resource
-import sys
 import time
 from dataclasses import dataclass
 
@@ -21,9 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench_codec import peak_resident
 from codec.corpus import read_audio, read_corpus
 from codec.interface import load
 from codec.model import ALMTokenizer
+from eval.metrics.signal import snr
 
 
 @dataclass
@@ -62,17 +62,7 @@ def through(tokenizer: str, root: str, minutes: float, in_pieces: bool) -> Passe
     codes = codec.encode(wav[None])
     again = codec.decode(codes)
     seconds = time.perf_counter() - started
-    unit = 1 if sys.platform == "darwin" else 1024
-    memory = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Passed(codes.codes[0].numpy(), again[0].numpy(), seconds, memory)
-
-
-def agreement(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """Signal to difference of two waveforms in dB."""
-    difference = float(np.square(ours.astype(np.float64) - theirs).sum())
-    return (
-        math.inf if difference == 0 else 10 * math.log10(float(np.square(theirs.astype(np.float64)).sum()) / difference)
-    )
+    return Passed(codes.codes[0].numpy(), again[0].numpy(), seconds, peak_resident())
 
 
 def main() -> int:
@@ -94,7 +84,7 @@ def main() -> int:
     if "one pass" in found:
         pieces, whole = found["in pieces"], found["one pass"]
         differing = int((pieces.codes != whole.codes).sum())
-        print(f"{differing} codes differ; the waveforms agree to {agreement(pieces.wav, whole.wav):.0f} dB")
+        print(f"{differing} codes differ; the waveforms agree to {snr(whole.wav, pieces.wav):.0f} dB")
     return 0
 
 

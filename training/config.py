@@ -93,6 +93,11 @@ def choose_custom(overrides: list[str]) -> list[str]:
     return chosen
 
 
+def quoted(text: str) -> str:
+    """``text`` as a quoted value of Hydra's, whatever it contains: backslashes count double before a quote only."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
+
+
 def check_overrides(config_name: str, overrides: list[str]) -> None:
     """Refuse an override whose key or group option does not exist, naming the nearest match.
 
