@@ -7,6 +7,7 @@ known; the defaults are those of the author's other codecs.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,21 +140,30 @@ class Adversary:
         self.core.requires_grad_(True)
         return {"adversarial": generator_loss(fake, self.cfg.loss), "features": feature_matching(real, fake)}
 
-    def train(self, output: Tensor, wav: Tensor, draw: AdversaryDraw, rate_share: float) -> dict[str, float]:
-        """One step of the discriminators; ``rate_share``: the codec's learning rate over its peak."""
+    def train(self, heard: list[tuple[Tensor, Tensor]], draw: AdversaryDraw, rate_share: float) -> dict[str, float]:
+        """One step of the discriminators on all batches of the codec's step.
+
+        Args:
+            heard: the codec's output and its source of each batch, ``[batch, samples]`` both.
+            rate_share: the codec's learning rate over its peak.
+        """
         part = slice(draw.start, draw.start + draw.samples)
-        both = self.model(torch.cat((wav[:, part], output.detach()[:, part].float())))  # one forward: DDP
-        half = len(wav)
-        real = [Judgement(j.score[:half], []) for j in both]
-        fake = [Judgement(j.score[half:], []) for j in both]
-        loss = discriminator_loss(real, fake, self.cfg.loss)
+        total = 0.0
+        for number, (output, wav) in enumerate(heard, 1):
+            with nullcontext() if number == len(heard) else self.accelerator.no_sync(self.model):
+                both = self.model(torch.cat((wav[:, part], output.detach()[:, part].float())))  # one forward: DDP
+                half = len(wav)
+                real = [Judgement(j.score[:half], []) for j in both]
+                fake = [Judgement(j.score[half:], []) for j in both]
+                loss = discriminator_loss(real, fake, self.cfg.loss) / len(heard)
+                self.accelerator.backward(loss)
+            total += loss.item()
         for group in self.optimizer.param_groups:
             group["lr"] = self.cfg.learning_rate * rate_share
-        self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.core.parameters(), self.cfg.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {"discriminator": loss.item()}
+        return {"discriminator": total}
 
     def state_dict(self) -> dict[str, object]:
         return {"model": self.core.state_dict(), "optimizer": self.optimizer.state_dict()}

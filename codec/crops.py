@@ -6,6 +6,8 @@ as the global batch is the same.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -66,12 +68,12 @@ class CropSampler:
                 self.cache[key] = stored
         return stored.astype(np.float32) / 32767
 
-    def crop(self, step: int, item: int, samples: int) -> tuple[np.ndarray, list[str]]:
-        """Crop number ``item`` of ``step``: ``[samples]`` float32 and the ids of the clips in it."""
+    def crop(self, step: int, item: int, samples: int) -> tuple[np.ndarray, list[Path]]:
+        """Crop number ``item`` of ``step``: ``[samples]`` float32 and the files it was cut from."""
         rng = np.random.default_rng([self.seed, step, item])
         clips = self.by_domain[self.domains[rng.choice(len(self.domains), p=self.shares)]]
         parts: list[np.ndarray] = []
-        ids: list[str] = []
+        files: list[Path] = []
         filled = 0
         for _ in range(1000):
             clip = clips[rng.integers(len(clips))]
@@ -81,15 +83,15 @@ class CropSampler:
             need = samples - filled
             start = 0 if len(wav) <= need and filled else int(rng.integers(max(1, len(wav) - min(need, len(wav) // 2))))
             parts.append(wav[start : start + need])
-            ids.append(clip.id)
+            files.append(clip.path)
             filled += len(parts[-1])
             if filled >= samples:
                 gain = 10 ** (rng.uniform(*self.gain_db) / 20)
                 crop = np.concatenate(parts) * gain
-                return crop / max(1.0, float(np.abs(crop).max())), ids
+                return crop / max(1.0, float(np.abs(crop).max())), files
         raise ValueError(f"no readable clip found in 1000 draws; first reasons: {list(self.rejected.values())[:3]}")
 
-    def batch(self, step: int, first: int, size: int, samples: int) -> tuple[Tensor, list[str]]:
-        """Crops ``first … first + size − 1`` of a step: ``[size, samples]`` and the clip ids."""
+    def batch(self, step: int, first: int, size: int, samples: int) -> tuple[Tensor, list[Path]]:
+        """Crops ``first … first + size − 1`` of a step: ``[size, samples]`` and the files they were cut from."""
         crops = [self.crop(step, first + i, samples) for i in range(size)]
-        return torch.from_numpy(np.stack([c for c, _ in crops])), [i for _, ids in crops for i in ids]
+        return torch.from_numpy(np.stack([c for c, _ in crops])), [file for _, files in crops for file in files]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from codec.convolutions import ConvPatchify, ConvUnpatchify, PatchPatchify, PatchUnpatchify, check_ratios
 from codec.interface import AudioTokenizer, Codes
@@ -381,6 +381,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         update: torch.Generator | None = None,
         bypass: bool = False,
         noise_offset: int = 0,
+        hold: bool = False,
     ) -> CodecOutput:
         """Training pass over crops of whole windows.
 
@@ -389,10 +390,11 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
             levels: use only the first levels (level dropout).
             update: generator that turns codebook updates on.
             bypass: leave the quantiser out (warm-up).
+            hold: more batches of this optimiser step follow, and the codebooks move with the last.
         """
         window = window or self.window
         quantized, latents = self.quantizer(
-            self.encode_latents(wav, window), levels=levels, update=update, bypass=bypass
+            self.encode_latents(wav, window), levels=levels, update=update, bypass=bypass, hold=hold
         )
         synthesis = self.decode_latents(quantized.latents, window, noise_offset=noise_offset)
         return CodecOutput(synthesis, quantized, latents)
@@ -426,3 +428,7 @@ def check_window(window: int) -> None:
 def token_mask(valid: Tensor | None, window: int) -> Tensor | None:
     """``[batch, windows]`` → ``[batch, windows * (w + 1)]``: a window's tokens are valid or padding together."""
     return None if valid is None else valid.repeat_interleave(window + 1, dim=1)
+
+
+AutoConfig.register("almtokenizer", ALMTokenizerConfig, exist_ok=True)
+AutoModel.register(ALMTokenizerConfig, ALMTokenizer, exist_ok=True)

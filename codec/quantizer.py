@@ -72,6 +72,7 @@ class Codebook(nn.Module):
     def __init__(self, size: int, dim: int, decay: float, dead_below: float) -> None:
         super().__init__()
         self.size, self.decay, self.dead_below = size, decay, dead_below
+        self.held: list[tuple[Tensor, Tensor]] = []  # latents and codes of the step's batches so far
         self.register_buffer("embed", torch.randn(size, dim) * dim**-0.5)
         self.register_buffer("counts", torch.ones(size))
         self.register_buffer("sums", self.embed.clone())
@@ -87,13 +88,19 @@ class Codebook(nn.Module):
         self.sums.copy_(embed * uniform)
 
     @torch.no_grad()
-    def update(self, x: Tensor, codes: Tensor, generator: torch.Generator) -> int:
+    def update(self, x: Tensor, codes: Tensor, generator: torch.Generator, hold: bool = False) -> int:
         """Move towards the latents ``x [n, dim]`` with ``codes [n]``; returns the number of re-seeded codes.
 
         Args:
             generator: chooses the seeds; in the same state in all processes.
+            hold: keep the latents for the next call and do nothing yet, so that several batches of one optimiser step
+                move the codes once, as one large batch would.
         """
-        x = x.float()
+        self.held.append((x.float(), codes))
+        if hold:
+            return 0
+        x, codes = (torch.cat(parts) for parts in zip(*self.held, strict=True))
+        self.held.clear()
         counts = torch.bincount(codes, minlength=self.size).to(x.dtype)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, x)
         processes.summed(counts)  # statistics of all processes, or the replicas drift apart
@@ -220,6 +227,7 @@ class ResidualQuantizer(nn.Module):
         levels: int | None = None,
         update: torch.Generator | None = None,
         bypass: bool = False,
+        hold: bool = False,
     ) -> tuple[Quantized, Tensor]:
         """Quantise ``x [batch, windows, dim]``.
 
@@ -228,6 +236,7 @@ class ResidualQuantizer(nn.Module):
             levels: use only the first ``levels`` codebooks.
             update: a generator turns the codebook update on (training).
             bypass: return the projected latents without quantising (warm-up); codes are computed all the same.
+            hold: with ``update``, only collect: a later batch of the same step moves the codebooks (accumulation).
 
         Returns:
             the :class:`Quantized` and the latents in code space ``[batch, windows, code_dim]``.
@@ -251,7 +260,7 @@ class ResidualQuantizer(nn.Module):
                     error = (residual - vector).square().mean(1)
                     commitment = commitment + (error * keep).sum() / keep.sum().clamp(min=1)
                 if update is not None and not bypass and isinstance(book, Codebook):
-                    book.update(residual.detach()[keep], index[keep], update)
+                    book.update(residual.detach()[keep], index[keep], update, hold)
                 codes.append(index)
                 vectors.append(vector)
                 total = total + vector

@@ -46,21 +46,24 @@ def draw_step(step: int, cfg: DictConfig, codec: ALMTokenizerConfig) -> tuple[in
 
 
 def initialise_codebooks(model: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, step: int, crop: int) -> int:
-    """k-means of the codebooks on latents of ``init_batches`` global batches (drawn beyond the training's steps)."""
+    """k-means of the codebooks on latents of ``init_batches`` steps' batches (drawn beyond the training's steps)."""
     latents = []
     windows = crop // (model.config.hop * model.window)
     samples = windows * model.config.hop * model.window
-    size, (rank, world) = cfg.trainer.batch_size, processes.place()
+    size, parts, (rank, world) = cfg.trainer.batch_size, cfg.trainer.accumulate, processes.place()
     with torch.no_grad():
         for i in range(cfg.trainer.init_batches):
-            wav, _ = sampler.batch((1 << 30) + i, rank * size, size, samples)
-            wav = wav.to(model.device)
-            latents.append(model.quantizer(model.encode_latents(wav, model.window), bypass=True)[1].flatten(0, 1))
+            of_step = []
+            for part in range(parts):
+                wav, _ = sampler.batch((1 << 30) + i, (rank * parts + part) * size, size, samples)
+                frames = model.encode_latents(wav.to(model.device), model.window)
+                of_step.append(model.quantizer(frames, bypass=True)[1].flatten(0, 1))
+            latents.append(torch.cat(of_step))
     # [processes, batches, latents] → batches as one process would have drawn them
-    parts = processes.rows(torch.stack(latents)).unflatten(0, (world, -1))
-    collected = parts.transpose(0, 1).flatten(0, 2)
+    everywhere = processes.rows(torch.stack(latents)).unflatten(0, (world, -1))
+    collected = everywhere.transpose(0, 1).flatten(0, 2)
     generator = torch.Generator().manual_seed(cfg.seed + step)
-    model.quantizer.initialise(collected, world * size * windows, 15, generator)
+    model.quantizer.initialise(collected, world * parts * size * windows, 15, generator)
     return len(collected)
 
 

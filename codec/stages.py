@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from codec.model import ALMTokenizer
 from codec.objectives import LevelPredictor, MaskedAutoencoder, draw_mask
-from codec.patchify import spectrum
+from codec.patchify import Synthesis, spectrum
 from codec.tones import tone_loss
 
 
@@ -77,6 +77,7 @@ class StagedCodec(nn.Module):
         mask_share: float = 0.0,
         mask_generator: torch.Generator | None = None,
         first: int = 0,
+        hold: bool = False,
     ) -> Pass:
         """``wav [batch, windows * w * hop]``; the other arguments as :meth:`ALMTokenizer.forward`.
 
@@ -87,9 +88,9 @@ class StagedCodec(nn.Module):
         inner: dict[str, Tensor] = {}
         if self.stage == 1:
             frames = self.codec.patchify(wav)
-            made = self.codec.unpatchify(frames if self.bridge is None else self.bridge(frames), noise_offset)
+            made = self.synthesise(frames, noise_offset)
         else:
-            out = self.codec(wav, window, levels, update, bypass, noise_offset)
+            out = self.codec(wav, window, levels, update, bypass, noise_offset, hold)
             made, inner["commitment"] = out.synthesis, out.quantized.commitment
             if out.quantized.prior is not None:
                 inner["prior"] = out.quantized.prior
@@ -104,3 +105,14 @@ class StagedCodec(nn.Module):
             hop, size = self.codec.config.hop, self.codec.config.synthesis_fft
             inner["tones"] = tone_loss(made.tone_offset, spectrum(wav, size, hop), hop, size)
         return Pass(made.wav, made.frequency, inner)
+
+    def synthesise(self, frames: Tensor, noise_offset: int = 0) -> Synthesis:
+        """Stage 1's way back: ``frames [batch, n, encoder_dim]`` → ``wav [batch, n * hop]`` and what it was made of."""
+        return self.codec.unpatchify(frames if self.bridge is None else self.bridge(frames), noise_offset)
+
+    @torch.no_grad()
+    def reconstruct(self, wav: Tensor) -> Tensor:
+        """``wav [batch, samples]`` through stage 1's auto-encoder, without queries and codes; on the wav's device."""
+        samples, hop = wav.shape[1], self.codec.config.hop
+        padded = nn.functional.pad(wav, (0, -samples % hop)).to(self.codec.device)
+        return self.synthesise(self.codec.patchify(padded)).wav[:, :samples].to(wav.device)

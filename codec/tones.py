@@ -41,7 +41,8 @@ def nearest_peak(level: Tensor) -> Tensor:
     far = 2 * len(bins)
     left = torch.where(peak, bins, -far).cummax(-1).values
     right = torch.where(peak, bins, far).flip(-1).cummin(-1).values.flip(-1)
-    return torch.where(bins - left <= right - bins, left, right)
+    # a spectrum that is not finite has no peak: its bins stay legal, and the loss says what is wrong
+    return torch.where(bins - left <= right - bins, left, right).clamp(0, len(bins) - 1)
 
 
 @torch.no_grad()

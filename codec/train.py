@@ -13,7 +13,6 @@ import json
 import signal
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,20 +20,21 @@ import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
+from codec import processes
 from codec.adversarial import Adversary, Balancer
 from codec.averaging import WeightAverage
 from codec.centres import read_centres
 from codec.corpus import read_audio, read_corpus
 from codec.crops import CropSampler
-from codec.losses import Resolution, pitch_loss, spectral_losses
 from codec.model import ALMTokenizer, ALMTokenizerConfig
-from codec.schedule import draw_masking, draw_step, initialise_codebooks, learning_rate, parameter_groups
-from codec.stages import Pass, StagedCodec
+from codec.schedule import initialise_codebooks, parameter_groups
+from codec.stages import StagedCodec
+from codec.step import Learner
 from codec.validation import validate
 from training.checkpoint import latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
+from training.failure import NonFiniteLoss
 from training.launch import check_processes, leave_at_exit, on_cpu
 from training.log import RunLog, duration
 from training.threads import set_threads
@@ -44,18 +44,9 @@ OBJECTIVES = "objectives.safetensors"
 BOOKS = "quantizer.books."
 
 
-def waveform_losses(result: Pass, wav: Tensor, resolutions: list[Resolution], sample_rate: int) -> dict[str, Tensor]:
-    """Reconstruction losses of ``result.wav`` against ``wav [batch, samples]``, unweighted."""
-    losses: dict[str, Tensor] = {}
-    for resolution in resolutions:
-        for name, value in spectral_losses(result.wav, wav, sample_rate, resolution).items():
-            losses[name] = losses.get(name, 0) + value / len(resolutions)
-    return losses
-
-
-def calibrate(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int, processes: int) -> None:
+def calibrate(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int, world: int) -> None:
     """Set the normalisation of the ends from 16 global batches, the same in all processes."""
-    size = cfg.trainer.batch_size * processes
+    size = cfg.trainer.batch_size * cfg.trainer.accumulate * world
     core.calibrate(torch.cat([sampler.batch((1 << 29) + i, 0, size, crop // 1920 * 1920)[0] for i in range(16)]))
 
 
@@ -68,8 +59,8 @@ def different_keys(folder: Path, config: ALMTokenizerConfig) -> str:
     return ", ".join(f"codec.{key}={ours[key]}, there {theirs.get(key)}" for key in keys) or "unknown difference"
 
 
-@hydra_entry("codec_train")
-def main(cfg: DictConfig) -> None:
+def train_codec(cfg: DictConfig) -> None:
+    """Train as ``cfg`` (configs/codec_train.yaml) says."""
     # ---- configuration -----------------------------------------------------------------------------------------
     set_threads(cfg.threads)
     if cfg.stage not in (None, 1, 2):
@@ -168,7 +159,7 @@ def main(cfg: DictConfig) -> None:
         core.encoder.compile()  # in place: the names of the weights stay
         core.decoder.compile()
     model, optimizer = accelerator.prepare(staged, optimizer)
-    average = WeightAverage(core, train.ema) if train.ema else None
+    average = WeightAverage(staged, train.ema) if train.ema else None
     if average is not None and checkpoint is not None:
         average.load(load_file(checkpoint / "average.safetensors", device=str(accelerator.device)))
 
@@ -192,91 +183,51 @@ def main(cfg: DictConfig) -> None:
         accelerator.wait_for_everyone()
 
     stop = {"asked": False}
-    signal.signal(signal.SIGTERM, lambda *_: stop.update(asked=True))
+    previous_handler = signal.signal(signal.SIGTERM, lambda *_: stop.update(asked=True))
 
     # ---- loop --------------------------------------------------------------------------------------------------
     model.train()
-    rank, world = accelerator.process_index, accelerator.num_processes
+    reconstruct = staged.reconstruct if cfg.stage == 1 else None  # stage 1 has no codes to score
+    learner = Learner(model, core, optimizer, sampler, adversary, balancer, accelerator, crop, cfg)
     began, began_step, audio_seconds, since = time.monotonic(), step, 0.0, time.monotonic()
     while step < train.max_steps:
         if step == quantize_from and cfg.stage != 1 and not (cfg.init is not None and cfg.stage is None):
             latents = initialise_codebooks(core, sampler, cfg, step, crop)
             log.line(f"step {step}: codebooks initialised by k-means on {latents} latents")
-        window, levels, resolutions, noise_offset = draw_step(step, cfg, config)
-        samples = crop // (config.hop * window) * config.hop * window
-        judged = None if adversary is None else adversary.draw(step, samples)
-        bypass = step < quantize_from
-        shown: dict[str, float] = {}
-        for part in range(train.accumulate):
-            place = rank * train.accumulate + part
-            wav, ids = sampler.batch(step, place * train.batch_size, train.batch_size, samples)
-            wav = wav.to(accelerator.device)
-            generator = None if bypass else torch.Generator().manual_seed(cfg.seed * 1_000_003 + step * 1009 + part)
-            masking = draw_masking(step, cfg) if staged.mae is not None else (0.0, None)
-            last = part == train.accumulate - 1
-            with nullcontext() if last else accelerator.no_sync(model):
-                result = model(wav, window, levels, generator, bypass, noise_offset, *masking, place * train.batch_size)
-                # losses see a leaf when they are balanced: their gradients are mixed there, then sent back at once
-                leaf = result.wav.detach().requires_grad_() if balancer is not None else result.wav
-                outer = waveform_losses(replace(result, wav=leaf), wav, resolutions, config.sample_rate)
-                if adversary is not None and judged is not None:
-                    outer |= adversary.losses(leaf, wav, judged)
-                inner = dict(result.inner)
-                if result.frequency is not None:
-                    pitch_range = (core.unpatchify.pitch_low, core.unpatchify.pitch_high)
-                    inner["pitch"] = pitch_loss(result.frequency, wav, config.sample_rate, config.hop, *pitch_range)
-                losses = outer | inner
-                loss = sum(cfg.loss[name] * value for name, value in losses.items())
-                if not torch.isfinite(loss):
-                    save(step)
-                    raise RuntimeError(f"loss is {loss.item()} at step {step}; clips of the batch: {', '.join(ids)}")
-                if balancer is not None:
-                    gradient = balancer.gradient(outer, dict(cfg.loss), leaf, accelerator)
-                    objective = (result.wav * gradient).sum() + sum(cfg.loss[n] * v for n, v in inner.items())
-                else:
-                    objective = loss
-                accelerator.backward(objective / train.accumulate if train.accumulate > 1 else objective)
-            for name, value in {"loss": loss, **losses}.items():
-                shown[name] = shown.get(name, 0.0) + value.item() / train.accumulate
-        norm = accelerator.clip_grad_norm_(model.parameters(), train.clip_norm)
-        rate = learning_rate(step, train)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
-        if adversary is not None and judged is not None and judged.update:
-            shown |= adversary.train(result.wav, wav, judged, rate / train.learning_rate)
+        report = learner.step(step, bypass=step < quantize_from)
+        told = learner.agree(step, report, stop["asked"])
         step += 1
         if average is not None:
             average.update(step)
-        audio_seconds += wav.numel() / config.sample_rate * world * train.accumulate
+        audio_seconds += report.samples / config.sample_rate * accelerator.num_processes
 
         if step % train.log_every == 0 or step == 1:
             now = time.monotonic()
-            total = shown.pop("loss")
-            values = {name: round(value, 5) for name, value in shown.items()}
+            total = report.losses.pop("loss")
+            values = {name: round(value, 5) for name, value in report.losses.items()}
             speed = audio_seconds / (now - since)
             left = (now - began) / (step - began_step) * (train.max_steps - step)
-            record = {"loss": total, **values, "lr": rate, "grad_norm": float(norm), "audio_s_per_s": speed}
+            record = {"loss": total, **values, "lr": report.rate, "grad_norm": report.norm, "audio_s_per_s": speed}
             log.log(step, dict(record))
             tracker.scalars(step, record)
             parts = " ".join(f"{name} {value:.3f}" for name, value in values.items())
             log.line(
-                f"step {step}/{train.max_steps} | loss {total:.3f} | {parts} | grad {float(norm):.2f} | "
-                f"lr {rate:.1e} | {speed:.1f} audio s/s | {duration(left)} left"
+                f"step {step}/{train.max_steps} | loss {total:.3f} | {parts} | grad {report.norm:.2f} | "
+                f"lr {report.rate:.1e} | {speed:.1f} audio s/s | {duration(left)} left"
             )
             audio_seconds, since = 0.0, now
-        if step % train.save_every == 0 or step == train.max_steps or stop["asked"]:
+        if step % train.save_every == 0 or step == train.max_steps or told:
             save(step)
-        if stop["asked"]:
+        if told:
+            signal.signal(signal.SIGTERM, previous_handler)
             tracker.close()
             log.line(f"SIGTERM: saved step {step}; the same command continues.")
             return
         if step % train.valid_every == 0 or step == train.max_steps:
-            if accelerator.is_main_process and valid_clips and cfg.stage != 1:  # stage 1 has no codes to score
+            if accelerator.is_main_process and valid_clips:
                 samples_dir = run_dir / "samples" / f"step_{step:07d}"
                 with average.applied() if average is not None else nullcontext():
-                    scores = validate(core, valid_clips, samples_dir)
+                    scores = validate(core, valid_clips, samples_dir, reconstruct=reconstruct)
                 tracker.scalars(step, scores, "valid")
                 for path in sorted(samples_dir.glob("*.wav")):
                     tracker.audio(step, path.stem, read_audio(path, config.sample_rate), config.sample_rate)
@@ -287,11 +238,22 @@ def main(cfg: DictConfig) -> None:
                 since = time.monotonic()
             accelerator.wait_for_everyone()
 
+    signal.signal(signal.SIGTERM, previous_handler)
     tracker.close()
     if accelerator.is_main_process:
         with average.applied() if average is not None else nullcontext():
             save_folder(run_dir / "final", lambda folder: core.save_pretrained(folder))
         log.line(f"done: {run_dir / 'final'} (newest checkpoint {latest_checkpoint(run_dir)})")
+
+
+@hydra_entry("codec_train")
+def main(cfg: DictConfig) -> None:
+    try:
+        train_codec(cfg)
+    except NonFiniteLoss as error:
+        if processes.place()[0]:  # all processes know of it, one says it
+            raise SystemExit(2) from None
+        raise ConfigError(str(error)) from None
 
 
 if __name__ == "__main__":

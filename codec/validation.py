@@ -5,6 +5,7 @@ The full evaluation is ``python eval/reconstruction.py``; this is the quick look
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,23 @@ from codec.quantizer import usage
 
 
 @torch.no_grad()
-def validate(model: ALMTokenizer, clips: list[Clip], folder: Path, pictures: int = 3) -> dict[str, float]:
+def validate(
+    model: ALMTokenizer,
+    clips: list[Clip],
+    folder: Path,
+    pictures: int = 3,
+    reconstruct: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> dict[str, float]:
     """Encode and decode ``clips`` whole, at the default window.
 
     Args:
         folder: receives wav files and a spectrogram sheet of the first ``pictures`` clips.
+        reconstruct: another way from ``wav [1, samples]`` to its reconstruction, without codes (stage 1).
 
     Returns:
         ``stoi``, ``pesq_wb``, ``pesq_nb`` (speech clips; PESQ where it is installed), ``mel`` (log-mel distance at 1024
         samples), ``stft`` (spectral convergence there), per level ``usage_l`` (share of the codes that occur) and
-        ``perplexity_l``.
+        ``perplexity_l``, both only of codes.
     """
     model.eval()
     scores: dict[str, list[float]] = {"stoi": [], "mel": [], "stft": []}
@@ -38,9 +46,12 @@ def validate(model: ALMTokenizer, clips: list[Clip], folder: Path, pictures: int
     pairs: list[tuple[str, np.ndarray, np.ndarray]] = []
     for clip in clips:
         wav = read_audio(clip.path, model.sample_rate)
-        tokens = model.encode(torch.from_numpy(wav)[None])
-        output = model.decode(tokens)[0].cpu().numpy()
-        codes.append(tokens.codes[0])
+        if reconstruct is None:
+            tokens = model.encode(torch.from_numpy(wav)[None])
+            output = model.decode(tokens)[0].cpu().numpy()
+            codes.append(tokens.codes[0])
+        else:
+            output = reconstruct(torch.from_numpy(wav)[None])[0].cpu().numpy()
         if clip.domain == "speech":
             scores["stoi"].append(float(stoi(wav, output, model.sample_rate)))
             speech.append((wav, output))
@@ -53,9 +64,8 @@ def validate(model: ALMTokenizer, clips: list[Clip], folder: Path, pictures: int
             pairs.append((clip.id, wav, output))
     result = {name: float(np.mean(values)) for name, values in scores.items() if values}
     result |= pesq_scores(speech, model.sample_rate)
-    joined = torch.cat(codes, dim=1)
-    for level, size in enumerate(model.codebook_sizes):
-        share, perplexity = usage(joined[level], size)
+    for level, size in enumerate(model.codebook_sizes if codes else ()):
+        share, perplexity = usage(torch.cat([c[level] for c in codes]), size)
         result[f"usage_{level + 1}"], result[f"perplexity_{level + 1}"] = share, perplexity
     folder.mkdir(parents=True, exist_ok=True)
     for name, _, output in pairs:

@@ -62,6 +62,7 @@ from tasks.base import TaskError
 from tasks.normalisation import normalisers, note_on_english
 from training.checkpoint import CheckpointError, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, save_config
+from training.failure import NonFiniteLoss
 from training.launch import check_processes, leave_at_exit, on_cpu
 from training.log import duration
 from training.threads import set_threads
@@ -78,10 +79,6 @@ REFUSALS = (
     TrackerError,
     VocabularyError,
 )
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss or the gradient is NaN or infinite; names the documents."""
 
 
 def train(cfg: DictConfig) -> Path:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from codec.adversarial import Balancer, discriminator_loss, feature_matching, generator_loss
+from codec.adversarial import Adversary, AdversaryDraw, Balancer, discriminator_loss, feature_matching, generator_loss
 from codec.discriminator import Discriminators, Judgement
+from training.config import compose
 
 
 @pytest.mark.parametrize(("kind", "sizes"), [("mel", [32, 64, 1024]), ("stft", [128, 1024])])
@@ -46,6 +47,22 @@ def test_the_balancer_gives_each_loss_its_share_whatever_its_scale() -> None:
     copy = Balancer()
     copy.load_state_dict(balancer.state_dict())
     assert copy.sums == balancer.sums and copy.counts == balancer.counts
+
+
+def test_discriminators_learn_from_all_batches_of_a_step() -> None:
+    gan = compose("codec_train", ["gan.sizes=[64,256]", "gan.channels=[8,8]", "gan.start=0", "gan.learning_rate=1"]).gan
+    output, wav = torch.randn(4, 4800) * 0.1, torch.randn(4, 4800).cumsum(1) * 0.01
+    whole, halves, last = ([(output, wav)], [(output[:2], wav[:2]), (output[2:], wav[2:])], [(output[2:], wav[2:])])
+    learnt, losses = [], []
+    for heard in (whole, halves, last):
+        torch.manual_seed(0)
+        adversary = Adversary(gan, 24000, Accelerator(cpu=True), seed=0)
+        adversary.optimizer = torch.optim.SGD(adversary.core.parameters())  # Adam would hide a gradient's size
+        losses.append(adversary.train(heard, AdversaryDraw(0, 4800, True), 1.0)["discriminator"])
+        learnt.append(torch.cat([p.detach().flatten() for p in adversary.core.parameters()]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    same, other = ((learnt[0] - weights).norm() for weights in learnt[1:])
+    assert same < 1e-6 and other > 1e-3
 
 
 def test_sizes_and_channels_must_match() -> None:

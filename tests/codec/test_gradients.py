@@ -116,6 +116,6 @@ def test_what_the_discriminators_learn_does_not_reach_the_codec() -> None:
     before = [p.detach().clone() for p in adversary.core.parameters()]
     judged = adversary.draw(1, wav.shape[1])
     assert judged is not None
-    adversary.train(output, wav, judged, 1.0)
+    adversary.train([(output, wav)], judged, 1.0)
     assert all(p.grad is None for p in staged.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, adversary.core.parameters(), strict=True))

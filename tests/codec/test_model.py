@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_models import tiny_codec
+from transformers import AutoConfig, AutoModel
 
 from codec.interface import Codes, TokenizerError, load
 from codec.model import ALMTokenizer
@@ -97,6 +98,20 @@ def test_save_and_load(tmp_path: Path) -> None:
     with torch.no_grad():
         loaded.quantizer.books[0].embed += 1e-3
     assert loaded.fingerprint != codec.fingerprint
+
+
+def test_weights_in_bf16_and_in_several_files_are_read_by_the_registered_class(tmp_path: Path) -> None:
+    codec = tiny_codec()
+    codec.to(torch.bfloat16).save_pretrained(tmp_path / "codec", max_shard_size="20KB")
+    assert len(list((tmp_path / "codec").glob("model-*.safetensors"))) > 1
+    found = AutoModel.from_pretrained(tmp_path / "codec", dtype=torch.float32)
+    assert type(found) is ALMTokenizer and type(AutoConfig.from_pretrained(tmp_path / "codec")) is type(codec.config)
+    loaded = load(tmp_path / "codec")
+    wav = torch.randn(2, 9_000) * 0.1
+    codes = loaded.encode(wav)
+    assert torch.equal(found.eval().encode(wav).codes, codes.codes)
+    assert torch.equal(codec.float().encode(wav).codes, codes.codes), "computed in float32"
+    assert loaded.decode(codes).dtype == torch.float32
 
 
 def test_the_first_levels_are_a_codec_of_their_own(tmp_path: Path) -> None:

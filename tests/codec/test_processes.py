@@ -43,12 +43,12 @@ TOLERANCE = 0.02
 FLIPS = 0.05
 
 
-def train(cwd: Path, name: str, processes: int, batch: int) -> dict[str, torch.Tensor]:
+def train(cwd: Path, name: str, processes: int, batch: int, *more: str) -> dict[str, torch.Tensor]:
     launch = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={processes}"]
     launch += ["--multi_gpu"] if processes > 1 else ["--cpu"]  # the launcher for several processes, also without GPUs
     launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
     command = [*launch, str(REPOSITORY / "codec/train.py"), f"name={name}", f"data.root={cwd / 'corpus'}", *TINY]
-    command += [*EVERYTHING, f"trainer.batch_size={batch}"]
+    command += [*EVERYTHING, f"trainer.batch_size={batch}", *more]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -71,3 +71,18 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     smaller = train(tmp_path, "smaller", 1, 2)
     assert distance(one, smaller, one.keys() - books) > 1.0, "a test that half of the batch would pass says nothing"
     assert len(losses(tmp_path / "runs/two")) == 10
+
+
+@pytest.mark.slow
+def test_accumulated_batches_teach_what_one_large_batch_does(tmp_path: Path) -> None:
+    """The balancer is left out: the averages of its norms move with each batch."""
+    write_corpus(tmp_path / "corpus")
+    plain = ["gan.balancer=false"]
+    whole = train(tmp_path, "whole", 1, 4, *plain)
+    parts = train(tmp_path, "parts", 1, 2, "trainer.accumulate=2", *plain)
+    books = {key for key in whole if key.startswith("quantizer.books")}
+    assert distance(whole, parts, whole.keys() - books) < TOLERANCE
+    assert max(float((whole[key] - parts[key]).abs().max()) for key in books) < FLIPS
+    judges = [tmp_path / f"runs/{name}/checkpoints/step_0000010/adversary.pt" for name in ("whole", "parts")]
+    one, two = (torch.load(judge, weights_only=True)["model"] for judge in judges)
+    assert distance(one, two, set(one)) < TOLERANCE
