@@ -4,10 +4,11 @@ k-means over features of audio encoders (paper section 3: wav2vec 2.0 for speech
 to download, over the frames of a stage-1 run. Writes one safetensors file for ``semantic_centres=FILE`` of
 codec/train.py and prints the two codec keys that go with it.
 
-A source is ``{encoder: PATH, layer: N, count: N, domains: [...]}``. PATH is any transformers audio encoder that takes
-waveforms or its own features (a local folder or a hub id), or a checkpoint folder of a stage-1 run
+A source is ``{encoder: PATH, layer: N, count: N, domains: [...]}``. PATH is a transformers audio encoder (a folder or a
+hub id; codec/audio_encoders.py says which), or a checkpoint folder of a stage-1 run
 (runs/NAME/checkpoints/step_NNNNNNN, its MAE encoder is used), or a codec's final/ folder (its patchify). Which layer
-and how many centres each source gets is not stated in the paper.
+and how many centres each source gets is not stated in the paper. ``trust_remote_code: true`` in a source runs the
+Python code that an encoder brings.
 
 Features of different encoders live on different scales: each source is standardised per dimension and L2-normalised,
 and has coordinates of its own in the joint centres (zeros elsewhere), so the trainable map treats them apart.
@@ -18,21 +19,20 @@ same sounds are (ours; without it only the spread is matched).
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
+from codec.audio_encoders import choose_device, load_encoder
 from codec.corpus import AudioError, Clip, read_audio, read_corpus
 from codec.model import ALMTokenizer
-from codec.objectives import MaskedAutoencoder
 from codec.quantizer import kmeans, nearest
 from training.checkpoint import latest_checkpoint, write_file
 from training.config import ConfigError, hydra_entry
@@ -83,46 +83,6 @@ class StreamingKMeans:
         return self.means
 
 
-def codec_features(folder: Path) -> tuple[Callable[[Tensor], Tensor], int]:
-    """Frames of a codec, through the MAE encoder where the folder holds one (a training checkpoint)."""
-    codec = ALMTokenizer.from_pretrained(folder).eval()
-    c = codec.config
-    mae: MaskedAutoencoder | None = None
-    if (folder / "objectives.safetensors").is_file():
-        state = load_file(folder / "objectives.safetensors")
-        state = {k.removeprefix("mae."): v for k, v in state.items() if k.startswith("mae.")}
-        depth = {part: len({k.split(".")[2] for k in state if k.startswith(f"{part}.blocks.")}) for part in PARTS}
-        if state:
-            mae = MaskedAutoencoder(c.encoder_dim, depth["encoder"], depth["decoder"], c.head_dim, c.span).eval()
-            mae.load_state_dict(state)
-
-    def features(wav: Tensor) -> Tensor:
-        frames = codec.patchify(wav[None, : len(wav) // c.hop * c.hop])
-        return (frames if mae is None else mae.features(frames))[0]
-
-    return features, c.sample_rate
-
-
-PARTS = ("encoder", "decoder")
-
-
-def encoder_features(path: str, layer: int) -> tuple[Callable[[Tensor], Tensor], int]:
-    """Hidden states of ``layer`` (0: the input of the first block) of a transformers audio encoder."""
-    from transformers import AutoFeatureExtractor, AutoModel
-
-    extractor = AutoFeatureExtractor.from_pretrained(path)
-    model = AutoModel.from_pretrained(path).eval()
-
-    def features(wav: Tensor) -> Tensor:
-        inputs = extractor(wav.numpy(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
-        hidden = model(**inputs, output_hidden_states=True).hidden_states
-        if layer >= len(hidden):
-            raise ConfigError(f"layer={layer}: '{path}' has layers 0 to {len(hidden) - 1}.")
-        return hidden[layer].flatten(0, -2)
-
-    return features, int(extractor.sampling_rate)
-
-
 class Source:
     """One encoder and the training clips it listens to; a run of codec/train.py stands for its newest checkpoint.
 
@@ -132,6 +92,7 @@ class Source:
         number: place in ``sources``, which with ``cfg.seed`` decides the order of the clips.
 
     Attributes:
+        device: where the encoder runs; its features come back to the CPU, where the clusters are.
         mean, deviation: ``[dim]`` of its features, known after `fit`.
     """
 
@@ -142,11 +103,10 @@ class Source:
             if newest is None:
                 raise ConfigError(f"{folder} has no finished checkpoint: let codec/train.py write one first.")
             folder = newest
-        description = folder / "config.json"
-        if description.is_file() and json.loads(description.read_text()).get("model_type") == "almtokenizer":
-            self.encode, self.rate = codec_features(folder)
-        else:
-            self.encode, self.rate = encoder_features(source.encoder, source.layer)
+        self.device = choose_device(cfg.device)
+        remote = source.get("trust_remote_code", False)
+        self.encoder = load_encoder(str(folder), source.layer, self.device, remote)
+        self.rate = self.encoder.rate
         chosen = [clip for clip in clips if clip.domain in source.domains]
         if not chosen:
             raise ConfigError(f"no training clip has a domain of {list(source.domains)} (source {source.encoder}).")
@@ -157,8 +117,7 @@ class Source:
 
     def features(self, wav: Tensor, windows: int | None = None) -> Tensor:
         """Features of ``wav [samples]`` as the encoder makes them, or their averages over ``windows`` equal parts."""
-        found = self.encode(wav).float()
-        return found if windows is None else F.adaptive_avg_pool1d(found.T[None], windows)[0].T
+        return self.encoder.features(wav) if windows is None else self.encoder.averages(wav, windows)
 
     def normalised(self, features: Tensor) -> Tensor:
         """Standardised per dimension, then L2-normalised: ``[n, dim]``."""
@@ -221,7 +180,8 @@ def fit_map(sources: list[Source], centres: list[Tensor], folder: Path, hours: f
     Returns:
         ``weight [code_dim, dim]``, ``bias [code_dim]``, and ``explained``: the share of the latents' variance.
     """
-    codec = ALMTokenizer.from_pretrained(folder).eval()
+    device = sources[0].device
+    codec = ALMTokenizer.from_pretrained(folder).eval().to(device)
     window, rate = codec.window * codec.config.hop, codec.config.sample_rate
     joint = join_sources(centres).double()
     size = joint.shape[1] + 1  # the last coordinate is the bias
@@ -233,8 +193,8 @@ def fit_map(sources: list[Source], centres: list[Tensor], folder: Path, hours: f
             if len(ours) < window:
                 continue
             whole = len(ours) // window * window
-            latents = codec.encode_latents(ours[None, :whole], codec.window)
-            latents = codec.quantizer(latents, bypass=True)[1][0].double()  # in code space
+            latents = codec.encode_latents(ours[None, :whole].to(device), codec.window)
+            latents = codec.quantizer(latents, bypass=True)[1][0].cpu().double()  # in code space
             heard = theirs[: round(whole / rate * source.rate)]
             index = nearest(source.normalised(source.features(heard, len(latents))), own)
             known = F.pad(joint[first + index], (0, 1), value=1.0)

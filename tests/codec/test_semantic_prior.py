@@ -1,21 +1,35 @@
 """Fitting semantic centres: from a transformers encoder saved locally, and from a codec."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
+from codec.audio_encoders import load_encoder
 from codec.corpus import read_corpus
 from codec.model import ALMTokenizer
+from codec.objectives import MaskedAutoencoder
 from codec.quantizer import ResidualQuantizer
 from codec.semantic_prior import Source, fit_map, join_sources
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_train import write_corpus  # noqa: E402
+from test_audio_encoders import save_ast  # noqa: E402
+from test_train import REPOSITORY, TINY, write_corpus  # noqa: E402
+
+
+def settings(**changes: object) -> DictConfig:
+    """The keys of configs/codec_semantic_prior.yaml that a `Source` reads."""
+    values = {"seed": 0, "piece_seconds": 1.0, "hours": 1.0, "scale_hours": 1.0, "window_seconds": 0, "device": "cpu"}
+    return OmegaConf.create({**values, **changes})
 
 
 def test_centres_of_two_sources_are_normalised_and_kept_apart(tmp_path: Path) -> None:
@@ -36,7 +50,7 @@ def test_centres_of_two_sources_are_normalised_and_kept_apart(tmp_path: Path) ->
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "encoder")
     tiny_codec().save_pretrained(tmp_path / "codec")
     clips = read_corpus(write_corpus(tmp_path / "corpus"))[0]
-    cfg = OmegaConf.create({"seed": 0, "piece_seconds": 0.5, "hours": 1.0, "scale_hours": 1.0, "window_seconds": 0})
+    cfg = settings(piece_seconds=0.5)
     parts = []
     for number, (name, layer) in enumerate((("encoder", 1), ("codec", 0))):
         source = {"encoder": str(tmp_path / name), "layer": layer, "count": 6, "domains": ["speech"]}
@@ -55,7 +69,7 @@ def test_a_fitted_map_leads_from_a_window_s_centre_to_its_latent(tmp_path: Path)
     codec = tiny_codec()
     codec.save_pretrained(tmp_path / "codec")
     clips = read_corpus(write_corpus(tmp_path / "corpus"))[0]
-    cfg = OmegaConf.create({"seed": 0, "piece_seconds": 1.0, "hours": 1.0, "scale_hours": 1.0, "window_seconds": 0.08})
+    cfg = settings(piece_seconds=1.0, window_seconds=0.08)
     source = {"encoder": str(tmp_path / "codec"), "layer": 0, "count": 6, "domains": ["speech"]}
     sources = [Source(OmegaConf.create(source), clips, cfg, number) for number in (0, 1)]
     # features that say exactly which of six latents a window has: then least squares must find those latents
@@ -88,3 +102,76 @@ def test_a_map_that_came_with_the_centres_is_kept(tmp_path: Path) -> None:
         assert torch.equal(quantizer.books[0].map.weight, weight) is fitted
     with pytest.raises(ValueError, match="code_dim"):
         quantizer.books[0].set_centres(torch.randn(16, 6), torch.randn(5, 6), torch.randn(5))
+
+
+def test_a_training_checkpoint_gives_the_features_of_its_mae_encoder(tmp_path: Path) -> None:
+    codec = tiny_codec()
+    codec.save_pretrained(tmp_path)
+    wav = 0.1 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    frames = codec.patchify(wav[None, : 31 * 320])
+    plain = load_encoder(str(tmp_path), 0, torch.device("cpu"))
+    assert plain.rate == 24000
+    with torch.inference_mode():
+        assert torch.equal(plain.features(wav), frames[0])
+    torch.manual_seed(1)
+    mae = MaskedAutoencoder(16, 3, 1, 8, 12).eval()
+    state = {f"mae.{name}": value for name, value in mae.state_dict().items()}
+    save_file({**state, "ar.level": torch.zeros(1)}, tmp_path / "objectives.safetensors")
+    with torch.inference_mode():
+        found = load_encoder(str(tmp_path), 0, torch.device("cpu")).features(wav)
+        assert torch.equal(found, mae.features(frames)[0])
+    assert found.shape == (31, 16) and not torch.allclose(found, frames[0], atol=1e-2)
+
+
+def test_windows_of_an_encoder_of_fixed_length_are_paired_with_the_latents_of_their_time(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_ast(tmp_path / "encoder")  # hears 2 s, a feature per 80 ms: the window of the codec
+    codec = tiny_codec()
+    codec.save_pretrained(tmp_path / "codec")
+    (tmp_path / "corpus").mkdir()
+    rows, rng = [], np.random.default_rng(0)
+    for i in range(6):
+        loud = np.repeat(rng.random(70) < 0.5, 1920)  # of 80 ms each, 5.6 s
+        soundfile.write(tmp_path / f"corpus/{i}.wav", rng.standard_normal(len(loud)) * np.where(loud, 0.2, 1e-3), 24000)
+        rows.append({"file_name": f"{i}.wav", "id": str(i), "domain": "sound", "split": "train"})
+    (tmp_path / "corpus/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    clips = read_corpus(tmp_path / "corpus")[0]
+    cfg = settings(piece_seconds=5.6, window_seconds=0.08)
+    source = {"encoder": str(tmp_path / "encoder"), "layer": 0, "count": 2, "domains": ["sound"]}
+    one = Source(OmegaConf.create(source), clips, cfg, 0)
+    centres = one.fit()
+    with pytest.MonkeyPatch.context() as patch:
+        # latents that say only whether their window is loud: the map explains them if the pairs are of the same time
+        spoken = lambda self, wav, window: (wav.view(1, -1, window * 320).std(2) > 0.05)[..., None].float().tile(4)  # noqa: E731
+        patch.setattr(ALMTokenizer, "encode_latents", spoken)
+        patch.setattr(ResidualQuantizer, "forward", lambda self, x, bypass: (None, x))
+        found = fit_map([one], [centres], tmp_path / "codec", 1.0)
+    assert float(found["explained"]) > 0.9
+
+
+@pytest.mark.slow
+def test_the_command_fits_centres_to_a_stage_one_run(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    environment = {
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+    }
+
+    def run(script: str, *overrides: str) -> str:
+        command = [sys.executable, str(REPOSITORY / script), "data.root=corpus", *overrides]
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    run("codec/train.py", *TINY, "name=one", "stage=1", "loss.mae=1", "trainer.max_steps=4", "codec.semantic_dim=16")
+    source = "sources=[{encoder: runs/one, layer: 0, count: 5, domains: [speech]}]"
+    said = run("codec/semantic_prior.py", source, "out=one.safetensors", "threads=1", "device=cpu")
+    assert "codec.semantic_dim=16 and 5 codes first" in said
+    centres = load_file(tmp_path / "one.safetensors")["centres"]
+    torch.testing.assert_close(centres.norm(dim=1), torch.ones(5))
+    # without the MAE encoder the same run gives other centres
+    (tmp_path / "runs/one/checkpoints/step_0000004/objectives.safetensors").unlink()
+    run("codec/semantic_prior.py", source, "out=plain.safetensors", "threads=1", "device=cpu")
+    assert not torch.allclose(load_file(tmp_path / "plain.safetensors")["centres"], centres, atol=1e-2)
