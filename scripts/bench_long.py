@@ -1,10 +1,11 @@
-"""A long clip through the codec, in pieces and in one pass: what differs, and what memory each way takes.
+"""A long clip through the codec, in pieces, in one pass and from file to file: what differs, and what memory it takes.
 
     python scripts/bench_long.py                                        # the codec that ships, 10 minutes
     python scripts/bench_long.py --tokenizer runs/codec-small/final --minutes 60 --pieces-only
 
 The clip is the speech of a corpus, one recording after the other. Each way runs in a process of its own; its memory is
-the most that the process ever took, with Python, the libraries and the codec.
+the most that the process ever took, with Python, the libraries and the codec. In pieces and in one pass the waveform is
+in memory; from file to file, as codec/reconstruct.py does it, only a piece of it is.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import tempfile
 import time
 from dataclasses import dataclass
 
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 
@@ -23,6 +26,7 @@ from bench_codec import peak_resident
 from codec.corpus import read_audio, read_corpus
 from codec.interface import load
 from codec.model import ALMTokenizer
+from codec.reconstruct import reconstruct_files
 from eval.metrics.signal import snr
 
 
@@ -65,6 +69,15 @@ def through(tokenizer: str, root: str, minutes: float, in_pieces: bool) -> Passe
     return Passed(codes.codes[0].numpy(), again[0].numpy(), seconds, peak_resident())
 
 
+def file_to_file(tokenizer: str, source: str, target: str) -> tuple[float, int]:
+    """Seconds and bytes that codec/reconstruct.py's way takes."""
+    torch.set_num_threads(2)
+    codec = load(tokenizer)
+    started = time.perf_counter()
+    reconstruct_files(source, target, codec)
+    return time.perf_counter() - started, peak_resident()
+
+
 def main() -> int:
     """Exit status 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,13 +87,20 @@ def main() -> int:
     parser.add_argument("--pieces-only", action="store_true", help="leave out the single pass, which needs the memory")
     arguments = parser.parse_args()
     found: dict[str, Passed] = {}
+    context = multiprocessing.get_context("spawn")
     for name in ("in pieces",) if arguments.pieces_only else ("in pieces", "one pass"):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
+        with context.Pool(1) as pool:
             found[name] = pool.apply(
                 through, (arguments.tokenizer, arguments.corpus, arguments.minutes, name == "in pieces")
             )
         passed = found[name]
         print(f"{name}: {passed.seconds:.1f} s, {passed.memory / 1e6:.0f} MB, {passed.codes.size:,} codes", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = f"{folder}/long.wav", f"{folder}/again.wav"
+        soundfile.write(source, long_clip(arguments.corpus, arguments.minutes, 24_000), 24_000)
+        with context.Pool(1) as pool:
+            seconds, memory = pool.apply(file_to_file, (arguments.tokenizer, source, target))
+        print(f"file to file: {seconds:.1f} s, {memory / 1e6:.0f} MB", flush=True)
     if "one pass" in found:
         pieces, whole = found["in pieces"], found["one pass"]
         differing = int((pieces.codes != whole.codes).sum())

@@ -24,6 +24,6 @@ def test_both_ways_are_compared(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts/bench_long.py"), "--tokenizer", str(tmp_path / "codec")]
     done = subprocess.run([*command, "--minutes", "1.5"], cwd=ROOT, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines[:2]] == ["in pieces", "one pass"]
-    assert lines[2].startswith("0 codes differ; the waveforms agree to ")
-    assert float(lines[2].split()[-2]) > 50
+    assert [line.split(":")[0] for line in lines[:3]] == ["in pieces", "one pass", "file to file"]
+    assert lines[3].startswith("0 codes differ; the waveforms agree to ")
+    assert float(lines[3].split()[-2]) > 50
