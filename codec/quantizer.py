@@ -225,13 +225,15 @@ class ResidualQuantizer(nn.Module):
 
         Args:
             valid: ``[batch, windows]`` bool; padding is kept out of the statistics and the loss.
-            levels: use only the first ``levels`` codebooks.
+            levels: use only the first ``levels`` codebooks; None: all.
             update: a generator turns the codebook update on (training).
             bypass: return the projected latents without quantising (warm-up); codes are computed all the same.
 
         Returns:
             the :class:`Quantized` and the latents in code space ``[batch, windows, code_dim]``.
         """
+        if levels is not None and not 1 <= levels <= len(self.books):
+            raise ValueError(f"levels={levels}: this quantiser has levels 1 to {len(self.books)}.")
         with torch.autocast(x.device.type, enabled=False):  # distances in bf16 pick wrong codes
             latents = self.project_in(x.float())
             flat = latents.flatten(0, 1)
@@ -239,7 +241,7 @@ class ResidualQuantizer(nn.Module):
             residual = flat
             total = torch.zeros_like(flat)
             codes, vectors, commitment, prior = [], [], flat.new_zeros(()), None
-            for book in list(self.books)[: levels or len(self.books)]:
+            for book in list(self.books)[:levels]:
                 index = book.assign(residual.detach())
                 vector = book.embed[index]
                 if isinstance(book, SemanticCodebook):
