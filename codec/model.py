@@ -127,6 +127,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     def __init__(self, config: ALMTokenizerConfig) -> None:
         super().__init__(config)
         check_window(config.window)
+        check_levels(config.codebook_sizes)
         self.patchify, self.unpatchify = build_ends(config)
         self.query = self.mask = self.pool = self.spread = None
         self.encoder: LocalTransformer | StridedEncoder
@@ -291,7 +292,8 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
 
     def check_codes(self, codes: Tensor) -> None:
         """Refuse ``codes [batch, levels, windows]`` that this codec cannot have made."""
-        if codes.shape[1] > self.levels or (codes.numel() and codes.amax() >= max(self.codebook_sizes)):
+        sizes = torch.tensor(self.codebook_sizes, device=codes.device)[: codes.shape[1], None]
+        if not 1 <= codes.shape[1] <= self.levels or (codes < 0).any() or (codes >= sizes).any():
             raise ValueError(f"codes {tuple(codes.shape)} do not fit {self.levels} levels of {self.codebook_sizes}.")
 
     # ---- streams -----------------------------------------------------------------------------------------------
@@ -423,6 +425,12 @@ def check_window(window: int) -> None:
     """Refuse a window outside 2…10."""
     if not MIN_WINDOW <= window <= MAX_WINDOW:
         raise ValueError(f"window={window} is outside {MIN_WINDOW}…{MAX_WINDOW} frames per query.")
+
+
+def check_levels(sizes: list[int]) -> None:
+    """Refuse a quantiser without levels, or levels that cannot say anything."""
+    if not sizes or min(sizes) < 2:
+        raise ValueError(f"codebook_sizes={list(sizes)}: give at least one level, each of at least 2 codes.")
 
 
 def token_mask(valid: Tensor | None, window: int) -> Tensor | None:

@@ -233,7 +233,7 @@ class ResidualQuantizer(nn.Module):
 
         Args:
             valid: ``[batch, windows]`` bool; padding is kept out of the statistics and the loss.
-            levels: use only the first ``levels`` codebooks.
+            levels: use only the first ``levels`` codebooks; None: all.
             update: a generator turns the codebook update on (training).
             bypass: return the projected latents without quantising (warm-up); codes are computed all the same.
             hold: with ``update``, only collect: a later batch of the same step moves the codebooks (accumulation).
@@ -241,6 +241,8 @@ class ResidualQuantizer(nn.Module):
         Returns:
             the :class:`Quantized` and the latents in code space ``[batch, windows, code_dim]``.
         """
+        if levels is not None and not 1 <= levels <= len(self.books):
+            raise ValueError(f"levels={levels}: this quantiser has levels 1 to {len(self.books)}.")
         with torch.autocast(x.device.type, enabled=False):  # distances in bf16 pick wrong codes
             latents = self.project_in(x.float())
             flat = latents.flatten(0, 1)
@@ -248,7 +250,7 @@ class ResidualQuantizer(nn.Module):
             residual = flat
             total = torch.zeros_like(flat)
             codes, vectors, commitment, prior = [], [], flat.new_zeros(()), None
-            for book in list(self.books)[: levels or len(self.books)]:
+            for book in list(self.books)[:levels]:
                 index = book.assign(residual.detach())
                 vector = book.embed[index]
                 if isinstance(book, SemanticCodebook):

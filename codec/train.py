@@ -33,7 +33,7 @@ from codec.stages import StagedCodec
 from codec.step import Learner
 from codec.validation import validate
 from training.checkpoint import latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
-from training.config import ConfigError, hydra_entry, save_config
+from training.config import ConfigError, hydra_entry, refusing, save_config
 from training.failure import NonFiniteLoss
 from training.launch import check_processes, leave_at_exit, on_cpu
 from training.log import RunLog, duration
@@ -72,6 +72,11 @@ def train_codec(cfg: DictConfig) -> None:
     centres = read_centres(cfg)
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
     quantize_from = 0 if cfg.init is not None and cfg.stage is None else int(cfg.trainer.quantize_from)
+    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
+    torch.manual_seed(cfg.seed)
+    with refusing(ValueError):
+        core = ALMTokenizer(config)
+        staged = StagedCodec(core, cfg)
     accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision)
     check_processes(accelerator.num_processes)
     leave_at_exit()
@@ -99,20 +104,18 @@ def train_codec(cfg: DictConfig) -> None:
     if not clips:
         raise ConfigError(f"no clip of the train split in {cfg.data.root}; build it with `make setup`.")
     valid_clips = sorted(valid_clips, key=lambda c: (c.domain != "speech", c.id))[: train.valid_clips]
-    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
-    sampler = CropSampler(clips, config.sample_rate, dict(train.domain_weights), tuple(train.gain_db), cfg.seed)
+    with refusing(ValueError):
+        sampler = CropSampler(clips, config.sample_rate, dict(train.domain_weights), tuple(train.gain_db), cfg.seed)
     crop = int(train.crop_seconds * config.sample_rate)
     counts = {d: len(c) for d, c in sampler.by_domain.items()}
     log.line(f"corpus: {counts} training clips, {len(valid_clips)} validation clips, {len(rejects)} rejected")
 
     # ---- model and optimiser -----------------------------------------------------------------------------------
-    torch.manual_seed(cfg.seed)
-    core = ALMTokenizer(config)
-    staged = StagedCodec(core, cfg)
     optimizer = torch.optim.AdamW(
         parameter_groups(staged, train.weight_decay), lr=train.learning_rate, betas=tuple(train.betas), fused=True
     )
-    adversary = None if cfg.gan.start is None else Adversary(cfg.gan, config.sample_rate, accelerator, cfg.seed)
+    with refusing(ValueError):
+        adversary = None if cfg.gan.start is None else Adversary(cfg.gan, config.sample_rate, accelerator, cfg.seed)
     balancer = Balancer(cfg.gan.balancer_decay) if cfg.gan.balancer else None
     step = 0
     checkpoint = resolve_resume(run_dir, cfg.resume)

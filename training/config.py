@@ -12,6 +12,7 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -34,6 +35,15 @@ class ConfigError(SystemExit):
     def __init__(self, message: str) -> None:
         print(f"error: {message}", file=sys.stderr)
         super().__init__(2)
+
+
+@contextmanager
+def refusing(*kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds inside the ``with`` block are the configuration's: one sentence, exit status 2."""
+    try:
+        yield
+    except kinds as error:
+        raise ConfigError(str(error)) from None
 
 
 def config_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:

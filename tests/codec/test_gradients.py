@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import hydra
 import pytest
 import torch
 from accelerate import Accelerator
@@ -13,7 +12,7 @@ from codec.adversarial import Adversary
 from codec.losses import Resolution, pitch_loss, spectral_losses
 from codec.schedule import draw_masking
 from codec.stages import Pass, StagedCodec
-from training.config import CONFIG_DIR
+from training.config import compose
 
 ENDS = {"patchify", "unpatchify.spectra", "unpatchify.tones"}
 WHOLE = {
@@ -65,14 +64,13 @@ REACHED: dict[tuple[str, int | None], set[str]] = {
 
 def configuration(stage: int | None) -> DictConfig:
     small = ["ar.width=16", "ar.layers=1", "gan.start=0", "gan.sizes=[64,256]", "gan.channels=[8,8]"]
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        return hydra.compose("codec_train", [f"stage={stage or 'null'}", "loss.mae=1", "loss.ar=1", *small])
+    return compose("codec_train", [f"stage={stage or 'null'}", "loss.mae=1", "loss.ar=1", *small])
 
 
-def one_pass(stage: int | None) -> tuple[StagedCodec, Adversary, dict[str, torch.Tensor]]:
+def one_pass(stage: int | None, **changes: object) -> tuple[StagedCodec, Adversary, dict[str, torch.Tensor]]:
     cfg = configuration(stage)
     torch.manual_seed(0)
-    codec = tiny_codec(excitation=True, tonal=True, semantic_dim=6)
+    codec = tiny_codec(excitation=True, tonal=True, semantic_dim=6, **changes)
     staged = StagedCodec(codec, cfg).train()
     adversary = Adversary(cfg.gan, 24_000, Accelerator(cpu=True), 0)
     samples = 320 * 6 * 12
@@ -107,6 +105,16 @@ def test_each_objective_reaches_exactly_its_parameters(stage: int | None) -> Non
         reached = {part(n) for n, p in staged.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         assert reached == expected[name], name
         assert all(p.grad is None for p in adversary.core.parameters()), f"{name} teaches the discriminators"
+
+
+def test_in_stage_one_a_bridge_joins_ends_of_unequal_widths() -> None:
+    staged, _, losses = one_pass(1, decoder_dim=24)
+    for name, loss in losses.items():
+        staged.zero_grad(set_to_none=True)
+        loss.backward(retain_graph=True)
+        reached = {part(n) for n, p in staged.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        assert reached == REACHED[name, 1] | ({"bridge"} if name != "mae" else set()), name
+    assert one_pass(1)[0].bridge is None and one_pass(2, decoder_dim=24)[0].bridge is None
 
 
 def test_what_the_discriminators_learn_does_not_reach_the_codec() -> None:

@@ -159,3 +159,46 @@ def test_fewer_levels_decode() -> None:
     codes = codec.encode(torch.randn(1, 9_600) * 0.1)
     wav = codec.decode(Codes(codes.codes[:, :1], codes.lengths, codes.samples))
     assert wav.shape == (1, 9_600)
+
+
+@pytest.mark.parametrize("levels", [1, 8])
+def test_one_and_eight_levels(levels: int) -> None:
+    codec = tiny_codec(codebook_sizes=(32,) * levels)
+    wav = torch.randn(2, 320 * 6 * 30) * torch.linspace(0, 1, 320 * 6 * 30)
+    codes = codec.encode(wav)
+    assert codes.codes.shape == (2, levels, 30) and codec.bitrate == 12.5 * 5 * levels
+    assert all(len(codes.codes[:, level].unique()) > 4 for level in range(levels))
+    reference = codec.decode(codes)
+    assert reference.shape == wav.shape and torch.isfinite(reference).all()
+    for level in range(levels):
+        other = codes.codes.clone()
+        other[:, level] = (other[:, level] + 1) % 32
+        assert not torch.equal(codec.decode(Codes(other, codes.lengths, codes.samples)), reference), f"level {level}"
+
+
+@pytest.mark.parametrize("sizes", [(), (32, 0), (1,)])
+def test_levels_that_say_nothing_are_refused(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"codebook_sizes=\[.*\]: give at least one level, each of at least 2 codes"):
+        tiny_codec(codebook_sizes=sizes)
+
+
+def test_codes_are_checked_level_by_level() -> None:
+    """An index beyond a small second codebook is another code's, or the end of the process on a GPU."""
+    codec = tiny_codec(codebook_sizes=(32, 8))
+    assert codec.decode(Codes(torch.tensor([[[31, 0], [7, 0]]]), torch.tensor([2]))).shape == (1, 2 * 1_920)
+    for bad in ([7, 31], [32, 0], [0, -1], [0, 0, 0], []):
+        with pytest.raises(ValueError, match="do not fit 2 levels"):
+            codec.decode(Codes(torch.tensor(bad, dtype=torch.long).view(1, len(bad), 1), torch.tensor([1])))
+
+
+def test_using_the_codec_changes_nothing_in_it() -> None:
+    """Also in training mode: codebooks move in training steps only, and nothing is drawn."""
+    codec = tiny_codec(excitation=True, tonal=True).train()
+    before = {key: value.clone() for key, value in codec.state_dict().items()}
+    wav = torch.randn(1, 9_600) * 0.1
+    first = codec.encode(wav)
+    sound = codec.decode(first)
+    torch.manual_seed(1)
+    second = codec.encode(wav)
+    assert torch.equal(first.codes, second.codes) and torch.equal(sound, codec.decode(second))
+    assert all(torch.equal(before[key], value) for key, value in codec.state_dict().items())

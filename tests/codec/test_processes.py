@@ -4,6 +4,7 @@ The quantiser works from the first step: k-means on latents that differ in their
 follows would say nothing.
 """
 
+import copy
 import os
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from codec.quantizer import Codebook
+
 sys.path.insert(0, str(Path(__file__).parent))
+from codebook_worker import updated  # noqa: E402
 from test_train import REPOSITORY, TINY, losses, write_corpus  # noqa: E402
 
 EVERYTHING = [
@@ -86,3 +90,33 @@ def test_accumulated_batches_teach_what_one_large_batch_does(tmp_path: Path) -> 
     judges = [tmp_path / f"runs/{name}/checkpoints/step_0000010/adversary.pt" for name in ("whole", "parts")]
     one, two = (torch.load(judge, weights_only=True)["model"] for judge in judges)
     assert distance(one, two, set(one)) < TOLERANCE
+
+
+def test_codebooks_learn_from_the_latents_of_all_processes(tmp_path: Path) -> None:
+    """The statistics of half of the batch, or seeds that differ, would let the replicas drift apart."""
+    settings = (16, 4, 0.7, 0.4)
+    book = Codebook(*settings)
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randn(16, 4, generator=generator)
+    places[12:] += 100  # no latent is near these: they are re-seeded, with latents of any process
+    book.set_codes(places, 4.0)
+    batches = torch.randn(6, 64, 4, generator=generator)
+    torch.save({"settings": settings, "book": book.state_dict(), "batches": batches}, tmp_path / "updates.pt")
+    worker = str(Path(__file__).with_name("codebook_worker.py"))
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    pipes = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    both = [subprocess.Popen([sys.executable, worker, str(tmp_path), str(rank)], **pipes) for rank in (0, 1)]
+    for process in both:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+
+    half = copy.deepcopy(book)
+    one = updated(book, batches)
+    assert one["reseeded"].tolist()[:3] == [0, 0, 4]
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"rank-{rank}.pt")
+        assert torch.equal(found["reseeded"], one["reseeded"])
+        for name in ("embed", "counts", "sums"):
+            torch.testing.assert_close(found[name], one[name], atol=2e-6, rtol=1e-5)
+    alone = updated(half, batches.chunk(2, dim=1)[0])
+    assert (alone["embed"] - one["embed"]).abs().max() > 0.1, "half of the batch would not have told"

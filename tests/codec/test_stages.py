@@ -9,15 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import tiny_codec
 
 from codec.averaging import WeightAverage
+from codec.losses import Resolution, spectral_losses
+from codec.schedule import parameter_groups
 from codec.semantic_prior import StreamingKMeans
+from codec.stages import StagedCodec
+from training.config import compose
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_train import REPOSITORY, TINY, losses, write_corpus  # noqa: E402
 
 PARTS = [
     "codec.patchify=conv",
+    "codec.decoder_dim=24",  # unequal widths: stage 1 puts a bridge between the ends
     "codec.conv_filters=2",
     "codec.window_basis=0",
     "codec.semantic_dim=6",
@@ -91,6 +97,9 @@ def test_two_stages_and_exact_resume(tmp_path: Path) -> None:
         (["stage=3"], "neither null, 1 nor 2"),
         (["stage=1", "init=somewhere"], "init=somewhere: there is no model.safetensors"),
         (["init=somewhere"], "init=somewhere: there is no model.safetensors"),
+        (["codec.codebook_sizes=[]"], "codebook_sizes=[]: give at least one level"),
+        (["codec.window=11"], "window=11 is outside 2…10"),
+        (["codec.patchify=wavelet"], "patchify=wavelet is none of stft, conv, patch"),
     ],
 )
 def test_impossible_starts_are_refused(tmp_path: Path, extra: list[str], reason: str) -> None:
@@ -164,3 +173,75 @@ def test_streaming_kmeans_finds_separated_clusters() -> None:
     started = StreamingKMeans(4, start_after=400, generator=torch.Generator().manual_seed(1))
     started.add(points)
     assert started.centres().shape == (4, 4)
+
+
+def test_codebooks_are_not_averaged_twice() -> None:
+    """They are moving averages of latents already: validation and export take them as they stand."""
+    codec = tiny_codec(semantic_dim=6)
+    average = WeightAverage(codec, 0.5)
+    assert {name for name in average.shadow if name.startswith("quantizer.books")} == {
+        "quantizer.books.0.map.weight",
+        "quantizer.books.0.map.bias",
+    }
+    assert set(average.shadow) == {name for name, _ in codec.named_parameters()}
+    start = {key: value.clone() for key, value in codec.state_dict().items()}
+    with torch.no_grad():
+        for value in codec.state_dict().values():
+            value += 1.0
+    average.update(100)
+    learnt = set(dict(codec.named_parameters()))
+    with average.applied():
+        for key, value in codec.state_dict().items():
+            torch.testing.assert_close(value, start[key] + (0.5 if key in learnt else 1.0), msg=key)
+    for key, value in codec.state_dict().items():
+        torch.testing.assert_close(value, start[key] + 1.0, msg=key)
+
+
+def staged_codec(stage: int | None, *overrides: str, **changes: object) -> StagedCodec:
+    settings = [f"stage={stage or 'null'}", "ar.width=16", "ar.layers=1", *overrides]
+    cfg = compose("codec_train", settings)
+    return StagedCodec(tiny_codec(**changes), cfg).train()
+
+
+def test_stage_one_learns_through_a_bridge_between_ends_of_unequal_widths() -> None:
+    staged = staged_codec(1, "loss.mae=1", decoder_dim=24)
+    before = {key: value.clone() for key, value in staged.state_dict().items()}
+    optimizer = torch.optim.AdamW(parameter_groups(staged, 0.01), lr=3e-3)
+    t = torch.arange(320 * 6 * 6) / 24_000
+    wav = torch.stack([0.3 * torch.sin(2 * torch.pi * hertz * t) for hertz in (200, 440)])
+    found = []
+    for step in range(12):
+        result = staged(wav, 6, None, None, True, 0, 0.25, torch.Generator().manual_seed(step))
+        loss = spectral_losses(result.wav, wav, 24_000, Resolution(512, 64))["mel"]
+        (loss + result.inner["mae"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(loss.item())
+    assert found[-1] < 0.8 * found[0]
+    moved = {key for key, value in staged.state_dict().items() if not torch.equal(before[key], value)}
+    assert {".".join(key.removeprefix("codec.").split(".")[:1]) for key in moved} == {
+        "patchify",
+        "bridge",
+        "unpatchify",
+        "mae",
+    }
+    assert {"bridge.weight", "bridge.bias"} <= staged.objectives().keys(), "a resumed run needs it"
+    assert not any("bridge" in key for key in staged.codec.state_dict()), "nothing of it is exported"
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_codecs_of_one_and_of_eight_levels_train(count: int) -> None:
+    staged = staged_codec(None, "loss.ar=1", codebook_sizes=(32,) * count, excitation=False)
+    wav = 0.1 * torch.randn(2, 320 * 6 * 10)
+    for levels in (None, *range(1, count)):
+        staged.zero_grad(set_to_none=True)
+        before = [book.embed.clone() for book in staged.codec.quantizer.books]
+        result = staged(wav, 6, levels, torch.Generator().manual_seed(0), False, 0)
+        (result.wav.square().mean() + result.inner["commitment"] + result.inner["ar"]).backward()
+        missing = {name for name, p in staged.named_parameters() if p.grad is None}
+        assert not missing, f"{missing}: several processes would wait for their gradients"
+        assert staged.codec.quantizer.project_in.weight.grad.abs().sum() > 0
+        predictable = (levels or count) > 1
+        assert result.inner["ar"] > 0 if predictable else result.inner["ar"] == 0, "one level leaves nothing to predict"
+        moved = [not torch.equal(b.embed, old) for b, old in zip(staged.codec.quantizer.books, before, strict=True)]
+        assert moved == [level < (levels or count) for level in range(count)]
