@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -114,9 +115,12 @@ def run(contestant: Contestant, wav: Tensor) -> tuple[float, float]:
 
 
 def peak_resident() -> int:
-    """Bytes of memory that this process held at its peak; macOS counts in bytes, Linux in KiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Bytes of memory that this process held at its peak."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the parent held when it started this process
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
 def _peak(name: str, shape: tuple[int, float], threads: int, answer: multiprocessing.SimpleQueue) -> None:

@@ -92,6 +92,7 @@ def test_accumulated_batches_teach_what_one_large_batch_does(tmp_path: Path) -> 
     assert distance(one, two, set(one)) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_codebooks_learn_from_the_latents_of_all_processes(tmp_path: Path) -> None:
     """The statistics of half of the batch, or seeds that differ, would let the replicas drift apart."""
     settings = (16, 4, 0.7, 0.4)

@@ -45,6 +45,7 @@ def test_nothing_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pesq_scores([(voice(), voice())], 24_000) == {}
 
 
+@pytest.mark.slow
 def test_a_validation_names_its_scores(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", voice(), 24_000)
     clips = [Clip("a", tmp_path / "a.wav", "x", domain="speech"), Clip("b", tmp_path / "a.wav", domain="sound")]

@@ -258,6 +258,7 @@ def test_refusals(changes: dict, message: str, tmp_path: Path, capsys: pytest.Ca
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_tokenizer_of_ones_own_is_a_row_like_any_other(tmp_path: Path) -> None:
     row = {"tokenizer": "custom", "options": {"_target_": "tone_codec.ToneCodec", "tones": 64}, "pattern": "delay"}
     tasks = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]

@@ -64,6 +64,7 @@ def test_code_usage() -> None:
     assert usage[1] == {"usage": 0.25, "perplexity": pytest.approx(1.0)}
 
 
+@pytest.mark.slow
 def test_a_run_writes_scores_wavs_and_sheets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -121,6 +121,7 @@ def test_the_ctc_probe_of_what_is_there_and_of_what_is_not() -> None:
     assert spell({}, data, 1, 1, 0) is None
 
 
+@pytest.mark.slow
 def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Low and high tones, a tiny untrained codec: even that keeps apart what a linear probe can tell apart."""
     (tmp_path / "corpus").mkdir()

@@ -14,6 +14,7 @@ from eval.recognisers.sphinx import Sphinx, restricted_dictionary
 MINI = Path(__file__).resolve().parents[2] / "data/mini"
 
 
+@pytest.mark.slow
 def test_the_grammar_variant_reads_the_test_split() -> None:
     clips = [clip for clip in read_corpus(MINI)[0] if clip.split == "test" and clip.domain == "speech"][18:26]
     waves = [read_audio(clip.path, 16_000) for clip in clips]

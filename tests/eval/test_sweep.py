@@ -95,6 +95,7 @@ def test_each_cell_runs_once_after_what_it_needs(tmp_path: Path) -> None:
     assert [state for _, state in again.states()] == ["finished"] * 7
 
 
+@pytest.mark.slow
 def test_a_cell_runs_again_when_its_inputs_changed(tmp_path: Path) -> None:
     Sweep(chain(tmp_path), say=lambda _: None).run()
     (tmp_path / "sweep/cells/a/lm/leftover.txt").touch()
@@ -107,6 +108,7 @@ def test_a_cell_runs_again_when_its_inputs_changed(tmp_path: Path) -> None:
     assert not (tmp_path / "sweep/cells/a/lm/leftover.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_result_that_was_deleted_is_made_again(tmp_path: Path) -> None:
     Sweep(chain(tmp_path), say=lambda _: None).run()
     (tmp_path / "sweep/cells/c/task/result.txt").unlink()
@@ -115,6 +117,7 @@ def test_a_result_that_was_deleted_is_made_again(tmp_path: Path) -> None:
     assert sweep.ran == ["c/task"]
 
 
+@pytest.mark.slow
 def test_a_failure_stops_only_what_needs_it(tmp_path: Path) -> None:
     plan = chain(tmp_path)
     plan.cells["bad"] = cell(tmp_path, "bad", ("shared",), row="b")

@@ -83,6 +83,7 @@ class Counting:
         return graph.forward
 
 
+@pytest.mark.slow
 def test_the_compiled_step_generates_the_same_and_is_compiled_once(lm, rows, text_tokenizer):
     model, vocabulary = lm
     torch._dynamo.reset()

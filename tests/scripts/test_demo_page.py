@@ -133,6 +133,7 @@ def test_scores_and_intervals_are_in_the_tables(evaluation: Path) -> None:
     assert head == ROWS and line[:5] == ["wer/ctc", "0.0", "%", "[0.0,", "0.0]"]
 
 
+@pytest.mark.slow
 def test_every_kind_has_its_section(tmp_path: Path) -> None:
     folders = made.every_kind(tmp_path / "runs")
     assert [read_evaluation(folder).kind for folder in folders] == [
@@ -195,6 +196,7 @@ def test_rebuilding_replaces_only_our_own_folder(evaluation: Path) -> None:
     assert (other / "thesis.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_page_too_large_takes_mp3_then_is_refused(evaluation: Path) -> None:
     page, _ = build(evaluation)
     flac = page_size(page)

@@ -104,6 +104,7 @@ def stablecodec_folder(name: str, folder: Path, **change: torch.Tensor | None) -
     return golden
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [1, 2, 4])
 @pytest.mark.parametrize("name", ["band", "snake"])
 def test_stablecodec_equals_the_published_implementation(name: str, levels: int, tmp_path: Path) -> None:
