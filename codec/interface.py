@@ -138,7 +138,7 @@ def load(
             f"no codec checkpoint at '{folder}': train one with `accelerate launch codec/train.py codec=mini`, "
             "or give tokenizer.path=FOLDER."
         )
-    model = ALMTokenizer.from_pretrained(folder, dtype=torch.float32)  # also of weights that ship as bf16
+    model = ALMTokenizer.from_pretrained(folder)
     if window is not None:
         model.set_window(window)
     if levels is not None:

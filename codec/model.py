@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -175,6 +176,11 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         elif module is self and self.query is not None and self.mask is not None:
             nn.init.normal_(self.query, std=0.02)
             nn.init.normal_(self.mask, std=0.02)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **settings: Any) -> Any:
+        """As of any transformers model, but in float32 where no ``dtype`` is named: weights may be saved as bf16."""
+        return super().from_pretrained(*args, **{"dtype": torch.float32, **settings})
 
     # ---- AudioTokenizer ----------------------------------------------------------------------------------------
     name = "almtokenizer"

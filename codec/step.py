@@ -18,9 +18,8 @@ from codec import processes
 from codec.adversarial import Adversary, Balancer
 from codec.crops import CropSampler
 from codec.losses import Resolution, pitch_loss, spectral_losses
-from codec.model import ALMTokenizer
 from codec.schedule import draw_masking, draw_step, learning_rate
-from codec.stages import Pass
+from codec.stages import Pass, StagedCodec
 from training.failure import NonFiniteLoss
 
 
@@ -53,7 +52,7 @@ class Learner:
     """Carries out the steps of ``codec/train.py``.
 
     Args:
-        model: the :class:`~codec.stages.StagedCodec` of ``core`` as accelerate prepared it, like ``optimizer``.
+        model: ``staged`` as accelerate prepared it, like ``optimizer``.
         crop: samples per crop, before they are cut to whole windows.
         cfg: the configuration of ``codec/train.py``.
     """
@@ -61,7 +60,7 @@ class Learner:
     def __init__(
         self,
         model: nn.Module,
-        core: ALMTokenizer,
+        staged: StagedCodec,
         optimizer: Any,
         sampler: CropSampler,
         adversary: Adversary | None,
@@ -70,9 +69,9 @@ class Learner:
         crop: int,
         cfg: DictConfig,
     ) -> None:
-        self.model, self.core, self.optimizer, self.sampler = model, core, optimizer, sampler
+        self.model, self.staged, self.optimizer, self.sampler = model, staged, optimizer, sampler
         self.adversary, self.balancer, self.accelerator = adversary, balancer, accelerator
-        self.crop, self.cfg = crop, cfg
+        self.core, self.crop, self.cfg = staged.codec, crop, cfg
 
     def step(self, step: int, bypass: bool) -> StepReport:
         """Learn from step ``step``'s crops; ``bypass`` leaves the quantiser out."""
@@ -87,7 +86,7 @@ class Learner:
             first = (self.accelerator.process_index * train.accumulate + part) * train.batch_size
             wav, files = self.sampler.batch(step, first, train.batch_size, samples)
             wav = wav.to(self.accelerator.device)
-            masking = draw_masking(step, cfg) if cfg.loss.mae and cfg.stage != 2 else (0.0, None)
+            masking = draw_masking(step, cfg) if self.staged.mae is not None else (0.0, None)
             last = part == train.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 result = self.model(

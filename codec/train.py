@@ -191,7 +191,7 @@ def train_codec(cfg: DictConfig) -> None:
     # ---- loop --------------------------------------------------------------------------------------------------
     model.train()
     reconstruct = staged.reconstruct if cfg.stage == 1 else None  # stage 1 has no codes to score
-    learner = Learner(model, core, optimizer, sampler, adversary, balancer, accelerator, crop, cfg)
+    learner = Learner(model, staged, optimizer, sampler, adversary, balancer, accelerator, crop, cfg)
     began, began_step, audio_seconds, since = time.monotonic(), step, 0.0, time.monotonic()
     while step < train.max_steps:
         if step == quantize_from and cfg.stage != 1 and not (cfg.init is not None and cfg.stage is None):

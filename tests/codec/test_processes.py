@@ -18,7 +18,7 @@ from codec.quantizer import Codebook
 
 sys.path.insert(0, str(Path(__file__).parent))
 from codebook_worker import updated  # noqa: E402
-from test_train import REPOSITORY, TINY, losses, write_corpus  # noqa: E402
+from test_train import REPOSITORY, TINY, launcher, losses, write_corpus  # noqa: E402
 
 EVERYTHING = [
     "codec.excitation=true",
@@ -48,10 +48,13 @@ FLIPS = 0.05
 
 
 def train(cwd: Path, name: str, processes: int, batch: int, *more: str) -> dict[str, torch.Tensor]:
-    launch = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={processes}"]
-    launch += ["--multi_gpu"] if processes > 1 else ["--cpu"]  # the launcher for several processes, also without GPUs
-    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
-    command = [*launch, str(REPOSITORY / "codec/train.py"), f"name={name}", f"data.root={cwd / 'corpus'}", *TINY]
+    command = [
+        *launcher(processes),
+        str(REPOSITORY / "codec/train.py"),
+        f"name={name}",
+        f"data.root={cwd / 'corpus'}",
+        *TINY,
+    ]
     command += [*EVERYTHING, f"trainer.batch_size={batch}", *more]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)

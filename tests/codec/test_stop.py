@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_train import REPOSITORY, TINY, start, write_corpus  # noqa: E402
+from test_train import REPOSITORY, TINY, launcher, start, write_corpus  # noqa: E402
 
 # codec/train.py in a process whose crops of one step are not numbers, or that is told to stop, as the environment says.
 DRIVER = """
@@ -41,10 +41,7 @@ main()
 
 def run(cwd: Path, processes: int, fault: dict, *more: str) -> subprocess.CompletedProcess:
     (cwd / "driver.py").write_text(DRIVER)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={processes}"]
-    launch += ["--multi_gpu"] if processes > 1 else ["--cpu"]
-    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
-    command = [*launch, str(cwd / "driver.py"), "name=run", f"data.root={cwd / 'corpus'}", *TINY]
+    command = [*launcher(processes), str(cwd / "driver.py"), "name=run", f"data.root={cwd / 'corpus'}", *TINY]
     command += [
         "trainer.quantize_from=0",
         "trainer.init_batches=10",

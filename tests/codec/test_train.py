@@ -58,6 +58,13 @@ def write_corpus(root: Path, clips: int = 6) -> Path:
     return root
 
 
+def launcher(processes: int) -> list[str]:
+    """``accelerate launch`` of so many processes, with every setting named."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={processes}"]
+    command += ["--multi_gpu"] if processes > 1 else ["--cpu"]  # the launcher for several processes, also without GPUs
+    return [*command, "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+
+
 def start(cwd: Path, corpus: Path, name: str, steps: int, *more: str) -> subprocess.Popen:
     command = [sys.executable, str(REPOSITORY / "codec/train.py"), f"name={name}", f"data.root={corpus}", *TINY]
     command += [f"trainer.max_steps={steps}", *more]
