@@ -63,13 +63,6 @@ class Encoder:
         return shared @ found / shared.sum(1, keepdim=True)
 
 
-def choose_device(name: str | None) -> torch.device:
-    """The device of that name; None: cuda where there is one, else the CPU."""
-    if name and name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={name}, but torch finds no GPU here: leave device out, or say device=cpu.")
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def load_encoder(path: str, layer: int, device: torch.device, trust_remote_code: bool = False) -> Encoder:
     """The encoder in ``path``: a checkpoint or final/ folder of codec/train.py, else `transformers_encoder`."""
     description = Path(path) / "config.json"

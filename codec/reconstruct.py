@@ -26,6 +26,7 @@ from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes
 from codec.model import ALMTokenizer
 from training.config import ConfigError, group_options, hydra_entry, quoted
+from training.launch import pick_device
 
 FORMATS = ("flac", "wav")
 
@@ -205,8 +206,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
     if cfg.format not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, not {cfg.format}")
-    device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = load_tokenizer(cfg.tokenizer, device, window=cfg.window, levels=cfg.levels)
+    tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)
     try:
         done, refused = reconstruct_files(cfg.input, cfg.out, tokenizer, cfg.format)
     except (FileNotFoundError, ValueError) as error:

@@ -30,12 +30,13 @@ from omegaconf import DictConfig
 from safetensors.torch import save
 from torch import Tensor
 
-from codec.audio_encoders import choose_device, load_encoder
+from codec.audio_encoders import load_encoder
 from codec.corpus import AudioError, Clip, read_audio, read_corpus
 from codec.model import ALMTokenizer
 from codec.quantizer import kmeans, nearest
 from training.checkpoint import latest_checkpoint, write_file
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 from training.progress import progress
 
 
@@ -103,7 +104,7 @@ class Source:
             if newest is None:
                 raise ConfigError(f"{folder} has no finished checkpoint: let codec/train.py write one first.")
             folder = newest
-        self.device = choose_device(cfg.device)
+        self.device = torch.device(pick_device(cfg.device))
         remote = source.get("trust_remote_code", False)
         self.encoder = load_encoder(str(folder), source.layer, self.device, remote)
         self.rate = self.encoder.rate

@@ -35,7 +35,7 @@ from codec.validation import validate
 from training.checkpoint import latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, refusing, save_config
 from training.failure import NonFiniteLoss
-from training.launch import check_processes, leave_at_exit, on_cpu
+from training.launch import check_processes, leave_at_exit, on_cpu, pick_device
 from training.log import RunLog, duration
 from training.threads import set_threads
 from training.tracking import Tracker, TrackerError
@@ -69,6 +69,9 @@ def train_codec(cfg: DictConfig) -> None:
         raise ConfigError("stage=2 needs init=FOLDER, the final/ of a stage-1 run.")
     if cfg.init is not None and not (Path(cfg.init) / "model.safetensors").is_file():
         raise ConfigError(f"init={cfg.init}: there is no model.safetensors; name a final/ folder of codec/train.py.")
+    if cfg.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device={cfg.device} is unknown; choose auto, cpu or cuda.")
+    pick_device(cfg.device)
     centres = read_centres(cfg)
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
     quantize_from = 0 if cfg.init is not None and cfg.stage is None else int(cfg.trainer.quantize_from)

@@ -28,12 +28,13 @@ from eval.processes import join
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
-from eval.speaking import pick_device, resynthesise, run_name
+from eval.speaking import resynthesise, run_name
 from eval.worker_pool import WorkerError
 from lm.model import ModelError
 from lm.run_state import newest_model
 from lm.vocabulary import VocabularyError
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 from training.log import duration
 
 ROWS = ("reference", "resynthesis", "generated", "generated-shuffled", "silence")

@@ -34,11 +34,12 @@ from eval.metrics.meteor import describe_meteor
 from eval.processes import is_main, join
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
-from eval.speaking import pick_device, run_name
+from eval.speaking import run_name
 from lm.model import ModelError
 from lm.run_state import newest_model
 from lm.vocabulary import VocabularyError
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 from training.log import duration
 
 ROWS = ("reference", "generated", "generated-shuffled", "silence")

@@ -18,6 +18,21 @@ from training.config import ConfigError
 from training.progress import progress
 
 
+def read_clips(root: str) -> list[Clip]:
+    """The clips of a corpus; says which it left out.
+
+    Raises:
+        ConfigError: no corpus.
+    """
+    try:
+        clips, rejects = read_corpus(root)
+    except CorpusError as error:
+        raise ConfigError(f"data.root: {error}") from error
+    for reject in rejects:
+        print(f"left out: {reject.reason}", flush=True)
+    return clips
+
+
 def choose_clips(root: str, split: str, limit: int, accepts: Callable[[Clip], bool], what: str) -> list[Clip]:
     """The first ``limit`` (0: all) clips of ``split`` that ``accepts`` takes, in the order of the corpus.
 
@@ -27,13 +42,7 @@ def choose_clips(root: str, split: str, limit: int, accepts: Callable[[Clip], bo
     Raises:
         ConfigError: no corpus, or no such clips.
     """
-    try:
-        clips, rejects = read_corpus(root)
-    except CorpusError as error:
-        raise ConfigError(f"data.root: {error}") from error
-    for reject in rejects:
-        print(f"left out: {reject.reason}", flush=True)
-    chosen = [clip for clip in clips if clip.split == split and accepts(clip)]
+    chosen = [clip for clip in read_clips(root) if clip.split == split and accepts(clip)]
     if not chosen:
         raise ConfigError(f"{root} has no {what} in its {split} split.")
     return chosen[:limit] if limit else chosen

@@ -34,7 +34,7 @@ from eval.processes import join, share
 from eval.provenance import record_hash, versions
 from eval.report import Report
 from eval.score_cache import ScoreCache
-from eval.speaking import open_model, pick_device, run_name
+from eval.speaking import open_model, run_name
 from lm.data import render_documents
 from lm.depth import DepthLM, DepthObjective
 from lm.model import ModelError
@@ -44,6 +44,7 @@ from lm.run_state import newest_model
 from lm.vocabulary import AudioVocabulary, VocabularyError
 from tasks.base import Task
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 from training.log import duration
 from training.progress import progress
 

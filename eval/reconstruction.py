@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
+from codec.corpus import AudioError, Clip, audio_info, read_audio
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import ShardError, iterate_shards, read_index
 from eval.audio import RESAMPLER, resample
+from eval.clips import read_clips
 from eval.judging import (
     ScoredClip,
     as_stored,
@@ -54,6 +54,7 @@ from eval.speaking import resynthesise
 from eval.spectrogram_sheet import write_sheets
 from eval.worker_pool import WorkerError
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 from training.log import duration
 from training.progress import progress
 
@@ -71,13 +72,7 @@ def check_options(cfg: DictConfig) -> None:
 
 def choose_clips(cfg: DictConfig) -> list[Clip]:
     """The clips of the chosen splits, domains and speakers, in the order of the corpus."""
-    try:
-        clips, rejects = read_corpus(cfg.data.root)
-    except CorpusError as error:
-        raise ConfigError(f"data.root: {error}") from error
-    for reject in rejects:
-        print(f"left out: {reject.reason}", flush=True)
-    chosen = [clip for clip in clips if clip.split in cfg.splits and clip.domain in cfg.domains]
+    chosen = [clip for clip in read_clips(cfg.data.root) if clip.split in cfg.splits and clip.domain in cfg.domains]
     if not chosen:
         raise ConfigError(
             f"{cfg.data.root} has no clips with splits={list(cfg.splits)} and domains={list(cfg.domains)}."
@@ -259,7 +254,7 @@ def main(cfg: DictConfig) -> None:
     join()
     check_options(cfg)
     started = time.monotonic()
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    device = pick_device(cfg.device)
     clips = choose_clips(cfg)
     try:
         tokenizer = load_tokenizer(cfg.tokenizer, device, window=cfg.window, levels=cfg.levels)

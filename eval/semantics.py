@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
-from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
+from codec.corpus import AudioError, Clip, read_audio
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
+from eval.clips import read_clips
 from eval.embedders.log_mel import LogMel
 from eval.listening import encode_clips
 from eval.metrics import CannotScore
@@ -35,9 +36,9 @@ from eval.probes import LinearProbe, choose_decay, macro_f1
 from eval.processes import gather, join, share
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
-from eval.speaking import pick_device
 from eval.word_probe import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 from training.log import duration
 from training.progress import progress
 
@@ -254,15 +255,11 @@ def main(cfg: DictConfig) -> None:
     known = list(cfg.probe)
     if unknown := [name for name in cfg.probes if name not in known]:
         raise ConfigError(f"probes: there is no '{unknown[0]}'; choose from {', '.join(known)}.")
+    clips = read_clips(cfg.data.root)
     try:
-        clips, rejects = read_corpus(cfg.data.root)
         tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device))
-    except CorpusError as error:
-        raise ConfigError(f"data.root: {error}") from error
     except TokenizerError as error:
         raise ConfigError(str(error)) from error
-    for reject in rejects:
-        print(f"left out: {reject.reason}", flush=True)
     data = {name: label_clips(clips, cfg.probe[name], name) for name in cfg.probes}
     wanted = {clip for part in data.values() for ids in part.ids.values() for clip in ids}
     spelling = Spelling()

@@ -123,11 +123,6 @@ def run_name(folder: Path) -> str:
     return folder.parent.name if folder.name == "final" else folder.name
 
 
-def pick_device(name: str) -> str:
-    """``auto`` → cuda where there is one."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
 def decode_clips(tokenizer: AudioTokenizer, clips: Sequence[NDArray[np.int64]], batch_size: int = 8) -> list[Any]:
     """Waveforms ``[samples]`` of codes ``[frames, levels]``; None for a clip without frames."""
     waves: dict[int, Any] = {}

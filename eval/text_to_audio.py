@@ -43,13 +43,14 @@ from eval.processes import gather, join, share
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
 from eval.score_cache import EmbeddingCache
-from eval.speaking import Speaker, decode_clips, pick_device, resynthesise, run_name
+from eval.speaking import Speaker, decode_clips, resynthesise, run_name
 from lm.model import ModelError
 from lm.run_state import newest_model
 from lm.speak import sampling_of
 from lm.vocabulary import VocabularyError
 from tasks.base import Request, Task
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 from training.log import duration
 from training.progress import progress
 

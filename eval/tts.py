@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from codec.corpus import AudioError, Clip, read_audio
 from codec.encode import load_tokenizer
@@ -42,14 +42,15 @@ from eval.processes import join
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
-from eval.speaking import Speaker, decode_clips, pick_device, resynthesise, run_name
+from eval.speaking import Speaker, decode_clips, resynthesise, run_name
 from eval.worker_pool import WorkerError
 from lm.model import ModelError
 from lm.run_state import newest_model
-from lm.sampling import Sampling
+from lm.speak import sampling_of
 from lm.vocabulary import VocabularyError
 from tasks.base import Request
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 from training.log import duration
 
 ROWS = ("reference", "resynthesis", "generated", "generated-shuffled")
@@ -213,8 +214,8 @@ def main(cfg: DictConfig) -> None:
         tokenizer = load_tokenizer(cfg.tokenizer, device) if speaks or "resynthesis" in cfg.rows else None
         speaker = None
         if folder is not None and tokenizer is not None:
-            sampling = Sampling(**OmegaConf.to_container(cfg.sampling))  # type: ignore[arg-type]
-            speaker = Speaker(folder, tokenizer, instantiate(cfg.task), sampling, cfg.max_seconds, device, cache)
+            task = instantiate(cfg.task)
+            speaker = Speaker(folder, tokenizer, task, sampling_of(cfg, task), cfg.max_seconds, device, cache)
     except (TokenizerError, ModelError, VocabularyError) as error:
         raise ConfigError(str(error)) from error
     source = folder or cfg.generated or "none"

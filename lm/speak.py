@@ -35,6 +35,7 @@ from lm.vocabulary import VocabularyError
 from tasks.base import Request, Task
 from tasks.normalisation import normalisers
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 
 
 def texts_of(cfg: DictConfig) -> list[str]:
@@ -114,7 +115,7 @@ def stream(
 
 def speak(cfg: DictConfig) -> Path:
     """Generate as ``cfg`` (configs/lm_generate.yaml) says; returns the folder of the audio."""
-    device = cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device(cfg.device)
     texts = texts_of(cfg)
     if cfg.scorer != "log_probability":
         raise ConfigError(f"scorer={cfg.scorer} is unknown; choose log_probability.")

@@ -29,6 +29,7 @@ from eval.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
 from eval.metrics.wer import ErrorRate, normalise_plain
 from training.checkpoint import save_folder, write_file
 from training.config import ConfigError, hydra_entry
+from training.launch import pick_device
 from training.log import duration
 from training.progress import progress
 
@@ -97,7 +98,7 @@ def error_rate(model: CTCRecogniser, waves: list[NDArray[np.float32]], texts: li
 def main(cfg: DictConfig) -> None:
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    device = pick_device(cfg.device)
     torch.manual_seed(cfg.seed)
     start = time.monotonic()
 

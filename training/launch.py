@@ -1,4 +1,4 @@
-"""What `accelerate launch` started: whether the processes share the CPU, and that they know of each other."""
+"""Where a program runs: the device, and what `accelerate launch` started: that the processes know of each other."""
 
 from __future__ import annotations
 
@@ -19,6 +19,24 @@ def on_cpu(device: str = "auto") -> bool:
     each of them believes to be the only one and does all the work.
     """
     return device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
+
+
+def pick_device(name: str) -> str:
+    """``name``, where it is a device that is here; for ``auto`` CUDA where there is some, else the CPU.
+
+    Raises:
+        ConfigError: not a device, or a GPU that is not here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device={name} is none that torch knows: say auto, cpu, cuda or cuda:1.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ConfigError(f"device={name}, but torch finds {found} GPUs here: leave device out, or say device=cpu.")
+    return name
 
 
 def check_processes(processes: int) -> None:

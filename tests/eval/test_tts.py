@@ -75,7 +75,7 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    results = evaluate(inside)
+    results = evaluate(inside, "task.decoding.temperature=0.3")
     rows = results["rows"]
     assert list(rows) == ["reference", "resynthesis", "generated", "generated-shuffled"]
     assert all(cells["wer/ctc-mini"]["n"] == 3 for cells in rows.values())
@@ -92,6 +92,7 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert all(item["text"] != item["original_text"] for item in shuffled)
     how = results["how"]
     assert how["model"]["sha256"] and how["tokenizer"]["fingerprint"] and how["recognisers"]["ctc-mini"]["sha256"]
+    assert (how["model"]["sampling"]["temperature"], how["model"]["sampling"]["top_p"]) == (0.3, 0.9)
     assert "soxr" in how["resampler"] and how["normaliser"].startswith("plain")
     assert "wer/ctc-mini" in capsys.readouterr().out
 
@@ -101,7 +102,7 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
 
     monkeypatch.setattr(eval.speaking, "generate", never)
     monkeypatch.setattr("eval.recognisers.ctc_greedy.GreedyCTC.transcribe", never)
-    assert evaluate(inside)["rows"] == rows
+    assert evaluate(inside, "task.decoding.temperature=0.3")["rows"] == rows
 
 
 def test_what_is_skipped_is_absent_and_what_cannot_run_says_so(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

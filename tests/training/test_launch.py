@@ -1,11 +1,11 @@
-"""Several processes without a GPU are connected, or refused: never each for itself."""
+"""The device is one that is here, and several processes without a GPU are connected: never each for itself."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from training.launch import check_processes, on_cpu
+from training.launch import check_processes, on_cpu, pick_device
 
 
 def test_auto_is_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,6 +14,22 @@ def test_auto_is_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyP
     assert on_cpu() and not on_cpu("cuda")
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     assert not on_cpu() and on_cpu("cpu")
+
+
+def test_a_device_is_one_that_is_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [pick_device(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
+    with pytest.raises(SystemExit):
+        pick_device("cuda:2")
+    assert "device=cuda:2, but torch finds 2 GPUs here" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert [pick_device(name) for name in ("auto", "cpu", "meta")] == ["cpu", "cpu", "meta"]
+    for name, reason in (("cuda", "torch finds 0 GPUs here"), ("gpu", "device=gpu is none that torch knows")):
+        with pytest.raises(SystemExit):
+            pick_device(name)
+        assert reason in capsys.readouterr().err
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(
