@@ -25,8 +25,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from codec.interface import TokenizerError
 from codec.model import ALMTokenizer
 from codec.objectives import MaskedAutoencoder
+from codec.pretrained import load_whole
 from training.config import ConfigError
 
 KNOWN = (
@@ -76,7 +78,10 @@ PARTS = ("encoder", "decoder")
 
 def codec_encoder(folder: Path, device: torch.device) -> Encoder:
     """Frames of a codec, through the MAE encoder where the folder holds one (a training checkpoint)."""
-    codec = ALMTokenizer.from_pretrained(folder).eval().to(device)
+    try:
+        codec = load_whole(ALMTokenizer, folder, exact=True).eval().to(device)
+    except TokenizerError as error:
+        raise ConfigError(str(error)) from error
     c = codec.config
     mae: MaskedAutoencoder | None = None
     if (folder / "objectives.safetensors").is_file():

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.corpus import AudioError, Clip, read_audio
+from codec.corpus import AudioError, Clip, CorpusError, read_audio
 
 
 class CropSampler:
@@ -89,7 +89,12 @@ class CropSampler:
                 gain = 10 ** (rng.uniform(*self.gain_db) / 20)
                 crop = np.concatenate(parts) * gain
                 return crop / max(1.0, float(np.abs(crop).max())), files
-        raise ValueError(f"no readable clip found in 1000 draws; first reasons: {list(self.rejected.values())[:3]}")
+        domain = clips[0].domain
+        if parts:
+            seconds = samples / self.sample_rate
+            raise CorpusError(f"1000 clips of domain {domain} do not fill {seconds:g} s: lower trainer.crop_seconds.")
+        reasons = "; ".join(list(self.rejected.values())[:3]) or "they have no samples"
+        raise CorpusError(f"none of 1000 clips of domain {domain} could be read ({reasons}): look at its files.")
 
     def batch(self, step: int, first: int, size: int, samples: int) -> tuple[Tensor, list[Path]]:
         """Crops ``first … first + size − 1`` of a step: ``[size, samples]`` and the files they were cut from."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -49,7 +50,7 @@ from codec.shards import (
     write_index,
 )
 from training.checkpoint import write_file
-from training.config import ConfigError, hydra_entry
+from training.config import ConfigError, check_ranges, hydra_entry
 from training.launch import check_processes, leave_at_exit, on_cpu
 from training.log import duration
 from training.progress import progress
@@ -299,6 +300,10 @@ def write_record(path: Path, folder: Path, tokenizer: AudioTokenizer, summary: E
 
 @hydra_entry("encode")
 def main(cfg: DictConfig) -> None:
+    least = {"batch_seconds": 0, "workers": 1, "clips_per_shard": 1}
+    check_ranges(cfg, {key: (value, inf) for key, value in least.items()}, optional=["workers"])
+    if isinstance(cfg.splits, str):
+        raise ConfigError(f"splits={cfg.splits} must be a list, as [train,valid].")
     state = PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)
     check_processes(state.num_processes)
     leave_at_exit()

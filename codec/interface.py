@@ -120,25 +120,27 @@ class TokenizerError(RuntimeError):
 def load(
     path: str | Path, device: str | torch.device = "cpu", window: int | None = None, levels: int | None = None
 ) -> AudioTokenizer:
-    """Load the ALMTokenizer saved in folder ``path``.
+    """Load a saved ALMTokenizer.
 
     Args:
+        path: folder that codec/train.py or save_pretrained wrote, or the hub id of such a one.
         window: frames per query (2…10) to use instead of the checkpoint's default.
         levels: so many of the checkpoint's levels, from the first; None: all.
 
     Raises:
-        TokenizerError: the folder is missing or is no ALMTokenizer checkpoint.
+        TokenizerError: the folder is missing, is no ALMTokenizer checkpoint, or is damaged.
         ValueError: the codec cannot have that window, or has fewer levels.
     """
-    from codec.model import ALMTokenizer  # late: the model file needs this module
+    from codec.model import ALMTokenizer  # late: these files need this module
+    from codec.pretrained import FILES, find_folder, holds_weights, load_whole
 
-    folder = Path(path)
-    if not (folder / "config.json").is_file():
+    folder = find_folder(str(path), FILES)
+    if folder is None or not (folder / "config.json").is_file() or not holds_weights(folder):
         raise TokenizerError(
-            f"no codec checkpoint at '{folder}': train one with `accelerate launch codec/train.py codec=mini`, "
-            "or give tokenizer.path=FOLDER."
+            f"no codec checkpoint at '{path}': train one with `accelerate launch codec/train.py codec=mini`, "
+            "or give tokenizer.path=FOLDER (or the hub id of one)."
         )
-    model = ALMTokenizer.from_pretrained(folder)
+    model = load_whole(ALMTokenizer, folder, exact=True)
     if window is not None:
         model.set_window(window)
     if levels is not None:

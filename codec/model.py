@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from codec.architecture import LATER_KEYS, ALMTokenizerConfig, check_architecture, check_window
 from codec.convolutions import ConvPatchify, ConvUnpatchify, PatchPatchify, PatchUnpatchify, check_ratios
 from codec.interface import AudioTokenizer, Codes
 from codec.interleave import WindowPool, WindowSpread, interleave, retrieve_frames, retrieve_queries, windows_for
@@ -33,78 +34,6 @@ from codec.streaming import latency as stream_latency
 from codec.strided import StridedDecoder, StridedEncoder
 from codec.tones import ToneHead
 from codec.transformer import LocalTransformer, RMSNorm
-
-MIN_WINDOW, MAX_WINDOW = 2, 10
-
-# Keys that came after the first checkpoints. At these values they change nothing, so they are left out of the
-# fingerprint: tokens keep the tokenizer that made them.
-LATER_KEYS: dict[str, object] = {
-    "patchify": "stft",
-    "conv_filters": 32,
-    "conv_ratios": [2, 4, 5, 8],
-    "conv_causal": False,
-    "semantic_dim": 0,
-    "stft_causal": False,
-    "bottleneck": "queries",
-    "tonal": False,
-}
-
-
-class ALMTokenizerConfig(PretrainedConfig):
-    """Architecture of an :class:`ALMTokenizer`; ``configs/codec/*.yaml`` comments each key."""
-
-    model_type = "almtokenizer"
-
-    def __init__(
-        self,
-        sample_rate: int = 24000,
-        hop: int = 320,
-        window: int = 6,
-        encoder_dim: int = 128,
-        encoder_layers: int = 3,
-        decoder_dim: int = 192,
-        decoder_layers: int = 4,
-        head_dim: int = 64,
-        ffn: int = 4,
-        span: int = 32,
-        encoder_block_causal: bool = False,
-        decoder_block_causal: bool = False,
-        decoder_query_first: bool = False,
-        window_basis: int = 5,
-        code_dim: int = 64,
-        codebook_sizes: tuple[int, ...] = (2048, 2048, 2048),
-        codebook_decay: float = 0.99,
-        dead_code_share: float = 0.1,
-        analysis_ffts: tuple[int, ...] = (640, 1920),
-        synthesis_fft: int = 960,
-        excitation: bool = True,
-        pitch_low: float = 60.0,
-        pitch_high: float = 500.0,
-        patchify: str = "stft",
-        conv_filters: int = 32,
-        conv_ratios: tuple[int, ...] = (2, 4, 5, 8),
-        conv_causal: bool = False,
-        semantic_dim: int = 0,
-        stft_causal: bool = False,
-        bottleneck: str = "queries",
-        tonal: bool = False,
-        **kwargs: object,
-    ) -> None:
-        self.sample_rate, self.hop, self.window = sample_rate, hop, window
-        self.encoder_dim, self.encoder_layers = encoder_dim, encoder_layers
-        self.decoder_dim, self.decoder_layers = decoder_dim, decoder_layers
-        self.head_dim, self.ffn, self.span = head_dim, ffn, span
-        self.encoder_block_causal, self.decoder_block_causal = encoder_block_causal, decoder_block_causal
-        self.decoder_query_first = decoder_query_first
-        self.window_basis = window_basis
-        self.code_dim, self.codebook_sizes = code_dim, list(codebook_sizes)
-        self.codebook_decay, self.dead_code_share = codebook_decay, dead_code_share
-        self.analysis_ffts, self.synthesis_fft = list(analysis_ffts), synthesis_fft
-        self.excitation, self.pitch_low, self.pitch_high = excitation, pitch_low, pitch_high
-        self.patchify, self.conv_filters, self.conv_ratios = patchify, conv_filters, list(conv_ratios)
-        self.conv_causal, self.semantic_dim, self.stft_causal = conv_causal, semantic_dim, stft_causal
-        self.bottleneck, self.tonal = bottleneck, tonal
-        super().__init__(**kwargs)
 
 
 @dataclass
@@ -127,8 +56,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
 
     def __init__(self, config: ALMTokenizerConfig) -> None:
         super().__init__(config)
-        check_window(config.window)
-        check_levels(config.codebook_sizes)
+        check_architecture(config)
         self.patchify, self.unpatchify = build_ends(config)
         self.query = self.mask = self.pool = self.spread = None
         self.encoder: LocalTransformer | StridedEncoder
@@ -144,11 +72,9 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
                 self.spread = WindowSpread(config.decoder_dim, config.window_basis)
             self.encoder = LocalTransformer(*encoder, block_causal=config.encoder_block_causal, **stack)
             self.decoder = LocalTransformer(*decoder, block_causal=config.decoder_block_causal, **stack)
-        elif config.bottleneck == "strided":
+        else:
             self.encoder = StridedEncoder(*encoder, config.window, config.encoder_block_causal)
             self.decoder = StridedDecoder(*decoder, config.window, config.decoder_block_causal)
-        else:
-            raise ValueError(f"bottleneck={config.bottleneck} is none of queries, strided.")
         self.quantizer = ResidualQuantizer(
             config.encoder_dim,
             config.decoder_dim,
@@ -422,21 +348,7 @@ def build_ends(config: ALMTokenizerConfig) -> tuple[nn.Module, nn.Module]:
         check_ratios(ratios, c.hop)
         shape = (c.conv_filters, ratios, c.conv_causal)
         return ConvPatchify(c.encoder_dim, *shape), ConvUnpatchify(c.decoder_dim, *shape)
-    if c.patchify == "patch":
-        return PatchPatchify(c.encoder_dim, c.hop), PatchUnpatchify(c.decoder_dim, c.hop)
-    raise ValueError(f"patchify={c.patchify} is none of stft, conv, patch.")
-
-
-def check_window(window: int) -> None:
-    """Refuse a window outside 2…10."""
-    if not MIN_WINDOW <= window <= MAX_WINDOW:
-        raise ValueError(f"window={window} is outside {MIN_WINDOW}…{MAX_WINDOW} frames per query.")
-
-
-def check_levels(sizes: list[int]) -> None:
-    """Refuse a quantiser without levels, or levels that cannot say anything."""
-    if not sizes or min(sizes) < 2:
-        raise ValueError(f"codebook_sizes={list(sizes)}: give at least one level, each of at least 2 codes.")
+    return PatchPatchify(c.encoder_dim, c.hop), PatchUnpatchify(c.decoder_dim, c.hop)
 
 
 def token_mask(valid: Tensor | None, window: int) -> Tensor | None:

@@ -9,9 +9,10 @@ import torch
 from omegaconf import DictConfig
 
 from codec import processes
+from codec.architecture import MAX_WINDOW, MIN_WINDOW, ALMTokenizerConfig
 from codec.crops import CropSampler
 from codec.losses import Resolution
-from codec.model import MAX_WINDOW, MIN_WINDOW, ALMTokenizer, ALMTokenizerConfig
+from codec.model import ALMTokenizer
 
 
 def learning_rate(step: int, cfg: DictConfig) -> float:

@@ -26,16 +26,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 from torch import Tensor
 
 from codec.audio_encoders import load_encoder
-from codec.corpus import AudioError, Clip, read_audio, read_corpus
+from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
+from codec.interface import TokenizerError, load
 from codec.model import ALMTokenizer
 from codec.quantizer import kmeans, nearest
 from training.checkpoint import latest_checkpoint, write_file
-from training.config import ConfigError, hydra_entry
+from training.config import ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import pick_device
 from training.progress import progress
 
@@ -113,6 +114,7 @@ class Source:
             raise ConfigError(f"no training clip has a domain of {list(source.domains)} (source {source.encoder}).")
         order = np.random.default_rng([cfg.seed, number]).permutation(len(chosen))
         self.clips = [chosen[int(i)] for i in order]
+        self.name = source.encoder
         self.count, self.cfg, self.seed = source.count, cfg, cfg.seed + number
         self.mean = self.deviation = torch.zeros(())
 
@@ -137,6 +139,8 @@ class Source:
         count, total, squares = 0, torch.zeros(()), torch.zeros(())
         for x in self.stream(self.cfg.scale_hours, "scale"):
             count, total, squares = count + len(x), total + x.sum(0), squares + x.square().sum(0)
+        if not count:
+            raise ConfigError(f"no clip of source {self.name} could be read: nothing to fit centres to.")
         self.mean = total / count
         self.deviation = (squares / count - self.mean.square()).clamp(min=1e-8).sqrt()
         clusters = StreamingKMeans(self.count, 20 * self.count, torch.Generator().manual_seed(self.seed))
@@ -168,8 +172,8 @@ def pieces(
 
 
 @torch.inference_mode()
-def fit_map(sources: list[Source], centres: list[Tensor], folder: Path, hours: float) -> dict[str, Tensor]:
-    """The affine map from the joint centres to the latents of the codec in ``folder``, by least squares.
+def fit_map(sources: list[Source], centres: list[Tensor], codec: ALMTokenizer, hours: float) -> dict[str, Tensor]:
+    """The affine map from the joint centres to the latents of ``codec``, by least squares.
 
     Every window of audio is a pair: the centre closest to its features, and its latent. Without such a map the codebook
     starts with centres and latents that have the same spread, and which centre stands for which sound is accidental.
@@ -181,8 +185,7 @@ def fit_map(sources: list[Source], centres: list[Tensor], folder: Path, hours: f
     Returns:
         ``weight [code_dim, dim]``, ``bias [code_dim]``, and ``explained``: the share of the latents' variance.
     """
-    device = sources[0].device
-    codec = ALMTokenizer.from_pretrained(folder).eval().to(device)
+    device = codec.device
     window, rate = codec.window * codec.config.hop, codec.config.sample_rate
     joint = join_sources(centres).double()
     size = joint.shape[1] + 1  # the last coordinate is the bias
@@ -216,23 +219,43 @@ def join_sources(centres: list[Tensor]) -> Tensor:
     return torch.block_diag(*centres)
 
 
+def check_options(cfg: DictConfig) -> None:
+    """Refuse options that cannot work, in one sentence, before an encoder is loaded."""
+    least = {"hours": 1e-4, "scale_hours": 1e-4, "piece_seconds": 0.25, "window_seconds": 0, "seed": 0, "threads": 1}
+    check_ranges(cfg, {key: (value, math.inf) for key, value in least.items()}, optional=["threads"])
+    form = "sources='[{encoder: PATH, layer: 6, count: 2048, domains: [speech]}]'"
+    if not cfg.sources:
+        raise ConfigError(f"sources=[] names no encoder: {form}.")
+    for number, source in enumerate(cfg.sources):
+        missing = [key for key in ("encoder", "layer", "count", "domains") if key not in source]
+        if missing or not OmegaConf.is_dict(source):
+            raise ConfigError(f"source {number} has no {missing[0] if missing else 'keys'}: write {form}.")
+        check_ranges(source, {"layer": (0, math.inf), "count": (2, math.inf)})
+
+
 @hydra_entry("codec_semantic_prior")
 def main(cfg: DictConfig) -> None:
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    clips = [clip for root in [cfg.data.root, *cfg.corpora] for clip in read_corpus(root)[0] if clip.split == "train"]
-    if not cfg.sources:
-        raise ConfigError(
-            "sources=[] names no encoder: sources='[{encoder: PATH, layer: 6, count: 2048, domains: [speech]}]'."
-        )
-    if cfg.map_to and not (Path(cfg.map_to) / "model.safetensors").is_file():
-        raise ConfigError(f"map_to={cfg.map_to}: no model.safetensors there; name a final/ folder of codec/train.py.")
+    check_options(cfg)
+    clips: list[Clip] = []
+    for root in [cfg.data.root, *cfg.corpora]:
+        with refusing(CorpusError):
+            found, rejects = read_corpus(root)
+        clips += [clip for clip in found if clip.split == "train"]
+        for reject in rejects:
+            print(f"rejected: {reject.reason}", flush=True)
+    codec = None
+    if cfg.map_to:
+        with refusing(TokenizerError):
+            codec = load(cfg.map_to, pick_device(cfg.device))
     sources = [Source(source, clips, cfg, number) for number, source in enumerate(cfg.sources)]
-    centres = [source.fit() for source in sources]
+    with refusing(ValueError):
+        centres = [source.fit() for source in sources]
     joint = join_sources(centres)
     tensors = {"centres": joint.contiguous()}
-    if cfg.map_to:
-        tensors |= fit_map(sources, centres, Path(cfg.map_to), cfg.scale_hours)
+    if codec is not None:
+        tensors |= fit_map(sources, centres, codec, cfg.scale_hours)
         print(f"map to {cfg.map_to}: explains {float(tensors['explained']):.1%} of its latents' variance", flush=True)
     out = Path(cfg.out)
     write_file(out, save(tensors))

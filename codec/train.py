@@ -12,30 +12,36 @@ from __future__ import annotations
 import json
 import signal
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from codec import processes
 from codec.adversarial import Adversary, Balancer
+from codec.architecture import ALMTokenizerConfig
 from codec.averaging import WeightAverage
 from codec.centres import read_centres
-from codec.corpus import read_audio, read_corpus
+from codec.corpus import Clip, CorpusError, Reject, read_audio, read_corpus
 from codec.crops import CropSampler
-from codec.model import ALMTokenizer, ALMTokenizerConfig
+from codec.interface import TokenizerError
+from codec.model import ALMTokenizer
+from codec.options import check_crop, check_options
+from codec.pretrained import FILES, find_folder, holds_weights, load_whole
 from codec.schedule import initialise_codebooks, parameter_groups
 from codec.stages import StagedCodec
 from codec.step import Learner
 from codec.validation import validate
-from training.checkpoint import latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
+from training.checkpoint import CheckpointError, latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry, refusing, save_config
 from training.failure import NonFiniteLoss
-from training.launch import check_processes, leave_at_exit, on_cpu, pick_device
+from training.launch import check_processes, leave_at_exit, on_cpu
 from training.log import RunLog, duration
 from training.threads import set_threads
 from training.tracking import Tracker, TrackerError
@@ -44,34 +50,68 @@ OBJECTIVES = "objectives.safetensors"
 BOOKS = "quantizer.books."
 
 
+# keys of the codec that may change from one part of a training to the next
+FREE = ("window", "codebook_decay", "dead_code_share")
+
+
+@contextmanager
+def continuing(checkpoint: Path) -> Iterator[None]:
+    """What fails inside the ``with`` block fails because the training was begun with other options."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".:")
+        raise ConfigError(
+            f"{checkpoint} cannot be continued with these options ({reason}): give this training another name, or "
+            "resume=none to start over."
+        ) from error
+
+
 def calibrate(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int, world: int) -> None:
     """Set the normalisation of the ends from 16 global batches, the same in all processes."""
     size = cfg.trainer.batch_size * cfg.trainer.accumulate * world
-    core.calibrate(torch.cat([sampler.batch((1 << 29) + i, 0, size, crop // 1920 * 1920)[0] for i in range(16)]))
+    unit = core.config.hop * core.config.window
+    core.calibrate(torch.cat([sampler.batch((1 << 29) + i, 0, size, crop // unit * unit)[0] for i in range(16)]))
 
 
-def different_keys(folder: Path, config: ALMTokenizerConfig) -> str:
-    """Where ``config`` differs from the codec in ``folder``, as ``key=ours, theirs``."""
-    theirs = ALMTokenizerConfig.from_pretrained(folder).to_dict()
-    ours = config.to_dict()
+def read_init(path: str) -> ALMTokenizer:
+    """The codec that a training begins with: a final/ folder or a checkpoint of this program, or a hub id."""
+    folder = find_folder(path, FILES)
+    if folder is None or not holds_weights(folder):
+        raise ConfigError(f"init={path}: there is no model.safetensors; name a final/ folder of codec/train.py.")
+    with refusing(TokenizerError):
+        return load_whole(ALMTokenizer, folder)
+
+
+def read_clips(cfg: DictConfig) -> tuple[list[Clip], list[Clip], list[Reject]]:
+    """The clips of all corpora to learn from, those of the first to validate on, and what was left out of them."""
+    clips, valid, rejects = list[Clip](), list[Clip](), list[Reject]()
+    for number, root in enumerate([cfg.data.root, *cfg.corpora]):
+        with refusing(CorpusError):
+            found, bad = read_corpus(root)
+        clips += [clip for clip in found if clip.split == "train"]
+        rejects += bad
+        if number == 0:
+            valid = [clip for clip in found if clip.split == "valid"]
+    if not clips:
+        raise ConfigError(f"{cfg.data.root} has no clip in its train split: name another folder with data.root.")
+    return clips, sorted(valid, key=lambda c: (c.domain != "speech", c.id))[: cfg.trainer.valid_clips], rejects
+
+
+def different_keys(theirs: ALMTokenizerConfig, ours: ALMTokenizerConfig, free: Sequence[str] = ()) -> str:
+    """Where the configurations differ, but in ``free`` keys: ``key=ours, there theirs``."""
+    there, here = theirs.to_dict(), ours.to_dict()
     skip = ("transformers_version", "architectures", "dtype", "auto_map")
-    keys = [key for key in ours if key not in skip and ours[key] != theirs.get(key)]
-    return ", ".join(f"codec.{key}={ours[key]}, there {theirs.get(key)}" for key in keys) or "unknown difference"
+    keys = [key for key in here if key not in (*skip, *free) and here[key] != there.get(key)]
+    return ", ".join(f"codec.{key}={here[key]}, there {there.get(key)}" for key in keys)
 
 
 def train_codec(cfg: DictConfig) -> None:
     """Train as ``cfg`` (configs/codec_train.yaml) says."""
     # ---- configuration -----------------------------------------------------------------------------------------
+    check_options(cfg)
     set_threads(cfg.threads)
-    if cfg.stage not in (None, 1, 2):
-        raise ConfigError(f"stage={cfg.stage} is neither null, 1 nor 2.")
-    if cfg.stage == 2 and cfg.init is None:
-        raise ConfigError("stage=2 needs init=FOLDER, the final/ of a stage-1 run.")
-    if cfg.init is not None and not (Path(cfg.init) / "model.safetensors").is_file():
-        raise ConfigError(f"init={cfg.init}: there is no model.safetensors; name a final/ folder of codec/train.py.")
-    if cfg.device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device={cfg.device} is unknown; choose auto, cpu or cuda.")
-    pick_device(cfg.device)
+    init = None if cfg.init is None else read_init(cfg.init)
     centres = read_centres(cfg)
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
     quantize_from = 0 if cfg.init is not None and cfg.stage is None else int(cfg.trainer.quantize_from)
@@ -80,9 +120,11 @@ def train_codec(cfg: DictConfig) -> None:
     with refusing(ValueError):
         core = ALMTokenizer(config)
         staged = StagedCodec(core, cfg)
+    check_crop(cfg, config.sample_rate, config.hop)
     accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision)
     check_processes(accelerator.num_processes)
     leave_at_exit()
+    clips, valid_clips, rejects = read_clips(cfg)
     run_dir = Path("runs") / (cfg.name or f"codec-{cfg.preset}" + (f"-stage{cfg.stage}" if cfg.stage else ""))
     log = RunLog(run_dir, accelerator.is_main_process)
     train = cfg.trainer
@@ -95,18 +137,8 @@ def train_codec(cfg: DictConfig) -> None:
         raise ConfigError(str(error)) from error
 
     # ---- data --------------------------------------------------------------------------------------------------
-    clips, valid_clips, rejects = [], [], []
-    for number, root in enumerate([cfg.data.root, *cfg.corpora]):
-        found, bad = read_corpus(root)
-        clips += [c for c in found if c.split == "train"]
-        rejects += bad
-        if number == 0:
-            valid_clips = [c for c in found if c.split == "valid"]
-    for reject in rejects[:5]:
-        log.line(f"rejected: {reject}")
-    if not clips:
-        raise ConfigError(f"no clip of the train split in {cfg.data.root}; build it with `make setup`.")
-    valid_clips = sorted(valid_clips, key=lambda c: (c.domain != "speech", c.id))[: train.valid_clips]
+    for reject in rejects:
+        log.line(f"rejected: {reject.reason}")
     with refusing(ValueError):
         sampler = CropSampler(clips, config.sample_rate, dict(train.domain_weights), tuple(train.gain_db), cfg.seed)
     crop = int(train.crop_seconds * config.sample_rate)
@@ -123,22 +155,26 @@ def train_codec(cfg: DictConfig) -> None:
     step = 0
     checkpoint = resolve_resume(run_dir, cfg.resume)
     if checkpoint is not None:
-        core.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
-        state = json.loads((checkpoint / "state.json").read_text())
-        step = state["step"]
-        if staged.objectives():
-            staged.load_state_dict(load_file(checkpoint / OBJECTIVES), strict=False)
-        if adversary is not None:
-            adversary.load_state_dict(torch.load(checkpoint / "adversary.pt", map_location="cpu", weights_only=True))
-        if balancer is not None:
-            balancer.load_state_dict(state["balancer"])
+        with continuing(checkpoint):
+            if differing := different_keys(ALMTokenizerConfig.from_pretrained(checkpoint), config, FREE):
+                raise ValueError(differing)
+            core.load_state_dict(load_file(checkpoint / "model.safetensors"))
+            optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
+            state = json.loads((checkpoint / "state.json").read_text())
+            step = state["step"]
+            if staged.objectives():
+                staged.load_state_dict(load_file(checkpoint / OBJECTIVES), strict=False)
+            if adversary is not None:
+                seen = torch.load(checkpoint / "adversary.pt", map_location="cpu", weights_only=True)
+                adversary.load_state_dict(seen)
+            if balancer is not None:
+                balancer.load_state_dict(state["balancer"])
         log.line(f"resumed from {checkpoint} at step {step}")
-    elif cfg.init is not None:
+    elif init is not None:
         # what the old codec does not have starts from the statistics of the data
         calibrate(core, sampler, cfg, crop, accelerator.num_processes)
         try:
-            weights = load_file(Path(cfg.init) / "model.safetensors")
+            weights = init.state_dict()
             if cfg.stage is not None:  # stage 1 has no codebooks, stage 2 begins with new ones
                 weights = {key: value for key, value in weights.items() if not key.startswith(BOOKS)}
                 weights |= {key: value for key, value in core.state_dict().items() if key.startswith(BOOKS)}
@@ -148,7 +184,7 @@ def train_codec(cfg: DictConfig) -> None:
             if found.missing_keys:
                 log.line(f"not in {cfg.init}, starts anew: {', '.join(found.missing_keys)}")
         except RuntimeError as error:
-            differing = different_keys(Path(cfg.init), config)
+            differing = different_keys(init.config, config) or "unknown difference"
             raise ConfigError(
                 f"init={cfg.init} is another architecture ({differing}): give its codec=… preset or keys."
             ) from error
@@ -167,7 +203,8 @@ def train_codec(cfg: DictConfig) -> None:
     model, optimizer = accelerator.prepare(staged, optimizer)
     average = WeightAverage(staged, train.ema) if train.ema else None
     if average is not None and checkpoint is not None:
-        average.load(load_file(checkpoint / "average.safetensors", device=str(accelerator.device)))
+        with continuing(checkpoint):
+            average.load(load_file(checkpoint / "average.safetensors", device=str(accelerator.device)))
 
     def save(at: int) -> None:
         if accelerator.is_main_process:
@@ -256,6 +293,8 @@ def train_codec(cfg: DictConfig) -> None:
 def main(cfg: DictConfig) -> None:
     try:
         train_codec(cfg)
+    except (CheckpointError, CorpusError) as error:
+        raise ConfigError(str(error)) from None
     except NonFiniteLoss as error:
         if processes.place()[0]:  # all processes know of it, one says it
             raise SystemExit(2) from None

@@ -15,7 +15,8 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from codec.model import ALMTokenizer, ALMTokenizerConfig
+from codec.architecture import ALMTokenizerConfig
+from codec.model import ALMTokenizer
 from codec.quantizer import Codebook
 from training.checkpoint import save_folder
 from training.config import hydra_entry

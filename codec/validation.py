@@ -13,7 +13,7 @@ import soundfile
 import torch
 from pystoi import stoi
 
-from codec.corpus import Clip, read_audio
+from codec.corpus import AudioError, Clip, read_audio
 from codec.losses import Resolution, spectral_losses
 from codec.model import ALMTokenizer
 from codec.perceptual import pesq_scores
@@ -45,7 +45,11 @@ def validate(
     codes: list[torch.Tensor] = []
     pairs: list[tuple[str, np.ndarray, np.ndarray]] = []
     for clip in clips:
-        wav = read_audio(clip.path, model.sample_rate)
+        try:
+            wav = read_audio(clip.path, model.sample_rate)
+        except AudioError as error:
+            print(f"left out of the validation: {error}", flush=True)
+            continue
         if reconstruct is None:
             tokens = model.encode(torch.from_numpy(wav)[None])
             output = model.decode(tokens)[0].cpu().numpy()
@@ -68,6 +72,8 @@ def validate(
         share, perplexity = usage(torch.cat([c[level] for c in codes]), size)
         result[f"usage_{level + 1}"], result[f"perplexity_{level + 1}"] = share, perplexity
     folder.mkdir(parents=True, exist_ok=True)
+    if not pairs:
+        return result
     for name, _, output in pairs:
         soundfile.write(folder / f"{name.replace('/', '_')}.wav", output, model.sample_rate)
     draw_pairs(pairs, model.sample_rate, folder / "spectrograms.png")

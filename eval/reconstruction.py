@@ -78,6 +78,8 @@ def choose_clips(cfg: DictConfig) -> list[Clip]:
             f"{cfg.data.root} has no clips with splits={list(cfg.splits)} and domains={list(cfg.domains)}."
         )
     if cfg.speakers is not None:
+        if isinstance(cfg.speakers, str):
+            raise ConfigError(f"speakers={cfg.speakers} must be a list, as [slt].")
         known = sorted({clip.speaker for clip in chosen if clip.speaker is not None})
         if strangers := [name for name in cfg.speakers if name not in known]:
             raise ConfigError(

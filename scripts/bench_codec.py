@@ -47,7 +47,8 @@ def preset(name: str, device: str) -> Contestant:
     import hydra
     from omegaconf import OmegaConf
 
-    from codec.model import ALMTokenizer, ALMTokenizerConfig
+    from codec.architecture import ALMTokenizerConfig
+    from codec.model import ALMTokenizer
     from training.config import CONFIG_DIR
 
     with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):

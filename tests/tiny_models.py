@@ -2,7 +2,8 @@
 
 import torch
 
-from codec.model import ALMTokenizer, ALMTokenizerConfig
+from codec.architecture import ALMTokenizerConfig
+from codec.model import ALMTokenizer
 
 
 def tiny_codec(seed: int = 0, **changes: object) -> ALMTokenizer:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,12 +109,49 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
 
 
+def kind_of_value(default: object, value: object) -> str | None:
+    """What a key with this default must be, where ``value`` is something else; null and interpolations always pass."""
+    if value is None or default is None or isinstance(value, str) and "${" in value:
+        return None
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int | float):
+        if isinstance(value, list):  # a value per level, say
+            return None
+        if isinstance(default, int):
+            return None if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+        return None if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
+    if isinstance(default, ListConfig):
+        return None if isinstance(value, list) else "a list, as [a,b]"
+    return None
+
+
+def check_ranges(cfg: DictConfig, ranges: dict[str, tuple[float, float]], optional: Sequence[str] = ()) -> None:
+    """Refuse numbers outside their range ``{key: (least, most)}``; a list is checked value by value.
+
+    Args:
+        optional: the keys that may be null.
+
+    Raises:
+        ConfigError: naming the key and its range.
+    """
+    for key, (least, most) in ranges.items():
+        given = OmegaConf.select(cfg, key)
+        if given is None and key in optional:
+            continue
+        for value in given if isinstance(given, ListConfig) else [given]:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                limits = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+                raise ConfigError(f"{key}={given} must be {limits}{' or null' if key in optional else ''}.")
+
+
 def check_overrides(config_name: str, overrides: list[str]) -> None:
     """Refuse an override whose key or group option does not exist, naming the nearest match.
 
     Hydra refuses unknown keys too, but with a stack of advice; this is the one sentence a person needs.
     """
     pairs = []
+    values: dict[str, object] = {}
     for override in expand_lists(overrides):
         if override.startswith(("-", "~")):  # an option of Hydra's, or a key to leave out
             continue
@@ -121,7 +159,7 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
             raise ConfigError(f"'{override}' is not of the form key=value.")
         key, value = override.split("=", 1)
         try:
-            OverridesParser.create().parse_override(override)
+            parsed = OverridesParser.create().parse_override(override)
         except HydraException as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
@@ -129,6 +167,8 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
                 "{key: value}, and put what contains '=', spaces or quotes into quotes inside them, as ['a=b']."
             ) from None
         pairs.append((key, value))
+        if not parsed.is_sweep_override():
+            values[key] = parsed.value()
     for key, value in pairs:
         options = group_options(key)
         if options and "/" not in value and "," not in value and not value.startswith("[") and value not in options:
@@ -145,6 +185,11 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"'{key}' is not a key of configs/{config_name}.yaml.{hint}")
+    for key, chosen in values.items():
+        if key in known and not group_options(key) and not OmegaConf.is_missing(cfg, key):
+            kind = kind_of_value(OmegaConf.select(cfg, key), chosen)
+            if kind is not None:
+                raise ConfigError(f"{key}={dict(pairs)[key]} must be {kind}.")
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:

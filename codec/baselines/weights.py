@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub
 import torch
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from codec.interface import TokenizerError
-
-HUB_ID = re.compile(r"[\w\-.]+/[\w\-.]+")
+from codec.pretrained import HUB_ID, find_folder, holds_weights, load_whole
 
 
 @dataclass(frozen=True)
@@ -44,14 +40,10 @@ class PublicWeights:
         Raises:
             TokenizerError: neither a folder nor a repository that can be reached or is cached.
         """
-        if Path(path).is_dir():
-            return Path(path)
-        if HUB_ID.fullmatch(path):
-            try:
-                return Path(huggingface_hub.snapshot_download(path, allow_patterns=list(self.files)))
-            except (HfHubHTTPError, HFValidationError, OSError) as error:
-                raise TokenizerError(self.absent(path)) from error
-        raise TokenizerError(self.absent(path))
+        folder = find_folder(path, self.files)
+        if folder is None:
+            raise TokenizerError(self.absent(path))
+        return folder
 
     def absent(self, path: str) -> str:
         """The one sentence for weights that are not at ``path``."""
@@ -79,22 +71,9 @@ class PublicWeights:
 def load_transformers(kind: type[PreTrainedModel], source: PublicWeights, path: str) -> PreTrainedModel:
     """``kind.from_pretrained`` in float32, refusing a checkpoint that leaves a weight of the model unset."""
     folder = source.folder(path)
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() or not holds_weights(folder):
         raise TokenizerError(source.absent(path))
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if found != kind.config_class.model_type:
-        raise TokenizerError(f"{folder} holds model type '{found}' and not '{kind.config_class.model_type}'.")
-    try:
-        model, info = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, local_files_only=True)
-    except OSError as error:
-        raise TokenizerError(source.absent(path)) from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise TokenizerError(
-            f"the checkpoint in {folder} has no values for {len(missing)} weights of {kind.__name__} "
-            f"({', '.join(missing[:3])} …): it is another model's."
-        )
-    return model
+    return load_whole(kind, folder)
 
 
 def read_pickle(file: Path) -> dict[str, object]:

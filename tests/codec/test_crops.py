@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec.corpus import Clip
+from codec.corpus import Clip, CorpusError
 from codec.crops import CropSampler
 
 RATE = 24_000
@@ -41,3 +41,20 @@ def test_an_empty_range_leaves_the_level_alone(tmp_path: Path) -> None:
 
 def test_what_would_clip_is_scaled_to_the_full_scale(tmp_path: Path) -> None:
     assert peaks(tmp_path, 0.8, (6.0, 6.0), 20) == pytest.approx(20 * np.log10(1 / 0.8), abs=0.01)
+
+
+def test_clips_that_cannot_fill_a_crop_end_the_training_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    soundfile.write(tmp_path / "short.wav", np.zeros(24), RATE)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF and no more")
+    short, broken = (Clip(name, tmp_path / f"{name}.wav", domain="sound") for name in ("short", "broken"))
+    with pytest.raises(CorpusError, match="1000 clips of domain sound do not fill 2 s: lower trainer.crop_seconds."):
+        CropSampler([short], RATE, {"sound": 1.0}, (0, 0), 0).crop(0, 0, 2 * RATE)
+    with pytest.raises(CorpusError, match=r"none of 1000 clips of domain sound could be read \(.*broken.wav"):
+        CropSampler([broken], RATE, {"sound": 1.0}, (0, 0), 0).crop(0, 0, RATE)
+    capsys.readouterr()
+    mixed = CropSampler([short, broken], RATE, {"sound": 1.0}, (0, 0), 0)
+    crop, files = mixed.crop(0, 0, 240)
+    assert len(crop) == 240 and set(files) == {short.path}
+    assert capsys.readouterr().out.count("skipped in training") == 1, "named once"

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_models import tiny_codec
 
-from codec.model import LATER_KEYS, ALMTokenizer, ALMTokenizerConfig
+from codec.architecture import LATER_KEYS, ALMTokenizerConfig
+from codec.model import ALMTokenizer
 
 
 def filled() -> ALMTokenizer:

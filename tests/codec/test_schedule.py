@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from tiny_models import tiny_codec
 
-from codec.model import ALMTokenizerConfig
+from codec.architecture import ALMTokenizerConfig
 from codec.objectives import draw_mask
 from codec.quantizer import Codebook, SemanticCodebook
 from codec.schedule import draw_masking, draw_step, parameter_groups

@@ -19,7 +19,8 @@ from codec.corpus import read_corpus
 from codec.model import ALMTokenizer
 from codec.objectives import MaskedAutoencoder
 from codec.quantizer import ResidualQuantizer
-from codec.semantic_prior import Source, fit_map, join_sources
+from codec.semantic_prior import Source, fit_map, join_sources, main
+from training.config import ConfigError, compose
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_audio_encoders import save_ast  # noqa: E402
@@ -85,7 +86,7 @@ def test_a_fitted_map_leads_from_a_window_s_centre_to_its_latent(tmp_path: Path)
         spoken = lambda self, wav, window: latents[torch.arange(wav.shape[1] // (window * 320)) % 6][None]  # noqa: E731
         patch.setattr(ALMTokenizer, "encode_latents", spoken)
         patch.setattr(ResidualQuantizer, "forward", lambda self, x, bypass: (None, x))
-        found = fit_map(sources, centres, tmp_path / "codec", 1.0)
+        found = fit_map(sources, centres, codec, 1.0)
     assert found["weight"].shape == (codec.config.code_dim, 12)
     made = join_sources(centres) @ found["weight"].T + found["bias"]
     torch.testing.assert_close(made, torch.cat((latents, latents)), atol=2e-2, rtol=0)
@@ -145,7 +146,7 @@ def test_windows_of_an_encoder_of_fixed_length_are_paired_with_the_latents_of_th
         spoken = lambda self, wav, window: (wav.view(1, -1, window * 320).std(2) > 0.05)[..., None].float().tile(4)  # noqa: E731
         patch.setattr(ALMTokenizer, "encode_latents", spoken)
         patch.setattr(ResidualQuantizer, "forward", lambda self, x, bypass: (None, x))
-        found = fit_map([one], [centres], tmp_path / "codec", 1.0)
+        found = fit_map([one], [centres], codec, 1.0)
     assert float(found["explained"]) > 0.9
 
 
@@ -175,3 +176,46 @@ def test_the_command_fits_centres_to_a_stage_one_run(tmp_path: Path) -> None:
     (tmp_path / "runs/one/checkpoints/step_0000004/objectives.safetensors").unlink()
     run("codec/semantic_prior.py", source, "out=plain.safetensors", "threads=1", "device=cpu")
     assert not torch.allclose(load_file(tmp_path / "plain.safetensors")["centres"], centres, atol=1e-2)
+
+
+SOURCE = "{encoder: somewhere, layer: 0, count: 4, domains: [speech]}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ([], "sources=[] names no encoder"),
+        (["sources=[{encoder: somewhere}]"], "source 0 has no layer: write sources="),
+        (["sources=[somewhere]"], "source 0 has no encoder"),
+        ([f"sources=[{SOURCE},{SOURCE.replace('4', '1')}]"], "count=1 must be at least 2."),
+        ([f"sources=[{SOURCE}]", "hours=0"], "hours=0 must be at least 0.0001."),
+        ([f"sources=[{SOURCE}]", "piece_seconds=0"], "piece_seconds=0 must be at least 0.25."),
+        ([f"sources=[{SOURCE}]", "data.root=/nowhere"], "corpus folder /nowhere does not exist"),
+        ([f"sources=[{SOURCE}]", "map_to=nowhere"], "no codec checkpoint at 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_fitted_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture, overrides: list[str], reason: str
+) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    with pytest.raises(ConfigError):
+        main.__wrapped__(compose("codec_semantic_prior", [f"data.root={corpus}", *overrides]))  # type: ignore[attr-defined]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and reason in line
+
+
+@pytest.mark.parametrize(("count", "reason"), [(4, "no clip of source"), (100_000, "at least as many latents")])
+def test_too_little_audio_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture, count: int, reason: str
+) -> None:
+    tiny_codec().save_pretrained(tmp_path / "codec")
+    corpus = write_corpus(tmp_path / "corpus")
+    if count == 4:
+        for path in corpus.glob("*.wav"):
+            path.write_bytes(b"RIFF and no more")
+    source = f"sources=[{{encoder: {tmp_path / 'codec'}, layer: 0, count: {count}, domains: [speech]}}]"
+    with pytest.raises(ConfigError):
+        main.__wrapped__(compose("codec_semantic_prior", [f"data.root={corpus}", "device=cpu", source]))  # type: ignore[attr-defined]
+    captured = capsys.readouterr()
+    assert reason in captured.err.splitlines()[-1]
+    assert (captured.out.count("skipped:") > 1) is (count == 4), "every broken file is named"

@@ -94,8 +94,8 @@ def test_two_stages_and_exact_resume(tmp_path: Path) -> None:
     ("extra", "reason"),
     [
         (["stage=2"], "stage=2 needs init"),
-        (["stage=3"], "neither null, 1 nor 2"),
-        (["device=gpu"], "device=gpu is unknown; choose auto, cpu or cuda"),
+        (["stage=3"], "stage=3 is unknown; choose one of null, 1, 2"),
+        (["device=gpu"], "device=gpu is unknown; choose one of auto, cpu, cuda"),
         (["stage=1", "init=somewhere"], "init=somewhere: there is no model.safetensors"),
         (["init=somewhere"], "init=somewhere: there is no model.safetensors"),
         (["codec.codebook_sizes=[]"], "codebook_sizes=[]: give at least one level"),

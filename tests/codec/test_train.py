@@ -128,6 +128,32 @@ def test_bf16_and_compiled_training_learn_as_plain_training_does(tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_only_with_options_that_fit_it(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+
+    def end(steps: int, *more: str) -> tuple[int, str]:
+        process = start(tmp_path, corpus, "run", steps, *more)
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+    assert end(2)[0] == 0
+    for option, reason in (
+        ("codec.encoder_layers=2", "codec.encoder_layers=2, there 1"),
+        ("gan.start=0", "adversary.pt"),
+        ("trainer.ema=0.9", "average.safetensors"),
+        ("loss.ar=1", "parameter group"),
+        ("gan.balancer=true", "balancer"),
+    ):
+        status, output = end(3, option)
+        last = output.splitlines()[-1]
+        assert status == 2 and "Traceback" not in output, output
+        assert last.startswith("error: runs/run/checkpoints/step_0000002 cannot be continued with these options (")
+        assert reason in last and "resume=none" in last
+    status, output = end(3, "codec.window=4", "trainer.learning_rate=1e-4")
+    assert status == 0 and "resumed from" in output, output
+
+
+@pytest.mark.slow
 def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "codec/train.py"), "trainer.max_step=3"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

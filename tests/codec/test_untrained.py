@@ -7,8 +7,8 @@ import torch
 from omegaconf import OmegaConf
 from tiny_models import tiny_codec
 
+from codec.architecture import ALMTokenizerConfig
 from codec.interface import load
-from codec.model import ALMTokenizerConfig
 from codec.quantizer import usage
 from codec.untrained import coloured_noise, untrained_codec
 

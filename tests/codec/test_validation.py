@@ -45,6 +45,15 @@ def test_nothing_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pesq_scores([(voice(), voice())], 24_000) == {}
 
 
+def test_a_broken_clip_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    soundfile.write(tmp_path / "a.wav", voice(1.0), 24_000)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF and no more")
+    good, bad = (Clip(name, tmp_path / f"{name}.wav", domain="sound") for name in ("a", "broken"))
+    assert validate(tiny_codec(), [bad, good], tmp_path / "both") == validate(tiny_codec(), [good], tmp_path / "one")
+    assert "left out of the validation:" in (said := capsys.readouterr().out) and "broken.wav" in said
+    assert validate(tiny_codec(), [bad], tmp_path / "none") == {}
+
+
 @pytest.mark.slow
 def test_a_validation_names_its_scores(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", voice(), 24_000)

@@ -1,0 +1,101 @@
+"""Options of the codec's training that cannot be carried out, refused before any work."""
+
+from __future__ import annotations
+
+from math import inf
+
+from omegaconf import DictConfig, OmegaConf
+
+from training.config import ConfigError, check_ranges
+from training.launch import pick_device
+
+SHARE = (0.0, 1.0)
+RANGES = {
+    "seed": (0, inf),
+    "threads": (1, inf),
+    "trainer.max_steps": (1, inf),
+    "trainer.batch_size": (1, inf),
+    "trainer.accumulate": (1, inf),
+    "trainer.ema": SHARE,
+    "trainer.learning_rate": (0, inf),
+    "trainer.warmup_steps": (0, inf),
+    "trainer.final_lr_share": SHARE,
+    "trainer.betas": SHARE,
+    "trainer.weight_decay": (0, inf),
+    "trainer.clip_norm": (0, inf),
+    "trainer.quantize_from": (0, inf),
+    "trainer.init_batches": (1, inf),
+    "trainer.default_window_share": SHARE,
+    "trainer.level_dropout": SHARE,
+    "trainer.gain_db": (-inf, inf),
+    "trainer.valid_every": (1, inf),
+    "trainer.valid_clips": (0, inf),
+    "trainer.save_every": (1, inf),
+    "trainer.keep": (0, inf),
+    "trainer.log_every": (1, inf),
+    "loss.draw": (1, inf),
+    "mae.share": SHARE,
+    "mae.mask_run": (1, inf),
+    "mae.encoder_layers": (1, inf),
+    "mae.decoder_layers": (1, inf),
+    "ar.width": (1, inf),
+    "ar.layers": (1, inf),
+    "ar.span": (1, inf),
+    "gan.start": (0, inf),
+    "gan.sizes": (1, inf),
+    "gan.channels": (1, inf),
+    "gan.crop_seconds": (0, inf),
+    "gan.update_share": SHARE,
+    "gan.learning_rate": (0, inf),
+    "gan.betas": SHARE,
+    "gan.weight_decay": (0, inf),
+    "gan.clip_norm": (0, inf),
+    "gan.balancer_decay": SHARE,
+}
+CHOICES = {
+    "device": ("auto", "cpu", "cuda"),
+    "precision": (None, "no", "bf16"),
+    "stage": (None, 1, 2),
+    "gan.kind": ("mel", "stft"),
+    "gan.loss": ("hinge", "least_squares"),
+}
+PAIRS = ("trainer.betas", "trainer.gain_db", "mae.share", "gan.betas")
+
+
+def check_options(cfg: DictConfig) -> None:
+    """Refuse options of configs/codec_train.yaml that cannot work, by themselves or together.
+
+    Raises:
+        ConfigError: naming the key and what it can be.
+    """
+    for key, choices in CHOICES.items():
+        if (chosen := OmegaConf.select(cfg, key)) not in choices:
+            named = ", ".join("null" if choice is None else str(choice) for choice in choices)
+            raise ConfigError(f"{key}={chosen} is unknown; choose one of {named}.")
+    pick_device(cfg.device)
+    check_ranges(cfg, RANGES, optional=("threads", "gan.start"))
+    check_ranges(cfg, {f"trainer.domain_weights.{name}": (0, inf) for name in cfg.trainer.domain_weights})
+    check_ranges(cfg, {f"loss.{name}": (0, inf) for name in cfg.loss if name not in ("resolutions", "draw")})
+    for key in PAIRS:
+        group, name = key.split(".")
+        pair = list(cfg[group][name])
+        if len(pair) != 2 or (name != "betas" and pair[0] > pair[1]):
+            order = "" if name == "betas" else ", the smaller first"
+            raise ConfigError(f"{key}={pair} must be two numbers{order}.")
+    resolutions = cfg.loss.resolutions
+    if not resolutions or any(len(pair) != 2 or min(pair) < 1 for pair in resolutions):
+        raise ConfigError(f"loss.resolutions={resolutions} must be pairs [window samples, mel bands].")
+    if cfg.loss.draw > len(resolutions):
+        raise ConfigError(f"loss.draw={cfg.loss.draw} is more than the {len(resolutions)} of loss.resolutions.")
+    if cfg.stage == 2 and cfg.init is None:
+        raise ConfigError("stage=2 needs init=FOLDER, the final/ of a stage-1 run.")
+
+
+def check_crop(cfg: DictConfig, sample_rate: int, hop: int) -> None:
+    """Refuse a crop that does not hold the longest window of queries, or the longest of the losses twice.
+
+    Raises:
+        ConfigError: with the least that does.
+    """
+    least = max(10 * hop, 2 * max(window for window, _ in cfg.loss.resolutions)) / sample_rate
+    check_ranges(cfg, {"trainer.crop_seconds": (least, inf)})
