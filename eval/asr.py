@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 from codec.encode import load_tokenizer
 from codec.interface import TokenizerError
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
-from eval.judging import ScoredClip, as_stored, how_texts, rate_words, transcribe, write_clip
+from eval.judging import ScoredClip, as_stored, check_numbers, how_texts, rate_words, transcribe, write_clip
 from eval.listening import Listener, encode_clips
 from eval.processes import join
 from eval.provenance import record_hash, sha256, versions
@@ -82,6 +82,7 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip]) -> None:
 @hydra_entry("eval_asr")
 def main(cfg: DictConfig) -> None:
     join()
+    check_numbers(cfg)
     check_options(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()

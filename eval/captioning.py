@@ -27,7 +27,7 @@ from codec.interface import TokenizerError
 from eval.caption_judging import rate_captions, rate_classes_named
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
 from eval.corpus_classifier import classes_of, find_key
-from eval.judging import ScoredClip, write_clip
+from eval.judging import ScoredClip, check_numbers, write_clip
 from eval.listening import Listener, encode_clips
 from eval.metrics import CannotScore
 from eval.metrics.meteor import describe_meteor
@@ -71,6 +71,7 @@ def listen_to(
 @hydra_entry("eval_captioning")
 def main(cfg: DictConfig) -> None:
     join()
+    check_numbers(cfg)
     check_options(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+from omegaconf import DictConfig
 
 from eval.audio import RESAMPLER, Wave, audio_hash, check_wave
 from eval.metrics import CannotScore
@@ -19,6 +21,7 @@ from eval.processes import gather, is_main, share
 from eval.recognisers import Recogniser
 from eval.report import Report
 from eval.score_cache import ScoreCache
+from training.config import check_ranges, refusing
 from training.progress import progress
 
 
@@ -202,6 +205,25 @@ def score_each(
         else:
             values[clip.id] = clip.item[name] = cache[key(clip)]
     return values, failures
+
+
+# the least value of keys that several evaluations have
+LEAST = {
+    "limit": 0, "against_limit": 0, "batch_size": 1, "processes": 1, "max_seconds": 0.1, "seed": 0, "runs": 1,
+    "class_steps": 1, "ctc_steps": 0,
+}  # fmt: skip
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Refuse numbers and a normaliser of an evaluation's configuration that cannot work, before any work.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    check_ranges(cfg, {key: (least, inf) for key, least in LEAST.items() if key in cfg})
+    with refusing(ValueError):
+        if "normaliser" in cfg and cfg.normaliser != "whisper-english":  # its package may be absent: told in the report
+            load_normaliser(cfg.normaliser)
 
 
 def how_texts(normaliser: str) -> dict[str, str]:

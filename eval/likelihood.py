@@ -30,6 +30,7 @@ from transformers.utils.logging import disable_progress_bar
 from codec.encode import load_tokenizer, token_folder
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import INDEX_NAME, Row, ShardError, read_index, read_shards
+from eval.judging import check_numbers
 from eval.processes import join, share
 from eval.provenance import record_hash, versions
 from eval.report import Report
@@ -137,6 +138,7 @@ def file_sums(
 @hydra_entry("eval_likelihood")
 def main(cfg: DictConfig) -> None:
     join()
+    check_numbers(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
     if cfg.over not in ("legal", "all"):

@@ -32,6 +32,7 @@ from eval.clips import read_clips
 from eval.judging import (
     ScoredClip,
     as_stored,
+    check_numbers,
     how_texts,
     rate_mos,
     rate_words,
@@ -254,6 +255,7 @@ def anchors(clips: list[ScoredClip], outputs: list[ScoredClip], rate: int) -> di
 @hydra_entry("eval_reconstruction")
 def main(cfg: DictConfig) -> None:
     join()
+    check_numbers(cfg)
     check_options(cfg)
     started = time.monotonic()
     device = pick_device(cfg.device)

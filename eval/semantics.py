@@ -30,6 +30,7 @@ from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from eval.clips import read_clips
 from eval.embedders.log_mel import LogMel
+from eval.judging import check_numbers
 from eval.listening import encode_clips
 from eval.metrics import CannotScore
 from eval.probes import LinearProbe, choose_decay, macro_f1
@@ -250,6 +251,7 @@ def probe_words(
 @hydra_entry("eval_semantics")
 def main(cfg: DictConfig) -> None:
     join()
+    check_numbers(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()
     known = list(cfg.probe)

@@ -35,7 +35,7 @@ from eval.class_judging import judge_classes
 from eval.clips import choose_clips, derangement, heard_at, read_generated, read_reference, silence_like
 from eval.corpus_classifier import Recipe
 from eval.embedders import NAMES, Embedder, load_embedder
-from eval.judging import ScoredClip, as_stored, score_each, split_usable, write_clip
+from eval.judging import ScoredClip, as_stored, check_numbers, score_each, split_usable, write_clip
 from eval.metrics import CannotScore
 from eval.metrics.frechet import FrechetDistance
 from eval.networks import NetworkError
@@ -263,6 +263,7 @@ def prepare(cfg: DictConfig, task: Task, device: str, cache: Path | None) -> tup
 @hydra_entry("eval_text_to_audio")
 def main(cfg: DictConfig) -> None:
     join()
+    check_numbers(cfg)
     check_options(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()

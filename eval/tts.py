@@ -27,6 +27,7 @@ from eval.clips import choose_clips, derangement, read_generated, read_reference
 from eval.judging import (
     ScoredClip,
     as_stored,
+    check_numbers,
     how_texts,
     rate_mos,
     rate_words,
@@ -198,6 +199,7 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
 @hydra_entry("eval_tts")
 def main(cfg: DictConfig) -> None:
     join()
+    check_numbers(cfg)
     check_options(cfg)
     started = time.monotonic()
     device = pick_device(cfg.device)

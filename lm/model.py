@@ -23,6 +23,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from lm.depth import CONFIG_NAME, add_depth, load_depth
 from lm.text_tokenizer import load_text_tokenizer
@@ -52,7 +53,7 @@ def build_lm(
     """
     torch.manual_seed(seed)
     if cfg.pretrained:
-        model = AutoModelForCausalLM.from_pretrained(cfg.pretrained, dtype=torch.float32)
+        model = load_weights(cfg.pretrained)
         extend_vocabulary(model, vocabulary, cfg.init_rows, code_vectors)
     else:
         options = OmegaConf.to_container(cfg.config, resolve=True)
@@ -67,6 +68,26 @@ def build_lm(
             return add_depth(model, vocabulary, {str(k): v for k, v in depth.items()})
         except ValueError as error:
             raise ModelError(str(error)) from None
+    return model
+
+
+def load_weights(path: str | Path) -> Any:
+    """A causal language model of transformers in float32, from a folder or a hub id.
+
+    Raises:
+        ModelError: some of its weights are not there; transformers would draw them at random.
+    """
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # no table of the keys: what is wrong with them is said below
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, dtype=torch.float32)
+    finally:
+        logging.set_verbosity(level)
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"the checkpoint in '{path}' has no values for {len(missing)} weights of {type(model).__name__} "
+            f"({', '.join(missing[:3])} …): it is another model's, or without the head that predicts tokens."
+        )
     return model
 
 
@@ -210,7 +231,7 @@ def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any
             "the files come from two different trainings."
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = load_weights(folder)
         if (folder / CONFIG_NAME).is_file():
             model = load_depth(model, folder)
     except (SafetensorError, OSError, RuntimeError, json.JSONDecodeError, KeyError) as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from lm.attention import NAME
 from lm.model import VARIANTS
@@ -13,7 +15,7 @@ from lm.objective import HEADS, torch_has_it
 from lm.patterns import PATTERNS
 from lm.tuning import METHODS
 from tasks.base import Task, TaskError
-from training.config import ConfigError
+from training.config import ConfigError, check_ranges
 from training.tracking import KINDS
 
 CHOICES = {
@@ -24,6 +26,41 @@ CHOICES = {
     "optimiser": ("adamw", "muon"),
     "head": HEADS,
     "attention": ("auto", NAME, "sdpa", "eager"),
+}
+
+
+SHARE = (0.0, 1.0)
+RANGES = {
+    "seed": (0, inf),
+    "threads": (1, inf),
+    "tuning.rank": (1, inf),
+    "tuning.alpha": (0, inf),
+    "tuning.dropout": SHARE,
+    "tuning.warmup_new_rows": (0, inf),
+    "trainer.max_steps": (1, inf),
+    "trainer.row_length": (8, inf),
+    "trainer.batch_rows": (1, inf),
+    "trainer.micro_rows": (1, inf),
+    "trainer.lr": (0, inf),
+    "trainer.muon_lr": (0, inf),
+    "trainer.min_lr": SHARE,
+    "trainer.warmup_steps": (0, inf),
+    "trainer.decay_share": SHARE,
+    "trainer.betas": SHARE,
+    "trainer.weight_decay": (0, inf),
+    "trainer.grad_clip": (0, inf),
+    "trainer.workers": (0, inf),
+    "trainer.hide": SHARE,
+    "trainer.drop_condition": SHARE,
+    "trainer.curriculum_steps": (0, inf),
+    "trainer.curriculum_share": SHARE,
+    "trainer.log_every": (1, inf),
+    "trainer.valid_every": (1, inf),
+    "trainer.valid_clips": (0, inf),
+    "trainer.valid_audio": (0, inf),
+    "trainer.peak_tflops": (0, inf),
+    "trainer.save_every": (1, inf),
+    "trainer.keep": (0, inf),
 }
 
 
@@ -41,8 +78,9 @@ def check_options(cfg: DictConfig, world: int, sharded: bool = False) -> None:
         raise ConfigError(f"device={cfg.device} is unknown; choose auto or cpu.")
     if cfg.tracker is not None and cfg.tracker not in KINDS:
         raise ConfigError(f"tracker={cfg.tracker} is unknown; choose one of null, {', '.join(KINDS)}.")
-    if cfg.threads is not None and cfg.threads < 1:
-        raise ConfigError(f"threads={cfg.threads} must be at least 1, or null.")
+    check_ranges(cfg, RANGES, optional=("threads", "trainer.peak_tflops"))
+    if len(trainer.betas) != 2:
+        raise ConfigError(f"trainer.betas={trainer.betas} must be two numbers.")
     if trainer.batch_rows % world:
         raise ConfigError(f"trainer.batch_rows={trainer.batch_rows} must be a multiple of the {world} processes.")
     if trainer.attention == NAME and trainer.compile:
@@ -76,11 +114,11 @@ def level_weights(given: list[float] | None, levels: int) -> list[float] | None:
     """
     if given is None:
         return None
-    values = [float(value) for value in given]
+    values = [float(value) for value in given] if isinstance(given, list | ListConfig) else []
     if not values or len(values) > levels or min(values) < 0:
         raise ConfigError(
-            f"trainer.level_weights={values} must be 1 to {levels} numbers of 0 or more: one per level, the last "
-            "one for all further levels."
+            f"trainer.level_weights={given} must be a list of 1 to {levels} numbers of 0 or more: one per level, the "
+            "last one for all further levels."
         )
     return values + [values[-1]] * (levels - len(values))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any
 
 import torch
@@ -41,6 +42,18 @@ class Sampling:
     repetition_window: int = 0
     repetition_share: float = 0.5
     guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where nothing could be drawn."""
+        for name, least, most in (("temperature", 0, inf), ("top_k", 0, inf), ("top_p", 0, 1), ("guidance", 0, inf)):
+            given = getattr(self, name)
+            for value in given if isinstance(given, tuple) else (given,):
+                fits = isinstance(value, int | float) and least <= value <= most
+                if not fits or (name == "top_p" and value == 0):
+                    limits = "above 0 and at most 1" if name == "top_p" else f"at least {least}"
+                    raise ValueError(f"sampling.{name}={given} must be {limits}.")
+        if self.repetition_window < 0 or not 0 <= self.repetition_share <= 1:
+            raise ValueError("sampling.repetition_window must be at least 0, sampling.repetition_share from 0 to 1.")
 
     @classmethod
     def of(cls, decoding: Mapping[str, Any]) -> Sampling:

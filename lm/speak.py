@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from lm.streaming import StreamDecoder
 from lm.vocabulary import VocabularyError
 from tasks.base import Request, Task
 from tasks.normalisation import normalisers
-from training.config import ConfigError, hydra_entry
+from training.config import ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import pick_device
 
 
@@ -66,7 +67,8 @@ def sampling_of(cfg: DictConfig, task: Task) -> Sampling:
         chosen = task.decoding.get(str(key)) if value is None else value
         if chosen is not None:
             options[str(key)] = tuple(chosen) if isinstance(chosen, list) else chosen
-    return Sampling(**options)
+    with refusing(ValueError):
+        return Sampling(**options)
 
 
 def limits_of(texts: Sequence[str], length: DictConfig, frame_rate: float) -> tuple[list[int], list[int]]:
@@ -116,6 +118,9 @@ def stream(
 def speak(cfg: DictConfig) -> Path:
     """Generate as ``cfg`` (configs/lm_generate.yaml) says; returns the folder of the audio."""
     device = pick_device(cfg.device)
+    lowest = {"batch_size": 1, "best_of": 1, "stream_frames": 1, "stream_context": 0, "stream_ahead": 0, "seed": 0}
+    lowest |= {f"length.{key}": 0 for key in cfg.length}
+    check_ranges(cfg, {key: (value, inf) for key, value in lowest.items()})
     texts = texts_of(cfg)
     if cfg.scorer != "log_probability":
         raise ConfigError(f"scorer={cfg.scorer} is unknown; choose log_probability.")

@@ -56,6 +56,8 @@ def find_token_rows(
     """
     found: dict[str, Row] = {}
     sources: list[str] = []
+    if shipped is not None and not Path(shipped).is_dir():
+        raise TokenRowsError(f"data.tokens={shipped}: no such folder; null takes the audio of data.root alone.")
     has_audio = any((Path(corpus_root) / name).is_file() for name in METADATA_NAMES)
     if has_audio:
         cache = token_folder(corpus_name, tokenizer)

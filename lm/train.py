@@ -149,6 +149,8 @@ def train(cfg: DictConfig) -> Path:
             f"data: {len(documents.too_long)} documents are longer than trainer.row_length={trainer.row_length} and "
             f"are left out: {', '.join(documents.too_long[:5])}{' …' if len(documents.too_long) > 5 else ''}"
         )
+    if not len(documents):
+        raise TokenRowsError(f"no document fits trainer.row_length={trainer.row_length}: raise it.")
     data = StepData(
         documents,
         vocabulary,

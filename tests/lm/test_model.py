@@ -9,6 +9,7 @@ import shutil
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
@@ -115,6 +116,19 @@ def test_missing_truncated_and_foreign_folders_are_refused(folder, tmp_path):
     (bare / FILE_NAME).unlink()
     with pytest.raises(VocabularyError, match=FILE_NAME):
         load_lm(bare)
+
+
+def test_weights_that_are_missing_are_not_drawn_at_random(folder, tmp_path, vocabulary, tiny_lm_config, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    weights = load_file(copy / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"has no values for 1 weights of LlamaForCausalLM \(model.layers.0.mlp.up"):
+        load_lm(copy)
+    assert "MISSING" not in capsys.readouterr().err
+    with pytest.raises(ModelError, match="has no values for 1 weights"):
+        build_lm(OmegaConf.create({"pretrained": str(copy), "init_rows": "normal"}), vocabulary, seed=0)
 
 
 def test_the_vocabulary_file_names_the_tokenizer(folder):

@@ -12,9 +12,10 @@ import torch
 
 from lm.data import StepData, render_documents
 from lm.objective import Objective
-from lm.options import level_weights
+from lm.options import RANGES, check_options, level_weights
 from lm.packing import IGNORE
 from lm.throughput import peak_flops, training_flops
+from lm.token_rows import TokenRowsError
 from lm.train import train
 from tasks.tts import TTS
 from training.config import CONFIG_DIR, ConfigError
@@ -29,9 +30,41 @@ def test_the_last_weight_holds_for_further_levels():
     assert level_weights(None, 3) is None
     assert level_weights([1, 0.5, 0.25], 3) == [1, 0.5, 0.25]
     assert level_weights([1, 0.5], 4) == [1, 0.5, 0.5, 0.5]
-    for wrong in ([1, 1, 1, 1], [], [1, -1]):
+    for wrong in ([1, 1, 1, 1], [], [1, -1], "abc"):
         with pytest.raises(ConfigError):
             level_weights(wrong, 3)
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_numbers_have_a_range(key, capsys):
+    least, most = RANGES[key]
+    given = "[{0},{0}]".format if key == "trainer.betas" else str
+    for bound, beyond in ((least, least - 1), (most, most + 1)):
+        if bound != math.inf:
+            cfg = configured(["task=tts", f"{key}={given(int(beyond))}"])
+            with pytest.raises(ConfigError):
+                check_options(cfg, 1)
+            assert f"error: {key}=" in (said := capsys.readouterr().err) and f" {bound:g}" in said
+
+
+def test_betas_are_two(capsys):
+    check_options(configured(["task=tts"]), 1)
+    with pytest.raises(ConfigError):
+        check_options(configured(["task=tts", "trainer.betas=[0.9]"]), 1)
+    assert "trainer.betas=[0.9] must be two numbers." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("trainer.row_length=8", "no document fits trainer.row_length=8: raise it."),
+        ("data.tokens=/nowhere", "data.tokens=/nowhere: no such folder"),
+    ],
+)
+def test_nothing_to_learn_from_is_one_sentence(overrides, tmp_path, monkeypatch, override, reason):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TokenRowsError, match=reason.replace(".", r"\.")):
+        train(configured([*overrides, override]))
 
 
 def test_training_takes_a_short_list_of_weights(overrides, tmp_path, monkeypatch, capsys):

@@ -141,6 +141,34 @@ def test_limits_follow_the_text_and_the_model_obeys_them(lively_model, vocabular
     assert all(clip.n_frames >= low for clip, low in zip(clips, [2, 2, 5, 5, 9, 9], strict=True))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("temperature", -1, "sampling.temperature=-1 must be at least 0."),
+        ("temperature", [0.5, -1, 0.5], "must be at least 0."),
+        ("top_p", 0, "sampling.top_p=0 must be above 0 and at most 1."),
+        ("top_p", 1.5, "sampling.top_p=1.5 must be above 0 and at most 1."),
+        ("top_k", -2, "sampling.top_k=-2 must be at least 0."),
+        ("guidance", -1, "sampling.guidance=-1 must be at least 0."),
+        ("temperature", "hot", "sampling.temperature=hot must be at least 0."),
+        ("repetition_window", -1, "sampling.repetition_window must be at least 0"),
+    ],
+)
+def test_what_nothing_can_be_drawn_with_is_refused(setup, capsys, key, value, reason):
+    setup.sampling[key] = value
+    with pytest.raises(ConfigError):
+        sampling_of(setup, TTS())
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["batch_size", "best_of", "length.max_seconds", "stream_frames"])
+def test_numbers_of_a_generation_have_a_range(setup, capsys, key):
+    OmegaConf.update(setup, key, -1)
+    with pytest.raises(ConfigError):
+        speak(setup)
+    assert f"error: {key}=-1 must be at least" in capsys.readouterr().err
+
+
 def test_the_task_gives_what_sampling_leaves_open(setup):
     sampling = sampling_of(setup, TTS(decoding={"temperature": 0.3, "top_p": 0.7}))
     assert (sampling.temperature, sampling.top_p) == (0.3, 0.7)
