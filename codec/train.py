@@ -48,8 +48,6 @@ from training.tracking import Tracker, TrackerError
 
 OBJECTIVES = "objectives.safetensors"
 BOOKS = "quantizer.books."
-
-
 # keys of the codec that may change from one part of a training to the next
 FREE = ("window", "codebook_decay", "dead_code_share")
 
@@ -128,8 +126,6 @@ def train_codec(cfg: DictConfig) -> None:
     run_dir = Path("runs") / (cfg.name or f"codec-{cfg.preset}" + (f"-stage{cfg.stage}" if cfg.stage else ""))
     log = RunLog(run_dir, accelerator.is_main_process)
     train = cfg.trainer
-    if accelerator.is_main_process:
-        save_config(cfg, run_dir)
     try:
         settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
         tracker = Tracker(cfg.tracker, run_dir, settings, accelerator.is_main_process)
@@ -194,7 +190,6 @@ def train_codec(cfg: DictConfig) -> None:
         core.quantizer.books[0].mapped = "weight" in centres
         if checkpoint is None:
             core.quantizer.books[0].set_centres(centres["centres"], centres.get("weight"), centres.get("bias"))
-    log.rewind(step)
     parameters = sum(p.numel() for p in core.parameters())
     log.line(f"model: {parameters / 1e6:.2f} M parameters, {core.bitrate:.1f} bit/s at w={core.window}")
     if train.compile:
@@ -205,6 +200,9 @@ def train_codec(cfg: DictConfig) -> None:
     if average is not None and checkpoint is not None:
         with continuing(checkpoint):
             average.load(load_file(checkpoint / "average.safetensors", device=str(accelerator.device)))
+    if accelerator.is_main_process:  # not before all that could refuse
+        save_config(cfg, run_dir)
+    log.rewind(step)
 
     def save(at: int) -> None:
         if accelerator.is_main_process:
