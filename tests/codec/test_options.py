@@ -1,8 +1,10 @@
 """Options of the codec that cannot be carried out, each refused in one sentence."""
 
+from copy import deepcopy
 from math import inf
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
 from codec.architecture import ALMTokenizerConfig, check_architecture
 from codec.options import PAIRS, RANGES, check_crop, check_options
@@ -10,15 +12,19 @@ from training.config import ConfigError, compose
 from training.launch import pick_device
 
 
-def sentence(capsys: pytest.CaptureFixture, *overrides: str) -> str:
-    """What `codec/train.py` says of these overrides."""
-    cfg = compose("codec_train", list(overrides))
+def sentence(capsys: pytest.CaptureFixture, cfg: DictConfig) -> str:
+    """What `codec/train.py` says of this configuration."""
     with pytest.raises(ConfigError) as refused:
         check_options(cfg)
         check_crop(cfg, cfg.codec.sample_rate, cfg.codec.hop)
     assert refused.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line.removeprefix("error: ")
+
+
+@pytest.fixture(scope="module")
+def defaults() -> DictConfig:
+    return compose("codec_train", [])
 
 
 def test_the_defaults_pass() -> None:
@@ -30,12 +36,13 @@ def test_the_defaults_pass() -> None:
 
 
 @pytest.mark.parametrize("key", RANGES)
-def test_numbers_have_a_range(key: str, capsys: pytest.CaptureFixture) -> None:
+def test_numbers_have_a_range(key: str, defaults: DictConfig, capsys: pytest.CaptureFixture) -> None:
     least, most = RANGES[key]
-    given = "[{0},{0}]".format if key in PAIRS else str
     for bound, beyond in ((least, least - 1), (most, most + 1)):
         if abs(bound) != inf:
-            said = sentence(capsys, f"{key}={given(int(beyond))}")
+            cfg = deepcopy(defaults)
+            OmegaConf.update(cfg, key, [beyond, beyond] if key in PAIRS else beyond)
+            said = sentence(capsys, cfg)
             assert said.startswith(f"{key}=") and f" {bound:g}" in said
 
 
@@ -62,7 +69,7 @@ def test_numbers_have_a_range(key: str, capsys: pytest.CaptureFixture) -> None:
     ],
 )
 def test_what_cannot_work_is_refused(override: str, reason: str, capsys: pytest.CaptureFixture) -> None:
-    assert reason in sentence(capsys, override)
+    assert reason in sentence(capsys, compose("codec_train", [override]))
 
 
 @pytest.mark.parametrize(

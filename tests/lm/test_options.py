@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
@@ -9,6 +10,7 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from lm.data import StepData, render_documents
 from lm.objective import Objective
@@ -35,13 +37,18 @@ def test_the_last_weight_holds_for_further_levels():
             level_weights(wrong, 3)
 
 
+@pytest.fixture(scope="module")
+def defaults():
+    return configured(["task=tts"])
+
+
 @pytest.mark.parametrize("key", RANGES)
-def test_numbers_have_a_range(key, capsys):
+def test_numbers_have_a_range(key, defaults, capsys):
     least, most = RANGES[key]
-    given = "[{0},{0}]".format if key == "trainer.betas" else str
     for bound, beyond in ((least, least - 1), (most, most + 1)):
         if bound != math.inf:
-            cfg = configured(["task=tts", f"{key}={given(int(beyond))}"])
+            cfg = copy.deepcopy(defaults)
+            OmegaConf.update(cfg, key, [beyond, beyond] if key == "trainer.betas" else beyond)
             with pytest.raises(ConfigError):
                 check_options(cfg, 1)
             assert f"error: {key}=" in (said := capsys.readouterr().err) and f" {bound:g}" in said
