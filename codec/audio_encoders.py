@@ -29,7 +29,7 @@ from codec.interface import TokenizerError
 from codec.model import ALMTokenizer
 from codec.objectives import MaskedAutoencoder
 from codec.pretrained import load_whole
-from training.config import ConfigError
+from training.config import ConfigError, refusing
 
 KNOWN = (
     "Encoders that work: wav2vec 2.0, HuBERT, WavLM, wav2vec2-BERT, Whisper (speech); AST, CLAP (any sound); BEATs is "
@@ -78,10 +78,8 @@ PARTS = ("encoder", "decoder")
 
 def codec_encoder(folder: Path, device: torch.device) -> Encoder:
     """Frames of a codec, through the MAE encoder where the folder holds one (a training checkpoint)."""
-    try:
+    with refusing(TokenizerError):
         codec = load_whole(ALMTokenizer, folder, exact=True).eval().to(device)
-    except TokenizerError as error:
-        raise ConfigError(str(error)) from error
     c = codec.config
     mae: MaskedAutoencoder | None = None
     if (folder / "objectives.safetensors").is_file():

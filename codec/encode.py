@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -300,8 +299,7 @@ def write_record(path: Path, folder: Path, tokenizer: AudioTokenizer, summary: E
 
 @hydra_entry("encode")
 def main(cfg: DictConfig) -> None:
-    least = {"batch_seconds": 0, "workers": 1, "clips_per_shard": 1}
-    check_ranges(cfg, {key: (value, inf) for key, value in least.items()}, optional=["workers"])
+    check_ranges(cfg, {"batch_seconds": 0, "workers": 1, "clips_per_shard": 1}, optional=["workers"])
     if isinstance(cfg.splits, str):
         raise ConfigError(f"splits={cfg.splits} must be a list, as [train,valid].")
     state = PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)

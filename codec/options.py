@@ -74,8 +74,8 @@ def check_options(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={chosen} is unknown; choose one of {named}.")
     pick_device(cfg.device)
     check_ranges(cfg, RANGES, optional=("threads", "gan.start"))
-    check_ranges(cfg, {f"trainer.domain_weights.{name}": (0, inf) for name in cfg.trainer.domain_weights})
-    check_ranges(cfg, {f"loss.{name}": (0, inf) for name in cfg.loss if name not in ("resolutions", "draw")})
+    check_ranges(cfg, {f"trainer.domain_weights.{name}": 0 for name in cfg.trainer.domain_weights})
+    check_ranges(cfg, {f"loss.{name}": 0 for name in cfg.loss if name not in ("resolutions", "draw")})
     for key in PAIRS:
         group, name = key.split(".")
         pair = list(cfg[group][name])
@@ -98,4 +98,4 @@ def check_crop(cfg: DictConfig, sample_rate: int, hop: int) -> None:
         ConfigError: with the least that does.
     """
     least = max(10 * hop, 2 * max(window for window, _ in cfg.loss.resolutions)) / sample_rate
-    check_ranges(cfg, {"trainer.crop_seconds": (least, inf)})
+    check_ranges(cfg, {"trainer.crop_seconds": least})

@@ -13,9 +13,9 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from codec.interface import TokenizerError
+from training.log import no_loading_report
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")  # of a model that transformers saved
@@ -64,15 +64,13 @@ def load_whole(kind: type[PreTrainedModel], folder: Path, exact: bool = False) -
         raise TokenizerError(f"{file} cannot be read ({error}): copy the folder again.") from error
     if found != kind.config_class.model_type:
         raise TokenizerError(f"{folder} holds model type '{found}' and not '{kind.config_class.model_type}'.")
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # no table of the keys: what is wrong with them is said below
+    options: dict[str, Any] = {"output_loading_info": True, "dtype": torch.float32, "local_files_only": True}
     try:
-        model, info = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32, local_files_only=True)
+        with no_loading_report():
+            model, info = kind.from_pretrained(folder, **options)
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TokenizerError(f"the weights in {folder} cannot be loaded ({reason}): copy the folder again.") from error
-    finally:
-        logging.set_verbosity(level)
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     if missing:
         raise TokenizerError(

@@ -222,7 +222,7 @@ def join_sources(centres: list[Tensor]) -> Tensor:
 def check_options(cfg: DictConfig) -> None:
     """Refuse options that cannot work, in one sentence, before an encoder is loaded."""
     least = {"hours": 1e-4, "scale_hours": 1e-4, "piece_seconds": 0.25, "window_seconds": 0, "seed": 0, "threads": 1}
-    check_ranges(cfg, {key: (value, math.inf) for key, value in least.items()}, optional=["threads"])
+    check_ranges(cfg, least, optional=["threads"])
     form = "sources='[{encoder: PATH, layer: 6, count: 2048, domains: [speech]}]'"
     if not cfg.sources:
         raise ConfigError(f"sources=[] names no encoder: {form}.")
@@ -230,7 +230,7 @@ def check_options(cfg: DictConfig) -> None:
         missing = [key for key in ("encoder", "layer", "count", "domains") if key not in source]
         if missing or not OmegaConf.is_dict(source):
             raise ConfigError(f"source {number} has no {missing[0] if missing else 'keys'}: write {form}.")
-        check_ranges(source, {"layer": (0, math.inf), "count": (2, math.inf)})
+        check_ranges(source, {"layer": 0, "count": 2})
 
 
 @hydra_entry("codec_semantic_prior")

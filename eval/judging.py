@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +219,7 @@ def check_numbers(cfg: DictConfig) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    check_ranges(cfg, {key: (least, inf) for key, least in LEAST.items() if key in cfg})
+    check_ranges(cfg, {key: least for key, least in LEAST.items() if key in cfg})
     with refusing(ValueError):
         if "normaliser" in cfg and cfg.normaliser != "whisper-english":  # its package may be absent: told in the report
             load_normaliser(cfg.normaliser)

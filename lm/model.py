@@ -23,11 +23,11 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
 )
-from transformers.utils import logging
 
 from lm.depth import CONFIG_NAME, add_depth, load_depth
 from lm.text_tokenizer import load_text_tokenizer
 from lm.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
+from training.log import no_loading_report
 
 ROW_INITS = ("normal", "mean", "codebook")
 VARIANTS = ("flat", "depth")
@@ -77,12 +77,8 @@ def load_weights(path: str | Path) -> Any:
     Raises:
         ModelError: some of its weights are not there; transformers would draw them at random.
     """
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # no table of the keys: what is wrong with them is said below
-    try:
+    with no_loading_report():
         model, info = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, dtype=torch.float32)
-    finally:
-        logging.set_verbosity(level)
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"the checkpoint in '{path}' has no values for {len(missing)} weights of {type(model).__name__} "

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ def speak(cfg: DictConfig) -> Path:
     device = pick_device(cfg.device)
     lowest = {"batch_size": 1, "best_of": 1, "stream_frames": 1, "stream_context": 0, "stream_ahead": 0, "seed": 0}
     lowest |= {f"length.{key}": 0 for key in cfg.length}
-    check_ranges(cfg, {key: (value, inf) for key, value in lowest.items()})
+    check_ranges(cfg, lowest)
     texts = texts_of(cfg)
     if cfg.scorer != "log_probability":
         raise ConfigError(f"scorer={cfg.scorer} is unknown; choose log_probability.")

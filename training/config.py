@@ -12,7 +12,7 @@ import functools
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -126,8 +126,10 @@ def kind_of_value(default: object, value: object) -> str | None:
     return None
 
 
-def check_ranges(cfg: DictConfig, ranges: dict[str, tuple[float, float]], optional: Sequence[str] = ()) -> None:
-    """Refuse numbers outside their range ``{key: (least, most)}``; a list is checked value by value.
+def check_ranges(
+    cfg: DictConfig, ranges: Mapping[str, float | tuple[float, float]], optional: Sequence[str] = ()
+) -> None:
+    """Refuse numbers outside their range ``{key: (least, most)}`` or ``{key: least}``; a list value by value.
 
     Args:
         optional: the keys that may be null.
@@ -135,14 +137,15 @@ def check_ranges(cfg: DictConfig, ranges: dict[str, tuple[float, float]], option
     Raises:
         ConfigError: naming the key and its range.
     """
-    for key, (least, most) in ranges.items():
+    for key, limits in ranges.items():
+        least, most = limits if isinstance(limits, tuple) else (limits, math.inf)
         given = OmegaConf.select(cfg, key)
         if given is None and key in optional:
             continue
         for value in given if isinstance(given, ListConfig) else [given]:
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-                limits = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-                raise ConfigError(f"{key}={given} must be {limits}{' or null' if key in optional else ''}.")
+                fitting = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+                raise ConfigError(f"{key}={given} must be {fitting}{' or null' if key in optional else ''}.")
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> None:
