@@ -19,6 +19,7 @@ LATER_KEYS: dict[str, object] = {
     "stft_causal": False,
     "bottleneck": "queries",
     "tonal": False,
+    "whiten": False,
 }
 
 
@@ -60,6 +61,7 @@ class ALMTokenizerConfig(PretrainedConfig):
         stft_causal: bool = False,
         bottleneck: str = "queries",
         tonal: bool = False,
+        whiten: bool = False,
         **kwargs: object,
     ) -> None:
         self.sample_rate, self.hop, self.window = sample_rate, hop, window
@@ -76,6 +78,7 @@ class ALMTokenizerConfig(PretrainedConfig):
         self.patchify, self.conv_filters, self.conv_ratios = patchify, conv_filters, list(conv_ratios)
         self.conv_causal, self.semantic_dim, self.stft_causal = conv_causal, semantic_dim, stft_causal
         self.bottleneck, self.tonal = bottleneck, tonal
+        self.whiten = whiten
         super().__init__(**kwargs)
 
 

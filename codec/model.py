@@ -83,6 +83,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
             config.codebook_decay,
             config.dead_code_share,
             config.semantic_dim,
+            config.whiten,
         )
         self.post_init()
 
@@ -316,6 +317,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         bypass: bool = False,
         noise_offset: int = 0,
         hold: bool = False,
+        unquantised: Tensor | None = None,
     ) -> CodecOutput:
         """Training pass over crops of whole windows.
 
@@ -325,10 +327,16 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
             update: generator that turns codebook updates on.
             bypass: leave the quantiser out (warm-up).
             hold: more batches of this optimiser step follow, and the codebooks move with the last.
+            unquantised: ``[batch]`` bool, clips whose latents are not quantised.
         """
         window = window or self.window
         quantized, latents = self.quantizer(
-            self.encode_latents(wav, window), levels=levels, update=update, bypass=bypass, hold=hold
+            self.encode_latents(wav, window),
+            levels=levels,
+            update=update,
+            bypass=bypass,
+            hold=hold,
+            unquantised=unquantised,
         )
         synthesis = self.decode_latents(quantized.latents, window, noise_offset=noise_offset)
         return CodecOutput(synthesis, quantized, latents)

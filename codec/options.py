@@ -27,6 +27,7 @@ RANGES = {
     "trainer.init_batches": (1, inf),
     "trainer.default_window_share": SHARE,
     "trainer.level_dropout": SHARE,
+    "trainer.unquantised_share": SHARE,
     "trainer.gain_db": (-inf, inf),
     "trainer.valid_every": (1, inf),
     "trainer.valid_clips": (0, inf),

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec import processes
+from codec.code_space import Whitening
 
 
 @dataclass
@@ -200,6 +201,7 @@ class ResidualQuantizer(nn.Module):
         sizes: codes per level.
         dead_below: a code used less than this share of uniform usage is re-seeded.
         semantic_dim: dimension of the semantic centres that make the first codebook; 0 for an ordinary one.
+        whiten: quantise latents of unit variance on all axes (:class:`codec.code_space.Whitening`).
     """
 
     def __init__(
@@ -211,9 +213,11 @@ class ResidualQuantizer(nn.Module):
         decay: float,
         dead_below: float,
         semantic_dim: int = 0,
+        whiten: bool = False,
     ) -> None:
         super().__init__()
         self.project_in = nn.Linear(dim_in, code_dim)
+        self.whitening = Whitening(code_dim, decay) if whiten else None
         self.project_out = nn.Linear(code_dim, dim_out)
         books: list[nn.Module] = [Codebook(size, code_dim, decay, dead_below) for size in sizes[bool(semantic_dim) :]]
         if semantic_dim:
@@ -228,6 +232,7 @@ class ResidualQuantizer(nn.Module):
         update: torch.Generator | None = None,
         bypass: bool = False,
         hold: bool = False,
+        unquantised: Tensor | None = None,
     ) -> tuple[Quantized, Tensor]:
         """Quantise ``x [batch, windows, dim]``.
 
@@ -237,6 +242,7 @@ class ResidualQuantizer(nn.Module):
             update: a generator turns the codebook update on (training).
             bypass: return the projected latents without quantising (warm-up); codes are computed all the same.
             hold: with ``update``, only collect: a later batch of the same step moves the codebooks (accumulation).
+            unquantised: ``[batch]`` bool, clips whose latents pass as they are; their codes count all the same.
 
         Returns:
             the :class:`Quantized` and the latents in code space ``[batch, windows, code_dim]``.
@@ -245,8 +251,13 @@ class ResidualQuantizer(nn.Module):
             raise ValueError(f"levels={levels}: this quantiser has levels 1 to {len(self.books)}.")
         with torch.autocast(x.device.type, enabled=False):  # distances in bf16 pick wrong codes
             latents = self.project_in(x.float())
+            keep = torch.ones(latents.shape[:2], dtype=torch.bool, device=x.device) if valid is None else valid
+            keep = keep.flatten()
+            if self.whitening is not None:
+                if self.training and torch.is_grad_enabled():
+                    self.whitening.observe(latents.detach().flatten(0, 1)[keep], hold)
+                latents = self.whitening(latents)
             flat = latents.flatten(0, 1)
-            keep = torch.ones(len(flat), dtype=torch.bool, device=x.device) if valid is None else valid.flatten()
             residual = flat
             total = torch.zeros_like(flat)
             codes, vectors, commitment, prior = [], [], flat.new_zeros(()), None
@@ -269,6 +280,8 @@ class ResidualQuantizer(nn.Module):
                 residual = residual - vector
             shape = latents.shape[:2]
             quantized = latents if bypass else latents + (total.view_as(latents) - latents).detach()
+            if unquantised is not None:
+                quantized = torch.where(unquantised[:, None, None], latents, quantized)
             result = Quantized(
                 latents=self.project_out(quantized).to(x.dtype),
                 codes=torch.stack(codes).view(-1, *shape).transpose(0, 1),

@@ -68,6 +68,15 @@ def initialise_codebooks(model: ALMTokenizer, sampler: CropSampler, cfg: DictCon
     return len(collected)
 
 
+def draw_unquantised(step: int, share: float, first: int, count: int) -> torch.Tensor | None:
+    """Which of the crops ``first`` … ``first + count − 1`` of a step pass without quantising, ``[count]`` bool."""
+    if not share:
+        return None
+    return torch.tensor(
+        [np.random.default_rng([step, item, 1 << 23]).random() < share for item in range(first, first + count)]
+    )
+
+
 def draw_masking(step: int, cfg: DictConfig) -> tuple[float, torch.Generator]:
     """The step's share of masked frames and the generator of their places, the same on all processes."""
     share = float(np.random.default_rng([cfg.seed, step, 1 << 22]).uniform(*cfg.mae.share))

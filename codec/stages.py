@@ -16,6 +16,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from codec.code_space import coding_rate_loss
 from codec.model import ALMTokenizer
 from codec.objectives import LevelPredictor, MaskedAutoencoder, draw_mask
 from codec.patchify import Synthesis, spectrum
@@ -43,7 +44,7 @@ class StagedCodec(nn.Module):
         super().__init__()
         c, self.stage = codec.config, cfg.stage
         self.codec = codec
-        self.mae_cfg = cfg.mae
+        self.mae_cfg, self.spread = cfg.mae, bool(cfg.loss.spread)
         self.mae = self.ar = self.bridge = None
         if cfg.loss.mae and self.stage != 2:  # a frozen patchify has nothing to learn from it
             mae = cfg.mae
@@ -78,6 +79,7 @@ class StagedCodec(nn.Module):
         mask_generator: torch.Generator | None = None,
         first: int = 0,
         hold: bool = False,
+        unquantised: Tensor | None = None,
     ) -> Pass:
         """``wav [batch, windows * w * hop]``; the other arguments as :meth:`ALMTokenizer.forward`.
 
@@ -90,8 +92,10 @@ class StagedCodec(nn.Module):
             frames = self.codec.patchify(wav)
             made = self.synthesise(frames, noise_offset)
         else:
-            out = self.codec(wav, window, levels, update, bypass, noise_offset, hold)
+            out = self.codec(wav, window, levels, update, bypass, noise_offset, hold, unquantised)
             made, inner["commitment"] = out.synthesis, out.quantized.commitment
+            if self.spread:
+                inner["spread"] = coding_rate_loss(out.latents)
             if out.quantized.prior is not None:
                 inner["prior"] = out.quantized.prior
             if self.ar is not None:

@@ -18,7 +18,7 @@ from codec import processes
 from codec.adversarial import Adversary, Balancer
 from codec.crops import CropSampler
 from codec.losses import Resolution, pitch_loss, spectral_losses
-from codec.schedule import draw_masking, draw_step, learning_rate
+from codec.schedule import draw_masking, draw_step, draw_unquantised, learning_rate
 from codec.stages import Pass, StagedCodec
 from training.failure import NonFiniteLoss
 
@@ -87,10 +87,21 @@ class Learner:
             wav, files = self.sampler.batch(step, first, train.batch_size, samples)
             wav = wav.to(self.accelerator.device)
             masking = draw_masking(step, cfg) if self.staged.mae is not None else (0.0, None)
+            free = draw_unquantised(step, train.unquantised_share, first, train.batch_size)
+            free = None if free is None or bypass else free.to(wav.device)
             last = part == train.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 result = self.model(
-                    wav, window, levels, generator, bypass, noise_offset, *masking, first=first, hold=not last
+                    wav,
+                    window,
+                    levels,
+                    generator,
+                    bypass,
+                    noise_offset,
+                    *masking,
+                    first=first,
+                    hold=not last,
+                    unquantised=free,
                 )
                 # losses see a leaf when they are balanced: their gradients are mixed there, then sent back at once
                 leaf = result.wav.detach().requires_grad_() if self.balancer is not None else result.wav

@@ -13,6 +13,7 @@ import soundfile
 import torch
 from pystoi import stoi
 
+from codec.code_space import axes_in_use
 from codec.corpus import AudioError, Clip, read_audio
 from codec.losses import Resolution, spectral_losses
 from codec.model import ALMTokenizer
@@ -36,13 +37,14 @@ def validate(
 
     Returns:
         ``stoi``, ``pesq_wb``, ``pesq_nb`` (speech clips; PESQ where it is installed), ``mel`` (log-mel distance at 1024
-        samples), ``stft`` (spectral convergence there), per level ``usage_l`` (share of the codes that occur) and
-        ``perplexity_l``, both only of codes.
+        samples), ``stft`` (spectral convergence there); of codes ``axes`` (of the code space that are in use) and, per
+        level, ``usage_l`` (share of the codes that occur) and ``perplexity_l``.
     """
     model.eval()
     scores: dict[str, list[float]] = {"stoi": [], "mel": [], "stft": []}
     speech: list[tuple[np.ndarray, np.ndarray]] = []
     codes: list[torch.Tensor] = []
+    space: list[tuple[torch.Tensor, torch.Tensor]] = []  # latents and their code vectors, [windows, code_dim]
     pairs: list[tuple[str, np.ndarray, np.ndarray]] = []
     for clip in clips:
         try:
@@ -54,6 +56,7 @@ def validate(
             tokens = model.encode(torch.from_numpy(wav)[None])
             output = model.decode(tokens)[0].cpu().numpy()
             codes.append(tokens.codes[0])
+            space.append(code_space(model, torch.from_numpy(wav)[None]))
         else:
             output = reconstruct(torch.from_numpy(wav)[None])[0].cpu().numpy()
         if clip.domain == "speech":
@@ -68,6 +71,8 @@ def validate(
             pairs.append((clip.id, wav, output))
     result = {name: float(np.mean(values)) for name, values in scores.items() if values}
     result |= pesq_scores(speech, model.sample_rate)
+    if space:
+        result["axes"] = axes_in_use(*(torch.cat(parts) for parts in zip(*space, strict=True)))
     for level, size in enumerate(model.codebook_sizes if codes else ()):
         share, perplexity = usage(torch.cat([c[level] for c in codes]), size)
         result[f"usage_{level + 1}"], result[f"perplexity_{level + 1}"] = share, perplexity
@@ -78,6 +83,13 @@ def validate(
         soundfile.write(folder / f"{name.replace('/', '_')}.wav", output, model.sample_rate)
     draw_pairs(pairs, model.sample_rate, folder / "spectrograms.png")
     return result
+
+
+def code_space(model: ALMTokenizer, wav: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``wav [1, samples]`` → what is quantised, and its code vectors: ``[windows, code_dim]`` both."""
+    padded = torch.nn.functional.pad(wav, (0, -wav.shape[1] % model.samples_per_frame)).to(model.device)
+    quantized, latents = model.quantizer(model.encode_latents(padded, model.window))
+    return latents[0], quantized.per_level.sum(0)[0]
 
 
 def draw_pairs(pairs: list[tuple[str, np.ndarray, np.ndarray]], sample_rate: int, path: Path) -> None:
