@@ -35,6 +35,7 @@ __all__ = [
     "Reject",
     "SPLIT_NAMES",
     "audio_info",
+    "holds_audio",
     "read_audio",
     "read_audio_and_hash",
     "read_corpus",
@@ -117,6 +118,18 @@ def read_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:
             f"corpus folder {root} has neither metadata.jsonl|csv|parquet nor audio files, or they are empty"
         )
     return clips, rejects
+
+
+def holds_audio(root: str | Path) -> bool:
+    """Whether the folder has metadata or an audio file, in itself or further down; reads neither.
+
+    Raises:
+        CorpusError: there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise CorpusError(f"corpus folder {root} does not exist; give the folder that holds metadata or audio files")
+    return bool(_metadata_files(root)) or next(_plain_files(root), None) is not None
 
 
 def _metadata_files(root: Path) -> list[Path]:

@@ -48,6 +48,7 @@ from codec.shards import (
     write_atomically,
     write_index,
 )
+from codec.token_source import check_owner, note_owner, token_folder
 from training.checkpoint import write_file
 from training.config import ConfigError, check_ranges, hydra_entry
 from training.launch import check_processes, leave_at_exit, on_cpu
@@ -95,12 +96,6 @@ class EncodeSummary:
         return "\n".join(lines)
 
 
-def token_folder(corpus_name: str, tokenizer: AudioTokenizer, splits: Iterable[str] | None = None) -> Path:
-    """Where the tokens of a corpus are cached: a folder per tokenizer, fingerprint and choice of splits."""
-    parts = [tokenizer.name.replace("/", "-"), tokenizer.fingerprint[:12], *sorted(splits or [])]
-    return Path("runs") / "tokens" / corpus_name / "-".join(parts)
-
-
 def encode_corpus(
     corpus_root: str | Path,
     tokenizer: AudioTokenizer,
@@ -124,7 +119,7 @@ def encode_corpus(
 
     Raises:
         CorpusError: no such corpus, none of the splits, or no clip of it can be read.
-        ShardError: `out_folder` holds the tokens of another tokenizer.
+        ShardError: `out_folder` holds the tokens of another tokenizer or corpus.
     """
     started = time.monotonic()
     state = PartialState(cpu=on_cpu())
@@ -142,9 +137,12 @@ def encode_corpus(
     if summary:
         return _with_rows(summary, corpus_root)
 
+    check_owner(folder, corpus_root)  # in every process: none may go on where another refuses
     portions = list(cut_into_portions(clips, descriptions, clips_per_shard))
+    state.wait_for_everyone()
     if state.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
+        note_owner(folder, corpus_root)
         _clear_stale(folder, info, portions if resume else [])
     state.wait_for_everyone()
     missing = [portion for portion in portions if not (folder / shard_name(portion.number)).exists()]
@@ -308,7 +306,7 @@ def main(cfg: DictConfig) -> None:
     tokenizer = load_tokenizer(cfg.tokenizer, state.device)
     remote = cfg.out if cfg.out and is_remote(cfg.out) else None
     local = cfg.out and not remote
-    out = Path(cfg.out) if local else token_folder(cfg.data.name, tokenizer, cfg.splits)
+    out = Path(cfg.out) if local else token_folder(cfg.data.root, tokenizer, cfg.splits, cfg.data.name)
     if state.is_main_process:
         print(f"encode {cfg.data.root} with {tokenizer.name} {tokenizer.fingerprint[:12]} -> {out}", flush=True)
     try:

@@ -100,7 +100,7 @@ def main(cfg: DictConfig) -> None:
         judge = error.reason
     how: dict[str, Any] = {
         "corpus": {
-            "name": cfg.data.name,
+            "name": cfg.data.name or Path(cfg.data.root).name,
             "split": cfg.split,
             "captions": record_hash([[clip.id, clip.captions] for clip in clips]),
             "audio": record_hash([sha256(clip.path) for clip in clips if clip.path.is_file()]),

@@ -27,9 +27,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
-from codec.encode import load_tokenizer, token_folder
+from codec.corpus import CorpusError
+from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import INDEX_NAME, Row, ShardError, read_index, read_shards
+from codec.token_source import check_corpus, named_shards, shipped_shards, token_folder
 from eval.judging import check_numbers
 from eval.processes import join, share
 from eval.provenance import record_hash, versions
@@ -58,8 +60,14 @@ def find_rows(cfg: DictConfig, tokenizer: AudioTokenizer, task: Task) -> tuple[P
     Raises:
         ConfigError: no shards of this tokenizer, or no such clips in them.
     """
-    cached = token_folder(cfg.data.name, tokenizer)
-    places = [Path(cfg.tokens)] if cfg.tokens else [Path(p) for p in (cfg.data.tokens, cached) if p]
+    try:
+        named = Path(cfg.tokens) if cfg.tokens else named_shards(cfg.data)
+        if named is None:
+            check_corpus(cfg.data)
+    except (CorpusError, ShardError) as error:
+        raise ConfigError(str(error)) from None
+    cached = token_folder(cfg.data.root, tokenizer, name=cfg.data.name)
+    places = [named] if named else [place for place in (shipped_shards(cfg.data), cached) if place]
     seen = []
     for place in places:
         if not (place / INDEX_NAME).is_file():
@@ -77,7 +85,7 @@ def find_rows(cfg: DictConfig, tokenizer: AudioTokenizer, task: Task) -> tuple[P
             kept = tested[: cfg.limit] if cfg.limit else tested
             return place, kept, [row for row in rows if row.split == cfg.train_split]
         seen.append(f"{place} has no {cfg.split} clips for {task.name}")
-    raise ConfigError(f"tokens: {'; '.join(seen)}: make them with `python codec/encode.py data={cfg.data.name}`.")
+    raise ConfigError(f"tokens: {'; '.join(seen)}: make them with `python codec/encode.py data.root={cfg.data.root}`.")
 
 
 def document_parts(
@@ -157,7 +165,7 @@ def main(cfg: DictConfig) -> None:
     speaks = task.target == "audio"
     how = {
         "corpus": {
-            "name": cfg.data.name,
+            "name": cfg.data.name or Path(cfg.data.root).name,
             "split": cfg.split,
             "clips": record_hash([[row.id, row.sha256, row.text, row.captions] for row in rows]),
             "train_clips": len(trained),

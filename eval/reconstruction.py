@@ -27,6 +27,7 @@ from codec.corpus import AudioError, Clip, audio_info, read_audio
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import ShardError, iterate_shards, read_index
+from codec.token_source import shipped_shards
 from eval.audio import RESAMPLER, resample
 from eval.clips import read_clips
 from eval.judging import (
@@ -306,7 +307,7 @@ def main(cfg: DictConfig) -> None:
         delay = Delay(int(cfg.delay) / tokenizer.sample_rate, int(cfg.delay), 0.0, "given")
     how: dict[str, Any] = {
         "corpus": {
-            "name": cfg.data.name,
+            "name": cfg.data.name or Path(cfg.data.root).name,
             "splits": list(cfg.splits),
             "domains": list(cfg.domains),
             **({} if cfg.speakers is None else {"speakers": list(cfg.speakers)}),
@@ -332,8 +333,8 @@ def main(cfg: DictConfig) -> None:
         originals = {clip.id: clip for clip in rows["reference"]}
         compare(report, list(cfg.metrics), [originals[clip.id] for clip in made], made, cfg.rate or 0, row)
     report_usage(report, codes, tokenizer)
-    shipped = Path(cfg.data.tokens) if cfg.data.tokens else None
-    if shipped is not None and (shipped / "index.json").is_file():
+    shipped = shipped_shards(cfg.data)
+    if shipped is not None:
         try:
             if read_index(shipped).fingerprint == tokenizer.fingerprint:
                 stored = [row.codes.astype(np.int64) for row in iterate_shards(shipped, None, list(cfg.domains))]

@@ -299,7 +299,7 @@ def main(cfg: DictConfig) -> None:
     # ---- probes ------------------------------------------------------------------------------------------------
     how = {
         "corpus": {
-            "name": cfg.data.name,
+            "name": cfg.data.name or Path(cfg.data.root).name,
             "clips": record_hash([[c.id, c.split, sha256(c.path)] for c in clips if c.id in waves]),
             "speakers_in_train_and_test": sorted(
                 {c.speaker for c in clips if c.split == "train" and c.speaker}

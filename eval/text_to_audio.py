@@ -281,7 +281,7 @@ def main(cfg: DictConfig) -> None:
     print(f"{len(clips)} captions of {cfg.data.root} ({cfg.split}), model {source}, to {out}", flush=True)
     how: dict[str, Any] = {
         "corpus": {
-            "name": cfg.data.name,
+            "name": cfg.data.name or Path(cfg.data.root).name,
             "split": cfg.split,
             "captions": record_hash([[clip.id, caption_of(clip)] for clip in clips]),
             "audio": record_hash([sha256(clip.path) for clip in clips if clip.path.is_file()]),

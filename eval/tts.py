@@ -226,7 +226,7 @@ def main(cfg: DictConfig) -> None:
     # ---- how: everything that makes the numbers ------------------------------------------------------------
     how: dict[str, Any] = {
         "corpus": {
-            "name": cfg.data.name,
+            "name": cfg.data.name or Path(cfg.data.root).name,
             "split": cfg.split,
             "sentences": record_hash([[clip.id, clip.text, clip.speaker] for clip in sentences]),
             "audio": record_hash([sha256(clip.path) for clip in sentences]),

@@ -102,8 +102,7 @@ def train(cfg: DictConfig) -> Path:
 
     # ---- data: rows of tokens ----------------------------------------------------------------------------
     codec = load_tokenizer(cfg.tokenizer, device)
-    shipped = Path(cfg.data.tokens) if cfg.data.tokens else None
-    found = find_token_rows(cfg.data.name, Path(cfg.data.root), shipped, codec, accelerator, log.line)
+    found = find_token_rows(cfg.data, codec, accelerator, log.line)
     description: dict[str, Any] = codec.describe()
     vectors = code_vectors_of(codec) if cfg.lm.init_rows == "codebook" else None
     sampled = bool(cfg.tracker and trainer.valid_audio and accelerator.is_main_process and not sharded)

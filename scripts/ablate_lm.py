@@ -74,7 +74,7 @@ def train(cfg: DictConfig, folder: Path, variant: str, keys: list[str], seed: in
     every = max(1, cfg.steps // 4)
     common = [
         "task=tts", f"name={name}", f"seed={seed}", f"device={cfg.device}", f"data.root={cfg.data.root}",
-        f"data.name={cfg.data.name}", f"data.tokens={cfg.data.tokens or 'null'}", *tokenizer_keys(cfg),
+        f"data.name={cfg.data.name or 'null'}", f"data.tokens={cfg.data.tokens or 'null'}", *tokenizer_keys(cfg),
         f"trainer.max_steps={cfg.steps}", f"trainer.valid_every={every}", f"trainer.save_every={every}",
         f"trainer.valid_clips={cfg.valid_clips}", "trainer.keep=1",
     ]  # fmt: skip
@@ -88,7 +88,7 @@ def score(cfg: DictConfig, run_dir: Path) -> None:
     """Let the model of a run speak and be listened to."""
     out = run_dir / "eval-tts"
     keys = [f"model={run_dir}/final", f"out={out}", f"limit={cfg.score_clips}", "rows=[resynthesis,generated]"]
-    keys += ["recognisers=[ctc-mini]", "dnsmos=false", f"data.root={cfg.data.root}", f"data.tokens={cfg.data.tokens}"]
+    keys += ["recognisers=[ctc-mini]", "dnsmos=false", f"data.root={cfg.data.root}"]
     keys += [*tokenizer_keys(cfg), f"device={cfg.device}"]
     once("eval/tts.py", [*keys, *cfg.evaluate], out / "command.json")
 

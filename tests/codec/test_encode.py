@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from codec.corpus import CorpusError, read_audio
-from codec.encode import encode_corpus, token_folder
+from codec.encode import encode_corpus
 from codec.interface import AudioTokenizer, Codes
 from codec.remote import publish
 from codec.shards import ShardError, read_index, read_shards
+from codec.token_source import token_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -110,7 +111,7 @@ def make_corpus(root: Path, count: int, seconds: tuple[float, float] = (0.1, 1.0
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def rejected(folder: Path) -> dict[str, str]:
@@ -220,7 +221,8 @@ def test_another_tokenizer_does_not_touch_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="holds tokens of toy/loudness 0123456789ab, not of"):
         encode_corpus(root, other, tmp_path / "tokens")
     assert contents(tmp_path / "tokens") == before
-    assert token_folder("mini", other) == Path("runs/tokens/mini/toy-loudness-ba9876543210")
+    assert token_folder("data/mini", other) == Path("runs/tokens/data-mini/toy-loudness-ba9876543210")
+    assert token_folder("data/mini", other, name="mini") == Path("runs/tokens/mini/toy-loudness-ba9876543210")
 
 
 def test_splits_and_duplicates(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""The data is what was named: every program that reads a corpus refuses one that is not there, and takes no other."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from tiny_models import tiny_codec
+from tiny_tones import write_corpus
+
+from codec.corpus import CorpusError
+from codec.encode import encode_corpus
+from codec.shards import ShardError, read_index, read_shards
+from codec.token_source import OWNER, corpus_name, named_shards, shipped_shards, token_folder
+from lm.token_rows import TokenRowsError, find_token_rows
+from training.config import CONFIG_DIR, compose
+
+PROGRAMS = {  # every configuration that draws on the group `data`, and its program
+    "codec_semantic_prior": "codec.semantic_prior",
+    "codec_train": "codec.train",
+    "encode": "codec.encode",
+    "eval_asr": "eval.asr",
+    "eval_captioning": "eval.captioning",
+    "eval_likelihood": "eval.likelihood",
+    "eval_reconstruction": "eval.reconstruction",
+    "eval_semantics": "eval.semantics",
+    "eval_text_to_audio": "eval.text_to_audio",
+    "eval_tts": "eval.tts",
+    "lm_train": "lm.train",
+}
+MORE = {  # what some of them must be told besides
+    "codec_semantic_prior": ["sources=[{encoder: checkpoints/codec-mini, layer: 0, count: 4, domains: [speech]}]"],
+}
+
+
+def test_the_table_holds_every_program() -> None:
+    drawing = {path.stem for path in CONFIG_DIR.glob("*.yaml") if "- data: mini" in path.read_text(encoding="utf-8")}
+    assert drawing - {"ablate_lm"} == set(PROGRAMS)  # scripts/ablate_lm.py hands data.root on to two of these
+
+
+@pytest.mark.parametrize("root", ["missing", "empty"])
+@pytest.mark.parametrize("config", PROGRAMS)
+def test_a_corpus_that_is_not_there_is_refused(
+    config: str, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(CONFIG_DIR.parent)  # where the embedded corpus and the models that ship are found
+    (tmp_path / "empty").mkdir()
+    folder = tmp_path / root
+    keys = [f"data.root={folder}", f"{'name' if config in ('codec_train', 'lm_train') else 'out'}={tmp_path}/out"]
+    keys += MORE.get(config, [])
+    main = importlib.import_module(PROGRAMS[config]).main
+    with pytest.raises(SystemExit) as refused:
+        main.__wrapped__(compose(config, keys))
+    assert refused.value.code == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1 and str(folder) in said[0]
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.fixture
+def corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two corpora, `mine` and `other`, in the working directory; `other` ships the shards of a tiny codec."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "other"):
+        write_corpus(tmp_path / name)
+        table = tmp_path / name / "metadata.jsonl"
+        table.write_text(table.read_text(encoding="utf-8").replace("clip-", f"{name}-"), encoding="utf-8")
+    encode_corpus("other", tiny_codec(), "other/tokens")
+    return tmp_path
+
+
+def rows_of(*keys: str) -> tuple[set[str], list[str]]:
+    said: list[str] = []
+    data = compose("lm_train", list(keys)).data
+    found = find_token_rows(data, tiny_codec(), Accelerator(cpu=True), said.append)
+    return {row.id.split("-")[0] for row in found.rows}, said + found.sources
+
+
+def test_a_training_reads_the_corpus_that_was_named_and_says_so(corpora: Path) -> None:
+    ids, said = rows_of("data.root=mine")
+    assert ids == {"mine"} and any("mine" in line for line in said) and not any("data/mini" in line for line in said)
+    assert any("h of speech (train)" in line for line in said)
+    assert rows_of("data.root=mine", "data.name=voice")[0] == {"mine"}
+    assert rows_of("data.root=other")[0] == {"other"}
+    assert rows_of("data.root=mine", "data.tokens=other/tokens")[0] == {"other"}  # shards that are named stand alone
+
+
+def test_shards_inside_a_corpus_are_enough_and_belong_to_it_alone(corpora: Path) -> None:
+    for file in (corpora / "other/speech").iterdir():
+        file.unlink()
+    (corpora / "other/metadata.jsonl").unlink()
+    assert rows_of("data.root=other")[0] == {"other"}
+    with pytest.raises(TokenRowsError, match="no audio, no metadata and no token shards"):
+        rows_of("data.root=other", "data.tokens=null")
+    assert shipped_shards(compose("lm_train", ["data.root=mine"]).data) is None
+
+
+@pytest.mark.parametrize("kept", ["metadata.jsonl", "split folders", "no metadata"])
+def test_metadata_may_lie_in_the_folders_of_the_splits(corpora: Path, kept: str) -> None:
+    root = corpora / "mine"
+    if kept == "split folders":
+        rows = [json.loads(line) for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            folder = root / row.pop("split")
+            folder.mkdir(exist_ok=True)
+            name = Path(row["file_name"]).name
+            (root / row["file_name"]).rename(folder / name)
+            with (folder / "metadata.jsonl").open("a", encoding="utf-8") as table:
+                table.write(json.dumps({**row, "file_name": name}) + "\n")
+    if kept != "metadata.jsonl":
+        (root / "metadata.jsonl").unlink()
+    find_token_rows(compose("lm_train", ["data.root=mine"]).data, tiny_codec(), Accelerator(cpu=True), print)
+    found = read_shards(token_folder("mine", tiny_codec()))
+    assert len(found) == 10
+    if kept != "no metadata":
+        assert {row.split for row in found} == {"train", "valid", "test"} and all(row.text for row in found)
+
+
+def test_tokens_of_one_corpus_are_never_replaced_by_those_of_another(corpora: Path) -> None:
+    encode_corpus("mine", tiny_codec(), "tokens")
+    before = {path.name: path.read_bytes() for path in Path("tokens").iterdir()}
+    with pytest.raises(ShardError, match=r"holds the tokens of .*mine, not of .*other"):
+        encode_corpus("other", tiny_codec(), "tokens")
+    assert {path.name: path.read_bytes() for path in Path("tokens").iterdir()} == before
+    (corpora / "mine").rename(corpora / "moved")  # the same files elsewhere are the same corpus
+    assert encode_corpus("moved", tiny_codec(), "tokens").current
+    (Path("tokens") / OWNER).write_text("{", encoding="utf-8")
+    with pytest.raises(ShardError, match="is damaged"):
+        encode_corpus("other", tiny_codec(), "tokens")
+    assert read_index("tokens").rows
+
+
+def test_the_name_of_a_cache_follows_from_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert corpus_name("data/mini") == "data-mini" == corpus_name(tmp_path / "data/mini")
+    assert corpus_name("data/mini", "voice") == "voice"
+    assert corpus_name(tmp_path.parent / "mini") == "-".join((tmp_path.parent / "mini").parts).strip("/-")
+    names = {corpus_name(path) for path in ("a/data", "b/data", "../data", ".")}
+    assert len(names) == 4 and all("/" not in name and name for name in names)
+
+
+def test_shards_that_are_named_must_be_there(tmp_path: Path) -> None:
+    for folder, reason in ((tmp_path / "none", "no such folder"), (tmp_path, "no index.json is in it")):
+        with pytest.raises(ShardError, match=reason):
+            named_shards(compose("lm_train", [f"data.tokens={folder}"]).data)
+    with pytest.raises(CorpusError, match="does not exist"):
+        encode_corpus(tmp_path / "none", tiny_codec(), tmp_path / "out")
