@@ -25,8 +25,9 @@ from codec.corpus import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, rea
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes
 from codec.model import ALMTokenizer
-from training.config import ConfigError, group_options, hydra_entry, quoted
+from training.config import ConfigError, group_options, hydra_entry
 from training.launch import pick_device
+from training.typed import literal
 
 FORMATS = ("flac", "wav")
 
@@ -187,14 +188,14 @@ def as_overrides(arguments: list[str]) -> list[str]:
                 raise ConfigError(f"{option} wants a value.")
             key = option.removeprefix("--")
             if key == "tokenizer" and value not in group_options("tokenizer"):
-                key, value = "tokenizer.path", quoted(value)
+                key, value = "tokenizer.path", literal(value)
             found.append(f"{key}={value}")
         elif argument.startswith("-") or (equals and option.replace(".", "").lstrip("+~").isidentifier()):
             found.append(argument)
             if argument in ("--cfg", "-c", "--package", "-p", "--info", "-i"):  # Hydra's, with a value of their own
                 found += islice(rest, 1)
         elif (key := next(paths, "")) and argument:
-            found.append(f"{key}={quoted(argument)}")
+            found.append(f"{key}={literal(argument)}")
         else:
             raise ConfigError(f"'{argument}' is one path too many: IN and OUT, then options (see --help).")
     return found

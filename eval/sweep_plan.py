@@ -28,7 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from eval.provenance import record_hash
 from eval.sweep_budget import LanguageModel
-from training.config import ConfigError, compose, group_options, quoted
+from training.config import ConfigError, compose, group_options
+from training.typed import quoted
 
 EVALUATIONS = {
     "tts": ("eval/tts.py", "eval_tts"),

@@ -42,21 +42,37 @@ def texts_of(cfg: DictConfig) -> list[str]:
     """The texts of ``text`` or ``file``.
 
     Raises:
-        ConfigError: neither or both, or nothing in them.
+        ConfigError: neither or both, nothing in them, or what is no Unicode text.
     """
     if (cfg.text is None) == (cfg.file is None):
         raise ConfigError('give text="..." or file=FILE with one text per line.')
     if cfg.file is not None:
-        path = Path(cfg.file)
-        if not path.is_file():
-            raise ConfigError(f"file={path} does not exist.")
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(Path(cfg.file))
     else:
-        lines = [str(text) for text in cfg.text] if isinstance(cfg.text, ListConfig) else [str(cfg.text)]
-    texts = [line.strip() for line in lines if line.strip()]
+        lines = list(cfg.text) if isinstance(cfg.text, ListConfig) else [cfg.text]
+    texts = [line.strip() for line in lines if line and line.strip()]
     if not texts:
         raise ConfigError("there is no text to generate audio for.")
+    for text in texts:
+        if any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):  # bytes of a command line that are not UTF-8
+            raise ConfigError(f"text={ascii(text)} is not UTF-8: write it in UTF-8, or give file=FILE that is.")
     return texts
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8; a byte-order mark is no part of the first.
+
+    Raises:
+        ConfigError: there is no such file, or it is in another encoding.
+    """
+    if not path.is_file():
+        raise ConfigError(f"file={path} does not exist.")
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"file={path}: line {line} is not UTF-8: save the file as UTF-8.") from None
 
 
 def sampling_of(cfg: DictConfig, task: Task) -> Sampling:

@@ -155,7 +155,7 @@ def comparison_page(folder: Path) -> Path:
         return folder / "comparison.html"
     if (folder / "index.html").is_file() and (folder / "comparison.json").is_file():
         return folder / "index.html"
-    raise PageError(f"error: comparison: {folder} has no comparison.html, and no index.html beside a comparison.json.")
+    raise PageError(f"error: compared: {folder} has no comparison.html, and no index.html beside a comparison.json.")
 
 
 def copy_comparison(folder: Path, out: Path) -> Path:
@@ -228,7 +228,7 @@ def build(cfg: DictConfig) -> Path:
     """What the command does; returns the path of index.html."""
     options = Options(
         str(cfg.title), tuple(cfg.show), int(cfg.count), int(cfg.seed), cfg.rank, float(cfg.loudness),
-        str(cfg.format), float(cfg.size_limit), Path(cfg.comparison) if cfg.comparison else None,
+        str(cfg.format), float(cfg.size_limit), Path(cfg.compared) if cfg.compared else None,
     )  # fmt: skip
     folders = [Path(folder) for folder in cfg.runs] or newest_evaluations(Path("runs"))
     out = Path(cfg.out)

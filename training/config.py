@@ -2,7 +2,7 @@
 
 ``hydra_entry("lm_train")`` turns ``def main(cfg)`` into a program that reads ``configs/lm_train.yaml`` and
 ``key=value`` overrides, never changes the working directory, refuses unknown keys with the nearest match, and
-prints the commented configuration for ``--help``.
+prints the commented configuration for ``--help``. Texts and names arrive as they are typed (`training.typed`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from training.log import quiet_environment
+from training.typed import as_typed
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG_DIR = REPOSITORY / "configs"
@@ -102,11 +103,6 @@ def choose_custom(overrides: list[str]) -> list[str]:
         group, _, key = override.partition("=")[0].partition(".")
         chosen.append(f"+{override}" if group in groups and key not in ("", "_target_") else override)
     return chosen
-
-
-def quoted(text: str) -> str:
-    """``text`` as a quoted value of Hydra's, whatever it contains: backslashes count double before a quote only."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
 
 
 def kind_of_value(default: object, value: object) -> str | None:
@@ -195,13 +191,18 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
                 raise ConfigError(f"{key}={dict(pairs)[key]} must be {kind}.")
 
 
+def arguments_of(config_name: str, overrides: list[str]) -> list[str]:
+    """The arguments of a command line in Hydra's grammar."""
+    return as_typed(config_name, choose_custom(expand_lists(overrides)), CONFIG_DIR)
+
+
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """The configuration that a script with ``hydra_entry(config_name)`` gets from these arguments."""
     running = GlobalHydra.instance().hydra  # of the script that asks; there can only be one at a time
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-            return hydra.compose(config_name, overrides=choose_custom(expand_lists(overrides)))
+            return hydra.compose(config_name, overrides=arguments_of(config_name, overrides))
     finally:
         GlobalHydra.instance().hydra = running
 
@@ -235,11 +236,11 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
     def decorate(function: Callable[[DictConfig], object]) -> Callable[[], None]:
         @functools.wraps(function)
         def entry() -> None:
-            arguments = choose_custom(expand_lists(sys.argv[1:]))
-            if "--help" in arguments or "-h" in arguments:
+            if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
                 module = sys.modules[function.__module__]
                 print(help_text(Path(sys.argv[0]).name, config_name, module.__doc__ or function.__doc__ or ""))
                 return
+            arguments = arguments_of(config_name, sys.argv[1:])
             check_overrides(config_name, arguments)
             quiet_environment()
             # Hydra's own output folders would scatter runs; each script keeps its files in its run folder.

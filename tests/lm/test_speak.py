@@ -184,3 +184,32 @@ def test_what_cannot_work_is_refused(setup, tmp_path, capsys):
     with pytest.raises(ConfigError):
         speak(setup)
     assert "best_of=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "texts"),
+    [
+        (b"\xef\xbb\xbfhello there\r\nthe second line\r\n", ["hello there", "the second line"]),
+        ("你好,世界\n\n 1.50 \n".encode(), ["你好,世界", "1.50"]),
+        ("one\u2028line\x0b, two\x85parts\rnext".encode(), ["one\u2028line\x0b, two\x85parts", "next"]),
+        (b"fine\ncaf\xe9 au lait\n", "line 2 is not UTF-8: save the file as UTF-8."),
+        ("hello".encode("utf-16"), "line 1 is not UTF-8"),
+        (b"\xef\xbb\xbf\n \n", "there is no text to generate audio for."),
+    ],
+)
+def test_a_text_file_is_its_lines(setup, tmp_path, capsys, data, texts):
+    (tmp_path / "texts.txt").write_bytes(data)
+    setup.file = str(tmp_path / "texts.txt")
+    if isinstance(texts, list):
+        assert texts_of(setup) == texts
+        return
+    with pytest.raises(ConfigError):
+        texts_of(setup)
+    assert texts in capsys.readouterr().err
+
+
+def test_a_command_line_that_is_not_utf8_is_refused(setup, capsys):
+    setup.text = b"caf\xe9".decode("utf-8", "surrogateescape")
+    with pytest.raises(ConfigError):
+        texts_of(setup)
+    assert "is not UTF-8" in capsys.readouterr().err
