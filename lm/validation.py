@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lm.data import DocumentSet, render_documents
-from lm.packing import PackedRows, best_fit, pack_rows
+from lm.packing import IGNORE, PackedRows, best_fit, pack_rows
 from lm.patterns import Pattern
 from lm.vocabulary import AudioVocabulary
 from tasks.base import Task
@@ -97,6 +98,7 @@ class Validation:
         objective.eval()
         sums: dict[tuple[str, str], Tensor] = {}
         for key, rows in self.packed.items():
+            rows = with_idle_rows(rows, world)
             total = torch.zeros(3, self.levels + 1, dtype=torch.float64, device=device)
             mine = slice(rank, None, world)
             parts = [torch.from_numpy(a[mine]) for a in (rows.input_ids, rows.position_ids, rows.targets)]
@@ -128,6 +130,27 @@ class Validation:
         if self.seconds:
             values["bits_per_second"] = nats / math.log(2) / self.seconds
         return values
+
+
+def with_idle_rows(rows: PackedRows, world: int) -> PackedRows:
+    """The rows and, at the end, copies of the last one without targets, until each of ``world`` processes has as many.
+
+    DDP and FSDP exchange something at each forward pass: a process with fewer of them would leave the others waiting.
+    """
+    missing = -len(rows.input_ids) % world
+    if not missing:
+        return rows
+
+    def longer(array: np.ndarray, value: int | None) -> np.ndarray:
+        last = np.repeat(array[-1:], missing, axis=0)
+        return np.concatenate([array, last if value is None else np.full_like(last, value)])
+
+    return replace(
+        rows,
+        input_ids=longer(rows.input_ids, None),
+        position_ids=longer(rows.position_ids, None),
+        targets=longer(rows.targets, IGNORE),
+    )
 
 
 def _loss_and_gap(right: Tensor, wrong: Tensor, suffix: str) -> dict[str, float]:

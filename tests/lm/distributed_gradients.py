@@ -18,14 +18,35 @@ from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from codec.shards import read_shards
+from lm.data import render_documents
 from lm.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
 from lm.model import load_lm
 from lm.objective import Objective
+from lm.validation import Validation
+from tasks.tts import TTS
 from training.launch import leave
+
+VALID_CLIPS = (1, 2, 3)  # with one row each: fewer, as many and more than there are processes
+
+
+def validate(module: torch.nn.Module, source: str, clips: int, rank: int, world: int) -> dict[str, float]:
+    """What the validation of ``clips`` clips finds, one row per clip and pass."""
+    _, vocabulary, tokenizer = load_lm(source)
+    rows = read_shards(f"{source}/tokens")[:clips]
+    longest = max(render_documents(rows, TTS(), vocabulary, tokenizer, None, 1 << 20).lengths)
+    validation = Validation(rows, TTS(), vocabulary, tokenizer, None, int(longest), clips, 0)
+
+    def add_up(sums: torch.Tensor) -> torch.Tensor:
+        if world > 1:
+            torch.distributed.all_reduce(sums)
+        return sums
+
+    return validation.run(module, torch.device("cpu"), 1, rank, world, add_up)
 
 
 def measure(source: str, how: str, over: str, head: str) -> dict[str, Any]:
-    """Gradients by name; under FSDP2 also the whole weights after a step, whose moments went out and back."""
+    """Gradients by name, validations; under FSDP2 also the weights after a step, whose moments went out and back."""
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     model, vocabulary, _ = load_lm(source)
     batch = torch.load(f"{source}/batch.pt")
@@ -71,6 +92,7 @@ def measure(source: str, how: str, over: str, head: str) -> dict[str, Any]:
         if rank == 0:
             first, second = moments["state"], back["state"]
             assert all(torch.equal(first[n]["exp_avg"], second[n]["exp_avg"]) for n in first)
+    result["validation"] = [validate(module, source, clips, rank, world) for clips in VALID_CLIPS]
     return result
 
 

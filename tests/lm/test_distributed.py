@@ -7,14 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+from codec.shards import ShardWriter, TokenizerInfo
 from lm.data import StepData, render_documents
 from lm.model import build_lm, load_lm, save_lm
 from lm.objective import Objective
+from lm.packing import IGNORE, PackedRows
+from lm.validation import with_idle_rows
 from tasks.tts import TTS
+from tests.lm.distributed_gradients import VALID_CLIPS, validate
 from training.config import CONFIG_DIR, REPOSITORY
 
 CASES = ["ddp-legal-chunked", "ddp-vocabulary-plain", "fsdp2-legal-chunked", "fsdp2-vocabulary-plain"]
@@ -40,6 +45,11 @@ def source(request, tmp_path_factory, rows, text_tokenizer, vocabulary):
     documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96)
     batch = StepData(documents, vocabulary, 96, 6, seed=0, hide=0.2).batch(0)
     parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
+    with ShardWriter(
+        folder / "tokens", TokenizerInfo("stand-in", "a1" * 32, 16000, 12.5, vocabulary.codebook_sizes)
+    ) as writer:
+        for row in rows[:3]:
+            writer.add(row)
     torch.save({"parts": parts, "targets": batch.targets}, folder / "batch.pt")
     return folder
 
@@ -79,6 +89,26 @@ def test_two_processes_give_the_gradient_of_one(source, together, case):
         model, _, _ = load_lm(source)
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         assert {name: value.shape for name, value in together[case]["weights"].items()} == shapes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_validate_few_clips_as_one_does(source, together, case):
+    how, over, _ = case.split("-")
+    model, vocabulary, _ = load_lm(source)
+    if how == "fsdp2":  # it has taken a step since
+        model.load_state_dict(together[case]["weights"])
+    objective = Objective(model, vocabulary, over == "legal")
+    for clips, found in zip(VALID_CLIPS, together[case]["validation"], strict=True):
+        assert found == pytest.approx(validate(objective, str(source), clips, 0, 1), abs=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "world"), [(1, 2), (2, 2), (3, 2), (3, 8), (0, 2)])
+def test_each_process_has_as_many_rows(rows, world):
+    arrays = np.arange(rows * 5).reshape(rows, 5)
+    filled = with_idle_rows(PackedRows(arrays, arrays, arrays, arrays), world)
+    assert len({len(filled.input_ids[rank::world]) for rank in range(world)}) == 1
+    assert (filled.targets[rows:] == IGNORE).all() and (filled.targets[:rows] == arrays).all()
 
 
 def test_the_head_stays_in_the_root_unit(model, vocabulary):
