@@ -14,12 +14,15 @@ from torch import Tensor
 
 from codec.corpus import AudioError, Clip, CorpusError, read_audio
 
+FADE_SECONDS = 0.01  # a hard splice is a click that no recording has
+
 
 class CropSampler:
     """Draws crops of a fixed length from clips of any length and rate.
 
-    Short clips are joined (in random order, each starting at a random point) until the crop is full, so no step is
-    spent on padding. Decoded audio is kept in memory as int16 at the codec's rate, up to ``cache_bytes``.
+    A clip as long as the crop fills it, from a random place. Shorter ones are joined in random order, cross-faded
+    over ``FADE_SECONDS``, until the crop is full, so no step is spent on padding. Decoded audio is kept in memory as
+    int16 at the codec's rate, up to ``cache_bytes``.
 
     Args:
         clips: the training clips; their ``domain`` selects the weight.
@@ -72,25 +75,26 @@ class CropSampler:
         """Crop number ``item`` of ``step``: ``[samples]`` float32 and the files it was cut from."""
         rng = np.random.default_rng([self.seed, step, item])
         clips = self.by_domain[self.domains[rng.choice(len(self.domains), p=self.shares)]]
-        parts: list[np.ndarray] = []
+        crop = np.zeros(0, np.float32)
         files: list[Path] = []
-        filled = 0
         for _ in range(1000):
             clip = clips[rng.integers(len(clips))]
             wav = self.audio(clip)
             if len(wav) == 0:
                 continue
-            need = samples - filled
-            start = 0 if len(wav) <= need and filled else int(rng.integers(max(1, len(wav) - min(need, len(wav) // 2))))
-            parts.append(wav[start : start + need])
+            fade = min(int(FADE_SECONDS * self.sample_rate), len(crop), len(wav) // 2)
+            need = samples - len(crop) + fade
+            if len(wav) >= need:
+                start = int(rng.integers(len(wav) - need + 1))
+            else:  # a crop that begins with a short clip need not begin where that one does
+                start = 0 if len(crop) else int(rng.integers(len(wav) // 2 + 1))
+            crop = joined(crop, wav[start : start + need], fade)
             files.append(clip.path)
-            filled += len(parts[-1])
-            if filled >= samples:
-                gain = 10 ** (rng.uniform(*self.gain_db) / 20)
-                crop = np.concatenate(parts) * gain
+            if len(crop) >= samples:
+                crop = crop * 10 ** (rng.uniform(*self.gain_db) / 20)
                 return crop / max(1.0, float(np.abs(crop).max())), files
         domain = clips[0].domain
-        if parts:
+        if files:
             seconds = samples / self.sample_rate
             raise CorpusError(f"1000 clips of domain {domain} do not fill {seconds:g} s: lower trainer.crop_seconds.")
         reasons = "; ".join(list(self.rejected.values())[:3]) or "they have no samples"
@@ -100,3 +104,11 @@ class CropSampler:
         """Crops ``first … first + size − 1`` of a step: ``[size, samples]`` and the files they were cut from."""
         crops = [self.crop(step, first + i, samples) for i in range(size)]
         return torch.from_numpy(np.stack([c for c, _ in crops])), [file for _, files in crops for file in files]
+
+
+def joined(before: np.ndarray, after: np.ndarray, fade: int) -> np.ndarray:
+    """``before`` and ``after``, overlapping by ``fade`` samples, with equal power: they have nothing in common."""
+    rise = np.sin(0.5 * np.pi * (np.arange(fade, dtype=np.float32) + 0.5) / max(1, fade))
+    kept = len(before) - fade
+    overlap = before[kept:] * rise[::-1] + after[:fade] * rise
+    return np.concatenate([before[:kept], overlap, after[fade:]])
