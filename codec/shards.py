@@ -7,144 +7,63 @@
 
 Codes are raw (no vocabulary offset) and lie frame by frame: [frames, levels] flattened. Every file is written
 to a temporary name and renamed, the index last: a folder with an index is whole, one without is unfinished.
+What is read is checked (codec/shard_format.py).
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, astuple, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-FORMAT_VERSION = 1
-INDEX_NAME = "index.json"
-ROWS_PER_SHARD = 1024  # about an hour of utterances: what a killed encoding has to repeat at most
-ROWS_PER_GROUP = 256  # what a reader holds in memory at a time
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("codes", pa.list_(pa.uint16())),
-        ("n_frames", pa.int32()),
-        ("duration", pa.float64()),
-        ("text", pa.string()),
-        ("captions", pa.list_(pa.string())),
-        ("speaker", pa.string()),
-        ("domain", pa.string()),
-        ("split", pa.string()),
-        ("sha256", pa.string()),
-        ("licence", pa.string()),
-    ]
+from codec.shard_format import (
+    CODES_PER_GROUP,
+    FORMAT_VERSION,
+    INDEX_NAME,
+    INFO_KEY,
+    NEVER_NULL,
+    ROWS_PER_GROUP,
+    ROWS_PER_SHARD,
+    SCHEMA,
+    TEXT_BYTES,
+    Index,
+    IndexRow,
+    Row,
+    ShardError,
+    TokenizerInfo,
+    check_codes,
+    check_group,
+    check_schema,
+    read_json,
 )
-INFO_KEY = b"tokenizer"  # of the parquet schema's metadata: a shard says by itself which tokenizer made it
 
+__all__ = [
+    "INDEX_NAME",
+    "ROWS_PER_SHARD",
+    "Index",
+    "IndexRow",
+    "Row",
+    "ShardError",
+    "ShardWriter",
+    "TokenizerInfo",
+    "check_shard",
+    "iterate_shards",
+    "read_index",
+    "read_shards",
+    "shard_name",
+    "write_atomically",
+    "write_index",
+    "write_shard",
+]
 
-class ShardError(ValueError):
-    """A shard folder or a row cannot be used; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class TokenizerInfo:
-    """What is kept about the tokenizer that made the codes; `frame_rate` in Hz, a codebook size per level."""
-
-    name: str
-    fingerprint: str
-    sample_rate: int
-    frame_rate: float
-    codebook_sizes: tuple[int, ...]
-
-    @classmethod
-    def of(cls, tokenizer: Any) -> "TokenizerInfo":
-        """From an AudioTokenizer (codec/interface.py)."""
-        return cls(
-            name=str(tokenizer.name),
-            fingerprint=str(tokenizer.fingerprint),
-            sample_rate=int(tokenizer.sample_rate),
-            frame_rate=float(tokenizer.frame_rate),
-            codebook_sizes=tuple(int(size) for size in tokenizer.codebook_sizes),
-        )
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "TokenizerInfo":
-        return cls(**{**fields, "codebook_sizes": tuple(fields["codebook_sizes"])})
-
-    @property
-    def levels(self) -> int:
-        return len(self.codebook_sizes)
-
-
-@dataclass
-class Row:
-    """One tokenised clip. `codes`: uint16 [frames, levels]; `duration`: seconds of the source audio."""
-
-    id: str
-    codes: np.ndarray
-    duration: float
-    text: str | None = None
-    captions: list[str] = field(default_factory=list)
-    speaker: str | None = None
-    domain: str = "sound"
-    split: str = "train"
-    sha256: str | None = None  # of the source audio's content (codec.corpus.read_audio_and_hash)
-    licence: str | None = None
-
-    @property
-    def n_frames(self) -> int:
-        return len(self.codes)
-
-    @property
-    def caption(self) -> str | None:
-        """The first caption, if there is one."""
-        return self.captions[0] if self.captions else None
-
-
-@dataclass(frozen=True)
-class IndexRow:
-    """What the index knows of a clip without opening its shard."""
-
-    id: str
-    split: str
-    domain: str
-    n_frames: int
-
-
-@dataclass
-class Index:
-    """The content of `index.json`: the tokenizer, the shard files in order, and their rows in that order."""
-
-    tokenizer: TokenizerInfo
-    shards: list[tuple[str, int]]  # file name, rows in it
-    rows: list[IndexRow]
-    totals: dict[str, dict[str, dict[str, float]]]  # split -> domain -> {"clips", "hours", "frames"}
-    corpus: str | None = None  # hash of the corpus' metadata, where an encoding made the shards
-
-    @property
-    def name(self) -> str:
-        return self.tokenizer.name
-
-    @property
-    def fingerprint(self) -> str:
-        return self.tokenizer.fingerprint
-
-    @property
-    def sample_rate(self) -> int:
-        return self.tokenizer.sample_rate
-
-    @property
-    def frame_rate(self) -> float:
-        return self.tokenizer.frame_rate
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        return self.tokenizer.codebook_sizes
-
-    @property
-    def levels(self) -> int:
-        return self.tokenizer.levels
+# Read as dictionaries: a long text that many rows share is in memory once, and its length known before it is copied.
+TEXT_COLUMNS = ["id", "text", "captions.list.element", "speaker", "domain", "split", "sha256", "licence"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -159,7 +78,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 def write_shard(path: Path, rows: list[Row], info: TokenizerInfo, notes: dict[bytes, bytes] | None = None) -> None:
     """Writes one shard; `notes` join the schema metadata. Raises ShardError for codes that do not fit."""
     for row in rows:
-        _check_codes(row, info)
+        check_codes(row.id, row.codes, info)
     columns = {
         "id": [row.id for row in rows],
         "codes": [np.ascontiguousarray(row.codes, dtype=np.uint16).reshape(-1) for row in rows],
@@ -172,29 +91,16 @@ def write_shard(path: Path, rows: list[Row], info: TokenizerInfo, notes: dict[by
     }
     schema = SCHEMA.with_metadata({INFO_KEY: json.dumps(asdict(info)).encode(), **(notes or {})})
     table = pa.Table.from_pydict(columns, schema=schema)
-    write_atomically(
-        path,
-        lambda temporary: pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP),
-    )
+    size = _rows_per_group([row.codes.size for row in rows])
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", row_group_size=size))
 
 
-def _check_codes(row: Row, info: TokenizerInfo) -> None:
-    codes = row.codes
-    if codes.ndim != 2 or codes.shape[1] != info.levels or not np.issubdtype(codes.dtype, np.integer):
-        raise ShardError(
-            f"clip {row.id!r}: codes must be integers [frames, {info.levels}], not {codes.dtype} {list(codes.shape)}"
-        )
-    if len(codes) == 0:
-        raise ShardError(f"clip {row.id!r} has no frames")
-    if max(info.codebook_sizes) > 65_536:
-        raise ShardError(f"{info.name} has a codebook of {max(info.codebook_sizes)} codes; shards hold at most 65536")
-    outside = (codes < 0) | (codes >= np.asarray(info.codebook_sizes))
-    if outside.any():
-        frame, level = np.argwhere(outside)[0]
-        raise ShardError(
-            f"clip {row.id!r}: code {codes[frame, level]} at frame {frame} is not in level {level} "
-            f"(0 to {info.codebook_sizes[level] - 1}); shards hold raw codes without a vocabulary offset"
-        )
+def _rows_per_group(sizes: list[int]) -> int:
+    """ROWS_PER_GROUP, or fewer where long clips would make a group that `check_group` refuses."""
+    count = ROWS_PER_GROUP
+    while count > 1 and any(sum(sizes[i : i + count]) > CODES_PER_GROUP for i in range(0, len(sizes), count)):
+        count //= 2
+    return count
 
 
 class ShardWriter:
@@ -215,7 +121,7 @@ class ShardWriter:
         """Takes one row; raises ShardError for a second one with the same id or for codes that do not fit."""
         if row.id in self._ids:
             raise ShardError(f"clip id {row.id!r} was added twice")
-        _check_codes(row, self.info)
+        check_codes(row.id, row.codes, self.info)
         self._ids.add(row.id)
         self._pending.append(row)
         if len(self._pending) >= self.rows_per_shard:
@@ -288,12 +194,17 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def check_shard(path: Path, info: TokenizerInfo) -> dict[bytes, bytes]:
-    """The notes in a shard's schema. Raises ShardError when it is damaged or another tokenizer's."""
+    """The notes in a shard's schema. Raises ShardError when it is damaged, no shard, or another tokenizer's."""
     try:
-        notes = pq.read_schema(path).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
         raise ShardError(f"{path} is not a whole parquet file ({error}); remove it and encode again") from error
-    made_by = TokenizerInfo.from_dict(json.loads(notes[INFO_KEY])) if INFO_KEY in notes else None
+    notes = schema.metadata or {}
+    try:
+        check_schema(schema)
+        made_by = read_json(notes[INFO_KEY].decode(), TokenizerInfo.from_dict) if INFO_KEY in notes else None
+    except ValueError as error:
+        raise ShardError(f"{path} is no token shard ({error}); remove it and encode again") from error
     if made_by != info:
         other = f"{made_by.name} {made_by.fingerprint[:12]}" if made_by else "a tokenizer it does not name"
         raise ShardError(
@@ -312,26 +223,20 @@ def read_index(folder: str | Path) -> Index:
                 f"{folder} has shards but no {INDEX_NAME}: its encoding did not finish; run codec/encode.py again"
             )
         raise ShardError(f"{folder} holds no token shards; make them with python codec/encode.py")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-        if version != FORMAT_VERSION:
+
+    def parse(content: Any) -> Index:
+        if content["format"] != FORMAT_VERSION:
             raise ShardError(
-                f"{path} has format {version}, this version reads {FORMAT_VERSION}; encode the corpus again"
+                f"{path} has format {content['format']}, this version reads {FORMAT_VERSION}; encode the corpus again"
             )
-        index = Index(
-            tokenizer=TokenizerInfo.from_dict(content["tokenizer"]),
-            shards=[(shard["file"], shard["rows"]) for shard in content["shards"]],
-            rows=[IndexRow(*row) for row in content["rows"]],
-            totals=content["totals"],
-            corpus=content["corpus"],
-        )
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ShardError(f"{path} is damaged ({error!r}); remove it and run codec/encode.py again") from error
-    if sum(count for _, count in index.shards) != len(index.rows):
-        raise ShardError(
-            f"{path} contradicts itself: its shards and its rows differ in number; encode the corpus again"
-        )
+        return Index.from_dict(content)
+
+    try:
+        index: Index = read_json(path.read_text(encoding="utf-8"), parse)
+    except ShardError:
+        raise
+    except ValueError as error:
+        raise ShardError(f"{path} is damaged ({error}); remove it and run codec/encode.py again") from error
     for name, _ in index.shards:
         if not (folder / name).is_file():
             raise ShardError(f"{folder} lacks {name}, which its index lists; encode the corpus again")
@@ -353,14 +258,9 @@ def iterate_shards(
         if not any(row.split in wanted_splits and row.domain in wanted_domains for row in listed):
             continue
         check_shard(folder / name, index.tokenizer)
-        with pq.ParquetFile(folder / name) as parquet:
-            if parquet.metadata.num_rows != count:
-                raise ShardError(
-                    f"{folder / name} has {parquet.metadata.num_rows} rows, its index says {count}; "
-                    "encode the corpus again"
-                )
-            for group in range(parquet.num_row_groups):
-                yield from _rows(parquet.read_row_group(group), index.levels, wanted_splits, wanted_domains)
+        for row in _read_shard(folder / name, listed, index.tokenizer):
+            if row.split in wanted_splits and row.domain in wanted_domains:
+                yield row
 
 
 def _wanted(names: Iterable[str] | None, kind: str, present: set[str], folder: Path) -> set[str]:
@@ -375,22 +275,57 @@ def _wanted(names: Iterable[str] | None, kind: str, present: set[str], folder: P
     return wanted
 
 
-def _rows(table: pa.Table, levels: int, splits: set[str], domains: set[str]) -> Iterator[Row]:
-    codes = table.column("codes").combine_chunks()
-    values = codes.values.to_numpy(zero_copy_only=False)
-    offsets = codes.offsets.to_numpy()
+def _read_shard(path: Path, listed: Sequence[IndexRow], info: TokenizerInfo) -> Iterator[Row]:
+    """The rows of one shard, which its index lists. Raises ShardError."""
+    try:
+        with pq.ParquetFile(path, read_dictionary=TEXT_COLUMNS) as parquet:
+            if parquet.metadata.num_rows != len(listed):
+                raise ShardError(f"it has {parquet.metadata.num_rows} rows, its index says {len(listed)}")
+            start = 0
+            for number in range(parquet.num_row_groups):
+                check_group(parquet.metadata.row_group(number))
+                table = parquet.read_row_group(number, columns=SCHEMA.names)
+                yield from _rows(table, listed[start : start + table.num_rows], info)
+                start += table.num_rows
+    except ShardError as error:
+        raise ShardError(f"{path}: {error}; encode the corpus again") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ShardError(f"{path} is damaged ({reason}); encode the corpus again") from error
+
+
+def _rows(table: pa.Table, listed: Sequence[IndexRow], info: TokenizerInfo) -> Iterator[Row]:
+    codes, captions = (table.column(name).combine_chunks() for name in ("codes", "captions"))
+    empty = [name for name in NEVER_NULL if table.column(name).null_count]
+    empty += [name for name, cells in (("codes", codes), ("captions", captions)) if cells.values.null_count]
+    if empty:
+        raise ShardError(f"its column {empty[0]} has empty cells")
+    for name in ("id", "text", "speaker", "domain", "split", "sha256", "licence"):
+        _check_texts(name, table.column(name).combine_chunks())
+    _check_texts("captions", captions.values)
+    values, offsets = codes.values.to_numpy(), codes.offsets.to_numpy()
+    sizes = np.asarray(info.codebook_sizes)
     for number, columns in enumerate(table.drop_columns(["codes"]).to_pylist()):
-        if columns["split"] not in splits or columns["domain"] not in domains:
-            continue
         n_frames = columns.pop("n_frames")
+        place = IndexRow(columns["id"], columns["split"], columns["domain"], n_frames)
+        if place != listed[number]:
+            raise ShardError(f"it holds {place}, its index says {listed[number]}")
+        if not 0 <= columns["duration"] < float("inf"):
+            raise ShardError(f"clip {place.id!r} lasts {columns['duration']} s")
         # A copy: a view would keep the codes of the whole row group alive.
         flat = values[offsets[number] : offsets[number + 1]].copy()
-        if len(flat) != n_frames * levels:
-            raise ShardError(
-                f"clip {columns['id']!r} has {len(flat)} codes, not {n_frames} frames of {levels}; "
-                "encode the corpus again"
-            )
-        yield Row(codes=flat.reshape(n_frames, levels), **{**columns, "captions": columns["captions"] or []})
+        if len(flat) != n_frames * info.levels:
+            raise ShardError(f"clip {place.id!r} has {len(flat)} codes, not {n_frames} frames of {info.levels}")
+        own = flat.reshape(n_frames, info.levels)
+        if (own >= sizes).any():
+            check_codes(place.id, own, info)
+        yield Row(codes=own, **{**columns, "captions": columns["captions"] or []})
+
+
+def _check_texts(name: str, cells: pa.DictionaryArray) -> None:
+    longest = pc.max(pc.binary_length(cells.dictionary)).as_py() or 0
+    if longest > TEXT_BYTES:
+        raise ShardError(f"its column {name} has a text of {longest} bytes; at most {TEXT_BYTES} are read")
 
 
 def read_shards(

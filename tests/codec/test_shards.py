@@ -1,12 +1,17 @@
 """Token shards: round trip, filters, refusals, and what `datasets` makes of them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from codec import shard_format, shards
 from codec.shards import (
     INDEX_NAME,
     Row,
@@ -162,3 +167,130 @@ def test_an_error_inside_the_writer_leaves_no_index(tmp_path: Path) -> None:
         raise RuntimeError("stop")
     with pytest.raises(ShardError, match="did not finish"):
         read_index(tmp_path)
+
+
+def alter_shard(folder: Path, change: Callable[[dict[str, Any]], object], **types: pa.DataType) -> None:
+    """Change columns of the first shard, and the types of some; what its schema says of the tokenizer stays."""
+    path = folder / "shard-00000.parquet"
+    table = pq.read_table(path)
+    columns = table.to_pydict()
+    change(columns)
+    fields = [(name, types.get(name) or table.schema.field(name).type) for name in columns]
+    schema = pa.schema(fields, metadata=table.schema.metadata)
+    pq.write_table(pa.Table.from_pydict(columns, schema=schema), path, row_group_size=4)
+
+
+def code(value: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda columns: columns["codes"][5].__setitem__(2, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "types", "reason"),
+    [
+        (code(-5), {"codes": pa.list_(pa.int64())}, r"column codes is list<.*int64>, not list<.*uint16>"),
+        (code(1.9), {"codes": pa.list_(pa.float64())}, r"column codes is list<.*double>"),
+        (code(None), {}, "column codes has empty cells"),
+        (lambda c: c["codes"].__setitem__(5, None), {}, "column codes has empty cells"),
+        (
+            lambda c: c["codes"][5].__setitem__(0, 70),
+            {},
+            r"clip 'clip-5': code 70 at frame 0 is not in level 0 \(0 to 69",
+        ),
+        (lambda c: c["codes"][5].pop(), {}, r"clip 'clip-5' has \d+ codes, not \d+ frames of 3"),
+        (lambda c: c["n_frames"].__setitem__(5, 2**31 - 1), {}, r"its index says .*'clip-5'"),
+        (lambda c: c["id"].__setitem__(5, "clip-6"), {}, r"it holds .*'clip-6'.* its index says .*'clip-5'"),
+        (lambda c: c["split"].__setitem__(5, "train"), {}, r"its index says .*'test'"),
+        (lambda c: c["id"].__setitem__(5, None), {}, "column id has empty cells"),
+        (lambda c: c["duration"].__setitem__(5, float("nan")), {}, "lasts nan s"),
+        (lambda c: c["duration"].__setitem__(5, float("inf")), {}, "lasts inf s"),
+        (lambda c: c["captions"].__setitem__(5, [None]), {}, "column captions has empty cells"),
+        (lambda c: c.pop("licence"), {}, "has no column licence"),
+        (lambda c: None, {"text": pa.large_string()}, "column text is large_string"),
+    ],
+)
+def test_what_a_shard_holds_is_checked(
+    change: Callable[[dict[str, Any]], object], types: dict[str, pa.DataType], reason: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "tokens", make_rows())
+    alter_shard(folder, lambda columns: None)
+    assert len(read_shards(folder)) == 25
+    alter_shard(folder, change, **types)
+    with pytest.raises(ShardError, match=reason) as caught:
+        read_shards(folder)
+    assert "shard-00000.parquet" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c: c["shards"][0].update(file="../tokens/shard-00000.parquet"), "not the plain name"),
+        (lambda c: c["shards"][0].update(file="/etc/passwd"), "not the plain name"),
+        (lambda c: c["shards"][0].update(file="index.json"), "not the plain name"),
+        (lambda c: c["shards"][0].update(file=7), "7 is not the plain name"),
+        (lambda c: c["shards"][0].update(rows=-10), "has -10 rows"),
+        (lambda c: c["shards"].append(c["shards"][0]), "lists a shard twice"),
+        (lambda c: c["rows"][1].__setitem__(0, c["rows"][0][0]), "lists a clip twice"),
+        (lambda c: c["rows"][1].__setitem__(3, 1.5), r"lists IndexRow\(.*1.5"),
+        (lambda c: c["rows"][1].__setitem__(0, None), r"lists IndexRow\(id=None"),
+        (lambda c: c["rows"][1].pop(), "is damaged"),
+        (lambda c: c["tokenizer"].update(codebook_sizes=[]), "codebook_sizes"),
+        (lambda c: c["tokenizer"].update(codebook_sizes=[70, "2048", 65_536]), "codebook_sizes"),
+        (lambda c: c["tokenizer"].update(codebook_sizes=[70, 2048, 1 << 40]), "codebook_sizes"),
+        (lambda c: c["tokenizer"].update(frame_rate=float("nan")), "frame_rate nan"),
+        (lambda c: c["tokenizer"].update(sample_rate=0), "sample_rate 0"),
+        (lambda c: c["tokenizer"].update(extra=1), "is damaged"),
+        (lambda c: c.update(totals=[]), "is damaged"),
+        (lambda c: c["totals"]["train"].update(speech={"clips": "many"}), "is damaged"),
+        (lambda c: c.pop("corpus"), "it has no 'corpus'"),
+    ],
+)
+def test_what_an_index_says_is_checked(change: Callable[[dict[str, Any]], object], reason: str, tmp_path: Path) -> None:
+    folder = write(tmp_path / "tokens", make_rows())
+    content = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    change(content)
+    (folder / INDEX_NAME).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ShardError, match=reason) as caught:
+        read_shards(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"format": 1, "shards": "\ud800"}', "[]", "null", ""])
+def test_an_index_that_is_no_index_is_refused(text: str, tmp_path: Path) -> None:
+    folder = write(tmp_path / "tokens", make_rows())
+    (folder / INDEX_NAME).write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ShardError, match="is damaged"):
+        read_index(folder)
+
+
+def test_a_small_shard_that_unpacks_to_much_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_format, "CODES_PER_GROUP", 1 << 21)
+    folder = write(tmp_path / "tokens", make_rows(10))
+    table = pq.read_table(folder / "shard-00000.parquet")
+    count = (1 << 21) // 10 + 2  # codes of each clip: a little too many together
+    codes = pa.ListArray.from_arrays(np.arange(11) * count, pa.array(np.zeros(10 * count, np.uint16)))
+    table = table.set_column(1, table.schema.field("codes"), codes)
+    pq.write_table(table, folder / "shard-00000.parquet", compression="zstd")
+    assert (folder / "shard-00000.parquet").stat().st_size < 10_000
+    monkeypatch.delattr(pq.ParquetFile, "read_row_group")
+    with pytest.raises(ShardError, match=r"the codes of 10 rows are 2097\d+ values; a row group holds at most 2097152"):
+        read_shards(folder)
+
+
+def test_a_long_text_that_many_rows_share_is_refused_before_it_is_copied(tmp_path: Path) -> None:
+    rows = make_rows(2)
+    for row in rows:
+        row.text = "a" * (shard_format.TEXT_BYTES + 1)
+    folder = write(tmp_path / "tokens", rows)
+    with pytest.raises(ShardError, match="column text has a text of 1048577 bytes"):
+        read_shards(folder)
+
+
+def test_long_clips_are_written_in_groups_that_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (shards, shard_format):
+        monkeypatch.setattr(module, "CODES_PER_GROUP", 150)
+    rows = make_rows()
+    folder = write(tmp_path / "tokens", rows)
+    assert pq.ParquetFile(folder / "shard-00000.parquet").num_row_groups > 1
+    assert [row.id for row in read_shards(folder)] == [row.id for row in rows]
+    with pytest.raises(ShardError, match="has 300 codes; shards hold at most 150 per clip"):
+        ShardWriter(tmp_path / "other", INFO).add(Row("a", np.zeros((100, 3), np.int64), 8.0))
