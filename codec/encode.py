@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -51,12 +50,10 @@ from codec.shards import (
 from codec.token_source import check_owner, note_owner, token_folder
 from training.checkpoint import write_file
 from training.config import ConfigError, check_ranges, hydra_entry
-from training.launch import check_processes, leave_at_exit, on_cpu
+from training.launch import LONGEST_WAIT, check_processes, leave_at_exit, on_cpu
 from training.log import duration
 from training.progress import progress
 
-# Processes wait at the end for the one with the longest recordings: torch's own limit is ten minutes for GPUs.
-LONGEST_WAIT = timedelta(days=1)
 REJECTED_NAME = "rejected.jsonl"
 DUPLICATES_NAME = "duplicates.jsonl"
 

@@ -9,8 +9,8 @@ command is given again.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -38,18 +39,18 @@ from codec.schedule import initialise_codebooks, parameter_groups
 from codec.stages import StagedCodec
 from codec.step import Learner
 from codec.validation import validate
-from training.checkpoint import CheckpointError, latest_checkpoint, resolve_resume, rotate, save_folder, step_folder
-from training.config import ConfigError, hydra_entry, refusing, save_config
+from training.checkpoint import CheckpointError, latest_checkpoint, rotate, save_folder, step_folder
+from training.config import ConfigError, hydra_entry, refusing
 from training.failure import NonFiniteLoss
-from training.launch import check_processes, leave_at_exit, on_cpu
+from training.launch import LONGEST_WAIT, check_processes, leave_at_exit, on_cpu
 from training.log import RunLog, duration
+from training.run_folder import check_recipe, choose_checkpoint, hold, set_aside, write_settings
+from training.stopping import Stop
 from training.threads import set_threads
 from training.tracking import Tracker, TrackerError
 
 OBJECTIVES = "objectives.safetensors"
 BOOKS = "quantizer.books."
-# keys of the codec that may change from one part of a training to the next
-FREE = ("window", "codebook_decay", "dead_code_share")
 
 
 @contextmanager
@@ -96,11 +97,26 @@ def read_clips(cfg: DictConfig) -> tuple[list[Clip], list[Clip], list[Reject]]:
     return clips, sorted(valid, key=lambda c: (c.domain != "speech", c.id))[: cfg.trainer.valid_clips], rejects
 
 
-def different_keys(theirs: ALMTokenizerConfig, ours: ALMTokenizerConfig, free: Sequence[str] = ()) -> str:
-    """Where the configurations differ, but in ``free`` keys: ``key=ours, there theirs``."""
+# Keys that change no number of the curve.
+FREE_KEYS = ("name", "preset", "resume", "device", "tracker", "threads", "init", "corpora", "data")
+FREE_TRAINER = ("valid_every", "valid_clips", "save_every", "keep", "log_every", "compile")
+
+
+def recipe(cfg: DictConfig, clips: Sequence[Clip]) -> dict[str, Any]:
+    """What makes a run the same run: a checkpoint continues only under an equal recipe."""
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    settings["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in FREE_TRAINER}
+    heard = "\n".join(f"{clip.id} {clip.domain} {clip.path.stat().st_size}" for clip in clips)
+    corpus = hashlib.sha256(heard.encode("utf-8", "surrogateescape")).hexdigest()
+    kept = {key: value for key, value in settings.items() if key not in FREE_KEYS}
+    return {**kept, "clips of the corpus": f"{len(clips)}, {corpus[:12]}"}
+
+
+def different_keys(theirs: ALMTokenizerConfig, ours: ALMTokenizerConfig) -> str:
+    """Where the configurations differ: ``key=ours, there theirs``."""
     there, here = theirs.to_dict(), ours.to_dict()
     skip = ("transformers_version", "architectures", "dtype", "auto_map")
-    keys = [key for key in here if key not in (*skip, *free) and here[key] != there.get(key)]
+    keys = [key for key in here if key not in skip and here[key] != there.get(key)]
     return ", ".join(f"codec.{key}={here[key]}, there {there.get(key)}" for key in keys)
 
 
@@ -119,11 +135,19 @@ def train_codec(cfg: DictConfig) -> None:
         core = ALMTokenizer(config)
         staged = StagedCodec(core, cfg)
     check_crop(cfg, config.sample_rate, config.hop)
-    accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision)
+    waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision, kwargs_handlers=[waiting])
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise ConfigError(
+            f"precision={accelerator.mixed_precision} (from accelerate launch) is not supported: say precision=bf16 or "
+            "precision=no."
+        )
     check_processes(accelerator.num_processes)
     leave_at_exit()
     clips, valid_clips, rejects = read_clips(cfg)
     run_dir = Path("runs") / (cfg.name or f"codec-{cfg.preset}" + (f"-stage{cfg.stage}" if cfg.stage else ""))
+    if accelerator.is_main_process:
+        hold(run_dir)
     log = RunLog(run_dir, accelerator.is_main_process)
     train = cfg.trainer
     try:
@@ -149,15 +173,15 @@ def train_codec(cfg: DictConfig) -> None:
         adversary = None if cfg.gan.start is None else Adversary(cfg.gan, config.sample_rate, accelerator, cfg.seed)
     balancer = Balancer(cfg.gan.balancer_decay) if cfg.gan.balancer else None
     step = 0
-    checkpoint = resolve_resume(run_dir, cfg.resume)
+    checkpoint = choose_checkpoint(run_dir, cfg.resume, log.line)
+    this_recipe = recipe(cfg, clips)
     if checkpoint is not None:
+        state = json.loads((checkpoint / "state.json").read_text())
+        check_recipe(state.get("recipe", {}), this_recipe, checkpoint)
+        step = state["step"]
         with continuing(checkpoint):
-            if differing := different_keys(ALMTokenizerConfig.from_pretrained(checkpoint), config, FREE):
-                raise ValueError(differing)
             core.load_state_dict(load_file(checkpoint / "model.safetensors"))
             optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
-            state = json.loads((checkpoint / "state.json").read_text())
-            step = state["step"]
             if staged.objectives():
                 staged.load_state_dict(load_file(checkpoint / OBJECTIVES), strict=False)
             if adversary is not None:
@@ -201,7 +225,8 @@ def train_codec(cfg: DictConfig) -> None:
         with continuing(checkpoint):
             average.load(load_file(checkpoint / "average.safetensors", device=str(accelerator.device)))
     if accelerator.is_main_process:  # not before all that could refuse
-        save_config(cfg, run_dir)
+        set_aside(run_dir, step, log.line)
+        write_settings(cfg, run_dir, log.line)
     log.rewind(step)
 
     def save(at: int) -> None:
@@ -217,14 +242,13 @@ def train_codec(cfg: DictConfig) -> None:
                 if average is not None:
                     save_file(average.shadow, folder / "average.safetensors")
                 extra = {} if balancer is None else {"balancer": balancer.state_dict()}
-                (folder / "state.json").write_text(json.dumps({"step": at, **extra}))
+                (folder / "state.json").write_text(json.dumps({"step": at, "recipe": this_recipe, **extra}))
 
             save_folder(step_folder(run_dir, at), write)
             rotate(run_dir, train.keep)
         accelerator.wait_for_everyone()
 
-    stop = {"asked": False}
-    previous_handler = signal.signal(signal.SIGTERM, lambda *_: stop.update(asked=True))
+    stop = Stop().listen()
 
     # ---- loop --------------------------------------------------------------------------------------------------
     model.train()
@@ -236,7 +260,7 @@ def train_codec(cfg: DictConfig) -> None:
             latents = initialise_codebooks(core, sampler, cfg, step, crop)
             log.line(f"step {step}: codebooks initialised by k-means on {latents} latents")
         report = learner.step(step, bypass=step < quantize_from)
-        told = learner.agree(step, report, stop["asked"])
+        told = learner.agree(step, report, stop.asked)
         step += 1
         if average is not None:
             average.update(step)
@@ -260,10 +284,10 @@ def train_codec(cfg: DictConfig) -> None:
         if step % train.save_every == 0 or step == train.max_steps or told:
             save(step)
         if told:
-            signal.signal(signal.SIGTERM, previous_handler)
+            stop.close()
             tracker.close()
-            log.line(f"SIGTERM: saved step {step}; the same command continues.")
-            return
+            log.line(f"{stop.name}: saved step {step}; the same command continues.")
+            stop.leave()
         if step % train.valid_every == 0 or step == train.max_steps:
             if accelerator.is_main_process and valid_clips:
                 samples_dir = run_dir / "samples" / f"step_{step:07d}"
@@ -279,7 +303,7 @@ def train_codec(cfg: DictConfig) -> None:
                 since = time.monotonic()
             accelerator.wait_for_everyone()
 
-    signal.signal(signal.SIGTERM, previous_handler)
+    stop.close()
     tracker.close()
     if accelerator.is_main_process:
         with average.applied() if average is not None else nullcontext():

@@ -20,6 +20,7 @@ from lm.packing import IGNORE, PackedRows, best_fit, pack_rows
 from lm.patterns import Pattern
 from lm.vocabulary import AudioVocabulary
 from tasks.base import Task
+from training.stopping import ignore_ctrl_c
 
 PACKING_WINDOW = 1000  # documents packed together: enough for 99 % full rows, small enough to keep rows random
 
@@ -430,6 +431,7 @@ def step_batches(data: StepData, first: int, last: int, rank: int, world: int, w
         prefetch_factor=4,
         collate_fn=_as_it_is,
         persistent_workers=False,
+        worker_init_fn=ignore_ctrl_c,
     )
     yield from loader
 

@@ -22,8 +22,8 @@ OPTIMISER_FILE = "optimizer.pt"
 # What task=all holds (configs/task/all.yaml; a test compares).
 IN_ALL = ("tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning")
 SHIPPED = (Path("checkpoints/lm-tts-mini"), Path("checkpoints/lm-all-mini"))  # the first that knows a task is taken
-# Keys that change no number of the curve up to the current step.
-FREE_KEYS = {"max_steps", "micro_rows", "log_every", "valid_every", "valid_clips", "save_every", "keep"}
+# Keys that change no number of the curve.
+FREE_KEYS = {"micro_rows", "log_every", "valid_every", "valid_clips", "save_every", "keep"}
 FREE_KEYS |= {"workers", "attention", "valid_audio", "peak_tflops", "track"}  # "track": of older checkpoints
 # Keys that came later, with the value that means what runs without them did: such runs can be continued.
 LATER = {"head": "chunked", "loss_on": "target"}
@@ -42,7 +42,7 @@ def newest_model(task: str, runs: Path = Path("runs"), shipped: Sequence[Path] =
 
     found = [state for state in runs.glob(f"*/final/{STATE_FILE}") if knows(state)]
     if found:
-        return max(found, key=lambda path: path.stat().st_mtime).parent
+        return max(found, key=lambda path: (read_state(path.parent).get("written", 0), path)).parent
     for folder in shipped:
         if knows(folder / STATE_FILE):
             return folder
@@ -63,13 +63,15 @@ def recipe(cfg: DictConfig, documents_hash: str, vocabulary_hash: str) -> dict[s
     """What makes a run the same run: a checkpoint continues only under an equal recipe."""
     trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(trainer, dict)
+    # where the rate does not follow from it, more steps are the same training
+    free = FREE_KEYS | ({"max_steps"} if cfg.trainer.schedule == "constant" else set())
     weights = Path(cfg.init) / "model.safetensors" if cfg.init else None
     return {
         "seed": cfg.seed,
         "init": file_hash(weights) if weights and weights.is_file() else cfg.init,
         "lm": None if cfg.init else lm_recipe(cfg),
         "trainer": {
-            str(key): value for key, value in trainer.items() if key not in FREE_KEYS and LATER.get(str(key)) != value
+            str(key): value for key, value in trainer.items() if key not in free and LATER.get(str(key)) != value
         },
         **tuning_recipe(cfg.tuning),
         "documents": documents_hash,
@@ -99,27 +101,6 @@ def lm_recipe(cfg: DictConfig) -> dict[str, Any]:
     if cfg.lm.variant == "flat":
         del options["variant"], options["depth"]
     return {str(key): value for key, value in options.items()}
-
-
-def check_recipe(stored: dict[str, Any], current: dict[str, Any], checkpoint: Path) -> None:
-    """Refuse to continue a checkpoint under another recipe.
-
-    Raises:
-        CheckpointError: naming what differs.
-    """
-    different = []
-    for key in (*current, *(stored.keys() - current.keys())):
-        value = current.get(key)
-        if isinstance(value, dict) and isinstance(stored.get(key), dict):
-            names = sorted({*value, *stored[key]})
-            different += [f"{key}.{name}" for name in names if value.get(name) != stored[key].get(name)]
-        elif value != stored.get(key):
-            different.append(key)
-    if different:
-        raise CheckpointError(
-            f"{checkpoint} was trained with another {', '.join(different)}: give resume=none to start over, "
-            "or name=OTHER for a new run."
-        )
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:

@@ -15,7 +15,6 @@ audio_vocabulary.json.
 from __future__ import annotations
 
 import json
-import signal
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from omegaconf import DictConfig, OmegaConf
 
 from codec.encode import load_tokenizer
@@ -42,7 +41,6 @@ from lm.options import check_options, level_weights, make_task
 from lm.run_state import (
     OPTIMISER_FILE,
     STATE_FILE,
-    check_recipe,
     computes_in_bf16,
     learning_rate,
     read_state,
@@ -60,11 +58,13 @@ from lm.validation import Validation
 from lm.vocabulary import VocabularyError
 from tasks.base import TaskError
 from tasks.normalisation import normalisers, note_on_english
-from training.checkpoint import CheckpointError, resolve_resume, rotate, save_folder, step_folder
-from training.config import ConfigError, hydra_entry, save_config
+from training.checkpoint import CheckpointError, rotate, save_folder, step_folder
+from training.config import ConfigError, hydra_entry
 from training.failure import NonFiniteLoss
-from training.launch import check_processes, leave_at_exit, on_cpu
+from training.launch import LONGEST_WAIT, check_processes, leave_at_exit, on_cpu
 from training.log import duration
+from training.run_folder import check_recipe, choose_checkpoint, hold, set_aside, write_settings
+from training.stopping import Stop
 from training.threads import set_threads
 from training.tracking import TrackerError
 
@@ -85,7 +85,8 @@ def train(cfg: DictConfig) -> Path:
     """Train as ``cfg`` (configs/lm_train.yaml) says; returns the folder of the final model."""
     # ---- where and with what -----------------------------------------------------------------------------
     # Precision is our own autocast below, so accelerate gets "no" whatever its configuration file says.
-    accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision="no")
+    waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision="no", kwargs_handlers=[waiting])
     check_processes(accelerator.num_processes)
     leave_at_exit()
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -96,6 +97,8 @@ def train(cfg: DictConfig) -> Path:
     task = make_task(cfg.task)
     task.use_normaliser(normalisers(cfg.text.normalise))
     run_dir = Path("runs") / (cfg.name or f"lm-{task.name}")
+    if accelerator.is_main_process:
+        hold(run_dir)
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     log = TrackedLog(run_dir, accelerator.is_main_process, cfg.tracker, settings)
     bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
@@ -118,7 +121,7 @@ def train(cfg: DictConfig) -> Path:
         log.line(note)
 
     # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -------------------------
-    checkpoint = resolve_resume(run_dir, cfg.resume)
+    checkpoint = choose_checkpoint(run_dir, cfg.resume, log.line)
     lora = cfg.tuning.method == "lora"
     trained = (None if lora else checkpoint) or cfg.init  # adapters go onto the weights that the run began with
     model, vocabulary, text_tokenizer = starting_point(
@@ -216,8 +219,9 @@ def train(cfg: DictConfig) -> Path:
     objective, optimiser = accelerator.prepare(objective, optimiser)
     if checkpoint and state.get("optimiser_by_name"):
         scatter_optimiser(accelerator.unwrap_model(objective), optimiser.optimizer, moments)
-    if accelerator.is_main_process:
-        save_config(cfg, run_dir)
+    if accelerator.is_main_process:  # not before all that could refuse
+        set_aside(run_dir, step, log.line)
+        write_settings(cfg, run_dir, log.line)
     log.rewind(step)
     parameters = sum(p.numel() for p in model.parameters())
     hours = documents.audio_tokens(vocabulary) / vocabulary.levels / description["frame_rate"] / 3600
@@ -233,8 +237,7 @@ def train(cfg: DictConfig) -> Path:
     warm_up = trainer.max_steps if cfg.tuning.method == "new_rows" else cfg.tuning.warmup_new_rows
 
     # ---- loop --------------------------------------------------------------------------------------------
-    stop: list[int] = []
-    previous_handler = signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
+    stop = Stop().listen()
     started = time.monotonic()
 
     def add_up(sums: torch.Tensor) -> torch.Tensor:
@@ -246,6 +249,7 @@ def train(cfg: DictConfig) -> Path:
     def save(final: bool = False) -> Path:
         state = {
             "step": step,
+            "written": time.time(),
             "seconds": seconds(),
             "task": task.name,
             "recipe": this_recipe,
@@ -349,23 +353,25 @@ def train(cfg: DictConfig) -> Path:
             before = time.monotonic()
             validate()
             meter.pause(time.monotonic() - before)  # validation is not training time in tok/s
-        told = accelerator.reduce(torch.tensor(len(stop), device=device), "sum") if world > 1 else len(stop)
+        told = add_up(torch.tensor(float(stop.asked), device=device)) if world > 1 else stop.asked
         if step % trainer.save_every == 0 or step == trainer.max_steps or told:
             save()
         if told:
-            log.line(f"stopped by SIGTERM at step {step}; the checkpoint is saved, the same command continues.")
+            log.line(f"stopped by {stop.name} at step {step}; the checkpoint is saved, the same command continues.")
             break
-    signal.signal(signal.SIGTERM, previous_handler)
+    stop.close()
+    if step < trainer.max_steps:
+        log.close()
+        stop.leave()
 
     # ---- the model to keep -------------------------------------------------------------------------------
     final = run_dir / "final"
-    if step >= trainer.max_steps:
-        if not (final / STATE_FILE).is_file() or read_state(final)["step"] != step:
-            save(final=True)
-            scored = ", ".join(f"`{command}`" for command in task.evaluations)
-            log.line(f"{final}: trained {step} steps in {duration(seconds())}; score it with {scored}.")
-        else:
-            log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
+    if not (final / STATE_FILE).is_file() or read_state(final)["step"] != step:
+        save(final=True)
+        scored = ", ".join(f"`{command}`" for command in task.evaluations)
+        log.line(f"{final}: trained {step} steps in {duration(seconds())}; score it with {scored}.")
+    else:
+        log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
     log.close()
     return final
 

@@ -27,40 +27,70 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def restore_folder(path: Path) -> None:
+    """Bring back the folder that `save_folder` was about to replace when its process was killed."""
+    old = path.with_name(f".{path.name}.old")
+    if old.is_dir() and not path.exists():
+        old.rename(path)
+
+
+def _why(error: Exception) -> str | None:
+    """The system's reason behind an error of writing; None where the error is another."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    said = str(error)  # safetensors and torch wrap the system's errors in their own
+    return said.splitlines()[0] if re.search(r"I/O error|No space left|failed writing|os error", said) else None
+
+
 def save_folder(path: Path, write: Callable[[Path], None]) -> Path:
-    """Create folder ``path`` by calling ``write(temporary folder)``; it appears complete or not at all."""
+    """Create folder ``path`` by calling ``write(temporary folder)``; it appears complete or not at all.
+
+    Raises:
+        CheckpointError: the disk is full or refuses; what was there before is left as it was.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    write(temporary)
-    for file in sorted(temporary.rglob("*")):
-        if file.is_file():
-            _flush(file)
-    _flush(temporary)
-    if path.exists():  # a folder cannot be replaced by rename: move the old one aside first
-        old = path.with_name(f".{path.name}.old")
+    temporary, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        restore_folder(path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        write(temporary)
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                _flush(file)
+        _flush(temporary)
+        if path.exists():  # a folder cannot be replaced by rename: move the old one aside first
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        temporary.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(path)
-    _flush(path.parent)
+        _flush(path.parent)
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if (reason := _why(error)) is None:
+            raise
+        raise CheckpointError(
+            f"{path} cannot be written ({reason}): make room there; what was saved before is whole, and the same "
+            "command goes on from it."
+        ) from error
     return path
 
 
 def write_file(path: Path, data: str | bytes) -> None:
-    """Write one file atomically (temporary name, fsync, rename)."""
+    """Write one file atomically (temporary name, fsync, rename); nothing is left behind where that fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as stream:
-        stream.write(data.encode("utf-8") if isinstance(data, str) else data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(data.encode("utf-8") if isinstance(data, str) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def step_folder(run_dir: Path, step: int) -> Path:
@@ -68,10 +98,16 @@ def step_folder(run_dir: Path, step: int) -> Path:
     return Path(run_dir) / "checkpoints" / f"step_{step:07d}"
 
 
+def step_of(path: Path) -> int | None:
+    """The step that a checkpoint's name tells; None for another name."""
+    match = _STEP.match(path.name)
+    return int(match.group(1)) if match else None
+
+
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     folder = Path(run_dir) / "checkpoints"
-    found = [(int(match.group(1)), path) for path in folder.glob("step_*") if (match := _STEP.match(path.name))]
+    found = [(step, path) for path in folder.glob("step_*") if (step := step_of(path)) is not None]
     return [path for _, path in sorted(found)]
 
 
@@ -79,22 +115,6 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
     """The checkpoint with the highest step number, or None."""
     found = list_checkpoints(run_dir)
     return found[-1] if found else None
-
-
-def resolve_resume(run_dir: Path, resume: str) -> Path | None:
-    """The checkpoint that ``resume=auto|none|PATH`` names.
-
-    Raises:
-        CheckpointError: an explicit path that is not a checkpoint folder; never silently a fresh start.
-    """
-    if resume == "none":
-        return None
-    if resume == "auto":
-        return latest_checkpoint(run_dir)
-    path = Path(resume)
-    if not _STEP.match(path.name) or not path.is_dir():
-        raise CheckpointError(f"resume={resume} is not a checkpoint folder (…/checkpoints/step_NNNNNNN).")
-    return path
 
 
 def rotate(run_dir: Path, keep: int) -> None:

@@ -264,9 +264,3 @@ def multirun_job() -> int | None:
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     return int(HydraConfig.get().job.num)
-
-
-def save_config(cfg: DictConfig | ListConfig, folder: Path) -> None:
-    """Write the resolved configuration as ``folder/config.yaml``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+from datetime import timedelta
 
 import torch
 from torch import distributed
 
 from training.config import ConfigError
+
+# How long a process waits for the others: one may encode, validate or write for hours. After that it ends.
+LONGEST_WAIT = timedelta(hours=12)
 
 
 def on_cpu(device: str = "auto") -> bool:

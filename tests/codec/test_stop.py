@@ -91,8 +91,8 @@ def test_weights_that_explode_are_told_from_a_defect(tmp_path: Path) -> None:
 def test_sigterm_to_one_of_two_processes_saves_and_leaves(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus")
     result = run(tmp_path, 2, {"kind": "sigterm", "step": 2, "rank": 1}, "trainer.save_every=1000")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "SIGTERM: saved step 3; the same command continues." in result.stdout
+    assert result.returncode != 0, "what was asked for is not done"
+    assert re.search(r"(SIGTERM|a signal to another process): saved step 3; the same command continues", result.stdout)
     again = run(tmp_path, 2, {"kind": "none", "step": -1, "rank": 0}, "trainer.save_every=1000")
     assert again.returncode == 0 and "resumed from runs/run/checkpoints/step_0000003" in again.stdout
 
@@ -107,4 +107,4 @@ def test_sigterm_saves_and_leaves(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.terminate()
     output, _ = process.communicate(timeout=100)
-    assert process.returncode == 0 and "SIGTERM: saved step" in output
+    assert process.returncode == 143 and "SIGTERM: saved step" in output

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from codec.corpus import Clip
 from codec.crops import CropSampler
 from codec.train import train_codec
-from training.config import ConfigError, compose
+from training.checkpoint import CheckpointError
+from training.config import compose
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -141,20 +142,28 @@ def test_a_run_goes_on_only_with_options_that_fit_it(
 
     go_on(2)
     settings = Path("runs/run/config.yaml").read_text()
-    for option, reason in (
-        ("codec.encoder_layers=2", "codec.encoder_layers=2, there 1"),
-        ("gan.start=0", "adversary.pt"),
-        ("trainer.ema=0.9", "average.safetensors"),
-        ("loss.ar=1", "parameter group"),
-        ("gan.balancer=true", "balancer"),
+    other = write_corpus(tmp_path / "other")
+    for option in (
+        "seed=7",
+        "trainer.max_steps=3",  # the rate of every step follows from it
+        "trainer.batch_size=3",
+        "trainer.learning_rate=1e-4",
+        "trainer.ema=0.9",
+        "loss.mel=2.0",
+        "loss.ar=1.0",
+        "gan.start=0",
+        "codec.encoder_layers=2",
+        f"corpora=[{other}]",
     ):
-        with pytest.raises(ConfigError):
-            go_on(3, option)
-        (said,) = capsys.readouterr().err.splitlines()[-1:]
-        assert said.startswith("error: runs/run/checkpoints/step_0000002 cannot be continued with these options (")
-        assert reason in said and "resume=none" in said
+        with pytest.raises(CheckpointError, match="was trained with other settings") as refused:
+            go_on(2, option)
+        named = "clips of the corpus" if option.startswith("corpora") else option.partition("=")[0]
+        assert f"({named}: " in str(refused.value) and "resume=none" in str(refused.value)
         assert Path("runs/run/config.yaml").read_text() == settings, "as the run was made"
-    assert "resumed from" in go_on(3, "codec.window=4", "trainer.learning_rate=1e-4")
+    said = go_on(2, "trainer.log_every=7")
+    assert "resumed from" in said and "trainer.log_every: " in said
+    assert Path("runs/run/config-1.yaml").read_text() == settings
+    assert "moved to runs/run/aside-1" in go_on(2, "seed=7", "resume=none")
 
 
 @pytest.mark.slow

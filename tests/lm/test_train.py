@@ -90,7 +90,9 @@ def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, mon
         return real(self, *arguments, **options)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step_and_stop)
-    train(configured([*overrides, "trainer.log_every=1"]))
+    with pytest.raises(SystemExit) as stopped:
+        train(configured([*overrides, "trainer.log_every=1"]))
+    assert stopped.value.code == 143, "what was asked for is not done"
     assert not (tmp_path / "runs/tiny/final").exists()
     assert list_checkpoints(tmp_path / "runs/tiny")[-1].name == "step_0000005"
     train(configured(overrides))

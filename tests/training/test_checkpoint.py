@@ -9,7 +9,7 @@ from training.checkpoint import (
     CheckpointError,
     latest_checkpoint,
     list_checkpoints,
-    resolve_resume,
+    restore_folder,
     rotate,
     save_folder,
     step_folder,
@@ -30,12 +30,31 @@ def test_a_failing_write_leaves_the_old_folder(tmp_path: Path) -> None:
         (folder / "x").write_text("half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointError, match=r"final cannot be written \(disk full\)"):
         save_folder(target, fail)
-    assert (target / "x").read_text() == "one"
+    assert (target / "x").read_text() == "one" and sorted(p.name for p in tmp_path.iterdir()) == ["final"]
     save_folder(target, write("two"))
     assert (target / "x").read_text() == "two"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["final"]
+
+
+def test_an_error_that_is_not_the_disk_s_stays_what_it_is(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        save_folder(tmp_path / "final", fail)
+
+
+def test_a_folder_whose_replacement_was_killed_comes_back(tmp_path: Path) -> None:
+    target = tmp_path / "final"
+    save_folder(target, write("one"))
+    target.rename(tmp_path / ".final.old")  # between its two renames
+    restore_folder(target)
+    assert (target / "x").read_text() == "one"
+    target.rename(tmp_path / ".final.old")
+    save_folder(target, write("two"))
+    assert (target / "x").read_text() == "two" and sorted(p.name for p in tmp_path.iterdir()) == ["final"]
 
 
 def test_newest_is_by_number_and_temporary_folders_do_not_count(tmp_path: Path) -> None:
@@ -45,13 +64,6 @@ def test_newest_is_by_number_and_temporary_folders_do_not_count(tmp_path: Path) 
     assert latest_checkpoint(tmp_path) == step_folder(tmp_path, 100)
     rotate(tmp_path, 2)
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step_0000020", "step_0000100"]
-
-
-def test_explicit_resume_never_starts_afresh(tmp_path: Path) -> None:
-    assert resolve_resume(tmp_path, "auto") is None
-    assert resolve_resume(tmp_path, "none") is None
-    with pytest.raises(CheckpointError, match="not a checkpoint folder"):
-        resolve_resume(tmp_path, str(tmp_path / "nothing"))
 
 
 def test_log_rewinds_to_the_resumed_step(tmp_path: Path) -> None:

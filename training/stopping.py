@@ -1,0 +1,55 @@
+"""Being told to stop: SIGTERM, SIGINT (Ctrl-C) and SIGHUP let a training save and leave.
+
+stop = Stop().listen()
+while step < last and not stop.asked: ...
+stop.close()
+if step < last: stop.leave()     # exit status 143, 130 or 129: what was asked for is not done
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Stop:
+    """Notes the first signal; the second one has its usual effect at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    @property
+    def asked(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def name(self) -> str:
+        """``SIGTERM``; of the process that was asked."""
+        return signal.Signals(self.signal).name if self.signal is not None else "a signal to another process"
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.signal = number
+        self.close()
+
+    def listen(self) -> Stop:
+        """Note signals from now on, until `close`."""
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def close(self) -> None:
+        """Give signals their former effect."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before.clear()
+
+    def leave(self) -> None:
+        """End the process with the status that a shell gives to one that the signal ended."""
+        raise SystemExit(128 + (self.signal or signal.SIGTERM))
+
+
+def ignore_ctrl_c(_: int = 0) -> None:
+    """For helpers of a training: Ctrl-C reaches them as well, and the training still needs them to save."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
