@@ -11,7 +11,7 @@ from torch import nn
 
 from codec.interface import AudioTokenizer
 from lm.documents import render
-from lm.generate import Generation, generate
+from lm.generate import generate
 from lm.sampling import Sampling
 from lm.speak import decode
 from lm.vocabulary import AudioVocabulary
@@ -49,7 +49,7 @@ class Listening:
     def recorded(self) -> dict[str, np.ndarray]:
         """The clips themselves through the tokenizer: the best that the model could sound. Name → ``[samples]``."""
         rows = {str(row.id): row for chosen, _, _ in self.groups.values() for row in chosen}
-        clips = [Generation(np.asarray(row.codes).astype(np.int64), True, True, 0.0, 0) for row in rows.values()]
+        clips = [np.asarray(row.codes).astype(np.int64) for row in rows.values()]
         return dict(zip(rows, decode(self.tokenizer, clips, self._device()), strict=True))
 
     def spoken(self, model: nn.Module) -> dict[str, np.ndarray]:
@@ -60,7 +60,7 @@ class Listening:
         for rows, prompts, sampling in self.groups.values():
             limits = [2 * len(row.codes) + 12 for row in rows]
             clips = generate(model, self.vocabulary, prompts, limits, sampling=sampling)  # type: ignore[arg-type]
-            waves = decode(self.tokenizer, clips, self._device())
+            waves = decode(self.tokenizer, [clip.codes for clip in clips], self._device())
             heard |= dict(zip((str(row.id) for row in rows), waves, strict=True))
         model.train(training)
         return heard

@@ -14,6 +14,7 @@ class ASR(Task):
     name = "asr"
     domains = ("speech",)
     target = "text"
+    needs = takes = ("audio",)
     metrics = ("wer", "cer")
     evaluations = ("python eval/asr.py",)
 

@@ -9,6 +9,7 @@ training draws one by (seed, id, epoch), validation and inference take variant 0
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 from lm.documents import Document, TextSegment
 
 PROMPTS = ("fixed", "paraphrased")
+INPUTS = ("text", "audio", "audio_text")  # what a person can give: a text, recordings, and what is said in them
 
 
 class TaskError(ValueError):
@@ -29,7 +31,8 @@ class Request:
     """What is asked of a model: the fields that prompts are built from.
 
     Attributes:
-        codes: raw codes ``[frames, levels]`` of the audio that is the condition (of ASR, captioning, continuation).
+        codes: raw codes ``[frames, levels]`` of the audio that is the condition (of ASR, captioning, continuation),
+            or that a passage has already.
         reference: a row with ``text`` and ``codes``: the voice of voice-prompted speech.
     """
 
@@ -61,8 +64,9 @@ class Task(ABC):
     Attributes:
         target: what the model writes: ``audio`` or ``text``.
         token: the control token ``<|token|>`` that opens the document; the name, unless a task shares another's.
+        needs, takes: of `INPUTS`, what must and what can be given to it in generation.
         metrics: what its output is scored with (eval/metrics/).
-        evaluations: the commands that score the newest model of the task.
+        evaluations: the commands that score the newest model of the task; its likelihood, unless it names others.
         normalise: applied to every text the task reads or writes, in training and inference alike
             (`tasks.normalisation`).
     """
@@ -71,8 +75,10 @@ class Task(ABC):
     domains: tuple[str, ...]  # of the clips it uses
     target: str = "audio"
     token: str = ""
+    needs: tuple[str, ...] = ("text",)
+    takes: tuple[str, ...] = ("text",)
     metrics: tuple[str, ...] = ()
-    evaluations: tuple[str, ...] = ("python eval/likelihood.py",)
+    evaluations: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -90,6 +96,7 @@ class Task(ABC):
         self.instructions = tuple(paraphrases) if prompts == "paraphrased" else ()
         self.decoding = dict(decoding or {})
         self.weight = float(weight)
+        self.evaluations = self.evaluations or (f"python eval/likelihood.py task={self.name}",)
         self.normalise: Callable[[str], str] = str
 
     # ---- what each task says -------------------------------------------------------------------------------------
@@ -104,6 +111,33 @@ class Task(ABC):
     @abstractmethod
     def with_condition_of(self, row: Any, other: Any) -> Any:
         """``row`` with the condition of ``other`` and its own target: validation's wrong-condition example."""
+
+    def asked(self, id: str, text: str, heard: Sequence[Request], speaker: str = "", domain: str = "") -> Any:
+        """The row that asks for ``text`` after the recordings ``heard`` (with codes, and texts where the task reads
+        them): what `document` takes in generation.
+        """
+        codes = heard[-1].codes if heard else None
+        return Request(id, text, [text], speaker, domain or self.domains[0], codes)
+
+    def said(self, row: Any) -> str | None:
+        """The text that the audio of ``row`` says, where its duration follows from it."""
+        return None
+
+    def seconds(self, row: Any) -> tuple[float, float]:
+        """(least, most) duration of the audio that ``row`` asks for: ``decoding.max_seconds``, and where a text is said
+        ``least_per_character`` and ``most_per_character`` of it, plus a second.
+
+        Raises:
+            TaskError: the decoding has no ``max_seconds``.
+        """
+        if "max_seconds" not in self.decoding:
+            raise TaskError(f"task {self.name}: decoding.max_seconds is missing, the duration of the longest clip.")
+        least, most = 0.0, float(self.decoding["max_seconds"])
+        text = self.said(row)
+        if text is not None:
+            most = min(most, 1 + self.decoding.get("most_per_character", math.inf) * len(text))
+            least = min(self.decoding.get("least_per_character", 0.0) * len(text), most)
+        return least, most
 
     def choices(self, row: Any) -> int:
         """How many contents the document of ``row`` can have: one, or one per caption."""

@@ -15,6 +15,7 @@ class Captioning(Task):
     """
 
     target = "text"
+    needs = takes = ("audio",)
     metrics = ("cider", "bleu")
 
     def accepts(self, row: Any) -> bool:

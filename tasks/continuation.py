@@ -22,6 +22,7 @@ class Continuation(Task):
 
     name = "continuation"
     token = "audio_only"
+    needs = takes = ("audio",)
     metrics = ("dnsmos", "fad", "speaker")
 
     def __init__(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lm.documents import AudioSegment, TextSegment
-from tasks.base import Task, TaskError, changed
+from tasks.base import Request, Task, TaskError, changed
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Interleaved(Task):
 
     name = "interleaved"
     domains = ("speech",)
+    takes = ("text", "audio", "audio_text")
     metrics = ("wer", "dnsmos", "speaker")
 
     def __init__(
@@ -75,6 +77,13 @@ class Interleaved(Task):
             parts = [members[i : i + self.sentences] for i in range(0, len(members), self.sentences)]
             passages += [Passage(tuple(part)) for part in parts if len(part) > 1]
         return passages
+
+    def asked(self, id: str, text: str, heard: Sequence[Request], speaker: str = "", domain: str = "") -> Passage:
+        """The next sentence after those that have their audio: as many as a document can hold before it."""
+        return Passage((*heard[1 - self.sentences :], Request(id, text)))
+
+    def said(self, row: Any) -> str | None:
+        return row.rows[-1].text
 
     def segments(self, row: Any, with_target: bool, choice: int) -> tuple[Any, ...]:
         segments: list[Any] = []

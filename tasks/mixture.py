@@ -37,10 +37,10 @@ class Mixture(Task):
     def __init__(self, tasks: Mapping[str, Task], name: str | None = None) -> None:
         if not tasks:
             raise TaskError("a mixture needs tasks: task=all, or a list as task=[tts,asr].")
-        super().__init__()
         # The order of a command line must not change the data: [asr,tts] is [tts,asr].
         self.tasks = sorted(tasks.values(), key=lambda task: task.name)
         self.name = name or "+".join(task.name for task in self.tasks)
+        super().__init__()
         self.evaluations = tuple(dict.fromkeys(command for task in self.tasks for command in task.evaluations))
         self.domains = tuple(sorted({domain for task in self.tasks for domain in task.domains}))
 

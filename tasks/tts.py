@@ -37,6 +37,9 @@ class TTS(Task):
         speaker = row.speaker or ""
         return before.replace("{speaker}", speaker) + self.normalise(row.text) + after.replace("{speaker}", speaker)
 
+    def said(self, row: Any) -> str | None:
+        return row.text
+
     def segments(self, row: Any, with_target: bool, choice: int) -> tuple[Any, ...]:
         codes = row.codes if with_target else None
         return TextSegment(self.prompt_text(row)), AudioSegment(codes, domain="speech", learn=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from lm.documents import AudioSegment, TextSegment
-from tasks.base import Task, TaskError, changed
+from tasks.base import Request, Task, TaskError, changed
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class VoicePromptedTTS(Task):
     name = "voice_prompted_tts"
     token = "tts"
     domains = ("speech",)
+    needs = takes = ("text", "audio", "audio_text")
     metrics = ("wer", "dnsmos", "speaker")
 
     def __init__(self, references: int = 4, **options: Any) -> None:
@@ -64,6 +66,13 @@ class VoicePromptedTTS(Task):
             ring = (others[(start + step) % len(others)] for step in range(len(others)))
             found.append(Prompted(row, tuple(islice((other for other in ring if other is not row), count))))
         return found
+
+    def asked(self, id: str, text: str, heard: Sequence[Request], speaker: str = "", domain: str = "") -> Request:
+        """In the voice of the last recording."""
+        return Request(id, text, reference=heard[-1])
+
+    def said(self, row: Any) -> str | None:
+        return row.text
 
     def choices(self, row: Any) -> int:
         return len(row.references) if isinstance(row, Prompted) else 1

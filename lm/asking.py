@@ -1,0 +1,110 @@
+"""What a person gives to the generation command: texts, recordings, and what is said in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from codec.corpus import AudioError, read_audio
+from codec.interface import AudioTokenizer
+from tasks.base import INPUTS, Request, Task
+from tasks.interleaved import Interleaved
+from training.config import ConfigError
+
+
+def texts_of(cfg: DictConfig) -> list[str]:
+    """The texts of ``text`` or ``file``; none where neither is given.
+
+    Raises:
+        ConfigError: both, nothing in them, or what is no Unicode text.
+    """
+    if cfg.text is not None and cfg.file is not None:
+        raise ConfigError("give text=... or file=FILE, not both.")
+    if cfg.file is not None:
+        texts = told("file", lines_of(Path(cfg.file)))
+    else:
+        texts = told("text", cfg.text)
+    if not texts and (cfg.text is not None or cfg.file is not None):
+        raise ConfigError("there is no text to generate from.")
+    return texts
+
+
+def listed(value: Any) -> list[str]:
+    """The strings of a key that holds one, several or null."""
+    return [] if value is None else [value] if isinstance(value, str) else [item for item in value if item]
+
+
+def told(key: str, value: Any) -> list[str]:
+    """The texts of a key, without blank ones.
+
+    Raises:
+        ConfigError: what is no Unicode text.
+    """
+    texts = [line.strip() for line in listed(value) if line.strip()]
+    for text in texts:
+        if any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):  # bytes of a command line that are not UTF-8
+            raise ConfigError(f"{key}={ascii(text)} is not UTF-8: write it in UTF-8, or give file=FILE that is.")
+    return texts
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8; a byte-order mark is no part of the first.
+
+    Raises:
+        ConfigError: there is no such file, or it is in another encoding.
+    """
+    if not path.is_file():
+        raise ConfigError(f"file={path} does not exist.")
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"file={path}: line {line} is not UTF-8: save the file as UTF-8.") from None
+
+
+def check_inputs(task: Task, given: Mapping[str, Sequence[str]]) -> None:
+    """Refuse inputs (of `tasks.base.INPUTS`) that the task does not read, name those that are missing, compare numbers.
+
+    Raises:
+        ConfigError: saying which.
+    """
+    for key in INPUTS:
+        if given[key] and key not in task.takes:
+            raise ConfigError(f"task={task.name} reads no {key}: leave it out; it takes {' and '.join(task.takes)}.")
+        if key in task.needs and not given[key]:
+            what = {"text": 'text="..." or file=FILE', "audio": "audio=FILE", "audio_text": 'audio_text="..."'}[key]
+            raise ConfigError(f"task={task.name} needs {what}: it takes {' and '.join(task.takes)}.")
+    texts, files, words = (given[key] for key in INPUTS)
+    if files and "audio_text" in task.takes and not words:
+        raise ConfigError(f'task={task.name} needs audio_text="...", what is said in the audio.')
+    if words and not files:
+        raise ConfigError("audio_text=... is what is said in audio=FILE, which is missing.")
+    if words and len(words) != len(files):
+        raise ConfigError(f"audio_text has {len(words)} texts for {len(files)} recordings: give one each.")
+    if texts and not isinstance(task, Interleaved) and len(files) not in (0, 1, len(texts)):
+        raise ConfigError(f"audio has {len(files)} recordings for {len(texts)} texts: give one, or one each.")
+    for file in files:
+        if not Path(file).is_file():
+            raise ConfigError(f"audio={file} does not exist.")
+
+
+def hear(files: Sequence[str], texts: Sequence[str], tokenizer: AudioTokenizer, device: str) -> list[Request]:
+    """Recordings as codes, each with what is said in it where ``texts`` has that.
+
+    Raises:
+        ConfigError: a file that cannot be read.
+    """
+    heard = []
+    for file, text in zip(files, texts or [""] * len(files), strict=True):
+        try:
+            wave = torch.from_numpy(read_audio(Path(file), tokenizer.sample_rate))
+        except AudioError as error:
+            raise ConfigError(f"audio: {error}") from None
+        codes = tokenizer.encode(wave[None].to(device), torch.tensor([len(wave)], device=device)).clip(0)
+        heard.append(Request(file, text, codes=codes.cpu().numpy()))
+    return heard
