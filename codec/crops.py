@@ -26,8 +26,11 @@ class CropSampler:
 
     Args:
         clips: the training clips; their ``domain`` selects the weight.
-        weights: share of crops per domain, normalised over the domains that occur.
+        weights: share of crops per domain, normalised over the domains that occur; 0 leaves its clips out.
         gain_db: range of a crop's random level, in dB.
+
+    Raises:
+        ValueError: clips of a domain without a weight, or none with one above 0.
     """
 
     def __init__(
@@ -43,9 +46,16 @@ class CropSampler:
         self.by_domain: dict[str, list[Clip]] = {}
         for clip in clips:
             self.by_domain.setdefault(clip.domain, []).append(clip)
+        unnamed = [d for d in sorted(self.by_domain) if d not in weights]
+        if unnamed:
+            counts = ", ".join(f"{len(self.by_domain[d])} of domain {d}" for d in unnamed)
+            raise ValueError(
+                f"trainer.domain_weights names no share for clips of the corpus ({counts}): "
+                f"give one with +trainer.domain_weights.{unnamed[0]}=0.1, or leave them out with =0."
+            )
         self.domains = [d for d in sorted(self.by_domain) if weights.get(d, 0) > 0]
         if not self.domains:
-            raise ValueError(f"no clip has a domain of trainer.domain_weights ({', '.join(weights)}).")
+            raise ValueError(f"no clip has a domain with a share in trainer.domain_weights ({', '.join(weights)}).")
         total = sum(weights[d] for d in self.domains)
         self.shares = np.array([weights[d] / total for d in self.domains])
         self.cache: dict[str, np.ndarray] = {}

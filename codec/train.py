@@ -163,7 +163,10 @@ def train_codec(cfg: DictConfig) -> None:
         sampler = CropSampler(clips, config.sample_rate, dict(train.domain_weights), tuple(train.gain_db), cfg.seed)
     crop = int(train.crop_seconds * config.sample_rate)
     counts = {d: len(c) for d, c in sampler.by_domain.items()}
-    log.line(f"corpus: {counts} training clips, {len(valid_clips)} validation clips, {len(rejects)} rejected")
+    roots = ", ".join(map(str, [cfg.data.root, *cfg.corpora]))
+    log.line(f"corpus {roots}: {counts} training clips, {len(valid_clips)} validation clips, {len(rejects)} rejected")
+    for domain in sorted(set(counts) - set(sampler.domains)):
+        log.line(f"left out: {counts[domain]} clips of domain {domain}, as trainer.domain_weights.{domain}=0 says")
 
     # ---- model and optimiser -----------------------------------------------------------------------------------
     optimizer = torch.optim.AdamW(

@@ -50,7 +50,7 @@ from lm.run_state import (
 from lm.starting_point import starting_point
 from lm.text_tokenizer import TextTokenizerError
 from lm.throughput import peak_flops, training_flops
-from lm.token_rows import TokenRowsError, find_token_rows
+from lm.token_rows import TokenRowsError, find_token_rows, left_out
 from lm.tracking import TrackedLog
 from lm.train_log import Meter, non_finite_message, shares_of_tasks, validation_lines
 from lm.tuning import add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
@@ -117,6 +117,8 @@ def train(cfg: DictConfig) -> Path:
         raise TokenRowsError(f"no clip of the train split fits task={task.name}; it uses {', '.join(task.domains)}.")
     for source in found.sources:
         log.line(f"data: {source}")
+    if others := left_out(found.split("train"), rows):
+        log.line(f"data: task={task.name} leaves out {others} of the training clips")
     if note := note_on_english(cfg.text.normalise, task, rows):
         log.line(note)
 

@@ -13,7 +13,7 @@ from codec.corpus import CorpusError
 from codec.encode import encode_corpus
 from codec.shards import ShardError, read_index, read_shards
 from codec.token_source import OWNER, corpus_name, named_shards, shipped_shards, token_folder
-from lm.token_rows import TokenRowsError, find_token_rows
+from lm.token_rows import TokenRowsError, find_token_rows, left_out
 from training.config import CONFIG_DIR, compose
 
 PROGRAMS = {  # every configuration that draws on the group `data`, and its program
@@ -84,6 +84,14 @@ def test_a_training_reads_the_corpus_that_was_named_and_says_so(corpora: Path) -
     assert rows_of("data.root=mine", "data.name=voice")[0] == {"mine"}
     assert rows_of("data.root=other")[0] == {"other"}
     assert rows_of("data.root=mine", "data.tokens=other/tokens")[0] == {"other"}  # shards that are named stand alone
+
+
+def test_a_training_counts_the_clips_that_its_task_cannot_use(corpora: Path) -> None:
+    rows_of("data.root=mine")
+    rows = read_shards(token_folder("mine", tiny_codec()))
+    assert left_out(rows, rows) == ""
+    rows[1].domain = "music"
+    assert left_out(rows, rows[2:]) in ("2 of 10 (1 speech, 1 music)", "2 of 10 (1 music, 1 speech)")
 
 
 def test_shards_inside_a_corpus_are_enough_and_belong_to_it_alone(corpora: Path) -> None:

@@ -244,6 +244,18 @@ def test_unreadable_audio_is_skipped_and_remembered(tmp_path: Path) -> None:
     assert list(sampler.rejected) == [str(tmp_path / "c" / "2.wav")]
 
 
-def test_no_matching_domain_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="domain_weights"):
-        CropSampler(clips_of(tmp_path / "c"), 24000, {"music": 1.0}, (0, 0), seed=0)
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        ({"music": 1.0}, r"names no share for clips of the corpus \(1 of domain noise, 6 of domain speech\)"),
+        ({"speech": 1.0, "music": 1.0}, r"\(1 of domain noise\): give one with \+trainer.domain_weights.noise=0.1"),
+        ({"speech": 0.0, "noise": 0.0}, "no clip has a domain with a share"),
+    ],
+)
+def test_every_domain_has_a_share_or_is_left_out_by_name(
+    weights: dict[str, float], reason: str, tmp_path: Path
+) -> None:
+    clips = [*clips_of(tmp_path / "c"), Clip("n", tmp_path / "c" / "0.wav", domain="noise")]
+    with pytest.raises(ValueError, match=reason):
+        CropSampler(clips, 24000, weights, (0, 0), seed=0)
+    assert CropSampler(clips, 24000, {"speech": 1.0, "noise": 0.0}, (0, 0), seed=0).domains == ["speech"]
