@@ -13,6 +13,7 @@ a padded batch gives the same frames as alone. ``causal`` pads on the left only:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -103,9 +104,10 @@ class Levelled(nn.Module):
         self.register_buffer("level", torch.tensor(0.1))
 
     @torch.no_grad()
-    def calibrate(self, wav: Tensor) -> None:
-        """Set the level that counts as 1 from training audio ``[batch, samples]``."""
-        self.level.copy_(wav.square().mean().sqrt().clamp(min=1e-3))
+    def calibrate(self, batches: Sequence[Tensor]) -> None:
+        """Set the level that counts as 1 from training audio, each ``[batch, samples]``."""
+        squares = sum(wav.double().square().sum() for wav in batches) / sum(wav.numel() for wav in batches)
+        self.level.copy_(squares.sqrt().clamp(min=1e-3))
 
 
 class ConvPatchify(Levelled):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,10 +249,10 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         return stream_latency(self)
 
     @torch.no_grad()
-    def calibrate(self, wav: Tensor) -> None:
-        """Set input normalisation and output level from training audio ``[batch, windows * w * hop]``."""
-        self.patchify.calibrate(wav)
-        self.unpatchify.calibrate(wav)
+    def calibrate(self, batches: Sequence[Tensor]) -> None:
+        """Set input normalisation and output level from training audio, each ``[batch, windows * w * hop]``."""
+        self.patchify.calibrate(batches)
+        self.unpatchify.calibrate(batches)
 
     # ---- the network -------------------------------------------------------------------------------------------
     def encode_latents(self, wav: Tensor, window: int, valid: Tensor | None = None) -> Tensor:

@@ -42,10 +42,14 @@ class Quantized:
     """scalar, mean squared distance of the (detached) latents to the mapped centres of a semantic prior, or None"""
 
 
+DISTANCES = 1 << 25  # that are computed at once: 128 MiB, however many latents there are
+
+
 def nearest(x: Tensor, codebook: Tensor) -> Tensor:
     """Index of the closest code (Euclidean) for ``x [n, dim]`` in ``codebook [size, dim]``; float32 throughout."""
     # |x - c|² = |x|² - 2xc + |c|²; |x|² is the same for all codes
-    return torch.addmm(codebook.square().sum(1), x, codebook.T, alpha=-2.0).argmin(1)
+    squares, parts = codebook.square().sum(1), x.split(max(1, DISTANCES // len(codebook)))
+    return torch.cat([torch.addmm(squares, part, codebook.T, alpha=-2.0).argmin(1) for part in parts])
 
 
 def kmeans(x: Tensor, size: int, iterations: int, generator: torch.Generator) -> Tensor:
@@ -150,7 +154,9 @@ class SemanticCodebook(nn.Module):
     def assign(self, x: Tensor) -> Tensor:
         """``[n, dim]`` → codes ``[n]``: the closest direction."""
         with torch.no_grad():
-            return (F.normalize(x, dim=1) @ F.normalize(self.embed, dim=1).T).argmax(1)
+            directions = F.normalize(self.embed, dim=1).T
+            parts = F.normalize(x, dim=1).split(max(1, DISTANCES // self.size))
+            return torch.cat([(part @ directions).argmax(1) for part in parts])
 
     @torch.no_grad()
     def set_centres(self, centres: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> None:

@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from codec import processes
 from codec.architecture import MAX_WINDOW, MIN_WINDOW, ALMTokenizerConfig
-from codec.crops import CropSampler
 from codec.losses import Resolution
-from codec.model import ALMTokenizer
 
 
 def learning_rate(step: int, cfg: DictConfig) -> float:
@@ -44,28 +41,6 @@ def draw_step(step: int, cfg: DictConfig, codec: ALMTokenizerConfig) -> tuple[in
     chosen = rng.choice(len(cfg.loss.resolutions), size=cfg.loss.draw, replace=False)
     resolutions = [Resolution(*cfg.loss.resolutions[int(i)]) for i in sorted(chosen)]
     return window, levels, resolutions, int(rng.integers(1 << 17))
-
-
-def initialise_codebooks(model: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, step: int, crop: int) -> int:
-    """k-means of the codebooks on latents of ``init_batches`` steps' batches (drawn beyond the training's steps)."""
-    latents = []
-    windows = crop // (model.config.hop * model.window)
-    samples = windows * model.config.hop * model.window
-    size, parts, (rank, world) = cfg.trainer.batch_size, cfg.trainer.accumulate, processes.place()
-    with torch.no_grad():
-        for i in range(cfg.trainer.init_batches):
-            of_step = []
-            for part in range(parts):
-                wav, _ = sampler.batch((1 << 30) + i, (rank * parts + part) * size, size, samples)
-                frames = model.encode_latents(wav.to(model.device), model.window)
-                of_step.append(model.quantizer(frames, bypass=True)[1].flatten(0, 1))
-            latents.append(torch.cat(of_step))
-    # [processes, batches, latents] → batches as one process would have drawn them
-    everywhere = processes.rows(torch.stack(latents)).unflatten(0, (world, -1))
-    collected = everywhere.transpose(0, 1).flatten(0, 2)
-    generator = torch.Generator().manual_seed(cfg.seed + step)
-    model.quantizer.initialise(collected, world * parts * size * windows, 15, generator)
-    return len(collected)
 
 
 def draw_unquantised(step: int, share: float, first: int, count: int) -> torch.Tensor | None:

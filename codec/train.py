@@ -31,11 +31,12 @@ from codec.averaging import WeightAverage
 from codec.centres import read_centres
 from codec.corpus import Clip, CorpusError, Reject, read_audio, read_corpus
 from codec.crops import CropSampler
+from codec.initialise import calibrate, initialise_codebooks
 from codec.interface import TokenizerError
 from codec.model import ALMTokenizer
 from codec.options import check_crop, check_options
 from codec.pretrained import FILES, find_folder, holds_weights, load_whole
-from codec.schedule import initialise_codebooks, parameter_groups
+from codec.schedule import parameter_groups
 from codec.stages import StagedCodec
 from codec.step import Learner
 from codec.validation import validate
@@ -64,13 +65,6 @@ def continuing(checkpoint: Path) -> Iterator[None]:
             f"{checkpoint} cannot be continued with these options ({reason}): give this training another name, or "
             "resume=none to start over."
         ) from error
-
-
-def calibrate(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int, world: int) -> None:
-    """Set the normalisation of the ends from 16 global batches, the same in all processes."""
-    size = cfg.trainer.batch_size * cfg.trainer.accumulate * world
-    unit = core.config.hop * core.config.window
-    core.calibrate(torch.cat([sampler.batch((1 << 29) + i, 0, size, crop // unit * unit)[0] for i in range(16)]))
 
 
 def read_init(path: str) -> ALMTokenizer:
@@ -195,7 +189,7 @@ def train_codec(cfg: DictConfig) -> None:
         log.line(f"resumed from {checkpoint} at step {step}")
     elif init is not None:
         # what the old codec does not have starts from the statistics of the data
-        calibrate(core, sampler, cfg, crop, accelerator.num_processes)
+        calibrate(core, sampler, cfg, crop)
         try:
             weights = init.state_dict()
             if cfg.stage is not None:  # stage 1 has no codebooks, stage 2 begins with new ones
@@ -212,7 +206,7 @@ def train_codec(cfg: DictConfig) -> None:
                 f"init={cfg.init} is another architecture ({differing}): give its codec=… preset or keys."
             ) from error
     else:
-        calibrate(core, sampler, cfg, crop, accelerator.num_processes)
+        calibrate(core, sampler, cfg, crop)
     if centres is not None:
         core.quantizer.books[0].mapped = "weight" in centres
         if checkpoint is None:
