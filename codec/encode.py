@@ -34,7 +34,7 @@ from codec.portions import (
     digest,
     encode_portions,
 )
-from codec.remote import is_remote, publish
+from codec.remote import file_system, is_remote, publish
 from codec.shards import (
     INDEX_NAME,
     ROWS_PER_SHARD,
@@ -49,7 +49,7 @@ from codec.shards import (
 )
 from codec.token_source import check_owner, note_owner, token_folder
 from training.checkpoint import write_file
-from training.config import ConfigError, check_ranges, hydra_entry
+from training.config import ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import LONGEST_WAIT, check_processes, leave_at_exit, on_cpu
 from training.log import duration
 from training.progress import progress
@@ -302,6 +302,9 @@ def main(cfg: DictConfig) -> None:
     leave_at_exit()
     tokenizer = load_tokenizer(cfg.tokenizer, state.device)
     remote = cfg.out if cfg.out and is_remote(cfg.out) else None
+    if remote:
+        with refusing(ShardError):
+            file_system(remote)  # before hours of work
     local = cfg.out and not remote
     out = Path(cfg.out) if local else token_folder(cfg.data.root, tokenizer, cfg.splits, cfg.data.name)
     if state.is_main_process:
@@ -330,7 +333,8 @@ def main(cfg: DictConfig) -> None:
         speed = summary.encoded_hours * 3600 / max(summary.seconds, 1e-9)
         print(f"Encoded {summary.encoded} clips in {duration(summary.seconds)} ({speed:.1f} x real time).")
     if remote:
-        sent, kept = publish(out, remote)
+        with refusing(ShardError):
+            sent, kept = publish(out, remote)
         print(f"{remote}: {sent} files sent, {kept} were there.")
 
 

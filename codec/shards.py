@@ -54,6 +54,7 @@ __all__ = [
     "TokenizerInfo",
     "check_shard",
     "iterate_shards",
+    "parse_index",
     "read_index",
     "read_shards",
     "shard_name",
@@ -213,6 +214,24 @@ def check_shard(path: Path, info: TokenizerInfo) -> dict[bytes, bytes]:
     return notes
 
 
+def parse_index(data: bytes, place: str) -> Index:
+    """The index whose bytes these are; ``place`` names it in messages. Raises ShardError."""
+
+    def parse(content: Any) -> Index:
+        if content["format"] != FORMAT_VERSION:
+            raise ShardError(
+                f"{place} has format {content['format']}, this version reads {FORMAT_VERSION}; encode the corpus again"
+            )
+        return Index.from_dict(content)
+
+    try:
+        return read_json(data.decode("utf-8"), parse)
+    except ShardError:
+        raise
+    except ValueError as error:
+        raise ShardError(f"{place} is damaged ({error}); remove it and run codec/encode.py again") from error
+
+
 def read_index(folder: str | Path) -> Index:
     """The index of a shard folder. Raises ShardError when it is missing, damaged or unlike the shards."""
     folder = Path(folder)
@@ -224,19 +243,7 @@ def read_index(folder: str | Path) -> Index:
             )
         raise ShardError(f"{folder} holds no token shards; make them with python codec/encode.py")
 
-    def parse(content: Any) -> Index:
-        if content["format"] != FORMAT_VERSION:
-            raise ShardError(
-                f"{path} has format {content['format']}, this version reads {FORMAT_VERSION}; encode the corpus again"
-            )
-        return Index.from_dict(content)
-
-    try:
-        index: Index = read_json(path.read_text(encoding="utf-8"), parse)
-    except ShardError:
-        raise
-    except ValueError as error:
-        raise ShardError(f"{path} is damaged ({error}); remove it and run codec/encode.py again") from error
+    index = parse_index(path.read_bytes(), str(path))
     for name, _ in index.shards:
         if not (folder / name).is_file():
             raise ShardError(f"{folder} lacks {name}, which its index lists; encode the corpus again")
