@@ -42,6 +42,7 @@ RANGES = {
     "ar.width": (1, inf),
     "ar.layers": (1, inf),
     "ar.span": (1, inf),
+    "hearing.layers": (1, inf),
     "gan.start": (0, inf),
     "gan.sizes": (1, inf),
     "gan.channels": (1, inf),
@@ -88,6 +89,13 @@ def check_options(cfg: DictConfig) -> None:
         raise ConfigError(f"loss.resolutions={resolutions} must be pairs [window samples, mel bands].")
     if cfg.loss.draw > len(resolutions):
         raise ConfigError(f"loss.draw={cfg.loss.draw} is more than the {len(resolutions)} of loss.resolutions.")
+    listens = [f"loss.{name}" for name in ("hearing", "words") if cfg.loss[name]]
+    if listens and cfg.hearing.encoder is None:
+        raise ConfigError(f"{' and '.join(listens)} need a listener: hearing.encoder=FOLDER or a hub id.")
+    if cfg.hearing.encoder is not None and not listens:
+        raise ConfigError("hearing.encoder is not used: give loss.hearing or loss.words a weight.")
+    if cfg.hearing.encoder is not None and cfg.trainer.crop_seconds > 30:
+        raise ConfigError(f"trainer.crop_seconds={cfg.trainer.crop_seconds}: a listener hears at most 30 s.")
     if cfg.stage == 2 and cfg.init is None:
         raise ConfigError("stage=2 needs init=FOLDER, the final/ of a stage-1 run.")
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from codec.code_space import coding_rate_loss
+from codec.hearing import WordPredictor
 from codec.model import ALMTokenizer
 from codec.objectives import LevelPredictor, MaskedAutoencoder, draw_mask
 from codec.patchify import Synthesis, spectrum
@@ -38,14 +39,15 @@ class StagedCodec(nn.Module):
 
     Args:
         cfg: the configuration of ``codec/train.py`` (``stage``, ``mae``, ``ar``, ``loss``).
+        heard_dim: width of a listener's hidden states, for the loss ``words``.
     """
 
-    def __init__(self, codec: ALMTokenizer, cfg: DictConfig) -> None:
+    def __init__(self, codec: ALMTokenizer, cfg: DictConfig, heard_dim: int = 0) -> None:
         super().__init__()
         c, self.stage = codec.config, cfg.stage
         self.codec = codec
         self.mae_cfg, self.spread = cfg.mae, bool(cfg.loss.spread)
-        self.mae = self.ar = self.bridge = None
+        self.mae = self.ar = self.bridge = self.words = None
         if cfg.loss.mae and self.stage != 2:  # a frozen patchify has nothing to learn from it
             mae = cfg.mae
             self.mae = MaskedAutoencoder(c.encoder_dim, mae.encoder_layers, mae.decoder_layers, c.head_dim, c.span)
@@ -54,6 +56,8 @@ class StagedCodec(nn.Module):
             self.ar = LevelPredictor(
                 c.code_dim, len(c.codebook_sizes), ar.width, ar.layers, c.head_dim, ar.over_time, ar.span
             )
+        if cfg.loss.words and self.stage != 1:
+            self.words = WordPredictor(c.decoder_dim, heard_dim)
         if self.stage == 1:
             if c.encoder_dim != c.decoder_dim:
                 self.bridge = nn.Linear(c.encoder_dim, c.decoder_dim)
@@ -80,12 +84,14 @@ class StagedCodec(nn.Module):
         first: int = 0,
         hold: bool = False,
         unquantised: Tensor | None = None,
+        heard: Tensor | None = None,
     ) -> Pass:
         """``wav [batch, windows * w * hop]``; the other arguments as :meth:`ALMTokenizer.forward`.
 
         Args:
             mask_share, mask_generator: for the MAE objective, drawn per step.
             first: clips of the global batch before these.
+            heard: ``[batch, frames, dim]`` what a listener makes of ``wav``, for the loss ``words``.
         """
         inner: dict[str, Tensor] = {}
         if self.stage == 1:
@@ -96,6 +102,8 @@ class StagedCodec(nn.Module):
             made, inner["commitment"] = out.synthesis, out.quantized.commitment
             if self.spread:
                 inner["spread"] = coding_rate_loss(out.latents)
+            if self.words is not None and heard is not None:
+                inner["words"] = self.words(out.quantized.latents, heard)
             if out.quantized.prior is not None:
                 inner["prior"] = out.quantized.prior
             if self.ar is not None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from codec import processes
 from codec.adversarial import Adversary, Balancer
 from codec.crops import CropSampler
+from codec.hearing import Listener, hearing_loss
 from codec.losses import Resolution, pitch_loss, spectral_losses
 from codec.schedule import draw_masking, draw_step, draw_unquantised, learning_rate
 from codec.stages import Pass, StagedCodec
@@ -64,6 +65,7 @@ class Learner:
         optimizer: Any,
         sampler: CropSampler,
         adversary: Adversary | None,
+        listener: Listener | None,
         balancer: Balancer | None,
         accelerator: Accelerator,
         crop: int,
@@ -71,7 +73,7 @@ class Learner:
     ) -> None:
         self.model, self.staged, self.optimizer, self.sampler = model, staged, optimizer, sampler
         self.adversary, self.balancer, self.accelerator = adversary, balancer, accelerator
-        self.core, self.crop, self.cfg = staged.codec, crop, cfg
+        self.core, self.crop, self.cfg, self.listener = staged.codec, crop, cfg, listener
 
     def step(self, step: int, bypass: bool) -> StepReport:
         """Learn from step ``step``'s crops; ``bypass`` leaves the quantiser out."""
@@ -89,6 +91,7 @@ class Learner:
             masking = draw_masking(step, cfg) if self.staged.mae is not None else (0.0, None)
             free = draw_unquantised(step, train.unquantised_share, first, train.batch_size)
             free = None if free is None or bypass else free.to(wav.device)
+            heard = self.listen(wav)
             last = part == train.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 result = self.model(
@@ -102,10 +105,14 @@ class Learner:
                     first=first,
                     hold=not last,
                     unquantised=free,
+                    heard=heard[-1] if heard else None,
                 )
                 # losses see a leaf when they are balanced: their gradients are mixed there, then sent back at once
                 leaf = result.wav.detach().requires_grad_() if self.balancer is not None else result.wav
                 outer, inner = self.losses(replace(result, wav=leaf), wav, resolutions)
+                if self.listener is not None and heard and cfg.loss.hearing:
+                    with self.accelerator.autocast():
+                        outer["hearing"] = hearing_loss(self.listener(leaf), heard)
                 if self.adversary is not None and judged is not None:
                     outer |= self.adversary.losses(leaf, wav, judged)
                     heard.append((result.wav.detach(), wav))
@@ -130,6 +137,14 @@ class Learner:
         if self.adversary is not None and judged is not None and judged.update:
             report.losses |= self.adversary.train(heard, judged, report.rate / train.learning_rate)
         return report
+
+    @torch.no_grad()
+    def listen(self, wav: Tensor) -> list[Tensor]:
+        """What the listener makes of the sources ``[batch, samples]``."""
+        if self.listener is None:
+            return []
+        with self.accelerator.autocast():
+            return self.listener(wav)
 
     def losses(
         self, result: Pass, wav: Tensor, resolutions: list[Resolution]

@@ -31,6 +31,7 @@ from codec.averaging import WeightAverage
 from codec.centres import read_centres
 from codec.corpus import Clip, CorpusError, Reject, read_audio, read_corpus
 from codec.crops import CropSampler
+from codec.hearing import Listener
 from codec.initialise import calibrate, initialise_codebooks
 from codec.interface import TokenizerError
 from codec.model import ALMTokenizer
@@ -124,10 +125,13 @@ def train_codec(cfg: DictConfig) -> None:
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
     quantize_from = 0 if cfg.init is not None and cfg.stage is None else int(cfg.trainer.quantize_from)
     config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
+    listener = None
+    if cfg.hearing.encoder is not None:
+        listener = Listener(cfg.hearing.encoder, cfg.hearing.layers, config.sample_rate)
     torch.manual_seed(cfg.seed)
     with refusing(ValueError):
         core = ALMTokenizer(config)
-        staged = StagedCodec(core, cfg)
+        staged = StagedCodec(core, cfg, listener.dim if listener else 0)
     check_crop(cfg, config.sample_rate, config.hop)
     waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision, kwargs_handlers=[waiting])
@@ -217,6 +221,7 @@ def train_codec(cfg: DictConfig) -> None:
         core.encoder.compile()  # in place: the names of the weights stay
         core.decoder.compile()
     model, optimizer = accelerator.prepare(staged, optimizer)
+    listener = listener.to(accelerator.device) if listener else None
     average = WeightAverage(staged, train.ema) if train.ema else None
     if average is not None and checkpoint is not None:
         with continuing(checkpoint):
@@ -250,7 +255,7 @@ def train_codec(cfg: DictConfig) -> None:
     # ---- loop --------------------------------------------------------------------------------------------------
     model.train()
     reconstruct = staged.reconstruct if cfg.stage == 1 else None  # stage 1 has no codes to score
-    learner = Learner(model, staged, optimizer, sampler, adversary, balancer, accelerator, crop, cfg)
+    learner = Learner(model, staged, optimizer, sampler, adversary, listener, balancer, accelerator, crop, cfg)
     began, began_step, audio_seconds, since = time.monotonic(), step, 0.0, time.monotonic()
     while step < train.max_steps:
         if step == quantize_from and cfg.stage != 1 and not (cfg.init is not None and cfg.stage is None):
