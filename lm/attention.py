@@ -85,12 +85,49 @@ def attention_of(choice: str, device: torch.device, compiled: bool) -> str:
     return NAME if device.type == "cpu" and not compiled else "sdpa"
 
 
+LENGTHS = (6, 7)  # ids of the two documents by which a model is tried
+
+
+@torch.no_grad()
+def hidden_states_apart(model: PreTrainedModel) -> Tensor | None:
+    """Hidden states ``[1, length, width]`` of a short document; None where one before it in its row changes them.
+
+    Raises:
+        TypeError, ValueError, AttributeError, RuntimeError: the backbone takes no packed rows at all.
+    """
+    rows = len(model.get_input_embeddings().weight)
+    device = model.get_input_embeddings().weight.device
+    ids = torch.randint(rows, (1, sum(LENGTHS)), generator=torch.Generator().manual_seed(0)).to(device)
+    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None].to(device)
+    second = slice(LENGTHS[0], None)
+    training = model.training
+    model.eval()
+    try:
+        alone = model.base_model(input_ids=ids[:, second], position_ids=positions[:, second], use_cache=False)
+        packed = model.base_model(input_ids=ids, position_ids=positions, use_cache=False)
+    finally:
+        model.train(training)
+    states = alone.last_hidden_state
+    return states if torch.allclose(packed.last_hidden_state[:, second], states, rtol=1e-3, atol=1e-3) else None
+
+
 def set_attention(model: PreTrainedModel, name: str) -> bool:
-    """Let ``model`` use the attention ``name``; False where it cannot: attention that is not causal over all of a
-    document (a sliding window) stays with what transformers chose.
+    """Let ``model`` use the attention ``name``; False where it cannot, and stays with what transformers chose.
+
+    That is attention which is not causal over all of a document (a sliding window), or would let packed documents read
+    each other.
     """
     kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
     if name == NAME and (kinds != {"full_attention"} or getattr(model.config, "sliding_window", None)):
         return False
-    model.set_attn_implementation(name)
-    return True
+    before = model.config._attn_implementation
+    try:
+        expected = hidden_states_apart(model)
+        model.set_attn_implementation(name)
+        found = hidden_states_apart(model)
+        fits = found is not None and (expected is None or torch.allclose(found, expected, rtol=1e-3, atol=1e-3))
+    except (TypeError, ValueError, ImportError):  # models that know one kind of attention only
+        fits = False
+    if not fits:
+        model.set_attn_implementation(before)
+    return fits

@@ -20,6 +20,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
+from lm.head import ModelError, backbone_of
+
 CACHES = ("auto", "dynamic", "static")
 LENGTH_STEP = 256  # caches of fixed size are as long as a multiple of this: fewer shapes to compile
 
@@ -64,9 +66,19 @@ def open_cache(engine: Engine, model: Any, ids: Tensor, mask: Tensor, longest: i
     """The cache of ``engine`` after the prompts ``ids [rows, width (, levels)]``, ``mask [rows, width]`` 1 on ids.
 
     Args:
-        model: ``model.model`` is the backbone (`lm.depth.DepthLM` too).
+        model: a causal LM, or a `lm.depth.DepthLM`.
         longest: positions that may follow.
+
+    Raises:
+        ModelError: more positions than a model with a table of them has.
     """
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and getattr(config, "rope_parameters", None) is None and mask.shape[1] + longest > positions:
+        raise ModelError(
+            f"{type(model).__name__} has {positions} positions, and a prompt of {mask.shape[1]} with up to {longest} "
+            "behind it needs more: lower the limit of what is generated."
+        )
     if engine.cache == "dynamic":
         return GrowingCache(model, ids, mask)
     return FixedCache(model, ids, mask, longest, engine)
@@ -86,7 +98,7 @@ class GrowingCache:
         self.hidden = self._forward(ids, (mask.cumsum(1) - 1).clamp(min=0))
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        out = self.model.model(
+        out = backbone_of(self.model)(
             input_ids=ids,
             attention_mask=self.mask,
             position_ids=positions,
@@ -130,7 +142,7 @@ class FixedCache:
         self.mask[:, :width] = mask.bool()
         self.position, self.place = mask.sum(1), width
         self.step, self.cache = _prepared(model, engine, total, length)
-        hidden = _step(model.model, ids, self.mask, (mask.cumsum(1) - 1).clamp(min=0), self.cache)
+        hidden = _step(backbone_of(model), ids, self.mask, (mask.cumsum(1) - 1).clamp(min=0), self.cache)
         self.all_hidden = hidden.clone()
 
     @property
@@ -175,7 +187,7 @@ def _prepared(model: Any, engine: Engine, rows: int, length: int) -> tuple[Calla
     """The step of ``model``, compiled once, and an empty cache."""
     kept = _of_models.setdefault(model, _Prepared({}))
     if engine not in kept.steps:
-        step = partial(_step, model.model)
+        step = partial(_step, backbone_of(model))
         kept.steps[engine] = torch.compile(step, backend=engine.backend, dynamic=False) if engine.compile else step
     if kept.shape != (rows, length) or kept.cache is None:
         kept.shape, kept.cache = (rows, length), StaticCache(config=model.config, max_cache_len=length)

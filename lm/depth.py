@@ -18,7 +18,8 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel, PreTrainedModel
 
-from lm.objective import LossParts, Objective, linear_cross_entropy
+from lm.head import Head, backbone_of, head_of
+from lm.objective import LossParts, Objective, anchor, linear_cross_entropy
 from lm.packing import IGNORE
 from lm.vocabulary import AudioVocabulary
 from training.checkpoint import write_file
@@ -81,14 +82,9 @@ class DepthLM(nn.Module):
         """Where the weights are."""
         return self.lm.device
 
-    @property
-    def lm_head(self) -> nn.Module:
-        """The head of text and control tokens."""
-        return self.lm.get_output_embeddings()
-
     def get_output_embeddings(self) -> nn.Module:
         """The head of text and control tokens."""
-        return self.lm_head
+        return self.lm.get_output_embeddings()
 
     def get_input_embeddings(self) -> nn.Module:
         """The table of text, control and audio rows."""
@@ -101,10 +97,10 @@ class DepthLM(nn.Module):
     def model(self, input_ids: Tensor, **options: Any) -> Any:
         """The temporal backbone over ``[rows, positions, levels]`` ids; negative ids add nothing."""
         if input_ids.ndim == 2:  # text being written
-            return self.lm.model(input_ids=input_ids, **options)
+            return backbone_of(self.lm)(input_ids=input_ids, **options)
         present = (input_ids >= 0)[..., None]
         embedded = (self.get_input_embeddings()(input_ids.clamp(min=0)) * present).sum(2)
-        return self.lm.model(inputs_embeds=embedded, **options)
+        return backbone_of(self.lm)(inputs_embeds=embedded, **options)
 
     def level_logits(self, hidden: Tensor, columns: Tensor) -> Tensor:
         """Logits of level k given ``hidden [items, width]`` and the ids of the levels before, ``[items, k]``; at level
@@ -136,14 +132,18 @@ def add_depth(lm: PreTrainedModel, vocabulary: AudioVocabulary, config: dict[str
     if max(vocabulary.order.delays(vocabulary.levels)) > 1:
         raise ValueError(f"the depth variant cannot use lm.pattern={vocabulary.pattern}: take flat or one_frame_delay.")
     start, end = vocabulary.block(0).start, vocabulary.control_id("</audio>")
-    return DepthLM(lm, DepthTransformer(lm.config.hidden_size, vocabulary.codebook_sizes, start, end, config))
+    return DepthLM(
+        lm, DepthTransformer(lm.config.get_text_config().hidden_size, vocabulary.codebook_sizes, start, end, config)
+    )
 
 
 def load_depth(lm: PreTrainedModel, folder: Path) -> DepthLM:
     """The depth transformer that `DepthLM.save_pretrained` wrote, on its temporal model."""
     data = json.loads((Path(folder) / CONFIG_NAME).read_text(encoding="utf-8"))
     sizes = tuple(data["codebook_sizes"])
-    depth = DepthTransformer(lm.config.hidden_size, sizes, data["audio_start"], data["end"], data["config"])
+    depth = DepthTransformer(
+        lm.config.get_text_config().hidden_size, sizes, data["audio_start"], data["end"], data["config"]
+    )
     load_model(depth, str(Path(folder) / WEIGHTS_NAME))
     return DepthLM(lm, depth)
 
@@ -157,7 +157,7 @@ class DepthObjective(Objective):
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, targets: Tensor) -> LossParts:
         """``[rows, length, levels]`` ids and targets, ``[rows, length]`` positions."""
-        hidden = self.lm.model(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
+        hidden = backbone_of(self.lm)(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
         learnt = targets != IGNORE  # [rows, length, levels]
         place = learnt.any(-1)
         hidden, wanted, learnt = hidden[place], targets[place], learnt[place]
@@ -166,8 +166,8 @@ class DepthObjective(Objective):
         level = torch.bucketize(wanted, self.edges, right=True) - 1
         level = torch.where(level < 0, self.levels, level)
         shares = self.kind_weights[level]
-        depth, head = self.lm.depth, self.lm.lm_head.weight
-        total = hidden.new_zeros((), dtype=torch.float32) + 0.0 * head[0, 0]
+        depth, head = self.lm.depth, head_of(self.lm, self.form)
+        total = hidden.new_zeros((), dtype=torch.float32) + anchor(head)
         # Parameters that this batch does not need still get a gradient, of zero: processes exchange all of them.
         total = total + 0.0 * sum(parameter.flatten()[0] for parameter in depth.parameters())
         text = learnt[:, 0] & (level[:, 0] == self.levels) & (wanted[:, 0] != self.end)
@@ -175,7 +175,7 @@ class DepthObjective(Objective):
             rows = self.legal_rows[-1].to(hidden.device)
             places = torch.searchsorted(rows, wanted[text, 0])
             part, losses[text, 0], correct[text, 0] = linear_cross_entropy(
-                hidden[text], head[rows], places, shares[text, 0], self.head
+                hidden[text], head.rows(rows), places, shares[text, 0], self.head
             )
             total = total + part
         audio = ~text
@@ -191,7 +191,7 @@ class DepthObjective(Objective):
                     codes = torch.where(ids[here, 0] == self.end, 0, codes + 1)
                 where = audio.nonzero()[here, 0]
                 part, part_losses, part_correct = linear_cross_entropy(
-                    states[here, k], depth.heads[k].weight, codes, shares[where, k], self.head
+                    states[here, k], Head(depth.heads[k].weight), codes, shares[where, k], self.head
                 )
                 total = total + part
                 losses[where, k], correct[where, k] = part_losses, part_correct

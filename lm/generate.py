@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from lm.decoding import Engine, open_cache
 from lm.depth import DepthLM
 from lm.documents import folded, without_condition
+from lm.head import head_of
 from lm.patterns import NONE
 from lm.sampling import Sampling, draw_unlike, uniform_streams
 from lm.vocabulary import AudioVocabulary, VocabularyError
@@ -202,12 +203,12 @@ class _Batch:
         return prompt
 
     def _prepare(self) -> None:
-        head = self.model.get_output_embeddings().weight
-        self.heads = [head[rows] for rows in self.rows]
+        head = head_of(self.model)
+        self.heads = [head.rows(rows) for rows in self.rows]
 
     def _logits(self, level: int) -> Tensor:
         """``[items, tokens]`` over the rows that are legal at ``level``."""
-        return (self.hidden @ self.heads[level].T).float()
+        return self.heads[level].logits(self.hidden)
 
     def _feed(self, level: int, drawn: Tensor, exists: Tensor) -> None:
         """Give the model its own ``drawn [items]`` ids; rows without a token now (``exists`` False) stand still."""

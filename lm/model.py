@@ -25,16 +25,14 @@ from transformers import (
 )
 
 from lm.depth import CONFIG_NAME, add_depth, load_depth
+from lm.head import ModelError as ModelError
+from lm.head import head_form
 from lm.text_tokenizer import load_text_tokenizer
 from lm.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
 from training.log import no_loading_report
 
 ROW_INITS = ("normal", "mean", "codebook")
 VARIANTS = ("flat", "depth")
-
-
-class ModelError(ValueError):
-    """A model folder or an option that cannot be used, with the cure."""
 
 
 def build_lm(
@@ -55,6 +53,7 @@ def build_lm(
     if cfg.pretrained:
         model = load_weights(cfg.pretrained)
         extend_vocabulary(model, vocabulary, cfg.init_rows, code_vectors)
+        check_head(model, cfg.pretrained)
     else:
         options = OmegaConf.to_container(cfg.config, resolve=True)
         assert isinstance(options, dict)
@@ -85,6 +84,18 @@ def load_weights(path: str | Path) -> Any:
             f"({', '.join(missing[:3])} …): it is another model's, or without the head that predicts tokens."
         )
     return model
+
+
+def check_head(model: Any, path: str | Path) -> None:
+    """Refuse a model whose loss and generation would not be its own.
+
+    Raises:
+        ModelError: naming ``path``.
+    """
+    try:
+        head_form(model)
+    except ModelError as error:
+        raise ModelError(f"'{path}' cannot be used here: {error}") from None
 
 
 def set_special_ids(model: PreTrainedModel, vocabulary: AudioVocabulary) -> None:
@@ -123,6 +134,8 @@ def extend_vocabulary(
     if init_rows == "codebook" and code_vectors is None:
         raise ModelError("lm.init_rows=codebook needs an audio tokenizer with code vectors: take normal or mean.")
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if getattr(head, "weight", None) is None:
+        raise ModelError(f"{type(model).__name__} has no output table that could be extended: take another model.")
     tied = embedding.weight is head.weight
     text = [table.weight.detach()[: vocabulary.text_size].clone() for table in (embedding, head)]
     if len(text[0]) < vocabulary.text_size:
@@ -176,7 +189,7 @@ def code_vectors_of(tokenizer: Any) -> list[Tensor] | None:
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: matrices inside the blocks with decay; embeddings, norms and biases without."""
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    embeddings |= {id(p) for name, p in model.named_parameters() if "lm_head" in name}
+    embeddings |= {id(p) for p in model.get_output_embeddings().parameters()}
     embeddings |= {id(p) for name, p in model.named_parameters() if "trainable_tokens" in name or "heads." in name}
     parameters = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in embeddings]
@@ -232,6 +245,7 @@ def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any
             model = load_depth(model, folder)
     except (SafetensorError, OSError, RuntimeError, json.JSONDecodeError, KeyError) as error:
         raise ModelError(f"the weights in '{folder}' cannot be read ({error}): copy the folder again.") from None
+    check_head(model, folder)
     tokenizer = load_text_tokenizer(folder)
     if len(tokenizer) > vocabulary.text_size:
         raise VocabularyError(

@@ -47,9 +47,10 @@ def training_flops(
     products, lookups, recomputation and the optimiser are not counted, so that the utilisation is a lower bound.
     """
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    embeddings |= {id(p) for p in model.get_output_embeddings().parameters()}  # type: ignore[operator]
     parts = {"backbone": 0, "depth": 0}
     for name, parameter in model.named_parameters():
-        if parameter.ndim == 2 and id(parameter) not in embeddings and "lm_head" not in name and "heads." not in name:
+        if parameter.ndim == 2 and id(parameter) not in embeddings and "heads." not in name:
             parts["depth" if name.startswith("depth.") else "backbone"] += parameter.numel()
     width = model.get_output_embeddings().weight.shape[1]  # type: ignore[operator,union-attr]
     rows = sum(vocabulary.codebook_sizes) / vocabulary.levels if legal_only else vocabulary.size

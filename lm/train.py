@@ -217,7 +217,7 @@ def train(cfg: DictConfig) -> Path:
                 raise CheckpointError(f"{checkpoint} was written without FSDP: continue it so, or give init=FOLDER.")
             optimiser.load_state_dict(moments)
     if trainer.compile:
-        (model.lm if is_depth else model).model.compile(dynamic=False)
+        (model.lm if is_depth else model).base_model.compile(dynamic=False)
     objective, optimiser = accelerator.prepare(objective, optimiser)
     if checkpoint and state.get("optimiser_by_name"):
         scatter_optimiser(accelerator.unwrap_model(objective), optimiser.optimizer, moments)

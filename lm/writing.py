@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lm.decoding import Engine, open_cache
+from lm.head import Head, head_of
 from lm.vocabulary import AudioVocabulary
 
 
@@ -69,7 +70,7 @@ def write(
     special = set(tokenizer.all_special_ids)
     legal = [i for i in range(vocabulary.text_size) if i not in special] + [vocabulary.control_id("</text>")]
     rows = torch.tensor(legal, device=model.device)
-    head = model.get_output_embeddings().weight[rows]
+    head = head_of(model).rows(rows)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     results: list[Writing | None] = [None] * len(prompts)
     for first in range(0, len(order), batch_size):
@@ -89,11 +90,11 @@ def _write_batch(
     vocabulary: AudioVocabulary,
     prompts: list[Any],
     rows: Tensor,
-    head: Tensor,
+    head: Head,
     limit: int,
     engine: Engine,
 ) -> list[tuple[list[int], bool, float]]:
-    """(ids, ended, mean log-probability) per prompt; ``head`` holds the legal ``rows``, the end of text last."""
+    """(ids, ended, mean log-probability) per prompt; ``head`` is that of the legal ``rows``, the end of text last."""
     count, width = len(prompts), max(len(prompt) for prompt in prompts)
     ids = torch.full((count, width), vocabulary.control_id("<pad>"), device=model.device)
     mask = torch.zeros_like(ids)
@@ -105,7 +106,7 @@ def _write_batch(
     ended, scores = [False] * count, [0.0] * count
     active = list(range(count))  # texts leave the batch as they end
     for step in range(limit + 1):
-        logits = torch.log_softmax((cache.hidden @ head.T).float(), -1)
+        logits = torch.log_softmax(head.logits(cache.hidden), -1)
         best, choice = logits.max(-1)
         keep = []
         for place, (i, column, value) in enumerate(zip(active, choice.tolist(), best.tolist(), strict=True)):
