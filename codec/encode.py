@@ -50,7 +50,7 @@ from codec.shards import (
 from codec.token_source import check_owner, note_owner, token_folder
 from training.checkpoint import write_file
 from training.config import ConfigError, check_ranges, hydra_entry, refusing
-from training.launch import LONGEST_WAIT, check_processes, leave_at_exit, on_cpu
+from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
 from training.log import duration
 from training.progress import progress
 
@@ -130,11 +130,13 @@ def encode_corpus(
         clips = [clip for clip in clips if clip.split in wanted]
     descriptions = [describe(clip, Path(corpus_root)) for clip in clips]
     corpus_key = digest([*descriptions, json.dumps([asdict(reject) for reject in rejects])])
-    summary = _current(folder, info, corpus_key) if resume else None
+    if decide(lambda: corpus_key) != corpus_key:
+        raise CorpusError(f"{corpus_root} changed while the processes read it; give the command again")
+    summary = decide(lambda: _current(folder, info, corpus_key)) if resume else None
     if summary:
         return _with_rows(summary, corpus_root)
 
-    check_owner(folder, corpus_root)  # in every process: none may go on where another refuses
+    decide(lambda: check_owner(folder, corpus_root))  # none may go on where another refuses
     portions = list(cut_into_portions(clips, descriptions, clips_per_shard))
     state.wait_for_everyone()
     if state.is_main_process:
@@ -142,9 +144,9 @@ def encode_corpus(
         note_owner(folder, corpus_root)
         _clear_stale(folder, info, portions if resume else [])
     state.wait_for_everyone()
-    missing = [portion for portion in portions if not (folder / shard_name(portion.number)).exists()]
-    # Nobody may finish a shard before everybody has seen the same list of missing ones.
-    state.wait_for_everyone()
+    # Everybody works from one list, whoever has finished a shard since.
+    numbers = decide(lambda: [p.number for p in portions if not (folder / shard_name(p.number)).exists()])
+    missing = [portion for portion in portions if portion.number in set(numbers)]
     mine = missing[state.process_index :: state.num_processes]
     done = encode_portions(mine, folder, tokenizer, info, batch_seconds, workers or min(8, os.cpu_count() or 1))
     if state.is_main_process:
@@ -155,7 +157,7 @@ def encode_corpus(
     if state.is_main_process:
         _finish(folder, info, corpus_key, portions, rejects)
     state.wait_for_everyone()
-    summary = _current(folder, info, corpus_key)
+    summary = decide(lambda: _current(folder, info, corpus_key))
     assert summary is not None, f"{folder} was finished a moment ago and is not current"
     _with_rows(summary, corpus_root)
     shards = {shard_name(portion.number) for portion in missing}

@@ -42,8 +42,8 @@ class ScoreCache:
                 except json.JSONDecodeError:  # the half line of a killed run; that clip is scored again
                     continue
                 self.scores[record["key"]] = record["value"]
-        # nobody writes before all have read: the processes must agree on what is missing
-        processes.wait(f"opening {self.name}")
+        # nobody writes before all have read, and what one machine alone has is told: all agree on what is missing
+        self.scores = processes.gather(self.scores, f"opening {self.name}")
 
     def __contains__(self, key: str) -> bool:
         return key in self.scores

@@ -61,7 +61,7 @@ from tasks.normalisation import normalisers, note_on_english
 from training.checkpoint import CheckpointError, rotate, save_folder, step_folder
 from training.config import ConfigError, hydra_entry
 from training.failure import NonFiniteLoss
-from training.launch import LONGEST_WAIT, check_processes, leave_at_exit, on_cpu
+from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
 from training.log import duration
 from training.run_folder import check_recipe, choose_checkpoint, hold, set_aside, write_settings
 from training.stopping import Stop
@@ -368,7 +368,7 @@ def train(cfg: DictConfig) -> Path:
 
     # ---- the model to keep -------------------------------------------------------------------------------
     final = run_dir / "final"
-    if not (final / STATE_FILE).is_file() or read_state(final)["step"] != step:
+    if decide(lambda: not (final / STATE_FILE).is_file() or read_state(final)["step"] != step):
         save(final=True)
         scored = ", ".join(f"`{command}`" for command in task.evaluations)
         log.line(f"{final}: trained {step} steps in {duration(seconds())}; score it with {scored}.")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
 from training.config import ConfigError
+
+T = TypeVar("T")
 
 # How long a process waits for the others: one may encode, validate or write for hours. After that it ends.
 LONGEST_WAIT = timedelta(hours=12)
@@ -51,6 +55,26 @@ def check_processes(processes: int) -> None:
             f"{started} processes were launched and this one is connected to {processes - 1} others, so that each "
             "would do all the work: on machines without CUDA GPUs say device=cpu."
         )
+
+
+def decide(choice: Callable[[], T]) -> T:
+    """What ``choice`` returns in the first process, in all of them; what it raises there is raised in all.
+
+    For what is read of a disk before work that the processes share: a file that one of them sees and another does not
+    (written in between, on another machine, too fresh) would send them different ways, and they would wait for ever.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return choice()
+    told: list[Any] = [None, None]  # answer, error
+    if distributed.get_rank() == 0:
+        try:
+            told[0] = choice()
+        except Exception as error:
+            told[1] = error
+    distributed.broadcast_object_list(told, src=0)
+    if told[1] is not None:
+        raise told[1]
+    return told[0]
 
 
 def leave() -> None:

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
-from torch import distributed
 
 from training.checkpoint import CheckpointError, list_checkpoints, restore_folder, step_of, write_file
 from training.config import ConfigError
+from training.launch import decide
 
 LOCK = ".lock"
 SETTINGS = "config.yaml"
@@ -128,18 +128,8 @@ def choose_checkpoint(run_dir: Path, resume: str, say: Callable[[str], None]) ->
         CheckpointError: in all processes: a path that is no whole checkpoint, or a run without one; never silently a
             fresh start.
     """
-    told: list[str | None] = [None, None]  # path, refusal
-    several = distributed.is_available() and distributed.is_initialized()
-    if not several or distributed.get_rank() == 0:
-        try:
-            told[0] = _choose(Path(run_dir), resume, say)
-        except CheckpointError as error:
-            told[1] = str(error)
-    if several:
-        distributed.broadcast_object_list(told, src=0)
-    if told[1] is not None:
-        raise CheckpointError(told[1])
-    return None if told[0] is None else Path(told[0])
+    chosen = decide(lambda: _choose(Path(run_dir), resume, say))
+    return None if chosen is None else Path(chosen)
 
 
 def set_aside(run_dir: Path, step: int, say: Callable[[str], None]) -> Path | None:
