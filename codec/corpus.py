@@ -39,6 +39,7 @@ __all__ = [
     "read_audio",
     "read_audio_and_hash",
     "read_corpus",
+    "read_usable_corpus",
     "read_pieces",
 ]
 
@@ -117,6 +118,14 @@ def read_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:
         raise CorpusError(
             f"corpus folder {root} has neither metadata.jsonl|csv|parquet nor audio files, or they are empty"
         )
+    return clips, rejects
+
+
+def read_usable_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:
+    """As `read_corpus`; raises CorpusError also where nothing but rejects is left."""
+    clips, rejects = read_corpus(root)
+    if not clips:
+        raise CorpusError(f"no clip of {root} can be used, the first because: {rejects[0].reason}")
     return clips, rejects
 
 

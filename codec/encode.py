@@ -23,16 +23,16 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from codec.corpus import CorpusError, Reject, read_corpus
+from codec.corpus import CorpusError, Reject
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.portions import (
     PORTION_KEY,
     REJECTS_KEY,
     Portion,
+    Scan,
     cut_into_portions,
-    describe,
-    digest,
     encode_portions,
+    scan_corpus,
 )
 from codec.remote import file_system, is_remote, publish
 from codec.shards import (
@@ -46,13 +46,15 @@ from codec.shards import (
     shard_name,
     write_atomically,
     write_index,
+    writing,
 )
-from codec.token_source import check_owner, note_owner, token_folder
+from codec.token_source import OWNER, check_owner, note_owner, token_folder
 from training.checkpoint import write_file
 from training.config import ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
 from training.log import duration
 from training.progress import progress
+from training.run_folder import hold_when_free, release
 
 REJECTED_NAME = "rejected.jsonl"
 DUPLICATES_NAME = "duplicates.jsonl"
@@ -115,52 +117,68 @@ def encode_corpus(
         resume: keep finished shards of an earlier run; False encodes everything again.
 
     Raises:
-        CorpusError: no such corpus, none of the splits, or no clip of it can be read.
-        ShardError: `out_folder` holds the tokens of another tokenizer or corpus.
+        CorpusError: no such corpus, none of the splits, no clip of it can be read, or it changed meanwhile.
+        ShardError: `out_folder` holds the tokens of another tokenizer or corpus, or cannot be written.
     """
     started = time.monotonic()
     state = PartialState(cpu=on_cpu())
     folder = Path(out_folder)
     info = TokenizerInfo.of(tokenizer)
-    clips, rejects = read_corpus(corpus_root)
-    if splits is not None:
-        wanted, present = set(splits), {clip.split for clip in clips}
-        if not wanted & present:
-            raise CorpusError(f"{corpus_root} has no split {sorted(wanted)}; it has {sorted(present)}")
-        clips = [clip for clip in clips if clip.split in wanted]
-    descriptions = [describe(clip, Path(corpus_root)) for clip in clips]
-    corpus_key = digest([*descriptions, json.dumps([asdict(reject) for reject in rejects])])
-    if decide(lambda: corpus_key) != corpus_key:
+    scan = scan_corpus(corpus_root, splits)
+    if decide(lambda: scan.key) != scan.key:
         raise CorpusError(f"{corpus_root} changed while the processes read it; give the command again")
-    summary = decide(lambda: _current(folder, info, corpus_key)) if resume else None
+    summary = decide(lambda: _current(folder, info, scan.key)) if resume else None
     if summary:
         return _with_rows(summary, corpus_root)
 
-    decide(lambda: check_owner(folder, corpus_root))  # none may go on where another refuses
-    portions = list(cut_into_portions(clips, descriptions, clips_per_shard))
-    state.wait_for_everyone()
-    if state.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        note_owner(folder, corpus_root)
-        _clear_stale(folder, info, portions if resume else [])
-    state.wait_for_everyone()
-    # Everybody works from one list, whoever has finished a shard since.
-    numbers = decide(lambda: [p.number for p in portions if not (folder / shard_name(p.number)).exists()])
-    missing = [portion for portion in portions if portion.number in set(numbers)]
-    mine = missing[state.process_index :: state.num_processes]
-    done = encode_portions(mine, folder, tokenizer, info, batch_seconds, workers or min(8, os.cpu_count() or 1))
-    if state.is_main_process:
-        done = progress(done, total=sum(len(portion.clips) for portion in mine), desc="encode")
-    for _ in done:
-        pass
-    state.wait_for_everyone()
-    if state.is_main_process:
-        _finish(folder, info, corpus_key, portions, rejects)
-    state.wait_for_everyone()
-    summary = decide(lambda: _current(folder, info, corpus_key))
+    portions = list(cut_into_portions(scan, clips_per_shard))
+
+    def prepare() -> list[int] | None:
+        """The portions to encode; None where another program has just finished them."""
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            hold_when_free(folder)
+        if resume and _current(folder, info, scan.key):
+            return None
+        check_owner(folder, corpus_root)
+        fitting = _fitting(folder, info, portions)
+        if not fitting and any(folder.glob("shard-*.parquet")) and not (folder / OWNER).exists():
+            raise ShardError(
+                f"{folder} has shards of a corpus that it does not name, and none fits {corpus_root}: give another out "
+                "or data.name, or remove that folder"
+            )
+        with writing(folder):
+            note_owner(folder, corpus_root)
+            _clear_stale(folder, fitting if resume else set())
+        return [portion.number for portion in portions if not resume or shard_name(portion.number) not in fitting]
+
+    def finish() -> None:
+        if scan_corpus(corpus_root, splits).key != scan.key:
+            raise CorpusError(
+                f"{corpus_root} changed while it was encoded: run the command again, which encodes what changed"
+            )
+        with writing(folder):
+            _finish(folder, info, scan, portions)
+
+    try:
+        missing = decide(prepare)
+        if missing is not None:
+            mine = [portions[number] for number in missing[state.process_index :: state.num_processes]]
+            done = encode_portions(mine, folder, tokenizer, info, batch_seconds, workers or min(8, os.cpu_count() or 1))
+            if state.is_main_process:
+                done = progress(done, total=sum(len(portion.clips) for portion in mine), desc="encode")
+            for _ in done:
+                pass
+            state.wait_for_everyone()
+            decide(finish)
+    finally:
+        release(folder)
+    summary = decide(lambda: _current(folder, info, scan.key))
     assert summary is not None, f"{folder} was finished a moment ago and is not current"
     _with_rows(summary, corpus_root)
-    shards = {shard_name(portion.number) for portion in missing}
+    if missing is None:
+        return summary
+    shards = {shard_name(number) for number in missing}
     start = 0
     for name, count in summary.index.shards:
         if name in shards:
@@ -197,24 +215,30 @@ def _current(folder: Path, info: TokenizerInfo, corpus_key: str) -> EncodeSummar
     return EncodeSummary(folder, index, rejected, duplicates, current=True)
 
 
-def _clear_stale(folder: Path, info: TokenizerInfo, portions: list[Portion]) -> None:
-    """Removes the index and every shard that does not fit the plan; the folder is then unfinished."""
+def _fitting(folder: Path, info: TokenizerInfo, portions: list[Portion]) -> set[str]:
+    """The names of the shards in `folder` that are portions of this corpus; refuses other tokenizers' shards."""
     keys = {shard_name(portion.number): portion.key for portion in portions}
-    stale = []
+    fitting = set()
     for path in sorted(folder.glob("shard-*.parquet")):
-        notes = check_shard(path, info)  # refuses another tokenizer's shards before anything is removed
+        notes = check_shard(path, info)
         if PORTION_KEY not in notes:
             raise ShardError(f"{path} was not made by codec/encode.py; choose another folder with out=")
-        if notes[PORTION_KEY].decode() != keys.get(path.name):
-            stale.append(path)
+        if notes[PORTION_KEY].decode() == keys.get(path.name):
+            fitting.add(path.name)
+    return fitting
+
+
+def _clear_stale(folder: Path, fitting: set[str]) -> None:
+    """Removes the index and every shard that does not fit the plan; the folder is then unfinished."""
     (folder / INDEX_NAME).unlink(missing_ok=True)
-    for path in [*stale, *folder.glob(".shard-*.tmp")]:
-        path.unlink()
+    for path in [*folder.glob("shard-*.parquet"), *folder.glob(".shard-*.tmp")]:
+        if path.name not in fitting:
+            path.unlink()
 
 
-def _finish(folder: Path, info: TokenizerInfo, corpus_key: str, portions: list[Portion], rejects: list[Reject]) -> None:
+def _finish(folder: Path, info: TokenizerInfo, scan: Scan, portions: list[Portion]) -> None:
     """Writes the lists of rejects and duplicates, and the index last: from then on the folder is finished."""
-    rejects = list(rejects)
+    rejects = list(scan.rejects)
     same: dict[str, list[str]] = {}
     for portion in portions:
         path = folder / shard_name(portion.number)
@@ -226,7 +250,7 @@ def _finish(folder: Path, info: TokenizerInfo, corpus_key: str, portions: list[P
     _write_lines(folder / REJECTED_NAME, [asdict(reject) for reject in rejects])
     duplicates = [{"sha256": sha256, "ids": ids} for sha256, ids in same.items() if len(ids) > 1]
     _write_lines(folder / DUPLICATES_NAME, duplicates)
-    write_index(folder, info, corpus_key)
+    write_index(folder, info, scan.key)
 
 
 def _write_lines(path: Path, items: list[dict]) -> None:
@@ -308,7 +332,8 @@ def main(cfg: DictConfig) -> None:
         with refusing(ShardError):
             file_system(remote)  # before hours of work
     local = cfg.out and not remote
-    out = Path(cfg.out) if local else token_folder(cfg.data.root, tokenizer, cfg.splits, cfg.data.name)
+    with refusing(CorpusError):
+        out = Path(cfg.out) if local else token_folder(cfg.data.root, tokenizer, cfg.splits, cfg.data.name)
     if state.is_main_process:
         print(f"encode {cfg.data.root} with {tokenizer.name} {tokenizer.fingerprint[:12]} -> {out}", flush=True)
     try:
@@ -327,7 +352,8 @@ def main(cfg: DictConfig) -> None:
     if not state.is_main_process:
         return
     if cfg.record:
-        write_record(Path(cfg.record), out, tokenizer, summary)
+        with refusing(ShardError), writing(cfg.record):
+            write_record(Path(cfg.record), out, tokenizer, summary)
     print(summary.table())
     if summary.current:
         print("The tokens are current; nothing was to do.")

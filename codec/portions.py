@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codec.corpus import AudioError, Clip, Reject, audio_info, read_audio_and_hash
+from codec.corpus import AudioError, Clip, CorpusError, Reject, audio_info, read_audio_and_hash, read_usable_corpus
 from codec.interface import AudioTokenizer
 from codec.shards import Row, TokenizerInfo, shard_name, write_shard
 
@@ -35,9 +35,42 @@ class Portion:
     key: str
 
 
-def describe(clip: Clip, root: Path) -> str:
+@dataclass
+class Scan:
+    """A corpus as it is found: what is to be encoded, and a key that changes with anything of it."""
+
+    clips: list[Clip]
+    rejects: list[Reject]
+    descriptions: list[str]  # one line per clip
+    sizes: list[int]  # bytes of each clip's file
+    key: str
+
+
+def scan_corpus(root: str | Path, splits: Iterable[str] | None = None) -> Scan:
+    """Read the corpus' metadata and its files' sizes and times; all splits by default.
+
+    Raises:
+        CorpusError: no such corpus, no clip in it, none of the splits, or a file went away meanwhile.
+    """
+    clips, rejects = read_usable_corpus(root)
+    if splits is not None:
+        wanted, present = set(splits), {clip.split for clip in clips}
+        if not wanted & present:
+            raise CorpusError(f"{root} has no split {sorted(wanted)}; it has {sorted(present)}")
+        clips = [clip for clip in clips if clip.split in wanted]
+    try:
+        stats = [clip.path.stat() for clip in clips]
+    except OSError as error:
+        raise CorpusError(
+            f"{root} changed while it was read ({error.strerror}: {error.filename}): run it again"
+        ) from None
+    descriptions = [describe(clip, stat, Path(root)) for clip, stat in zip(clips, stats, strict=True)]
+    key = digest([*descriptions, json.dumps([asdict(reject) for reject in rejects])])
+    return Scan(clips, rejects, descriptions, [stat.st_size for stat in stats], key)
+
+
+def describe(clip: Clip, stat: os.stat_result, root: Path) -> str:
     """One line that changes when the clip's file or anything that its row will hold changes."""
-    stat = clip.path.stat()
     fields = [
         clip.id,
         os.path.relpath(clip.path, root),
@@ -53,13 +86,13 @@ def digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def cut_into_portions(clips: list[Clip], descriptions: list[str], clips_per_shard: int) -> Iterator[Portion]:
+def cut_into_portions(scan: Scan, clips_per_shard: int) -> Iterator[Portion]:
     """Cuts the clips into portions of bounded count and bytes, in order."""
     start, number, size = 0, 0, 0
-    for end, clip in enumerate(clips, start=1):
-        size += clip.path.stat().st_size
-        if end - start == clips_per_shard or size >= BYTES_PER_SHARD or end == len(clips):
-            yield Portion(number, clips[start:end], digest(descriptions[start:end]))
+    for end, clip_size in enumerate(scan.sizes, start=1):
+        size += clip_size
+        if end - start == clips_per_shard or size >= BYTES_PER_SHARD or end == len(scan.clips):
+            yield Portion(number, scan.clips[start:end], digest(scan.descriptions[start:end]))
             start, number, size = end, number + 1, 0
 
 

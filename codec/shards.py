@@ -13,6 +13,7 @@ What is read is checked (codec/shard_format.py).
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
@@ -61,19 +62,38 @@ __all__ = [
     "write_atomically",
     "write_index",
     "write_shard",
+    "writing",
 ]
 
 # Read as dictionaries: a long text that many rows share is in memory once, and its length known before it is copied.
 TEXT_COLUMNS = ["id", "text", "captions.list.element", "speaker", "domain", "split", "sha256", "licence"]
 
 
+@contextmanager
+def writing(place: str | Path) -> Iterator[None]:
+    """What the system refuses inside the ``with`` block, as a full disk does, is a ShardError in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise ShardError(
+            f"{place} cannot be written ({reason}): make room there or give another folder; what is finished there "
+            "stays, and the same command goes on from it"
+        ) from error
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a temporary file beside `path`, flushes it to the disk and renames it."""
+    """Lets `write` fill a temporary file beside `path`, flushes it to the disk and renames it. Raises ShardError."""
     temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with writing(path):
+        try:
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # on a full disk it takes what the rest needs
+            raise
 
 
 def write_shard(path: Path, rows: list[Row], info: TokenizerInfo, notes: dict[bytes, bytes] | None = None) -> None:

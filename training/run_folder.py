@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,21 @@ def hold(folder: str | Path, key: str = "name") -> None:
     if isinstance(lock, str):
         raise ConfigError(f"{folder} is being written by {lock}: wait for it, or give another {key}.")
     _held[place] = lock
+
+
+def hold_when_free(folder: str | Path) -> None:
+    """As `hold`, but waits for another process that writes there, and says so. Raises OSError where nobody can."""
+    place = str(Path(folder).resolve())
+    said = ""
+    while place not in _held:
+        lock = try_lock(Path(folder) / LOCK)
+        if isinstance(lock, int):
+            _held[place] = lock
+            return
+        if lock != said:
+            print(f"{folder} is being written by {lock}: waiting for it", flush=True)
+            said = lock
+        time.sleep(0.5)
 
 
 def release(folder: str | Path) -> None:

@@ -3,6 +3,7 @@
 The tokenizer here is a toy (loudness and zero crossings per frame), so that nothing waits for a model.
 """
 
+import errno
 import itertools
 import json
 import os
@@ -10,7 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -27,7 +30,7 @@ from codec.encode import main as encode_command
 from codec.interface import AudioTokenizer, Codes
 from codec.remote import publish
 from codec.shards import ShardError, read_index, read_shards
-from codec.token_source import token_folder
+from codec.token_source import OWNER, token_folder
 from training.config import compose
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -247,11 +250,110 @@ def test_a_corpus_without_usable_audio_is_an_error(tmp_path: Path) -> None:
             encode_corpus(tmp_path / "corpus", LoudnessTokenizer(), tmp_path / "tokens")
 
 
-def start(code: str, *arguments: object) -> subprocess.Popen:
+class Meddling(LoudnessTokenizer):
+    """Calls ``meddle`` when it is to encode a batch."""
+
+    def __init__(self, meddle: Callable[[], object]) -> None:
+        super().__init__()
+        self.meddle = meddle
+
+    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
+        self.meddle()
+        return super().encode(wav, lengths)
+
+
+@pytest.mark.parametrize("what", ["a file changes", "a file goes", "a file comes", "the metadata goes"])
+def test_a_corpus_that_changes_while_it_is_encoded_is_not_finished(what: str, tmp_path: Path) -> None:
+    root, folder = make_corpus(tmp_path / "corpus", 6), tmp_path / "tokens"
+
+    def meddle() -> None:
+        if what == "a file changes":
+            soundfile.write(root / "00001.wav", np.zeros(16_000), 16_000)
+        elif what == "a file goes":
+            (root / "00001.wav").unlink(missing_ok=True)
+        elif what == "the metadata goes":
+            (root / "metadata.jsonl").unlink(missing_ok=True)
+        else:
+            soundfile.write(root / "new.wav", np.zeros(16_000), 16_000)
+            lines = (root / "metadata.jsonl").read_text()
+            (root / "metadata.jsonl").write_text(lines + '{"file_name": "new.wav"}\n')
+
+    with pytest.raises(CorpusError, match="corpus changed while it was encoded: run the command again"):
+        encode_corpus(root, Meddling(meddle), folder, clips_per_shard=2)
+    assert not (folder / "index.json").exists()
+    encode_corpus(root, LoudnessTokenizer(), folder, clips_per_shard=2)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "fresh", clips_per_shard=2)
+    assert contents(folder) == contents(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("what", ["no folder", "full at a shard", "full at the index"])
+def test_a_folder_that_cannot_be_written_is_one_sentence_and_keeps_what_is_finished(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, folder = make_corpus(tmp_path / "corpus", 6), tmp_path / "tokens"
+    replace, room = os.replace, {"full at a shard": 1, "full at the index": 5}
+
+    def full(source: Path, target: Path) -> None:
+        if len(contents(folder)) >= room[what]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    if what == "no folder":
+        folder.write_text("a file")
+    else:
+        monkeypatch.setattr("codec.shards.os.replace", full)
+    with pytest.raises(ShardError, match="cannot be written") as refused:
+        encode_corpus(root, LoudnessTokenizer(), folder, clips_per_shard=2)
+    assert "\n" not in str(refused.value) and "make room there" in str(refused.value)
+    monkeypatch.undo()
+    if what == "no folder":
+        return
+    assert not list(folder.glob(".*.tmp")) and len(contents(folder)) == room[what]
+    again = encode_corpus(root, LoudnessTokenizer(), folder, clips_per_shard=2)
+    assert again.encoded == {"full at a shard": 4, "full at the index": 0}[what]
+
+
+def test_shards_of_an_unnamed_corpus_are_not_replaced(tmp_path: Path) -> None:
+    mine, other, folder = make_corpus(tmp_path / "mine", 4), make_corpus(tmp_path / "other", 4), tmp_path / "tokens"
+    encode_corpus(mine, LoudnessTokenizer(), folder, clips_per_shard=2)
+    (folder / OWNER).unlink()  # as versions left it that did not write it
+    before = contents(folder)
+    for resume in (True, False):
+        with pytest.raises(ShardError, match="has shards of a corpus that it does not name, and none fits .*other"):
+            encode_corpus(other, LoudnessTokenizer(), folder, clips_per_shard=2, resume=resume)
+    assert contents(folder) == before
+    soundfile.write(mine / "00003.wav", np.zeros(16_000), 16_000)
+    assert encode_corpus(mine, LoudnessTokenizer(), folder, clips_per_shard=2).encoded == 2
+
+
+TWICE = """
+import sys
+from test_encode import LoudnessTokenizer, encode_corpus
+print(encode_corpus(sys.argv[1], LoudnessTokenizer(), sys.argv[2]).encoded, "clips encoded here")
+"""
+
+
+def test_two_encodings_of_one_corpus_at_once_do_the_work_once(tmp_path: Path) -> None:
+    root, folder = make_corpus(tmp_path / "corpus", 6), tmp_path / "tokens"
+    others: list[subprocess.Popen] = []
+    said: list[str] = []
+
+    def begin_another() -> None:
+        if not others:
+            others.append(start(TWICE, root, folder, stdout=subprocess.PIPE, text=True))
+            assert others[0].stdout is not None
+            said.append(others[0].stdout.readline())
+
+    assert encode_corpus(root, Meddling(begin_another), folder).encoded == 6
+    said.append(others[0].communicate(timeout=120)[0])
+    assert "is being written by process" in said[0] and said[1] == "0 clips encoded here\n"
+
+
+def start(code: str, *arguments: object, **more: Any) -> subprocess.Popen:
     """Runs `code` in another Python that can import the repository and this file."""
     path = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment)
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment, **more)
 
 
 KILLED_ENCODE = """
