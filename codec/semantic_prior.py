@@ -31,7 +31,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from codec.audio_encoders import load_encoder
-from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
+from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_usable_corpus
 from codec.interface import TokenizerError, load
 from codec.model import ALMTokenizer
 from codec.quantizer import kmeans, nearest
@@ -241,7 +241,7 @@ def main(cfg: DictConfig) -> None:
     clips: list[Clip] = []
     for root in [cfg.data.root, *cfg.corpora]:
         with refusing(CorpusError):
-            found, rejects = read_corpus(root)
+            found, rejects = read_usable_corpus(root)
         clips += [clip for clip in found if clip.split == "train"]
         for reject in rejects:
             print(f"rejected: {reject.reason}", flush=True)

@@ -29,7 +29,7 @@ from codec.adversarial import Adversary, Balancer
 from codec.architecture import ALMTokenizerConfig
 from codec.averaging import WeightAverage
 from codec.centres import read_centres
-from codec.corpus import Clip, CorpusError, Reject, read_audio, read_corpus
+from codec.corpus import Clip, CorpusError, Reject, read_audio, read_usable_corpus
 from codec.crops import CropSampler
 from codec.hearing import Listener
 from codec.initialise import calibrate, initialise_codebooks
@@ -82,7 +82,7 @@ def read_clips(cfg: DictConfig) -> tuple[list[Clip], list[Clip], list[Reject]]:
     clips, valid, rejects = list[Clip](), list[Clip](), list[Reject]()
     for number, root in enumerate([cfg.data.root, *cfg.corpora]):
         with refusing(CorpusError):
-            found, bad = read_corpus(root)
+            found, bad = read_usable_corpus(root)
         clips += [clip for clip in found if clip.split == "train"]
         rejects += bad
         if number == 0:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.corpus import AUDIO_SUFFIXES, AudioError, Clip, CorpusError, audio_info, read_audio, read_corpus
+from codec.corpus import AUDIO_SUFFIXES, AudioError, Clip, CorpusError, audio_info, read_audio, read_usable_corpus
 from eval.audio import Wave, resample
 from eval.judging import ScoredClip, as_stored
 from eval.metrics import CannotScore
@@ -25,7 +25,7 @@ def read_clips(root: str) -> list[Clip]:
         ConfigError: no corpus.
     """
     try:
-        clips, rejects = read_corpus(root)
+        clips, rejects = read_usable_corpus(root)
     except CorpusError as error:
         raise ConfigError(f"data.root: {error}") from error
     for reject in rejects:

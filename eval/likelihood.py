@@ -31,7 +31,7 @@ from codec.corpus import CorpusError
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import INDEX_NAME, Row, ShardError, read_index, read_shards
-from codec.token_source import check_corpus, named_shards, shipped_shards, token_folder
+from codec.token_source import check_corpus, check_current, named_shards, shipped_shards, token_folder
 from eval.judging import check_numbers
 from eval.processes import join, share
 from eval.provenance import record_hash, versions
@@ -74,11 +74,13 @@ def find_rows(cfg: DictConfig, tokenizer: AudioTokenizer, task: Task) -> tuple[P
             seen.append(f"{place} is not there")
             continue
         try:
+            if place == cached:
+                check_current(place, cfg.data.root)
             if read_index(place).fingerprint != tokenizer.fingerprint:
                 seen.append(f"{place} was made by another tokenizer")
                 continue
             rows = task.select(read_shards(place))
-        except ShardError as error:
+        except (CorpusError, ShardError) as error:
             raise ConfigError(f"tokens: {error}") from None
         tested = [row for row in rows if row.split == cfg.split]
         if tested:

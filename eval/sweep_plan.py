@@ -245,7 +245,7 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
                 "--hours", f"{hours:g}", "--what", "speech", "--out", folder.as_posix(),
             ], ["speech/metadata.jsonl"])
         ]  # fmt: skip
-        speech = [f"data.root={text(folder.as_posix())}", f"data.name=speech-{hours:g}h", "data.tokens=null"]
+        speech = [f"data.root={text(folder.as_posix())}", "data.tokens=null"]
         plan.notes.append(f"speech to train on: {hours:g} h made with flite, which is installed here")
     elif c.speech_hours:
         plan.notes.append(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 from omegaconf import DictConfig
 
-from codec.corpus import CorpusError
+from codec.corpus import CorpusError, holds_audio
 from codec.encode import encode_corpus
 from codec.interface import AudioTokenizer
 from codec.shards import INDEX_NAME, Row, read_index, read_shards
@@ -92,6 +92,8 @@ def find_token_rows(
                     say(f"{len(summary.rejected)} clips were rejected, the reasons stand in {cache}/rejected.jsonl")
                 found = {row.id: row for row in read_shards(cache)}
                 sources.append(f"{len(found)} clips encoded from {data.root} ({cache})")
+            elif holds_audio(data.root):
+                say(f"none of the files that the metadata of {data.root} names is there: its shards alone are used")
         except CorpusError as error:
             raise TokenRowsError(f"{error}.") from None
         if shipped is not None:

@@ -12,7 +12,7 @@ from tiny_tones import write_corpus
 from codec.corpus import CorpusError
 from codec.encode import encode_corpus
 from codec.shards import ShardError, read_index, read_shards
-from codec.token_source import OWNER, corpus_name, named_shards, shipped_shards, token_folder
+from codec.token_source import OWNER, check_current, corpus_name, named_shards, shipped_shards, token_folder
 from lm.token_rows import TokenRowsError, find_token_rows, left_out
 from training.config import CONFIG_DIR, compose
 
@@ -39,13 +39,18 @@ def test_the_table_holds_every_program() -> None:
     assert drawing - {"ablate_lm"} == set(PROGRAMS)  # scripts/ablate_lm.py hands data.root on to two of these
 
 
-@pytest.mark.parametrize("root", ["missing", "empty"])
+@pytest.mark.parametrize("root", ["missing", "empty", "file.wav", "metadata alone"])
 @pytest.mark.parametrize("config", PROGRAMS)
 def test_a_corpus_that_is_not_there_is_refused(
     config: str, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(CONFIG_DIR.parent)  # where the embedded corpus and the models that ship are found
     (tmp_path / "empty").mkdir()
+    (tmp_path / "file.wav").write_bytes(b"RIFF")
+    (tmp_path / "metadata alone").mkdir()
+    rows = [{"file_name": f"{split}.wav", "text": "a", "split": split} for split in ("train", "valid", "test")]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "metadata alone/metadata.jsonl").write_text(text, encoding="utf-8")
     folder = tmp_path / root
     keys = [f"data.root={folder}", f"{'name' if config in ('codec_train', 'lm_train') else 'out'}={tmp_path}/out"]
     keys += MORE.get(config, [])
@@ -55,7 +60,9 @@ def test_a_corpus_that_is_not_there_is_refused(
     assert refused.value.code == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(said) == 1 and str(folder) in said[0]
-    assert not list(tmp_path.glob("out/*"))
+    if root == "metadata alone" and config != "eval_likelihood":  # that one reads tokens, and names their folder
+        assert "the first because: metadata.jsonl line 1: the file does not exist" in said[0]
+    assert not list(tmp_path.glob("out/[!.]*"))
 
 
 @pytest.fixture
@@ -97,6 +104,8 @@ def test_a_training_counts_the_clips_that_its_task_cannot_use(corpora: Path) -> 
 def test_shards_inside_a_corpus_are_enough_and_belong_to_it_alone(corpora: Path) -> None:
     for file in (corpora / "other/speech").iterdir():
         file.unlink()
+    ids, said = rows_of("data.root=other")
+    assert ids == {"other"} and "none of the files that the metadata of other names is there" in said[0]
     (corpora / "other/metadata.jsonl").unlink()
     assert rows_of("data.root=other")[0] == {"other"}
     with pytest.raises(TokenRowsError, match="no audio, no metadata and no token shards"):
@@ -133,6 +142,12 @@ def test_tokens_of_one_corpus_are_never_replaced_by_those_of_another(corpora: Pa
     assert {path.name: path.read_bytes() for path in Path("tokens").iterdir()} == before
     (corpora / "mine").rename(corpora / "moved")  # the same files elsewhere are the same corpus
     assert encode_corpus("moved", tiny_codec(), "tokens").current
+    (corpora / "new").mkdir()
+    for name in ("moved", "tokens"):
+        (corpora / name).rename(corpora / "new" / name.replace("moved", "mine"))
+    (corpora / "new/mine/speech/0.flac").touch()  # moved with its tokens and changed, it is still theirs
+    assert encode_corpus("new/mine", tiny_codec(), "new/tokens").encoded == 10
+    (corpora / "new/tokens").rename("tokens")
     (Path("tokens") / OWNER).write_text("{", encoding="utf-8")
     with pytest.raises(ShardError, match="is damaged"):
         encode_corpus("other", tiny_codec(), "tokens")
@@ -146,6 +161,33 @@ def test_the_name_of_a_cache_follows_from_the_folder(tmp_path: Path, monkeypatch
     assert corpus_name(tmp_path.parent / "mini") == "-".join((tmp_path.parent / "mini").parts).strip("/-")
     names = {corpus_name(path) for path in ("a/data", "b/data", "../data", ".")}
     assert len(names) == 4 and all("/" not in name and name for name in names)
+
+
+@pytest.mark.parametrize("name", ["../other", "a/../../b", "/tmp/b"])
+def test_a_name_does_not_lead_out_of_the_folder_of_caches(name: str) -> None:
+    with pytest.raises(CorpusError, match="leads out of runs/tokens"):
+        corpus_name("data/mini", name)
+
+
+def test_the_name_of_a_deep_folder_is_one_that_file_systems_take(tmp_path: Path) -> None:
+    deep = [tmp_path / "/".join([part * 60] * 5) for part in ("ä", "b", "c")]
+    names = [corpus_name(path) for path in deep]
+    assert len(set(names)) == 3 and all(len(name.encode()) <= 200 for name in names)
+    assert names[1] == corpus_name(deep[1]) != corpus_name(Path("b" * 60) / deep[1].relative_to("/"))
+
+
+def test_a_cache_of_another_corpus_or_of_an_earlier_state_is_not_read(corpora: Path) -> None:
+    cache = token_folder("mine", tiny_codec(), name="voice")
+    encode_corpus("mine", tiny_codec(), cache)
+    check_current(cache, "mine")
+    with pytest.raises(ShardError, match=r"holds the tokens of .*mine, not of .*other"):
+        check_current(cache, "other")
+    with pytest.raises(ShardError, match=r"holds the tokens of .*mine, not of .*other"):
+        rows_of("data.root=other", "data.name=voice", "data.tokens=null")
+    table = corpora / "mine/metadata.jsonl"
+    table.write_text(table.read_text(encoding="utf-8").replace("green", "red"), encoding="utf-8")
+    with pytest.raises(ShardError, match="was made before mine changed"):
+        check_current(cache, "mine")
 
 
 def test_shards_that_are_named_must_be_there(tmp_path: Path) -> None:
