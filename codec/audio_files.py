@@ -1,11 +1,12 @@
-"""Reads audio files: length and rate from the header, samples at any rate, whole or in pieces.
+"""Reads audio files: length and rate, samples at any rate, whole or in pieces.
 
     wav = read_audio("a.flac", sample_rate=24_000)     # float32 [samples], mono
 
-What cannot be read whole raises :class:`AudioError` with its reason in one sentence.
+What cannot be read whole raises :class:`AudioError` with its reason in one sentence (containers.py checks the lengths).
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +15,39 @@ import numpy as np
 import soundfile
 import soxr
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".w64"})
+from codec.containers import AudioError, parts_of
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioError",
+    "AudioInfo",
+    "OTHER_AUDIO_SUFFIXES",
+    "audio_info",
+    "read_audio",
+    "read_audio_and_hash",
+    "read_pieces",
+]
+
+# What soundfile reads …
+AUDIO_SUFFIXES = frozenset(
+    ".wav .wave .rf64 .w64 .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf .sph .nist .voc".split()
+)
+# … and what is audio and it does not read: these files are rejected by name, not passed over.
+OTHER_AUDIO_SUFFIXES = frozenset(".m4a .aac .wma .webm .mka .amr .ape .wv .ac3 .dsf".split())
 # Frames per read: a 20-minute file never stands in memory at its own rate and channels.
 BLOCK_FRAMES = 1 << 18
-# A writer that cannot seek back (a pipe) leaves the size open: ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF024.
-OPEN_WAV_SIZE = 0x7FFFF000
-UNKNOWN_FRAMES = 1 << 62  # libsndfile reports 2^63 - 1 where the header does not say how long the file is
-
-
-class AudioError(ValueError):
-    """One audio file cannot be used; the message says why in one sentence."""
+UNKNOWN_FRAMES = 1 << 62  # libsndfile reports 2^63 - 1 where nothing says how long the file is
+# What a file may ask for: a header of a few bytes can promise terabytes. ALMKIT_MAX_HOURS=24 allows more.
+MAX_SECONDS = 3600.0 * float(os.environ.get("ALMKIT_MAX_HOURS", "6"))
+RATES = (1_000, 768_000)  # Hz
+MAX_CHANNELS = 64
+# Float samples may overshoot full scale; beyond this (24 dB) they are integers that were never scaled.
+LOUDEST = 16.0
 
 
 @dataclass
 class AudioInfo:
-    """What the header of an audio file says. `frames` counts samples per channel at the file's own rate."""
+    """What an audio file holds. `frames` counts samples per channel at the file's own rate."""
 
     frames: int
     sample_rate: int
@@ -40,18 +59,26 @@ class AudioInfo:
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """Length, rate and channels of an audio file from its header, without decoding it (milliseconds).
+    """Length, rate and channels of an audio file, without decoding it (milliseconds).
 
-    Raises AudioError for what the header already shows: missing, empty, truncated or not audio at all.
+    Raises AudioError for what the container already shows: missing, empty, truncated, beyond the limits or not audio.
     """
     path = Path(path)
-    with _open(path) as file:
-        frames = file.frames
-        if frames >= UNKNOWN_FRAMES:  # a streamed FLAC: only decoding tells
-            frames = sum(len(block) for block in _blocks(file, path))
-        if frames == 0:
-            raise AudioError(f"{path} holds no audio (0 samples)")
-        return AudioInfo(frames, file.samplerate, file.channels)
+    first: AudioInfo | None = None
+    for part in parts_of(path):
+        with part.open() as file:
+            _check_limits(path, file)
+            frames = file.frames
+            if frames >= UNKNOWN_FRAMES:  # only decoding tells
+                frames = sum(len(block) for block in _blocks(file, path))
+            if first is None:
+                first = AudioInfo(0, file.samplerate, file.channels)
+            first.frames += round(frames * first.sample_rate / file.samplerate)
+    if first is None or first.frames == 0:
+        raise AudioError(f"{path} holds no audio (0 samples)")
+    if first.seconds > MAX_SECONDS:
+        raise _too_long(path, first.seconds)
+    return first
 
 
 def read_audio(path: str | Path, sample_rate: int, mono: bool = True) -> np.ndarray:
@@ -83,50 +110,73 @@ def read_pieces(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
 
 def _pieces(path: Path, sample_rate: int, mono: bool, digest: "hashlib._Hash") -> Iterator[np.ndarray]:
     """Resampled pieces [samples, channels] of a file; `digest` takes in its rate, channels and samples."""
-    with _open(path) as file:
-        channels = 1 if mono else file.channels
-        digest.update(f"{file.samplerate} {file.channels}\n".encode())
-        stream = None
-        if file.samplerate != sample_rate:
-            stream = soxr.ResampleStream(file.samplerate, sample_rate, channels, dtype="float32", quality="HQ")
-        frames = samples = 0
-        for block in _blocks(file, path):  # [frames, channels]
-            finite = np.isfinite(block)
-            if not finite.all():
-                bad = int(np.argmin(finite.all(axis=1)))
-                second = (frames + bad) / file.samplerate
-                raise AudioError(f"{path} holds samples that are NaN or infinite (the first at {second:.3f} s)")
-            digest.update(block.tobytes())
-            frames += len(block)
-            piece = block.mean(axis=1, keepdims=True) if mono else block
-            piece = stream.resample_chunk(piece) if stream else piece
-            samples += len(piece)
-            yield piece
-        if frames == 0:
-            raise AudioError(f"{path} holds no audio (0 samples)")
-        if file.frames < UNKNOWN_FRAMES and frames < file.frames:
-            raise _truncated(path, file.frames / file.samplerate, frames / file.samplerate)
-        if stream:
-            piece = stream.resample_chunk(np.zeros((0, channels), np.float32), last=True)
-            samples += len(piece)
-            yield piece
+    frames = samples = 0
+    seconds = 0.0
+    for part in parts_of(path):
+        with part.open() as file:
+            _check_limits(path, file)
+            channels = 1 if mono else file.channels
+            digest.update(f"{file.samplerate} {file.channels}\n".encode())
+            stream = None
+            if file.samplerate != sample_rate:
+                stream = soxr.ResampleStream(file.samplerate, sample_rate, channels, dtype="float32", quality="HQ")
+            held = 0
+            for block in _blocks(file, path):  # [frames, channels]
+                _check_samples(path, block, seconds + held / file.samplerate, file.samplerate)
+                digest.update(block.tobytes())
+                held += len(block)
+                if seconds + held / file.samplerate > MAX_SECONDS:
+                    raise _too_long(path, seconds + held / file.samplerate)
+                piece = block.mean(axis=1, keepdims=True) if mono else block
+                piece = stream.resample_chunk(piece) if stream else piece
+                samples += len(piece)
+                yield piece
+            if file.frames < UNKNOWN_FRAMES and held < file.frames:
+                promised, found = file.frames / file.samplerate, held / file.samplerate
+                raise AudioError(
+                    f"{path} is truncated: its header promises {promised:.3f} s, {found:.3f} s are there, "
+                    f"{promised - found:.3f} s are missing"
+                )
+            if stream and held:
+                piece = stream.resample_chunk(np.zeros((0, channels), np.float32), last=True)
+                samples += len(piece)
+                yield piece
+            frames += held
+            seconds += held / file.samplerate
+    if frames == 0:
+        raise AudioError(f"{path} holds no audio (0 samples)")
     if samples == 0:
         raise AudioError(f"{path} is too short: {frames} samples leave none at {sample_rate} Hz")
 
 
-def _open(path: Path) -> soundfile.SoundFile:
-    if not path.is_file():
-        raise AudioError(f"{path} does not exist")
-    size = path.stat().st_size
-    if size == 0:
-        raise AudioError(f"{path} is an empty file (0 bytes)")
-    _check_wav_length(path, size)
-    try:
-        return soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, TypeError) as error:
-        # soundfile takes a .raw suffix for headerless audio and asks for its rate with a TypeError.
-        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise AudioError(f"{path} is not audio that soundfile can read ({reason})") from error
+def _check_limits(path: Path, file: soundfile.SoundFile) -> None:
+    if not RATES[0] <= file.samplerate <= RATES[1]:
+        raise AudioError(f"{path} says its rate is {file.samplerate} Hz; {RATES[0]} to {RATES[1]} Hz are read")
+    if file.channels > MAX_CHANNELS:
+        raise AudioError(f"{path} says it has {file.channels} channels; at most {MAX_CHANNELS} are read")
+    if file.frames < UNKNOWN_FRAMES and file.frames / file.samplerate > MAX_SECONDS:
+        raise _too_long(path, file.frames / file.samplerate)
+
+
+def _too_long(path: Path, seconds: float) -> AudioError:
+    return AudioError(
+        f"{path} is {seconds / 3600:.1f} h long or longer; at most {MAX_SECONDS / 3600:g} h are read: cut it, or set "
+        "ALMKIT_MAX_HOURS"
+    )
+
+
+def _check_samples(path: Path, block: np.ndarray, second: float, rate: int) -> None:
+    """Refuse samples that are no sound: `block` [frames, channels], which begins at `second`."""
+    peak = float(np.abs(block).max(initial=0.0))
+    if peak <= LOUDEST:
+        return
+    if np.isfinite(peak):
+        raise AudioError(
+            f"{path} holds samples up to {peak:g}, far beyond full scale (1.0): they look like integers in a float "
+            "file; divide them by 32768 (or what their full scale was) and write it anew"
+        )
+    bad = int(np.argmin(np.isfinite(block).all(axis=1)))
+    raise AudioError(f"{path} holds samples that are NaN or infinite (the first at {second + bad / rate:.3f} s)")
 
 
 def _blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
@@ -140,42 +190,3 @@ def _blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
         if len(block) == 0:
             return
         yield block
-
-
-def _truncated(path: Path, promised: float, held: float) -> AudioError:
-    missing = promised - held
-    return AudioError(
-        f"{path} is truncated: its header promises {promised:.3f} s, "
-        f"{held:.3f} s are there, {missing:.3f} s are missing"
-    )
-
-
-def _check_wav_length(path: Path, size: int) -> None:
-    """Raises AudioError when a WAV header promises more samples than the file holds.
-
-    libsndfile shortens such a file without a word, so the chunks of RIFF and RF64 files are walked here.
-    """
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-            return
-        bytes_per_second = 0
-        long_size: int | None = None  # RF64 keeps the real size in its ds64 chunk
-        position = 12
-        while position + 8 <= size:
-            file.seek(position)
-            name, promised = file.read(4), int.from_bytes(file.read(4), "little")
-            position += 8
-            if name == b"ds64":
-                long_size = int.from_bytes(file.read(16)[8:16], "little")
-            elif name == b"fmt ":
-                bytes_per_second = int.from_bytes(file.read(12)[8:12], "little")
-            elif name == b"data":
-                promised = long_size if head[:4] == b"RF64" and long_size else promised
-                is_open = long_size is None and promised >= OPEN_WAV_SIZE
-                if promised > size - position and not is_open:
-                    rate = max(bytes_per_second, 1)
-                    raise _truncated(path, promised / rate, (size - position) / rate)
-                return
-            position += promised + promised % 2  # chunks start at even bytes
-        raise AudioError(f"{path} is truncated: the WAV header ends before any samples begin")
