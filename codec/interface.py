@@ -6,17 +6,26 @@ length. Whatever happens inside, three promises hold and are tested for each tok
 * batch invariance: a clip gives the same codes alone and inside a padded batch;
 * length: decoding returns exactly as many samples as were encoded;
 * determinism: inference mode, no sampling, no dropout.
+
+What goes in is checked here, before any tokenizer sees it: a subclass' ``encode`` and ``decode`` are wrapped when its
+class is made. They are given sound arguments only (:func:`checked_encode`, :func:`checked_decode`), and clips without
+samples or frames are answered without them.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+PEAK = 8.0  # of full scale: no recording reaches it, however it was mixed; 16-bit integers as floats do
 
 
 @dataclass
@@ -39,6 +48,8 @@ class Codes:
             raise ValueError(f"codes must be [batch, levels, frames], got shape {tuple(self.codes.shape)}.")
         if self.lengths.shape != self.codes.shape[:1]:
             raise ValueError(f"lengths must be [batch] = {self.codes.shape[0]}, got {tuple(self.lengths.shape)}.")
+        if self.samples is not None and self.samples.shape != self.lengths.shape:
+            raise ValueError(f"samples must be [batch] = {self.codes.shape[0]}, got {tuple(self.samples.shape)}.")
 
     def __len__(self) -> int:
         return self.codes.shape[0]
@@ -49,7 +60,9 @@ class Codes:
 
     @classmethod
     def from_clips(cls, clips: list[Tensor]) -> Codes:
-        """Pad clips ``[frames, levels]`` to a batch."""
+        """Pad clips ``[frames, levels]`` to a batch; a clip may have no frames."""
+        if not clips or any(clip.ndim != 2 for clip in clips):
+            raise ValueError(f"clips must be [frames, levels], got {[tuple(clip.shape) for clip in clips]}.")
         lengths = torch.tensor([len(clip) for clip in clips], dtype=torch.long)
         batch = torch.zeros(len(clips), clips[0].shape[1], int(lengths.max()), dtype=torch.long)
         for i, clip in enumerate(clips):
@@ -58,12 +71,26 @@ class Codes:
 
 
 class AudioTokenizer(ABC):
-    """Waveform ⇄ codes."""
+    """Waveform ⇄ codes.
+
+    Attributes:
+        name: of the kind of tokenizer.
+        sample_rate: Hz.
+        codebook_sizes: one entry per level.
+        causal: whether it can run live: a frame's codes depend on no sample after the frame (the first frames apart,
+            where a clip's start is padded by reflection), and its sound on no frame after the next one.
+    """
 
     name: str
-    sample_rate: int  # Hz
-    codebook_sizes: tuple[int, ...]  # one entry per level
-    causal: bool  # True when no sample depends on later samples (beyond one frame)
+    sample_rate: int
+    codebook_sizes: tuple[int, ...]
+    causal: bool
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, checked in (("encode", checked_encode), ("decode", checked_decode)):
+            if name in vars(cls):
+                setattr(cls, name, checked(vars(cls)[name]))
 
     @property
     @abstractmethod
@@ -77,11 +104,65 @@ class AudioTokenizer(ABC):
 
     @abstractmethod
     def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
-        """Encode ``wav [batch, samples]`` (float32 at ``sample_rate``, in −1…1); ``lengths [batch]`` in samples."""
+        """Encode ``wav [batch, samples]`` (at ``sample_rate``, in −1…1); ``lengths [batch]`` in samples.
+
+        A subclass is given float32 that is finite and zero beyond each clip's end, lengths (int64, on the device of
+        ``wav``), and clips of at least one sample.
+
+        Raises:
+            ValueError: not such a waveform.
+        """
 
     @abstractmethod
     def decode(self, codes: Codes) -> Tensor:
-        """Decode to ``wav [batch, samples]``; samples beyond a clip's length are zero."""
+        """Decode to ``wav [batch, samples]``; samples beyond a clip's length are zero.
+
+        A subclass is given codes that are zero beyond each clip's end, and clips of at least one frame.
+
+        Raises:
+            ValueError: not codes of this tokenizer.
+        """
+
+    def check_wav(self, wav: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``wav [batch, samples]`` as float32, zero beyond ``lengths [batch]``, and these (None: all samples)."""
+        if wav.ndim != 2:
+            raise ValueError(f"wav must be [batch, samples], got shape {tuple(wav.shape)}.")
+        if not wav.is_floating_point():
+            raise ValueError(f"wav must be floating-point in -1…1, got {wav.dtype}: divide 16-bit samples by 32768.")
+        batch, samples = wav.shape
+        if lengths is None:
+            lengths = torch.full((batch,), samples, device=wav.device)
+        lengths = whole_numbers(lengths, "lengths", batch).to(wav.device)
+        if bool(((lengths < 0) | (lengths > samples)).any()):
+            raise ValueError(f"lengths {lengths.tolist()} do not fit wav of shape {tuple(wav.shape)}.")
+        wav = wav.float()
+        if bool((lengths < samples).any()):
+            wav = torch.where(torch.arange(samples, device=wav.device) < lengths[:, None], wav, 0.0)
+        peaks = wav.abs().amax(1) if samples else wav.new_zeros(batch)  # of NaN is NaN
+        for number in (~(peaks <= PEAK)).nonzero()[:, 0].tolist():
+            peak = float(peaks[number])
+            if not math.isfinite(peak):
+                raise ValueError(f"clip {number} of wav holds samples that are NaN or infinite.")
+            raise ValueError(
+                f"clip {number} of wav reaches {peak:g} where full scale is 1: divide 16-bit samples by 32768."
+            )
+        return wav, lengths
+
+    def check_codes(self, codes: Tensor) -> None:
+        """Refuse ``codes [batch, levels, frames]`` that this tokenizer cannot have made; fewer levels are legal."""
+        if codes.is_floating_point() or codes.dtype == torch.bool:
+            raise ValueError(f"codes must be whole numbers, got {codes.dtype}.")
+        sizes = torch.tensor(self.codebook_sizes, device=codes.device)[: codes.shape[1], None]
+        if not 1 <= codes.shape[1] <= self.levels or bool(((codes < 0) | (codes >= sizes)).any()):
+            raise ValueError(f"codes {tuple(codes.shape)} do not fit {self.levels} levels of {self.codebook_sizes}.")
+
+    def use_float32(self) -> None:
+        """Bring weights that are kept in another precision to float32: distances in bf16 pick wrong codes."""
+        if isinstance(self, nn.Module) and any(
+            p.is_floating_point() and p.dtype != torch.float32 for p in self.parameters()
+        ):
+            with torch.inference_mode(False):  # or the weights could not be trained any more
+                self.float()
 
     @property
     def levels(self) -> int:
@@ -115,6 +196,70 @@ class AudioTokenizer(ABC):
 
 class TokenizerError(RuntimeError):
     """A tokenizer that cannot be loaded, with the cure."""
+
+
+def whole_numbers(values: Tensor, name: str, batch: int) -> Tensor:
+    """``values [batch]`` as int64; refuses another shape or kind of numbers."""
+    values = torch.as_tensor(values)
+    if values.shape != (batch,) or values.is_floating_point() or values.dtype == torch.bool:
+        raise ValueError(f"{name} must be [batch] = {batch} whole numbers, got {values.dtype} {tuple(values.shape)}.")
+    return values.long()
+
+
+def checked_encode(encode: Callable[..., Codes]) -> Callable[..., Codes]:
+    """``encode`` of a tokenizer behind the checks that all tokenizers share."""
+
+    @functools.wraps(encode)
+    def checked(self: AudioTokenizer, wav: Tensor, lengths: Tensor | None = None) -> Codes:
+        wav, lengths = self.check_wav(wav, lengths)
+        self.use_float32()
+        heard = lengths > 0
+        if bool(heard.all()) and len(wav):
+            return encode(self, wav, lengths)
+        result = Codes(torch.zeros(len(wav), self.levels, 0, dtype=torch.long), lengths.cpu() * 0, lengths.cpu())
+        if not heard.any():
+            return result
+        found, heard = encode(self, wav[heard], lengths[heard]), heard.cpu()
+        result.codes = found.codes.new_zeros(len(wav), *found.codes.shape[1:])
+        result.codes[heard.to(found.codes.device)] = found.codes
+        result.lengths[heard] = found.lengths.cpu()
+        return result
+
+    return checked
+
+
+def checked_decode(decode: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``decode`` of a tokenizer behind the checks that all tokenizers share."""
+
+    @functools.wraps(decode)
+    def checked(self: AudioTokenizer, codes: Codes) -> Tensor:
+        batch, _, frames = codes.codes.shape
+        lengths = whole_numbers(codes.lengths, "lengths", batch)
+        if bool(((lengths < 0) | (lengths > frames)).any()):
+            raise ValueError(f"lengths {lengths.tolist()} do not fit codes of shape {tuple(codes.codes.shape)}.")
+        samples = codes.samples if codes.samples is None else whole_numbers(codes.samples, "samples", batch)
+        if samples is not None:
+            most = lengths.to(samples.device) * self.samples_per_frame
+            if bool(((samples < 0) | (samples > most)).any()):
+                raise ValueError(f"samples {samples.tolist()} are more than the codes' frames hold, {most.tolist()}.")
+        values = codes.codes
+        if bool((lengths < frames).any()):
+            inside = torch.arange(frames, device=values.device) < lengths.to(values.device)[:, None]
+            values = torch.where(inside[:, None], values, 0)
+        self.check_codes(values)
+        self.use_float32()
+        said = lengths > 0
+        if bool(said.all()) and batch:
+            return decode(self, Codes(values.long(), lengths, samples))
+        if not said.any():
+            return torch.zeros(batch, 0, device=getattr(self, "device", "cpu"))
+        samples = samples if samples is None else samples[said.to(samples.device)]
+        found = decode(self, Codes(values.long()[said.to(values.device)], lengths[said], samples))
+        wav = found.new_zeros(batch, found.shape[1])
+        wav[said.to(found.device)] = found
+        return wav
+
+    return checked
 
 
 def load(

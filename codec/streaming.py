@@ -165,9 +165,8 @@ def encode_piece(
     Args:
         last: nothing follows; the rest is padded with zeros to a whole window and comes out.
     """
-    if wav.ndim != 2:
-        raise ValueError(f"wav must be [batch, samples], got shape {tuple(wav.shape)}.")
-    wav = wav.to(codec.device, torch.float32)
+    codec.use_float32()
+    wav = codec.check_wav(wav)[0].to(codec.device)
     if state is None:
         state = EncoderState(codec.window, wav[:, :0])
     window, hop = state.window, codec.config.hop
@@ -205,6 +204,7 @@ def decode_piece(
     if codes.ndim != 3:
         raise ValueError(f"codes must be [batch, levels, windows], got shape {tuple(codes.shape)}.")
     codec.check_codes(codes)
+    codec.use_float32()
     if state is None:
         state = DecoderState(codec.window)
     window, hop = state.window, codec.config.hop

@@ -82,40 +82,28 @@ class BaselineTokenizer(nn.Module, AudioTokenizer):
         return hashlib.sha256("\n".join([json.dumps(facts, sort_keys=True), *sorted(tensors)]).encode()).hexdigest()
 
     @torch.inference_mode()
-    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
-        if wav.ndim != 2:
-            raise ValueError(f"wav must be [batch, samples], got shape {tuple(wav.shape)}.")
-        if lengths is None:
-            lengths = torch.full((len(wav),), wav.shape[1], dtype=torch.long)
-        samples = lengths.to("cpu", torch.long)
-        if len(samples) != len(wav) or bool((samples > wav.shape[1]).any()) or bool((samples < 0).any()):
-            raise ValueError(f"lengths {samples.tolist()} do not fit wav of shape {tuple(wav.shape)}.")
+    def encode(self, wav: Tensor, lengths: Tensor) -> Codes:  # type: ignore[override]
+        samples = lengths.cpu()
         frames = torch.div(samples + self.samples_per_frame - 1, self.samples_per_frame, rounding_mode="floor")
         codes = torch.zeros(len(wav), self.levels, int(frames.max()), dtype=torch.long)
         for row, (n_samples, n_frames) in enumerate(zip(samples.tolist(), frames.tolist(), strict=True)):
-            if n_samples:
-                clip = self.encode_clip(wav[row : row + 1, :n_samples].to(self.device, torch.float32))
-                if clip.shape != (1, self.levels, n_frames):
-                    raise RuntimeError(
-                        f"{self.name} gave codes {tuple(clip.shape)} for {n_samples} samples instead of "
-                        f"{(1, self.levels, n_frames)}: the adapter does not fit this checkpoint."
-                    )
-                codes[row, :, :n_frames] = clip[0].cpu()
+            clip = self.encode_clip(wav[row : row + 1, :n_samples].to(self.device))
+            if clip.shape != (1, self.levels, n_frames):
+                raise RuntimeError(
+                    f"{self.name} gave codes {tuple(clip.shape)} for {n_samples} samples instead of "
+                    f"{(1, self.levels, n_frames)}: the adapter does not fit this checkpoint."
+                )
+            codes[row, :, :n_frames] = clip[0].cpu()
         return Codes(codes, frames, samples)
 
     @torch.inference_mode()
     def decode(self, codes: Codes) -> Tensor:
-        sizes = torch.tensor(self.codebook_sizes)[: codes.codes.shape[1], None]
-        values = codes.codes.cpu()
-        if values.shape[1] > self.levels or bool((values < 0).any()) or bool((values >= sizes).any()):
-            raise ValueError(f"codes {tuple(values.shape)} do not fit {self.levels} levels of {self.codebook_sizes}.")
-        frames = codes.lengths.cpu()
+        values, frames = codes.codes, codes.lengths.cpu()
         samples = frames * self.samples_per_frame if codes.samples is None else codes.samples.cpu()
         wav = torch.zeros(len(values), int(samples.max()), device=self.device)
         for row, (n_samples, n_frames) in enumerate(zip(samples.tolist(), frames.tolist(), strict=True)):
-            if n_frames:
-                clip = self.decode_clip(values[row : row + 1, :, :n_frames].to(self.device))[0, :n_samples]
-                wav[row, : len(clip)] = clip.float()
+            clip = self.decode_clip(values[row : row + 1, :, :n_frames].to(self.device))[0, :n_samples]
+            wav[row, : len(clip)] = clip.float()
         return wav
 
 

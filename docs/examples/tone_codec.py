@@ -44,14 +44,13 @@ class ToneCodec(AudioTokenizer):
         return hashlib.sha256(f"{self.name} {self.codebook_sizes} {LOWEST} {HIGHEST} {STEP}".encode()).hexdigest()
 
     @torch.inference_mode()
-    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
-        """``wav [batch, samples]``, of which each clip has ``lengths`` samples; what lies behind must not matter."""
-        if wav.ndim != 2:
-            raise ValueError(f"wav must be [batch, samples], got shape {tuple(wav.shape)}.")
-        wav = wav.to(self.waves.device)
-        lengths = torch.full((len(wav),), wav.shape[1]) if lengths is None else lengths.cpu()
+    def encode(self, wav: Tensor, lengths: Tensor) -> Codes:
+        """``wav [batch, samples]``, of which each clip has ``lengths`` samples, and zeros behind them.
+
+        The base class has checked both. Whoever calls may leave the lengths out; here they always arrive.
+        """
+        wav, lengths = wav.to(self.waves.device), lengths.cpu()
         frames = (lengths + self.samples_per_frame - 1) // self.samples_per_frame
-        wav = wav * (torch.arange(wav.shape[1]) < lengths[:, None]).to(wav.device)
         missing = int(frames.max()) * self.samples_per_frame - wav.shape[1]
         pieces = torch.nn.functional.pad(wav, (0, missing)).unflatten(1, (-1, self.samples_per_frame))
         tone = torch.stack([(piece.to(self.waves.dtype) @ self.waves.T).abs().argmax(-1) for piece in pieces])
@@ -64,8 +63,6 @@ class ToneCodec(AudioTokenizer):
     @torch.inference_mode()
     def decode(self, codes: Codes) -> Tensor:
         """``wav [batch, samples]``: an oscillator whose phase runs on from frame to frame; zeros behind a clip."""
-        if bool((codes.codes >= torch.tensor(self.codebook_sizes)[:, None]).any()):
-            raise ValueError(f"codes {tuple(codes.codes.shape)} do not fit {self.codebook_sizes}.")
         tone, loudness = codes.codes.to(self.waves.device).repeat_interleave(self.samples_per_frame, dim=2).unbind(1)
         phase = torch.cumsum(self.frequencies[tone].double() / self.sample_rate, dim=1) % 1
         level = 10 ** ((loudness - (LOUDNESSES - 1)) * STEP / 20)

@@ -152,6 +152,23 @@ def test_the_causal_preset_needs_a_window_and_40_ms() -> None:
     assert codec.causal
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_causal_is_what_the_sound_says(kind: str) -> None:
+    """Codes wait for no sample after their frame, and sound for no frame after the next: measured."""
+    codec, frame, cut = tiny_codec(**KINDS[kind]), 1_920, 20
+    wav = audio(1, frame * 30)
+    changed = torch.cat((wav[:, : cut * frame], audio(1, frame * 10, seed=1)), dim=1)
+    with torch.no_grad():
+        a, b = (codec.encode_latents(x, codec.window) for x in (wav, changed))
+        early = (a - b)[0, :cut].abs().max() > 1e-5
+        b[:, :cut] = a[:, :cut]
+        a, b = (codec.quantizer.project_out(codec.quantizer.project_in(x)) for x in (a, b))
+        first, second = (codec.decode_latents(x, codec.window).wav for x in (a, b))
+    late = (first - second)[0, : (cut - 1) * frame].abs().max() > 1e-5
+    assert codec.causal == (not early and not late)
+    assert codec.describe()["causal"] is codec.causal
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bidirectional", "causal stft", "bidirectional conv"])
 def test_long_clips_in_pieces_equal_one_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +191,7 @@ def test_long_clips_in_pieces_equal_one_pass(kind: str, monkeypatch: pytest.Monk
 
 def test_a_long_file_goes_through_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At another rate, in stereo: the file is as long as, and sounds like, what one pass over all of it gives."""
-    monkeypatch.setattr("codec.corpus.BLOCK_FRAMES", 20_000)
+    monkeypatch.setattr("codec.audio_files.BLOCK_FRAMES", 20_000)
     codec = tiny_codec(**KINDS["causal conv"])
     soundfile.write(tmp_path / "a.wav", audio(2, 100_001).clamp(-1, 1).T.numpy(), 16_000)
     (whole,), refused = reconstruct_files(tmp_path / "a.wav", tmp_path / "whole", codec, "wav")

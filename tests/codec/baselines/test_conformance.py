@@ -1,6 +1,7 @@
 """The promises of AudioTokenizer, kept by every tokenizer: the same tests run over ours and each baseline."""
 
 import importlib.util
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,8 +141,106 @@ def test_impossible_codes_are_refused(tokenizer: AudioTokenizer) -> None:
     codes[0, 0, 0] = max(tokenizer.codebook_sizes)
     with pytest.raises(ValueError, match="do not fit"):
         tokenizer.decode(Codes(codes, torch.tensor([2])))
-    with pytest.raises(ValueError, match=r"\[batch, samples\]"):
-        tokenizer.encode(torch.zeros(1, 1, 4000))
+
+
+SOUND = noise(4000, seed=9, rows=2)
+IMPOSSIBLE_SOUNDS: dict[str, tuple[torch.Tensor, torch.Tensor | None, str]] = {
+    "one clip without a batch": (SOUND[0], None, r"must be \[batch, samples\]"),
+    "channels": (SOUND[None], None, r"must be \[batch, samples\]"),
+    "16-bit samples": ((SOUND * 32767).short(), None, "must be floating-point in -1…1, got torch.int16"),
+    "16-bit samples as floats": ((SOUND * 32767).round(), None, "clip 0 of wav reaches .* where full scale is 1"),
+    "NaN": (SOUND.masked_fill(torch.arange(4000) == 99, math.nan), None, "clip 0 of wav holds samples that are NaN"),
+    "infinite": (SOUND.index_fill(1, torch.tensor(9), -math.inf), None, "NaN or infinite"),
+    "longer than the waveform": (SOUND, torch.tensor([4000, 4001]), r"lengths \[4000, 4001\] do not fit"),
+    "negative length": (SOUND, torch.tensor([-1, 4000]), r"lengths \[-1, 4000\] do not fit"),
+    "a length too few": (SOUND, torch.tensor([4000]), r"lengths must be \[batch\] = 2"),
+    "a length for all": (SOUND, torch.tensor(4000), r"lengths must be \[batch\] = 2"),
+    "seconds": (SOUND, torch.tensor([0.1, 0.2]), "2 whole numbers, got torch.float32"),
+}
+
+
+@pytest.mark.parametrize("wrong", IMPOSSIBLE_SOUNDS)
+def test_impossible_sounds_are_refused(tokenizer: AudioTokenizer, wrong: str) -> None:
+    wav, lengths, reason = IMPOSSIBLE_SOUNDS[wrong]
+    with pytest.raises(ValueError, match=reason):
+        tokenizer.encode(wav, lengths)
+
+
+IMPOSSIBLE_CODES: dict[str, tuple[Callable[[AudioTokenizer], tuple], str]] = {
+    "beyond the codebook": (lambda t: (codes_of(t, value=max(t.codebook_sizes)), [3, 3]), "do not fit"),
+    "negative": (lambda t: (codes_of(t, value=-1), [3, 3]), "do not fit"),
+    "too many levels": (lambda t: (codes_of(t, more=1), [3, 3]), "do not fit"),
+    "no level": (lambda t: (codes_of(t)[:, :0], [3, 3]), "do not fit"),
+    "fractions": (lambda t: (codes_of(t) + 0.5, [3, 3]), "codes must be whole numbers, got torch.float32"),
+    "longer than the codes": (lambda t: (codes_of(t), [3, 4]), r"lengths \[3, 4\] do not fit"),
+    "negative length": (lambda t: (codes_of(t), [-1, 3]), r"lengths \[-1, 3\] do not fit"),
+    "more samples than frames": (lambda t: (codes_of(t), [3, 3], [3 * t.samples_per_frame + 1, 0]), "more than"),
+    "negative samples": (lambda t: (codes_of(t), [3, 3], [-1, 0]), "samples"),
+}
+
+
+def codes_of(tokenizer: AudioTokenizer, value: int = 0, more: int = 0) -> torch.Tensor:
+    """``[2, levels + more, 3]``, zero but for one ``value``."""
+    codes = torch.zeros(2, tokenizer.levels + more, 3, dtype=torch.long)
+    codes[1, 0, 1] = value
+    return codes
+
+
+@pytest.mark.parametrize("wrong", IMPOSSIBLE_CODES)
+def test_what_no_encoder_makes_is_not_decoded(tokenizer: AudioTokenizer, wrong: str) -> None:
+    make, reason = IMPOSSIBLE_CODES[wrong]
+    codes, *rest = make(tokenizer)
+    with pytest.raises(ValueError, match=reason):
+        tokenizer.decode(Codes(codes, *map(torch.tensor, rest)))
+
+
+def test_clips_without_samples_have_no_frames_and_no_sound(tokenizer: AudioTokenizer) -> None:
+    """Alone and among others; the others are as they are without them."""
+    wav = noise(tokenizer.samples_per_frame * 3, seed=4, rows=3)
+    for empty in (wav[:, :0], wav[:0], wav[:0, :0]):
+        codes = tokenizer.encode(empty)
+        assert codes.codes.shape == (len(empty), tokenizer.levels, 0) and not codes.lengths.any()
+        assert tokenizer.decode(codes).shape == (len(empty), 0)
+    whole = wav.shape[1]
+    codes = tokenizer.encode(wav, torch.tensor([whole, 0, whole - 7]))
+    assert codes.lengths.tolist() == [3, 0, 3] and codes.samples is not None and codes.samples.tolist()[1] == 0
+    others = tokenizer.encode(wav[[0, 2]], torch.tensor([whole, whole - 7]))
+    assert torch.equal(codes.codes[[0, 2]], others.codes) and not codes.codes[1].any()
+    sound = tokenizer.decode(codes)
+    assert torch.isfinite(sound).all() and not sound[1].any()
+    assert torch.equal(sound[[0, 2]], tokenizer.decode(others))
+
+
+def test_a_language_model_that_said_nothing_is_silent(tokenizer: AudioTokenizer) -> None:
+    said, nothing = torch.ones(2, tokenizer.levels, dtype=torch.long), torch.ones(0, tokenizer.levels, dtype=torch.long)
+    assert tokenizer.decode(Codes.from_clips([nothing])).shape == (1, 0)
+    wav = tokenizer.decode(Codes.from_clips([nothing, said]))
+    assert wav.shape == (2, 2 * tokenizer.samples_per_frame) and not wav[0].any()
+    assert torch.equal(wav[1:], tokenizer.decode(Codes.from_clips([said])))
+
+
+def test_padding_may_hold_what_is_no_sound_and_no_code(tokenizer: AudioTokenizer) -> None:
+    wav, lengths = noise(4000, seed=3, rows=2), torch.tensor([4000, 2500])
+    padded = torch.where(torch.arange(4000) < lengths[:, None], wav, math.nan)
+    codes = tokenizer.encode(wav, lengths)
+    assert torch.equal(tokenizer.encode(padded, lengths).codes, codes.codes)
+    beyond = torch.where(torch.arange(codes.codes.shape[2]) < codes.lengths[:, None, None], codes.codes, -1)
+    decoded = tokenizer.decode(Codes(beyond, codes.lengths, codes.samples))
+    assert torch.equal(decoded, tokenizer.decode(codes))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", MAKERS)
+def test_weights_kept_in_half_precision_encode_in_float32(name: str, dtype: torch.dtype) -> None:
+    """The codes of the rounded weights; and they can be trained on afterwards."""
+    tokenizer, same = MAKERS[name]().to(dtype), MAKERS[name]().to(dtype).float()
+    fingerprint = tokenizer.fingerprint
+    wav = noise(tokenizer.samples_per_frame * 4, seed=4)
+    codes = tokenizer.encode(wav.to(dtype).float())
+    assert torch.equal(codes.codes, same.encode(wav.to(dtype)).codes), "sound in half precision is brought up, too"
+    assert torch.equal(tokenizer.decode(codes), same.decode(codes))
+    assert tokenizer.fingerprint == fingerprint == same.fingerprint
+    assert not any(p.is_inference() for p in tokenizer.parameters())
 
 
 @pytest.mark.parametrize("name", MAKERS)
