@@ -63,7 +63,7 @@ def listen_to(
             scored.item |= {"hypotheses": {"model": found.text}, "ended": found.ended}
             scored.item["generation_seconds"] = round(found.seconds, 4)
         else:
-            scored.item["error"] = clip.item.get("error", "no audio")
+            scored.item["error"], scored.source = clip.item.get("error", "no audio"), False
         made.append(scored)
     return made
 
@@ -129,7 +129,7 @@ def main(cfg: DictConfig) -> None:
         rows["resynthesis"] = [
             ScoredClip(
                 clip.id, "resynthesis", clip.text,
-                as_stored(heard[clip.id]) if clip.id in heard else None, tokenizer.sample_rate,
+                as_stored(heard[clip.id]) if clip.id in heard else None, tokenizer.sample_rate, source=clip.id in heard,
             )
             for clip in references
         ]  # fmt: skip

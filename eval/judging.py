@@ -32,6 +32,8 @@ class ScoredClip:
         wav: ``[samples]`` float32, as in the file; None where there is no audio.
         text: what the clip should say.
         item: the clip's line of ``items.jsonl``.
+        source: whether there was anything to make it from. Without audio a clip of a system is a failure to deliver,
+            unless there was no source: then nothing can be said of the system.
     """
 
     id: str
@@ -40,6 +42,7 @@ class ScoredClip:
     wav: Wave | None
     rate: int
     item: dict[str, Any] = field(default_factory=dict)
+    source: bool = True
 
     @cached_property
     def hash(self) -> str:
@@ -85,7 +88,8 @@ def split_usable(clips: Iterable[ScoredClip]) -> tuple[list[ScoredClip], dict[st
 
 
 def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], cache_folder: Path | None, batch: int = 16) -> None:
-    """Set ``item["hypotheses"][judge.name]`` of every usable clip."""
+    """Set ``item["hypotheses"][judge.name]`` of every usable clip, or ``item["judge_failures"][judge.name]``."""
+    failed: dict[str, str] = {}  # hash -> reason
     cache = ScoreCache(cache_folder, judge.name, {**judge.how(), "resampler": RESAMPLER})
     usable, _ = split_usable(clips)
     # equal audio is transcribed once; clips of like length share a batch
@@ -96,10 +100,17 @@ def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], cache_folder: Pat
     batches = [part[i : i + batch] for part in by_rate.values() for i in range(0, len(part), batch)]
     for chosen in progress(share(batches), desc=f"{judge.name}, {len(missing)} clips"):
         for clip, text in zip(chosen, judge.transcribe([c.usable() for c in chosen], chosen[0].rate), strict=True):
-            cache[clip.hash] = text
+            if isinstance(text, CannotScore):
+                failed[clip.hash] = text.reason
+            else:
+                cache[clip.hash] = text
     cache.gather()
+    failed = gather(failed, judge.name)
     for clip in usable:
-        clip.item.setdefault("hypotheses", {})[judge.name] = cache[clip.hash]
+        if clip.hash in failed:
+            clip.item.setdefault("judge_failures", {})[judge.name] = failed[clip.hash]
+        else:
+            clip.item.setdefault("hypotheses", {})[judge.name] = cache[clip.hash]
 
 
 def rate_words(
@@ -107,24 +118,33 @@ def rate_words(
 ) -> None:
     """File word and character error rates of ``judge``'s hypotheses against the clips' texts.
 
+    A clip that the system did not deliver says none of its words: all are deleted (``undelivered`` counts them). A clip
+    without a source, a clip that the judge failed on and a clip without words to say are failures, in no rate.
+
     Args:
         original: against ``item["original_text"]`` instead, as ``wer-original``: what shuffled texts are not.
     """
     normalise = load_normaliser(normaliser)
-    _, failures = split_usable(clips)
+    _, unusable = split_usable(clips)
+    missing = {c.id: unusable[c.id] for c in clips if c.id in unusable and (c.row == "reference" or not c.source)}
     names = {"wer-original": "word"} if original else {"wer": "word", "cer": "character"}
     for name, unit in names.items():
-        parts, totals, failed = {}, np.zeros(3, dtype=int), dict(failures)
+        parts, totals, failed = {}, np.zeros(3, dtype=int), dict(missing)
+        undelivered = 0
         for clip in clips:
-            if clip.id in failures:
+            if clip.id in missing:
+                continue
+            if reason := clip.item.get("judge_failures", {}).get(judge):
+                failed[clip.id] = f"{judge}: {reason}"
                 continue
             reference = clip.item["original_text"] if original else clip.text
-            hypothesis = normalise(clip.item["hypotheses"][judge])
+            hypothesis = "" if clip.id in unusable else normalise(clip.item["hypotheses"][judge])
             try:
                 found = edits(normalise(reference), hypothesis, "word" if unit == "word" else "character")
             except CannotScore as error:
                 failed[clip.id] = error.reason
                 continue
+            undelivered += clip.id in unusable
             parts[clip.id] = (float(found.errors), float(found.units))
             totals += (found.substitutions, found.deletions, found.insertions)
             clip.item.setdefault(name.replace("-", "_"), {})[judge] = found.rate
@@ -132,7 +152,7 @@ def rate_words(
         report.rate(
             row, f"{name}/{judge}", parts, failed,
             substitutions=int(totals[0]), deletions=int(totals[1]), insertions=int(totals[2]),
-            units=int(sum(units for _, units in parts.values())),
+            units=int(sum(units for _, units in parts.values())), undelivered=undelivered,
             mean_of_clips=float(np.mean(rates)) if rates else None,
         )  # fmt: skip
 

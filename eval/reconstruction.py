@@ -281,7 +281,7 @@ def main(cfg: DictConfig) -> None:
         except AudioError as error:
             print(f"left out: {error}", flush=True)
             for row, found in rows.items():
-                found.append(ScoredClip(clip.id, row, clip.text or "", None, 0, {"error": str(error)}))
+                found.append(ScoredClip(clip.id, row, clip.text or "", None, 0, {"error": str(error)}, source=False))
             continue
         rows["reference"].append(ScoredClip(clip.id, "reference", clip.text or "", as_stored(wav), rate))
         rows["resynthesis"].append(ScoredClip(clip.id, "resynthesis", clip.text or "", None, tokenizer.sample_rate))

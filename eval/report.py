@@ -7,8 +7,8 @@
     report.write(folder, items)
     print(report.table(["wer/ctc-mini", "dnsmos/p808"]))
 
-A clip that failed is counted with its reason and is in no mean; ``n + n_failed`` is the number of clips of
-the row.
+A clip that could not be judged is counted with its reason and is in no mean; ``n + n_failed`` is the number of clips
+of the row. A clip that a system did not deliver is a score where one is known (all of its words are wrong).
 """
 
 from __future__ import annotations
@@ -233,6 +233,8 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
     out = text(cell["value"]) + (" %" if percent else "")
     if cell["low"] is not None:
         out += f" [{text(cell['low'])}, {text(cell['high'])}]"
+    if cell.get("undelivered"):
+        out += f" ({cell['undelivered']} not delivered)"
     if cell["n_failed"]:
         out += f" ({cell['n_failed']} failed)"
     elif cell["n"] != usual and cell["low"] is not None:

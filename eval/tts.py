@@ -99,7 +99,7 @@ def read_rows(
             try:
                 waves[clip.id] = read_audio(clip.path, tokenizer.sample_rate)
             except AudioError as error:
-                scored.item["error"] = str(error)
+                scored.item["error"], scored.source = str(error), False
             rows["resynthesis"].append(scored)
         outputs, _ = resynthesise(tokenizer, list(waves.values()))
         found = dict(zip(waves, outputs, strict=True))

@@ -15,7 +15,9 @@ import scipy.fft
 from numpy.typing import NDArray
 
 LONGEST = 0.1  # s, in either direction
-AGREE = 0.5  # share of the clips that must find the same delay
+VOTERS = 5  # clips at least: one or two find a delay in anything
+AGREE = 0.5  # more than this share of them must find the same delay
+ALIKE = 0.2  # least correlation, at the delay, of a clip that is counted; phases of a codec's own making correlate less
 NEAR = 0.0005  # s: places this close are the same
 
 
@@ -30,7 +32,7 @@ class Delay:
 
 
 def clip_delay(reference: NDArray[np.float32], output: NDArray[np.float32], rate: int) -> int | None:
-    """Samples by which ``output [samples]`` is later; None for silence.
+    """Samples by which ``output [samples]`` is later; None for silence and where nothing in it is like the reference.
 
     The cross-correlation is normalised by the energy only, so it finds the shift with the smallest difference.
     """
@@ -42,18 +44,19 @@ def clip_delay(reference: NDArray[np.float32], output: NDArray[np.float32], rate
     correlation = scipy.fft.irfft(scipy.fft.rfft(second, size) * np.conj(scipy.fft.rfft(first, size)), size)
     reach = min(int(LONGEST * rate), length - 1)
     near = np.concatenate([correlation[-reach:] if reach else correlation[:0], correlation[: reach + 1]])
-    return int(near.argmax()) - reach
+    energy = float(np.sqrt(first @ first * (second @ second)))
+    return int(near.argmax()) - reach if near.max() >= ALIKE * energy else None
 
 
 def find_delay(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], rate: int) -> Delay:
     """The delay of the outputs of ``(reference, output)`` pairs at ``rate``."""
     found = [delay for pair in pairs if (delay := clip_delay(*pair, rate)) is not None]
-    if not found:
-        return Delay(0.0, 0, 0.0, "no clip to measure it on")
+    if len(found) < VOTERS:
+        return Delay(0.0, 0, 0.0, f"{len(found)} clips are like their reference, {VOTERS} are needed: taken as none")
     places, counts = np.unique(found, return_counts=True)
     best = int(places[counts.argmax()])
     agreement = float(np.mean(np.abs(np.array(found) - best) <= max(1, NEAR * rate)))
-    if agreement < AGREE:
+    if agreement <= AGREE:
         return Delay(0.0, 0, agreement, "the clips do not agree on a delay: taken as none")
     return Delay(best / rate, best, agreement, f"{100 * agreement:.0f} % of the clips agree")
 

@@ -9,13 +9,15 @@ Two need weights from a folder or a hub: ``whisper`` and ``hubert-ctc`` (eval/re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from eval.metrics import CannotScore
 
 NAMES = ("pocketsphinx", "pocketsphinx-grammar", "ctc-mini", "whisper", "hubert-ctc")
 
@@ -29,8 +31,8 @@ class Recogniser(Protocol):
 
     name: str
 
-    def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str]:
-        """The words of each clip ``[samples]``, in the recogniser's own spelling; deterministic."""
+    def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> Sequence[str | CannotScore]:
+        """The words of each clip ``[samples]``, in the recogniser's own spelling, or why it failed on that clip."""
         ...
 
     def how(self) -> dict[str, object]:

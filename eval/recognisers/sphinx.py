@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.audio import resample
+from eval.metrics import CannotScore
 from eval.provenance import folder_hash, sha256
 from eval.recognisers import RecogniserError
 from eval.worker_pool import Job, WorkerPool
@@ -87,21 +88,16 @@ class Sphinx:
             self.settings |= {"lm": str(arpa), "dict": str(dictionary)}
         self.pool = WorkerPool("eval.recognisers.sphinx_worker", self.settings, processes, timeout)
 
-    def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str]:
-        """Words of each clip ``[samples]``; an empty string where nothing is recognised.
-
-        Raises:
-            RecogniserError: a clip on which the worker died or took too long.
+    def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str | CannotScore]:
+        """Words of each clip ``[samples]``; an empty string where nothing is recognised, and the reason for a clip on
+        which the worker died or took too long.
         """
         jobs: list[Job] = []
         for wav in waves:
             pcm = np.round(resample(wav, sample_rate, RATE).clip(-1.0, 1.0) * 32767.0).astype("<i2")
             jobs.append(({}, pcm.tobytes()))
         answers = self.pool.map(jobs)
-        for index, answer in enumerate(answers):
-            if "failure" in answer:
-                raise RecogniserError(f"{self.name}: clip {index} of the batch: {answer['failure']}.")
-        return [answer["text"] for answer in answers]
+        return [CannotScore(answer["failure"]) if "failure" in answer else answer["text"] for answer in answers]
 
     def how(self) -> dict[str, object]:
         """What a result records about this recogniser."""

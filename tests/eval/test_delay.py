@@ -34,11 +34,25 @@ def test_found_through_noise_and_another_level(shift: int) -> None:
 
 def test_not_believed_without_agreement() -> None:
     generator = np.random.default_rng(0)
-    pairs = [(generator.standard_normal(8000), generator.standard_normal(8000)) for _ in range(9)]
-    found = find_delay(pairs, RATE)  # type: ignore[arg-type]
-    assert found.samples == 0 and "do not agree" in found.reason
+    waves = [generator.standard_normal(8000).astype(np.float32) for _ in range(10)]
+    unlike = find_delay(list(zip(waves[::2], waves[1::2], strict=True)), RATE)
+    assert unlike.samples == 0 and "0 clips are like" in unlike.reason
+    # half of them late, half of them not: no majority
+    split = find_delay([(wav, late(wav, 200 * (n % 2))) for n, wav in enumerate(waves)], RATE)
+    assert split.samples == 0 and "do not agree" in split.reason
+
+
+@pytest.mark.parametrize("clips", [1, 2, 4])
+def test_few_clips_find_no_delay_and_five_do(clips: int) -> None:
+    pairs = [(speechlike(1.0, seed=n), late(speechlike(1.0, seed=n), 448)) for n in range(5)]
+    few = find_delay(pairs[:clips], RATE)
+    assert few.samples == 0 and f"{clips} clips are like their reference, 5 are needed" in few.reason
+    assert find_delay(pairs, RATE).samples == 448
+
+
+def test_silence_has_no_delay() -> None:
     silent = np.zeros(100, np.float32)
-    assert find_delay([(silent, silent)], RATE).reason == "no clip to measure it on"
+    assert "0 clips are like their reference" in find_delay([(silent, silent)], RATE).reason
     assert find_delay([], RATE).samples == 0 and clip_delay(silent[:0], silent, RATE) is None
 
 
@@ -48,6 +62,6 @@ def test_ten_milliseconds_are_not_distortion() -> None:
     rows = [[ScoredClip("a", row, "", wav, RATE)] for row, wav in (("reference", clip), ("resynthesis", output))]
     plain, compensated = Report({}, ["resynthesis"]), Report({}, ["resynthesis"])
     compare(plain, ["stoi"], rows[0], rows[1], 0)
-    compare(compensated, ["stoi"], rows[0], rows[1], 0, delay=find_delay([(clip, output)], RATE).seconds)
+    compare(compensated, ["stoi"], rows[0], rows[1], 0, delay=find_delay([(clip, output)] * 5, RATE).seconds)
     worse, better = (r.results()["rows"]["resynthesis"]["stoi"]["value"] for r in (plain, compensated))
     assert worse < 0.95 < 0.999 < better == pytest.approx(stoi(clip[:-160], clip[:-160], RATE))

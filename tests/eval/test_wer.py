@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from eval.judging import ScoredClip, rate_words
+from eval.judging import ScoredClip, rate_words, transcribe
 from eval.metrics import CannotScore
 from eval.metrics.wer import ErrorRate, edits, load_normaliser, normalise_plain
-from eval.report import Report
+from eval.report import Report, show
 
 
 def rate(hypotheses: list[str], references: list[str], **options: str) -> float:
@@ -95,6 +95,62 @@ def test_a_report_counts_every_kind() -> None:
     assert cell["value"] == pytest.approx(3 / 12) == cell["mean_of_clips"]
     assert [clip.item["wer"]["judge"] for clip in clips] == [0.25] * 3
     assert report.cells["row"]["wer/judge"].parts["2"] == (1.0, 4.0)
+
+
+def said_by(rows: dict[str, list[str | None]], judge_fails: str = "", source: bool = True) -> dict:
+    """Cells of rows whose clips say this (None: not delivered) of four words; the judge fails on the clip named."""
+    report = Report({}, list(rows))
+    for row, texts in rows.items():
+        clips = []
+        for number, text in enumerate(texts):
+            wav = None if text is None else np.ones(9, np.float32)
+            clip = ScoredClip(str(number), row, "one two three four", wav, 16_000, source=source)
+            if clip.id == judge_fails:
+                clip.item["judge_failures"] = {"judge": "took longer than 120 s"}
+            elif text is not None:
+                clip.item["hypotheses"] = {"judge": text}
+            clips.append(clip)
+        rate_words(report, row, "judge", clips, "plain")
+    return report.results()["rows"]
+
+
+def test_half_of_the_clips_missing_is_not_perfect() -> None:
+    right = "one two three four"
+    rows = said_by({"whole": [right] * 4, "half": [right, None, right, None], "none": [None] * 4, "mute": [""] * 4})
+    assert [rows[row]["wer/judge"]["value"] for row in ("whole", "half", "none", "mute")] == [0.0, 0.5, 1.0, 1.0]
+    assert [rows[row]["cer/judge"]["value"] for row in ("half", "none")] == [0.5, 1.0]
+    cell = rows["half"]["wer/judge"]
+    assert (cell["n"], cell["n_failed"], cell["undelivered"], cell["deletions"]) == (4, 0, 2, 8)
+    assert "(2 not delivered)" in show("wer/judge", cell, 4)
+
+
+def test_what_is_not_the_system_s_fault_is_no_score() -> None:
+    right = "one two three four"
+    failed = said_by({"generated": ["one", right, right]}, judge_fails="0")["generated"]["wer/judge"]
+    assert (failed["value"], failed["n"], failed["n_failed"], failed["undelivered"]) == (0.0, 2, 1, 0)
+    assert failed["failures"][0]["reason"] == "judge: took longer than 120 s"
+    unreadable = said_by({"reference": [None, right]})["reference"]["wer/judge"]
+    assert (unreadable["value"], unreadable["n_failed"], unreadable["undelivered"]) == (0.0, 1, 0)
+    sourceless = said_by({"resynthesis": [None, right]}, source=False)["resynthesis"]["wer/judge"]
+    assert (sourceless["value"], sourceless["n_failed"], sourceless["undelivered"]) == (0.0, 1, 0)
+
+
+def test_one_clip_that_the_judge_fails_on_is_one_failure() -> None:
+    class Slow:
+        name = "slow"
+
+        def transcribe(self, waves: list, sample_rate: int) -> list:
+            return [CannotScore("took longer than 120 s") if len(wav) == 7 else "one" for wav in waves]
+
+        def how(self) -> dict:
+            return {}
+
+    clips = [ScoredClip(str(n), "row", "one", np.full(n, 0.1 * n, np.float32), 16_000) for n in (5, 6, 7, 8)]
+    transcribe(Slow(), clips, None)  # type: ignore[arg-type]
+    report = Report({}, ["row"])
+    rate_words(report, "row", "slow", clips, "plain")
+    cell = report.results()["rows"]["row"]["wer/slow"]
+    assert (cell["n"], cell["n_failed"]) == (3, 1) and cell["failures"][0]["ids"] == ["7"]
 
 
 def test_an_empty_reference_has_no_rate() -> None:
