@@ -161,7 +161,7 @@ def main(cfg: DictConfig) -> None:
         heard_rows = {row: rows[row] for row in ("reference", "resynthesis") if row in rows}
         try:
             with load_recogniser(
-                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights)
+                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights), cfg.language
             ) as judge:
                 report.how["recognisers"][name] = judge.how()
                 transcribe(judge, [clip for found in heard_rows.values() for clip in found], cache)

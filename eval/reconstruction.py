@@ -47,6 +47,7 @@ from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, stoi
 from eval.metrics.visqol import NAMES as VISQOL
 from eval.metrics.visqol import ViSQOL
+from eval.metrics.wer import headline
 from eval.network_judges import judge_by_networks
 from eval.processes import gather, is_main, join, share
 from eval.provenance import record_hash, sha256, versions
@@ -208,7 +209,7 @@ def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], de
     for name in cfg.recognisers if any(spoken.values()) else ():
         try:
             with load_recogniser(
-                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights)
+                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights), cfg.language
             ) as recogniser:
                 report.how["recognisers"][name] = recogniser.how()
                 transcribe(recogniser, [clip for clips in spoken.values() for clip in clips], cache)
@@ -359,7 +360,8 @@ def main(cfg: DictConfig) -> None:
         ]
         longest = max((len(pair[1]) / tokenizer.sample_rate for pair in pairs), default=0.0)
         write_sheets(pairs, tokenizer.sample_rate, min(10.0, longest), out / "sheets")
-    print("\n" + report.table([name for name in report.metrics() if not name.startswith("cer")]))
+    second = {"wer": "cer", "cer": "wer"}[headline(clip.text for clip in rows["reference"])]
+    print("\n" + report.table([name for name in report.metrics() if not name.startswith(second)]))
     print(f"\n{out}/results.json, items.jsonl, wavs/, sheets/, in {duration(time.monotonic() - started)}", flush=True)
 
 

@@ -170,7 +170,7 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
         judged = chosen_clips(cfg, rows, name)
         try:
             with load_recogniser(
-                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights)
+                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights), cfg.language
             ) as judge:
                 report.how["recognisers"][name] = judge.how()
                 transcribe(judge, [clip for clips in judged.values() for clip in clips], cache)

@@ -1,12 +1,14 @@
 """Normalisation of text, outside the model: ``text.normalise`` of a training, kept with its checkpoints.
 
-``none`` leaves text as it is; ``basic`` is lower case without punctuation, for any language; ``english`` also writes
-numbers, spellings and abbreviations one way and leaves out accents (both: OpenAI's, in the package whisper-normalizer).
+``none`` leaves text as it is; ``basic`` is lower case without punctuation, for any language (letters keep their marks:
+vowels of Hindi, accents); ``english`` also writes numbers, spellings and abbreviations one way and leaves out accents
+(OpenAI's, in the package whisper-normalizer).
 For other languages that is wrong: „Fünf Äpfel, hat's!" becomes "funf apfel hat is". `note_on_english` notices.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -15,6 +17,13 @@ from tasks.base import Task, TaskError
 
 NAMES = ("none", "basic", "english")
 Setting = str | Mapping[str, str]  # one name for all tasks, or task → name; tasks that are not named get none
+
+
+def words_alone(text: str, keep: str = "") -> str:
+    """Lower case, composed (NFC); everything but letters, their marks, numbers and ``keep`` becomes a space."""
+    composed = unicodedata.normalize("NFC", text.lower())
+    letters = (c if unicodedata.category(c)[0] in "LMN" or c in keep else " " for c in composed)
+    return " ".join("".join(letters).split())
 
 
 @cache
@@ -28,12 +37,13 @@ def normaliser(name: str) -> Callable[[str], str]:
         return str
     if name not in NAMES:
         raise TaskError(f"text.normalise={name} is unknown; choose one of {', '.join(NAMES)}, or task: name pairs.")
+    if name == "basic":
+        return words_alone
     try:
-        from whisper_normalizer.basic import BasicTextNormalizer
         from whisper_normalizer.english import EnglishTextNormalizer
     except ModuleNotFoundError:
         raise TaskError(f"text.normalise={name} needs `pip install whisper-normalizer`.") from None
-    function = EnglishTextNormalizer() if name == "english" else BasicTextNormalizer()
+    function = EnglishTextNormalizer()
     return lambda text: function(text).strip()
 
 

@@ -11,8 +11,8 @@ has no rate, so that clip is a failure with a reason and never a score; insertio
 from __future__ import annotations
 
 import importlib.metadata
-import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -23,14 +23,26 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from eval.metrics import CannotScore
+from tasks.normalisation import words_alone
 
 Normaliser = Callable[[str], str]
 
 
 def normalise_plain(text: str) -> str:
-    """Lower case; everything but letters, digits and apostrophes inside words becomes a space."""
-    text = re.sub(r"[^\w']+|_", " ", text.lower().replace("’", "'"))
+    """Lower case; everything but letters with their marks, digits and apostrophes inside words becomes a space."""
+    text = words_alone(text.replace("’", "'"), keep="'")
     return " ".join(word for word in (part.strip("'") for part in text.split()) if word)
+
+
+# Scripts that set no spaces between words (Unicode names begin so): the word is not a unit there, the character is.
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+
+
+def headline(texts: Iterable[str]) -> Literal["wer", "cer"]:
+    """The rate to look at first: ``cer`` where most letters are of scripts without spaces between words."""
+    letters = [letter for text in texts for letter in text if letter.isalpha()]
+    unspaced = sum(unicodedata.name(letter, "").startswith(UNSPACED) for letter in letters)
+    return "cer" if 2 * unspaced > len(letters) else "wer"
 
 
 @cache

@@ -57,6 +57,7 @@ def load_recogniser(
     processes: int = 2,
     device: str = "cpu",
     weights: Mapping[str, str | None] | None = None,
+    language: str | None = "en",
 ) -> Recogniser:
     """The recogniser called ``name``.
 
@@ -66,6 +67,7 @@ def load_recogniser(
         processes: worker processes of pocketsphinx.
         device: of the networks.
         weights: folders or hub ids of the recognisers ``whisper`` and ``hubert-ctc``.
+        language: that is spoken, for recognisers that know several; None: they find out.
 
     Raises:
         RecogniserError: an unknown name, or a package or file that is missing.
@@ -88,5 +90,5 @@ def load_recogniser(
             raise RecogniserError(f"{name} needs its weights: give weights.{name}=FOLDER or a hub id.")
         from eval.recognisers.networks import HubertCTC, Whisper
 
-        return Whisper(path, device) if name == "whisper" else HubertCTC(path, device)
+        return Whisper(path, device, language) if name == "whisper" else HubertCTC(path, device)
     raise RecogniserError(f"there is no recogniser '{name}'; choose from {', '.join(NAMES)}.")

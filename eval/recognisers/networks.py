@@ -61,7 +61,7 @@ class Whisper(_Network):
 
     Args:
         path: folder or hub id, for example ``openai/whisper-base.en``.
-        language: spoken language; ignored by English-only checkpoints.
+        language: spoken language, None: found out clip by clip; ignored by English-only checkpoints.
         batch: pieces of 30 s per forward pass.
 
     Raises:
@@ -70,9 +70,11 @@ class Whisper(_Network):
 
     name = "whisper"
 
-    def __init__(self, path: str, device: str = "cpu", language: str = "en", batch: int = 8) -> None:
+    def __init__(self, path: str, device: str = "cpu", language: str | None = "en", batch: int = 8) -> None:
         self.language, self.batch = language, batch
-        self.decoding = f"greedy, language {language}, no timestamps, pieces of at most {WHISPER_SECONDS:g} s"
+        self.decoding = (
+            f"greedy, language {language or 'found out'}, no timestamps, pieces of at most {WHISPER_SECONDS:g} s"
+        )
         super().__init__(WhisperForConditionalGeneration, path, device)
 
     @torch.inference_mode()

@@ -248,6 +248,20 @@ def test_whisper(folder: Path) -> None:
         assert "greedy" in str(judge.how()["decoding"])
 
 
+@pytest.mark.parametrize(("language", "asked"), [("de", "de"), (None, None)])
+def test_the_language_arrives_at_whisper(folder: Path, language: str | None, asked: str | None) -> None:
+    tiny_networks.whisper_network(folder / "whisper")
+    weights = {"whisper": str(folder / "whisper")}
+    with load_recogniser("whisper", folder, folder, weights=weights, language=language) as judge:
+        heard: list[dict] = []
+        network = judge.network  # type: ignore[attr-defined]
+        network.generation_config.is_multilingual = True
+        network.generate = lambda *_, **options: heard.append(options) or torch.zeros(1, 1, dtype=torch.long)
+        judge.transcribe([noise(1.0)], RATE)
+        assert heard[0].get("language") == asked and heard[0]["task"] == "transcribe"
+        assert (language or "found out") in str(judge.how()["decoding"])
+
+
 def test_hubert_ctc(folder: Path) -> None:
     tiny_networks.ctc_network(folder / "ctc")
     with load_recogniser("hubert-ctc", folder, folder, weights={"hubert-ctc": str(folder / "ctc")}) as judge:

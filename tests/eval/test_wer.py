@@ -1,13 +1,16 @@
 """Known answers of jiwer's and Seed-TTS' documentation; what happens at the edges."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from eval.judging import ScoredClip, rate_words, transcribe
 from eval.metrics import CannotScore
-from eval.metrics.wer import ErrorRate, edits, load_normaliser, normalise_plain
+from eval.metrics.wer import ErrorRate, edits, headline, load_normaliser, normalise_plain
 from eval.report import Report, show
+from tasks.normalisation import normaliser
 
 
 def rate(hypotheses: list[str], references: list[str], **options: str) -> float:
@@ -188,3 +191,37 @@ def test_plain_normaliser() -> None:
 def test_whisper_normaliser(text: str, expected: str) -> None:
     pytest.importorskip("whisper_normalizer")
     assert load_normaliser("whisper-english")(text) == expected
+
+
+@pytest.mark.parametrize("normalise", [normalise_plain, normaliser("basic")], ids=["plain", "basic"])
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "errors", "units"),
+    [
+        ("मैं घर गया", "मैं घर गयी", 1, 3),  # vowels of Hindi are marks: one of three words is another
+        ("मैं घर गया", "मैं, घर गया।", 0, 3),
+        ("café olé", "cafe\u0301 ole\u0301!", 0, 2),  # composed and decomposed are the same
+        ("café", "cafe", 1, 1),
+        ("Tiếng Việt", "tiếng việt", 0, 2),
+        ("über Straße", "Über straße", 0, 2),
+    ],
+)
+def test_marks_are_part_of_a_word_in_every_language(
+    normalise: Callable[[str], str], reference: str, hypothesis: str, errors: int, units: int
+) -> None:
+    found = edits(normalise(reference), normalise(hypothesis))
+    assert (found.errors, found.units) == (errors, units)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("今天天气很好", "cer"),
+        ("今日はいい天気です", "cer"),
+        ("สวัสดีครับ", "cer"),
+        ("good day", "wer"),
+        ("मैं घर गया", "wer"),
+        ("12", "wer"),
+    ],
+)
+def test_characters_are_the_unit_where_words_are_not_set_apart(text: str, unit: str) -> None:
+    assert headline([text, ""]) == unit
