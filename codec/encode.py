@@ -44,7 +44,6 @@ from codec.shards import (
     check_shard,
     read_index,
     shard_name,
-    write_atomically,
     write_index,
     writing,
 )
@@ -52,9 +51,9 @@ from codec.token_source import OWNER, check_owner, note_owner, token_folder
 from training.checkpoint import write_file
 from training.config import ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
+from training.lock import hold, release
 from training.log import duration
 from training.progress import progress
-from training.run_folder import hold_when_free, release
 
 REJECTED_NAME = "rejected.jsonl"
 DUPLICATES_NAME = "duplicates.jsonl"
@@ -137,7 +136,7 @@ def encode_corpus(
         """The portions to encode; None where another program has just finished them."""
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            hold_when_free(folder)
+            hold(folder, wait=True)
         if resume and _current(folder, info, scan.key):
             return None
         check_owner(folder, corpus_root)
@@ -254,12 +253,7 @@ def _finish(folder: Path, info: TokenizerInfo, scan: Scan, portions: list[Portio
 
 
 def _write_lines(path: Path, items: list[dict]) -> None:
-    text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_atomically(path, write)
+    write_file(path, "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items))
 
 
 def _read_lines(path: Path) -> list[dict]:

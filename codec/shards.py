@@ -11,8 +11,7 @@ What is read is checked (codec/shard_format.py).
 """
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -43,6 +42,7 @@ from codec.shard_format import (
     check_schema,
     read_json,
 )
+from training.checkpoint import write_atomically, write_file
 
 __all__ = [
     "INDEX_NAME",
@@ -59,7 +59,6 @@ __all__ = [
     "read_index",
     "read_shards",
     "shard_name",
-    "write_atomically",
     "write_index",
     "write_shard",
     "writing",
@@ -82,20 +81,6 @@ def writing(place: str | Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a temporary file beside `path`, flushes it to the disk and renames it. Raises ShardError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        try:
-            write(temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)  # on a full disk it takes what the rest needs
-            raise
-
-
 def write_shard(path: Path, rows: list[Row], info: TokenizerInfo, notes: dict[bytes, bytes] | None = None) -> None:
     """Writes one shard; `notes` join the schema metadata. Raises ShardError for codes that do not fit."""
     for row in rows:
@@ -113,7 +98,10 @@ def write_shard(path: Path, rows: list[Row], info: TokenizerInfo, notes: dict[by
     schema = SCHEMA.with_metadata({INFO_KEY: json.dumps(asdict(info)).encode(), **(notes or {})})
     table = pa.Table.from_pydict(columns, schema=schema)
     size = _rows_per_group([row.codes.size for row in rows])
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", row_group_size=size))
+    with writing(path):
+        write_atomically(
+            path, lambda temporary: pq.write_table(table, temporary, compression="zstd", row_group_size=size)
+        )
 
 
 def _rows_per_group(sizes: list[int]) -> int:
@@ -206,12 +194,9 @@ def write_index(folder: str | Path, info: TokenizerInfo, corpus: str | None = No
     head = json.dumps(content, indent=1, ensure_ascii=False)
     lines = ",\n".join(f"  {json.dumps(astuple(row), ensure_ascii=False)}" for row in rows)
     text = f'{head[:-2]},\n "rows": [\n{lines}\n ]\n}}\n'
-    write_atomically(folder / INDEX_NAME, lambda temporary: _write_text(temporary, text))
+    with writing(folder / INDEX_NAME):
+        write_file(folder / INDEX_NAME, text)
     return index
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def check_shard(path: Path, info: TokenizerInfo) -> dict[bytes, bytes]:

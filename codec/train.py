@@ -41,12 +41,13 @@ from codec.schedule import parameter_groups
 from codec.stages import StagedCodec
 from codec.step import Learner
 from codec.validation import validate
-from training.checkpoint import CheckpointError, latest_checkpoint, rotate, save_folder, step_folder
+from training.checkpoint import CheckpointError, latest_checkpoint, save_checkpoint, save_folder
 from training.config import ConfigError, hydra_entry, refusing
 from training.failure import NonFiniteLoss
-from training.launch import LONGEST_WAIT, check_processes, leave_at_exit, on_cpu
+from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
+from training.lock import hold
 from training.log import RunLog, duration
-from training.run_folder import check_recipe, choose_checkpoint, hold, set_aside, write_settings
+from training.run_folder import check_recipe, choose_checkpoint, set_aside, write_settings
 from training.stopping import Stop
 from training.threads import set_threads
 from training.tracking import Tracker, TrackerError
@@ -94,17 +95,29 @@ def read_clips(cfg: DictConfig) -> tuple[list[Clip], list[Clip], list[Reject]]:
 
 # Keys that change no number of the curve.
 FREE_KEYS = ("name", "preset", "resume", "device", "tracker", "threads", "init", "corpora", "data")
-FREE_TRAINER = ("valid_every", "valid_clips", "save_every", "keep", "log_every", "compile")
+FREE_TRAINER = ("valid_every", "valid_clips", "save_every", "keep", "log_every", "compile", "batch_size", "accumulate")
 
 
-def recipe(cfg: DictConfig, clips: Sequence[Clip]) -> dict[str, Any]:
-    """What makes a run the same run: a checkpoint continues only under an equal recipe."""
+def recipe(cfg: DictConfig, clips: Sequence[Clip], init: ALMTokenizer | None, world: int) -> dict[str, Any]:
+    """What makes a run the same run: a checkpoint continues only under an equal recipe.
+
+    It holds the crops of a step over all ``world`` processes, which may be spread in another way, and what is heard and
+    begun with instead of the names of its folders.
+    """
     settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    settings["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in FREE_TRAINER}
+    train = settings["trainer"]
+    crops = train["batch_size"] * train["accumulate"] * world
+    settings["trainer"] = {k: v for k, v in train.items() if k not in FREE_TRAINER}
     heard = "\n".join(f"{clip.id} {clip.domain} {clip.path.stat().st_size}" for clip in clips)
     corpus = hashlib.sha256(heard.encode("utf-8", "surrogateescape")).hexdigest()
     kept = {key: value for key, value in settings.items() if key not in FREE_KEYS}
-    return {**kept, "clips of the corpus": f"{len(clips)}, {corpus[:12]}"}
+    begun = None if init is None else init.fingerprint[:12]
+    return {
+        **kept,
+        "init": begun,
+        "trainer.batch_size × accumulate × processes": crops,
+        "clips of the corpus": f"{len(clips)}, {corpus[:12]}",
+    }
 
 
 def different_keys(theirs: ALMTokenizerConfig, ours: ALMTokenizerConfig) -> str:
@@ -144,8 +157,7 @@ def train_codec(cfg: DictConfig) -> None:
     leave_at_exit()
     clips, valid_clips, rejects = read_clips(cfg)
     run_dir = Path("runs") / (cfg.name or f"codec-{cfg.preset}" + (f"-stage{cfg.stage}" if cfg.stage else ""))
-    if accelerator.is_main_process:
-        hold(run_dir)
+    decide(lambda: hold(run_dir))
     log = RunLog(run_dir, accelerator.is_main_process)
     train = cfg.trainer
     try:
@@ -175,10 +187,13 @@ def train_codec(cfg: DictConfig) -> None:
     balancer = Balancer(cfg.gan.balancer_decay) if cfg.gan.balancer else None
     step = 0
     checkpoint = choose_checkpoint(run_dir, cfg.resume, log.line)
-    this_recipe = recipe(cfg, clips)
+    this_recipe = recipe(cfg, clips, init, accelerator.num_processes)
     if checkpoint is not None:
         state = json.loads((checkpoint / "state.json").read_text())
-        check_recipe(state.get("recipe", {}), this_recipe, checkpoint)
+        if "recipe" in state:
+            check_recipe(state["recipe"], this_recipe, checkpoint)
+        else:
+            log.line(f"{checkpoint} does not say with what settings it was trained: they are not compared.")
         step = state["step"]
         with continuing(checkpoint):
             core.load_state_dict(load_file(checkpoint / "model.safetensors"))
@@ -226,29 +241,28 @@ def train_codec(cfg: DictConfig) -> None:
     if average is not None and checkpoint is not None:
         with continuing(checkpoint):
             average.load(load_file(checkpoint / "average.safetensors", device=str(accelerator.device)))
-    if accelerator.is_main_process:  # not before all that could refuse
-        set_aside(run_dir, step, log.line)
-        write_settings(cfg, run_dir, log.line)
-    log.rewind(step)
 
-    def save(at: int) -> None:
-        if accelerator.is_main_process:
+    def begin() -> None:
+        set_aside(run_dir, checkpoint, step, log.line)
+        write_settings(cfg, run_dir, step, log.line)
+        log.rewind(step)
 
-            def write(folder: Path) -> None:
-                core.save_pretrained(folder)
-                torch.save(optimizer.state_dict(), folder / "optimizer.pt")
-                if staged.objectives():
-                    save_file({k: v.contiguous() for k, v in staged.objectives().items()}, folder / OBJECTIVES)
-                if adversary is not None:
-                    torch.save(adversary.state_dict(), folder / "adversary.pt")
-                if average is not None:
-                    save_file(average.shadow, folder / "average.safetensors")
-                extra = {} if balancer is None else {"balancer": balancer.state_dict()}
-                (folder / "state.json").write_text(json.dumps({"step": at, "recipe": this_recipe, **extra}))
+    decide(begin)  # not before all that could refuse
 
-            save_folder(step_folder(run_dir, at), write)
-            rotate(run_dir, train.keep)
-        accelerator.wait_for_everyone()
+    def write(folder: Path) -> None:
+        core.save_pretrained(folder)
+        torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+        if staged.objectives():
+            save_file({k: v.contiguous() for k, v in staged.objectives().items()}, folder / OBJECTIVES)
+        if adversary is not None:
+            torch.save(adversary.state_dict(), folder / "adversary.pt")
+        if average is not None:
+            save_file(average.shadow, folder / "average.safetensors")
+        extra = {} if balancer is None else {"balancer": balancer.state_dict()}
+        (folder / "state.json").write_text(json.dumps({"step": step, "recipe": this_recipe, **extra}))
+
+    def save() -> None:
+        save_checkpoint(run_dir, step, write, train.keep)
 
     stop = Stop().listen()
 
@@ -283,13 +297,6 @@ def train_codec(cfg: DictConfig) -> None:
                 f"lr {report.rate:.1e} | {speed:.1f} audio s/s | {duration(left)} left"
             )
             audio_seconds, since = 0.0, now
-        if step % train.save_every == 0 or step == train.max_steps or told:
-            save(step)
-        if told:
-            stop.close()
-            tracker.close()
-            log.line(f"{stop.name}: saved step {step}; the same command continues.")
-            stop.leave()
         if step % train.valid_every == 0 or step == train.max_steps:
             if accelerator.is_main_process and valid_clips:
                 samples_dir = run_dir / "samples" / f"step_{step:07d}"
@@ -304,13 +311,23 @@ def train_codec(cfg: DictConfig) -> None:
                 model.train()
                 since = time.monotonic()
             accelerator.wait_for_everyone()
+        if step % train.save_every == 0 or step == train.max_steps or told:
+            decide(save)
+        if told:
+            stop.close()
+            tracker.close()
+            log.line(f"{stop.name}: saved step {step}; the same command continues.")
+            stop.leave()
 
     stop.close()
     tracker.close()
-    if accelerator.is_main_process:
+
+    def finish() -> None:
         with average.applied() if average is not None else nullcontext():
             save_folder(run_dir / "final", lambda folder: core.save_pretrained(folder))
         log.line(f"done: {run_dir / 'final'} (newest checkpoint {latest_checkpoint(run_dir)})")
+
+    decide(finish)
 
 
 @hydra_entry("codec_train")

@@ -63,20 +63,29 @@ def recipe(cfg: DictConfig, documents_hash: str, vocabulary_hash: str) -> dict[s
     """What makes a run the same run: a checkpoint continues only under an equal recipe."""
     trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(trainer, dict)
-    # where the rate does not follow from it, more steps are the same training
-    free = FREE_KEYS | ({"max_steps"} if cfg.trainer.schedule == "constant" else set())
     weights = Path(cfg.init) / "model.safetensors" if cfg.init else None
     return {
         "seed": cfg.seed,
         "init": file_hash(weights) if weights and weights.is_file() else cfg.init,
         "lm": None if cfg.init else lm_recipe(cfg),
         "trainer": {
-            str(key): value for key, value in trainer.items() if key not in free and LATER.get(str(key)) != value
+            str(key): value for key, value in trainer.items() if key not in FREE_KEYS and LATER.get(str(key)) != value
         },
         **tuning_recipe(cfg.tuning),
         "documents": documents_hash,
         "vocabulary": vocabulary_hash,
     }
+
+
+def allowing_more_steps(stored: dict[str, Any], trainer: DictConfig, step: int) -> dict[str, Any]:
+    """The ``stored`` recipe with the ``max_steps`` of ``trainer``, where the rate goes on at ``step`` without a jump:
+    schedule constant, or wsd before it falls. Of older checkpoints, which do not tell it, it is not compared.
+    """
+    then = stored["trainer"].get("max_steps", trainer.max_steps)
+    before: Any = OmegaConf.merge(trainer, {"max_steps": then})
+    if learning_rate(step, before) != learning_rate(step, trainer):
+        return stored
+    return {**stored, "trainer": {**stored["trainer"], "max_steps": trainer.max_steps}}
 
 
 def pattern_name(lm: DictConfig) -> str:

@@ -45,6 +45,7 @@ from tasks.base import Request, Task, TaskError
 from tasks.interleaved import Interleaved
 from tasks.mixture import Mixture
 from tasks.normalisation import normalisers
+from training.checkpoint import write_file
 from training.config import ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import pick_device
 
@@ -295,7 +296,7 @@ def speak(cfg: DictConfig) -> Path:
     if task.target == "text":
         for item in items:
             print(f"{item['heard'][0]}: {item['written']}", flush=True)
-    (out / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+    write_file(out / "items.jsonl", "".join(json.dumps(item) + "\n" for item in items))
     cut = sum(not item["ended"] for item in items)
     audio = sum(item.get("frames", 0) for item in items) / generator.tokenizer.frame_rate
     made = f"{len(items)} texts" if task.target == "text" else f"{len(items)} clips, {audio:.1f} s of audio"

@@ -41,6 +41,7 @@ from lm.options import check_options, level_weights, make_task
 from lm.run_state import (
     OPTIMISER_FILE,
     STATE_FILE,
+    allowing_more_steps,
     computes_in_bf16,
     learning_rate,
     read_state,
@@ -58,12 +59,13 @@ from lm.validation import Validation
 from lm.vocabulary import VocabularyError
 from tasks.base import TaskError
 from tasks.normalisation import normalisers, note_on_english
-from training.checkpoint import CheckpointError, rotate, save_folder, step_folder
+from training.checkpoint import CheckpointError, save_checkpoint, save_folder
 from training.config import ConfigError, hydra_entry
 from training.failure import NonFiniteLoss
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
+from training.lock import hold
 from training.log import duration
-from training.run_folder import check_recipe, choose_checkpoint, hold, set_aside, write_settings
+from training.run_folder import check_recipe, choose_checkpoint, set_aside, write_settings
 from training.stopping import Stop
 from training.threads import set_threads
 from training.tracking import TrackerError
@@ -97,8 +99,7 @@ def train(cfg: DictConfig) -> Path:
     task = make_task(cfg.task)
     task.use_normaliser(normalisers(cfg.text.normalise))
     run_dir = Path("runs") / (cfg.name or f"lm-{task.name}")
-    if accelerator.is_main_process:
-        hold(run_dir)
+    decide(lambda: hold(run_dir))
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     log = TrackedLog(run_dir, accelerator.is_main_process, cfg.tracker, settings)
     bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
@@ -207,8 +208,8 @@ def train(cfg: DictConfig) -> Path:
     step, seconds_before = 0, 0.0
     if checkpoint:
         state = read_state(checkpoint)
-        check_recipe(state["recipe"], this_recipe, checkpoint)
         step, seconds_before = state["step"], state["seconds"]
+        check_recipe(allowing_more_steps(state["recipe"], trainer, step), this_recipe, checkpoint)
         # several processes on CPUs call their device cpu:0, which torch.load does not know
         place = "cpu" if device.type == "cpu" else device
         moments = torch.load(checkpoint / OPTIMISER_FILE, map_location=place, weights_only=True)
@@ -221,10 +222,13 @@ def train(cfg: DictConfig) -> Path:
     objective, optimiser = accelerator.prepare(objective, optimiser)
     if checkpoint and state.get("optimiser_by_name"):
         scatter_optimiser(accelerator.unwrap_model(objective), optimiser.optimizer, moments)
-    if accelerator.is_main_process:  # not before all that could refuse
-        set_aside(run_dir, step, log.line)
-        write_settings(cfg, run_dir, log.line)
-    log.rewind(step)
+
+    def begin() -> None:
+        set_aside(run_dir, checkpoint, step, log.line)
+        write_settings(cfg, run_dir, step, log.line)
+        log.rewind(step)
+
+    decide(begin)  # not before all that could refuse
     parameters = sum(p.numel() for p in model.parameters())
     hours = documents.audio_tokens(vocabulary) / vocabulary.levels / description["frame_rate"] / 3600
     log.line(
@@ -248,7 +252,7 @@ def train(cfg: DictConfig) -> Path:
     def seconds() -> float:
         return seconds_before + time.monotonic() - started
 
-    def save(final: bool = False) -> Path:
+    def save(final: bool = False) -> None:
         state = {
             "step": step,
             "written": time.time(),
@@ -276,13 +280,13 @@ def train(cfg: DictConfig) -> Path:
             if not final:
                 torch.save(moments, folder / OPTIMISER_FILE)
 
-        target = run_dir / "final" if final else step_folder(run_dir, step)
-        if accelerator.is_main_process:
-            save_folder(target, write)
-            if not final:
-                rotate(run_dir, trainer.keep)
-        accelerator.wait_for_everyone()
-        return target
+        def put() -> None:
+            if final:
+                save_folder(run_dir / "final", write)
+            else:
+                save_checkpoint(run_dir, step, write, trainer.keep)
+
+        decide(put)
 
     def validate() -> None:
         if validation is None:

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from lm.model import ROW_INITS
 from text_backbone import train_text_backbone
+from training.checkpoint import write_file
 from training.config import REPOSITORY, ConfigError, hydra_entry
 
 PATTERNS = {
@@ -65,7 +66,7 @@ def once(script: str, keys: list[str], record: Path) -> None:
     if record.is_file() and json.loads(record.read_text(encoding="utf-8")) == keys:
         return
     run(script, keys)
-    record.write_text(json.dumps(keys, indent=1) + "\n", encoding="utf-8")
+    write_file(record, json.dumps(keys, indent=1) + "\n")
 
 
 def train(cfg: DictConfig, folder: Path, variant: str, keys: list[str], seed: int) -> Path:
@@ -166,7 +167,7 @@ def ablate(cfg: DictConfig) -> Path:
             for run_dir in folders:
                 score(cfg, run_dir)
     text = table(cfg, runs)
-    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    write_file(folder / "table.md", text + "\n")
     print(f"\n{text}\n\n{folder}/table.md", flush=True)
     return folder / "table.md"
 

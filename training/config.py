@@ -8,9 +8,12 @@ prints the commented configuration for ``--help``. Texts and names arrive as the
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import math
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +27,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from training.checkpoint import CheckpointError
+from training.lock import LockError
 from training.log import quiet_environment
 from training.typed import as_typed
 
@@ -46,6 +51,30 @@ def refusing(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         raise ConfigError(str(error)) from None
+
+
+# What a disk or its permissions refuse; whatever was being written then is not there, or as it was before.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def ending_plainly() -> Iterator[None]:
+    """A full disk, a folder that cannot be written and Ctrl-C end a program in one sentence."""
+    try:
+        yield
+    except (CheckpointError, LockError) as error:
+        raise ConfigError(str(error)) from None
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise ConfigError(
+            f"{where}{os.strerror(error.errno)}. Make room or give another folder; what was finished stays, and the "
+            "same command goes on from it."
+        ) from None
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from what was finished.", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def config_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -252,7 +281,8 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
                 "hydra/hydra_logging=none",
             ]
             sys.argv += ["hydra.sweep.dir=.", "hydra.sweep.subdir=."]
-            hydra.main(version_base=None, config_path=str(CONFIG_DIR), config_name=config_name)(function)()
+            with ending_plainly():
+                hydra.main(version_base=None, config_path=str(CONFIG_DIR), config_name=config_name)(function)()
 
         return entry
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from training.checkpoint import write_file
+
 
 class RunLog:
     """Appends one JSON object per call to ``run_dir/log.jsonl`` and prints plain lines; silent on other processes."""
@@ -31,9 +33,7 @@ class RunLog:
                 continue
             if record.get("step", 0) <= step:
                 kept.append(line)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        write_file(self.path, "".join(line + "\n" for line in kept))
 
     def log(self, step: int, values: dict[str, object]) -> None:
         """Append ``{"step": step, **values}``; NaN and infinity become null (JSON has none)."""

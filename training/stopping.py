@@ -9,17 +9,21 @@ if step < last: stop.leave()     # exit status 143, 130 or 129: what was asked f
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PATIENCE = 2.0  # seconds: a launcher passes on what a terminal has sent to the whole group already
 
 
 class Stop:
-    """Notes the first signal; the second one has its usual effect at once."""
+    """Notes the first signal. Who presses Ctrl-C again later than that does not want to wait for the checkpoint."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._before: dict[int, object] = {}
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
 
     @property
     def asked(self) -> bool:
@@ -31,18 +35,23 @@ class Stop:
         return signal.Signals(self.signal).name if self.signal is not None else "a signal to another process"
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self.signal = number
-        self.close()
+        if self.signal is None:
+            self.signal, self._since = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since > PATIENCE:
+            self.close()
+            raise KeyboardInterrupt
 
     def listen(self) -> Stop:
-        """Note signals from now on, until `close`."""
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        """Note signals from now on, until `close`; a hang-up that nohup has switched off stays so."""
+        for number in SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def close(self) -> None:
         """Give signals their former effect."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
         self._before.clear()
 
     def leave(self) -> None:

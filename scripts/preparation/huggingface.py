@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from datasets.exceptions import DatasetsError
 
 from codec.corpus import AUDIO_SUFFIXES, SPLIT_NAMES, CorpusError, read_corpus
 from preparation.recipe import ContentError, Item, PreparationError, Recipe
+from training.checkpoint import write_file
 
 KEYS = {
     "audio": "column of the audio; default: the one that is declared as audio",
@@ -309,10 +309,7 @@ def write_once(path: Path, content: bytes) -> Path:
     """``path`` with ``content``, written by renaming a finished file and only where it is not there yet."""
     if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_file(path, content)
     return path
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from training.checkpoint import write_file
 
 AUDIO = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 
@@ -186,10 +187,5 @@ def _write(path: Path, lines: list[str]) -> bool:
     content = ("\n".join(lines) + "\n").encode("utf-8")
     if path.is_file() and path.read_bytes() == content:
         return False
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_file(path, content)
     return True

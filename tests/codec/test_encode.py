@@ -301,7 +301,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_and_keeps_what_is_finis
     if what == "no folder":
         folder.write_text("a file")
     else:
-        monkeypatch.setattr("codec.shards.os.replace", full)
+        monkeypatch.setattr("training.checkpoint.os.replace", full)
     with pytest.raises(ShardError, match="cannot be written") as refused:
         encode_corpus(root, LoudnessTokenizer(), folder, clips_per_shard=2)
     assert "\n" not in str(refused.value) and "make room there" in str(refused.value)

@@ -120,7 +120,7 @@ def test_muon_learns_and_continues_bit_for_bit(overrides, tmp_path, monkeypatch)
     assert sorted(losses) == [4, 8, 12] and losses[12] < losses[4]
     monkeypatch.chdir(tmp_path / "cut")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lm.train.rotate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("training.checkpoint.rotate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):  # dies right after its first checkpoint, between two log lines
             train(configured(options))
     train(configured(options))

@@ -1,10 +1,14 @@
 """Checkpoints are whole or absent; the log has each step once."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import training.checkpoint
 from training.checkpoint import (
     CheckpointError,
     latest_checkpoint,
@@ -15,6 +19,7 @@ from training.checkpoint import (
     step_folder,
     write_file,
 )
+from training.config import REPOSITORY
 from training.log import RunLog, duration
 
 
@@ -57,12 +62,95 @@ def test_a_folder_whose_replacement_was_killed_comes_back(tmp_path: Path) -> Non
     assert (target / "x").read_text() == "two" and sorted(p.name for p in tmp_path.iterdir()) == ["final"]
 
 
+def test_a_folder_is_replaced_in_one_step_where_the_system_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "final"
+    save_folder(target, write("one"))
+    if not training.checkpoint._exchange(target, target):
+        pytest.fail("renameat2 is what Linux offers on any local file system")
+
+    def killed(*_: object) -> None:
+        raise AssertionError("between two renames neither folder is there")
+
+    monkeypatch.setattr(Path, "rename", killed)
+    save_folder(target, write("two"))
+    assert (target / "x").read_text() == "two" and sorted(p.name for p in tmp_path.iterdir()) == ["final"]
+
+
+def test_where_it_cannot_a_kill_between_the_renames_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.checkpoint, "_exchange", lambda *_: False)
+    target = tmp_path / "final"
+    save_folder(target, write("one"))
+    real = Path.rename
+
+    def rename(path: Path, to: Path) -> Path:
+        if to == target:
+            raise KeyboardInterrupt
+        return real(path, to)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", rename)
+        save_folder(target, write("two"))
+    restore_folder(target)
+    assert (target / "x").read_text() == "one"
+    save_folder(target, write("three"))
+    assert (target / "x").read_text() == "three" and sorted(p.name for p in tmp_path.iterdir()) == ["final"]
+
+
+def test_a_link_to_the_folder_stays_a_link(tmp_path: Path) -> None:
+    save_folder(tmp_path / "disk" / "page", write("one"))
+    (tmp_path / "page").symlink_to("disk/page")
+    save_folder(tmp_path / "page", write("two"))
+    assert (tmp_path / "page").is_symlink() and (tmp_path / "disk/page/x").read_text() == "two"
+    assert [p.name for p in (tmp_path / "disk").iterdir()] == ["page"]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from training.checkpoint import CheckpointError, save_folder, write_file
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+wide = torch.zeros(100_000)
+writers = {
+    "safetensors": lambda folder: save_file({"w": wide}, folder / "x"),
+    "torch": lambda folder: torch.save({"w": wide}, folder / "x"),
+    "text": lambda folder: (folder / "x").write_text("x" * 400_000),
+}
+for writer in writers.values():
+    try:
+        save_folder(Path("folder"), writer)
+    except CheckpointError as error:
+        print(error)
+try:
+    write_file(Path("folder/x"), "x" * 400_000)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_what_does_not_fit_is_refused_in_a_sentence_and_leaves_what_was_there(tmp_path: Path) -> None:
+    """Each library has errors of its own for a disk that takes no more."""
+    save_folder(tmp_path / "folder", write("one"))
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", FULL]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    said = result.stdout.splitlines()
+    assert len(said) == 4 and said[3] == "[Errno 27] File too large: 'folder/x'", result.stderr
+    assert all(line.startswith("folder cannot be written (") for line in said[:3])
+    assert [p.name for p in tmp_path.rglob("*")] == ["folder", "x"] and (tmp_path / "folder/x").read_text() == "one"
+
+
 def test_newest_is_by_number_and_temporary_folders_do_not_count(tmp_path: Path) -> None:
     for step in (5, 100, 20):
         save_folder(step_folder(tmp_path, step), write(str(step)))
     (tmp_path / "checkpoints" / ".step_0000999.tmp").mkdir()
     assert latest_checkpoint(tmp_path) == step_folder(tmp_path, 100)
     rotate(tmp_path, 2)
+    assert not (tmp_path / "checkpoints" / ".step_0000999.tmp").exists()
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step_0000020", "step_0000100"]
 
 

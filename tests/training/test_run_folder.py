@@ -1,10 +1,9 @@
-"""A run's folder: one writer, the newest whole checkpoint, nothing newer than the start in its way, settings kept."""
+"""A run's folder: the newest whole checkpoint, nothing newer than the start in its way, settings kept, signals."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,16 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from training.checkpoint import CheckpointError, latest_checkpoint, list_checkpoints, rotate, save_folder, step_folder
-from training.config import REPOSITORY, ConfigError
-from training.run_folder import check_recipe, choose_checkpoint, hold, release, set_aside, write_settings
-from training.stopping import Stop
+from training.checkpoint import (
+    CheckpointError,
+    latest_checkpoint,
+    list_checkpoints,
+    rotate,
+    save_checkpoint,
+    step_folder,
+)
+from training.run_folder import check_recipe, choose_checkpoint, set_aside, write_settings
+from training.stopping import PATIENCE, Stop
 
 
 def checkpoint(run: Path, step: int) -> Path:
@@ -24,7 +29,7 @@ def checkpoint(run: Path, step: int) -> Path:
         torch.save({"moments": torch.ones(10)}, folder / "optimizer.pt")
         (folder / "state.json").write_text(json.dumps({"step": step}))
 
-    return save_folder(step_folder(run, step), write)
+    return save_checkpoint(run, step, write, keep=0)
 
 
 def test_explicit_resume_never_starts_afresh(tmp_path: Path) -> None:
@@ -34,23 +39,32 @@ def test_explicit_resume_never_starts_afresh(tmp_path: Path) -> None:
         choose_checkpoint(tmp_path, str(tmp_path / "nothing"), print)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json"])
-@pytest.mark.parametrize("how", ["cut", "emptied", "overwritten"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json", "files.json"])
+@pytest.mark.parametrize("how", ["cut", "emptied", "overwritten", "missing", "one bit"])
 def test_a_damaged_newest_checkpoint_is_left_for_the_one_before(tmp_path: Path, name: str, how: str) -> None:
     for step in (10, 20):
         checkpoint(tmp_path, step)
     damaged = step_folder(tmp_path, 20) / name
-    size = damaged.stat().st_size
-    damaged.write_bytes({"cut": damaged.read_bytes()[: size // 2], "emptied": b"", "overwritten": b"\x80" * size}[how])
+    data, size = damaged.read_bytes(), damaged.stat().st_size
+    flipped = data[: size // 2] + bytes([data[size // 2] ^ 1]) + data[size // 2 + 1 :]
+    changed = {"cut": data[: size // 2], "emptied": b"", "overwritten": b"\x80" * size, "one bit": flipped}
+    if how == "missing":
+        damaged.unlink()
+    else:
+        damaged.write_bytes(changed[how])
     said: list[str] = []
+    if (name, how) == ("files.json", "missing"):  # as in checkpoints from before there was such a list
+        assert choose_checkpoint(tmp_path, "auto", said.append) == step_folder(tmp_path, 20)
+        return
     assert choose_checkpoint(tmp_path, "auto", said.append) == step_folder(tmp_path, 10)
-    assert len(said) == 1 and name in said[0] and "step_0000020 is left out" in said[0]
-    with pytest.raises(CheckpointError, match=name):
+    assert len(said) == 1 and "step_0000020 is damaged" in said[0] and (name in said[0] or name == "files.json")
+    with pytest.raises(CheckpointError, match="is damaged: .*; name another checkpoint"):
         choose_checkpoint(tmp_path, str(step_folder(tmp_path, 20)), said.append)
 
 
 def test_a_run_without_a_whole_checkpoint_is_never_started_over_unasked(tmp_path: Path) -> None:
     (checkpoint(tmp_path, 10) / "state.json").unlink()
+    assert list_checkpoints(tmp_path)
     with pytest.raises(CheckpointError, match="no checkpoint of .* is whole: give resume=none"):
         choose_checkpoint(tmp_path, "auto", print)
 
@@ -63,54 +77,40 @@ def test_what_is_newer_than_the_start_can_not_come_back(tmp_path: Path, start: i
     (tmp_path / "final").mkdir()
     (tmp_path / "log.jsonl").write_text("old")
     said: list[str] = []
-    aside = set_aside(tmp_path, start, said.append)
+    began = step_folder(tmp_path, start) if start else None
+    aside = set_aside(tmp_path, began, start, said.append)
     assert aside == tmp_path / "aside-1" and str(aside) in said[0]
     old = ["step_0000020", "step_0000030"] if start else ["step_0000010", "step_0000020", "step_0000030"]
     assert sorted(path.name for path in aside.iterdir()) == ["final", "log.jsonl", *old]
     checkpoint(tmp_path, 15)
     rotate(tmp_path, 1)
     assert list_checkpoints(tmp_path) == [step_folder(tmp_path, 15)] == [latest_checkpoint(tmp_path)]
-    assert set_aside(tmp_path, 15, said.append) is None
+    assert set_aside(tmp_path, step_folder(tmp_path, 15), 15, said.append) is None
+
+
+def test_all_that_a_run_has_is_another_training_s_when_it_goes_on_from_a_run_elsewhere(tmp_path: Path) -> None:
+    there = checkpoint(tmp_path / "there", 20)
+    for step in (10, 30):
+        checkpoint(tmp_path / "here", step)
+    aside = set_aside(tmp_path / "here", there, 20, print)
+    assert aside is not None and sorted(path.name for path in aside.iterdir()) == ["step_0000010", "step_0000030"]
+    assert list_checkpoints(tmp_path / "there") == [there]
 
 
 def test_a_finished_run_that_goes_on_keeps_its_model_until_there_is_a_newer_one(tmp_path: Path) -> None:
     checkpoint(tmp_path, 10)
     (tmp_path / "final").mkdir()
-    assert set_aside(tmp_path, 10, print) is None and (tmp_path / "final").is_dir()
-
-
-HOLDER = """
-import sys, time
-from training.run_folder import hold
-hold(sys.argv[1])
-print("held", flush=True)
-time.sleep(60)
-"""
-
-
-def test_two_processes_never_write_one_folder_and_death_releases_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-        with pytest.raises(ConfigError):
-            hold(tmp_path / "run")
-        second = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert second.returncode == 2
-        assert f"is being written by process {holder.pid}" in second.stderr and "give another name" in second.stderr
-        holder.send_signal(signal.SIGKILL)
-    hold(tmp_path / "run")
-    hold(tmp_path / "run")  # again in the same process
-    release(tmp_path / "run")
+    assert set_aside(tmp_path, step_folder(tmp_path, 10), 10, print) is None and (tmp_path / "final").is_dir()
 
 
 def test_settings_keep_their_history_and_say_what_changed(tmp_path: Path) -> None:
     said: list[str] = []
-    for rate in (1.0, 1.0, 2.0, 3.0):
-        write_settings(OmegaConf.create({"name": "a", "trainer": {"lr": rate}}), tmp_path, said.append)
-    assert [line.split(": ", 1)[1] for line in said] == ["trainer.lr: 1.0 → 2.0", "trainer.lr: 2.0 → 3.0"]
-    history = [OmegaConf.load(tmp_path / name).trainer.lr for name in ("config-1.yaml", "config-2.yaml", "config.yaml")]
-    assert history == [1.0, 2.0, 3.0]
+    for step, rate in ((0, 1.0), (5, 1.0), (7, 2.0), (7, 2.5), (9, 3.0)):
+        write_settings(OmegaConf.create({"name": "a", "trainer": {"lr": rate}}), tmp_path, step, said.append)
+    told = ["trainer.lr: 1.0 → 2.0", "trainer.lr: 2.0 → 2.5", "trainer.lr: 2.5 → 3.0"]
+    assert [line.split("): ")[1] for line in said] == told
+    history = {path.name: OmegaConf.load(path).trainer.lr for path in tmp_path.iterdir()}
+    assert history == {"config-7.yaml": 1.0, "config-9.yaml": 2.5, "config.yaml": 3.0}, "in force until that step"
 
 
 def test_another_recipe_is_refused_with_what_differs() -> None:
@@ -125,8 +125,28 @@ def test_a_signal_is_noted_and_told_by_the_exit_status(number: signal.Signals, s
     stop = Stop().listen()
     assert not stop.asked
     signal.raise_signal(number)
+    signal.raise_signal(number)  # of the launcher, which passes on what the terminal sent to all
     assert stop.asked and stop.name == number.name
-    assert signal.getsignal(number) == before  # a second one ends the process
+    stop.close()
+    assert signal.getsignal(number) == before
     with pytest.raises(SystemExit) as left:
         stop.leave()
     assert left.value.code == status
+
+
+def test_ctrl_c_again_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    Stop().listen()
+    signal.raise_signal(signal.SIGINT)
+    later = time.monotonic() + PATIENCE + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_nohup_stays_in_force() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = Stop().listen()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not stop.asked
+    stop.close()
+    signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,124 @@
+"""One writer per folder: trainings, encodings, evaluations and pages hold a lock on where they write.
+
+    hold(run_dir)                               # until the process ends, however it ends
+    hold(cache, wait=True) … release(cache)
+    hold(page, replaced=True)                   # of a folder that is put in place as a whole
+
+It needs a file system with flock; where there is none, that is said and nothing is locked.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_held: dict[Path, int] = {}  # locks of this process → open files: a lock lives as long as its file is open
+
+
+class LockError(RuntimeError):
+    """A folder that another process writes, with its name."""
+
+
+def try_lock(path: Path, wait: bool = False) -> int | str:
+    """The open file that holds the lock ``path``, or who holds it instead.
+
+    Args:
+        wait: until it is free.
+
+    Raises:
+        OSError: the file cannot be made, or its file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            owner = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
+            os.close(file)
+            return owner
+        except BaseException:
+            os.close(file)
+            raise
+        try:
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                sign_lock(file, os.getpid())
+                return file
+        except FileNotFoundError:
+            pass  # its holder has removed it meanwhile: the next one makes another
+        os.close(file)
+
+
+def sign_lock(file: int, process: int) -> None:
+    """Write into the lock who holds it."""
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"process {process} on {socket.gethostname()}\n".encode(), 0)
+
+
+def _locks_of(folder: str | Path) -> tuple[Path, Path]:
+    """The lock inside a folder, and the one beside a folder that is replaced."""
+    place = Path(folder).resolve()
+    return place / ".lock", place.with_name(f".{place.name}.lock")
+
+
+def hold(folder: str | Path, key: str = "name", wait: bool = False, replaced: bool = False) -> None:
+    """Be the one writer of ``folder`` until `release`, or the end of this process.
+
+    Args:
+        key: the option that names the folder.
+        wait: for another process that writes there, and say so.
+
+    Raises:
+        LockError: another process writes there.
+        OSError: nobody can.
+    """
+    path = _locks_of(folder)[replaced]
+    if path in _held:
+        return
+    try:
+        lock = try_lock(path)
+        if isinstance(lock, str) and wait:
+            print(f"{folder} is being written by {lock}: waiting for it", flush=True)
+            lock = try_lock(path, wait=True)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(f"{folder} cannot be locked here ({error.strerror}): see to it that nobody else writes there.")
+        return
+    if isinstance(lock, str):
+        raise LockError(f"{folder} is being written by {lock}: wait for it, or give another {key}.")
+    _held[path] = lock
+
+
+def release(folder: str | Path) -> None:
+    """Let others write into ``folder``."""
+    for path in _locks_of(folder):
+        _release(path)
+
+
+def _release(path: Path) -> None:
+    lock = _held.pop(path, None)
+    if lock is not None:
+        path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _release_all() -> None:
+    for path in list(_held):
+        _release(path)
+
+
+def _forget() -> None:
+    """A forked helper that outlives its parent does not hold what the parent held."""
+    for lock in _held.values():
+        os.close(lock)
+    _held.clear()
+
+
+atexit.register(_release_all)
+os.register_at_fork(after_in_child=_forget)
