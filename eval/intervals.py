@@ -1,7 +1,11 @@
-"""95 % bootstrap intervals over clips: percentile method, 2000 resamples, fixed seed.
+"""95 % intervals over clips: bootstrap (percentile method, 2000 resamples, fixed seed), Wilson's for shares of clips.
 
 A score is a ratio of sums over clips, errors / words for a corpus rate and value / 1 for a mean, so one
 function serves both. Resampling draws clips, not words: words of one clip are not independent.
+
+Clips that are each right or wrong make a share, and so do rates that are 0 or 1 throughout: no resample of them shows
+another value, so that a bootstrap would be sure of 0 or 100 % after ten clips. Wilson's interval (1927) is not. Below
+ten clips there is none: what they say of others is too little for either method.
 """
 
 from __future__ import annotations
@@ -11,15 +15,17 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
 RESAMPLES = 2000
 SEED = 20_240_229
-HOW = f"percentile bootstrap over clips, {RESAMPLES} resamples, seed {SEED}"
+LEAST = 10  # clips
+HOW = f"percentile bootstrap over clips, {RESAMPLES} resamples, seed {SEED}; shares: Wilson; none below {LEAST} clips"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its interval; ``low`` and ``high`` are None when fewer than two clips were scored."""
+    """A score with its interval; ``low`` and ``high`` are None when fewer than ten clips were scored."""
 
     value: float
     low: float | None
@@ -37,6 +43,12 @@ def _counts(n: int) -> NDArray[np.float64]:
     return np.bincount(places, minlength=RESAMPLES * n).reshape(RESAMPLES, n).astype(np.float64)
 
 
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share, ``successes`` of ``n`` (Wilson's score interval)."""
+    found = binomtest(round(successes), n).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
+
+
 def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estimate | None:
     """Sum of ``numerators [clips]`` over sum of ``denominators [clips]`` (default: ones, which gives the
     mean).
@@ -50,8 +62,12 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estim
     if n == 0:
         return None
     value = float(top.sum() / bottom.sum())
-    if n == 1:
-        return Estimate(value, None, None, 1)
+    if n < LEAST:
+        return Estimate(value, None, None, n)
+    shares = top / bottom
+    if np.isin(shares, (0, 1)).all() and ((bottom == 1).all() or value in (0, 1)):
+        low, high = wilson(shares.sum(), n)
+        return Estimate(value, low, high, n)
     sums = _counts(n) @ np.stack([top, bottom], 1)
     low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
     return Estimate(value, float(low), float(high), n)
@@ -71,8 +87,8 @@ def paired_difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLik
     if n == 0:
         return None
     value = float(a.sum() / b.sum() - c.sum() / d.sum())
-    if n == 1:
-        return Estimate(value, None, None, 1)
+    if n < LEAST:
+        return Estimate(value, None, None, n)
     sums = _counts(n) @ np.stack([a, b, c, d], 1)
     low, high = np.percentile(sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3], [2.5, 97.5])
     return Estimate(value, float(low), float(high), n)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from eval.intervals import paired_difference, ratio
+from eval.intervals import paired_difference, ratio, wilson
 from eval.report import Report, show
 
 
@@ -42,11 +43,41 @@ def test_paired_intervals_cover() -> None:
     assert same is not None and (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
 
 
-def test_intervals_are_reproducible_and_absent_for_one_clip() -> None:
+@pytest.mark.parametrize("share", [0.99, 0.95, 0.5, 0.02])
+@pytest.mark.parametrize("clips", [30, 80])
+def test_intervals_of_shares_cover_near_none_and_all(share: float, clips: int) -> None:
+    """A bootstrap covers a true 99 % of 80 clips in 54 of 100 evaluations: all clips are right in the others."""
+    draws = np.random.default_rng(0).random((1000, clips)) < share
+    found = [ratio(draw.astype(float)) for draw in draws]
+    covered = [f is not None and f.low is not None and f.high is not None and f.low <= share <= f.high for f in found]
+    assert np.mean(covered) > 0.92
+    words = [ratio(9.0 * draw, np.full(clips, 9.0)) for draw in np.stack([np.zeros(clips), np.ones(clips)])]
+    for estimate, (low, high) in zip(words, (wilson(0, clips), wilson(clips, clips)), strict=True):
+        assert estimate is not None and (estimate.low, estimate.high) == (low, high) and high - low > 0.03
+
+
+def test_the_bootstrap_is_near_scipy_s_bca() -> None:
+    generator = np.random.default_rng(3)
+    words = generator.integers(3, 12, 80).astype(float)
+    wrong = generator.binomial(words.astype(int), 0.15).astype(float)
+    found = ratio(wrong, words)
+    oracle = scipy.stats.bootstrap(
+        (wrong, words), lambda a, b, axis=-1: a.sum(axis) / b.sum(axis), paired=True, vectorized=True,
+        n_resamples=5000, method="BCa", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    assert found is not None and found.low is not None and found.high is not None
+    width = oracle.high - oracle.low
+    assert abs(found.low - oracle.low) < 0.12 * width and abs(found.high - oracle.high) < 0.12 * width
+
+
+def test_intervals_are_reproducible_and_absent_for_few_clips() -> None:
     values = np.random.default_rng(2).random(30)
     assert ratio(values) == ratio(values)
-    one = ratio([0.5])
-    assert one is not None and (one.value, one.low, one.n) == (0.5, None, 1)
+    for few in (1, 9):
+        found = ratio([0.5] * few)
+        assert found is not None and (found.value, found.low, found.n) == (0.5, None, few)
+        pair = paired_difference(([0.5] * few, [1.0] * few), ([0.25] * few, [1.0] * few))
+        assert pair is not None and (pair.value, pair.low, pair.n) == (0.25, None, few)
     assert ratio([]) is None
 
 
