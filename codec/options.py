@@ -6,23 +6,23 @@ from math import inf
 
 from omegaconf import DictConfig, OmegaConf
 
-from training.config import ConfigError, check_ranges
+from training.config import ABOVE_ZERO, BELOW_ONE, SEED, ConfigError, check_ranges
 from training.launch import pick_device
 
 SHARE = (0.0, 1.0)
 RANGES = {
-    "seed": (0, inf),
+    "seed": SEED,
     "threads": (1, inf),
     "trainer.max_steps": (1, inf),
     "trainer.batch_size": (1, inf),
     "trainer.accumulate": (1, inf),
-    "trainer.ema": SHARE,
-    "trainer.learning_rate": (0, inf),
+    "trainer.ema": (0, BELOW_ONE),
+    "trainer.learning_rate": (ABOVE_ZERO, inf),
     "trainer.warmup_steps": (0, inf),
     "trainer.final_lr_share": SHARE,
-    "trainer.betas": SHARE,
+    "trainer.betas": (0, BELOW_ONE),
     "trainer.weight_decay": (0, inf),
-    "trainer.clip_norm": (0, inf),
+    "trainer.clip_norm": (ABOVE_ZERO, inf),
     "trainer.quantize_from": (0, inf),
     "trainer.init_batches": (1, inf),
     "trainer.default_window_share": SHARE,
@@ -47,12 +47,12 @@ RANGES = {
     "gan.sizes": (1, inf),
     "gan.channels": (1, inf),
     "gan.crop_seconds": (0, inf),
-    "gan.update_share": SHARE,
-    "gan.learning_rate": (0, inf),
-    "gan.betas": SHARE,
+    "gan.update_share": (ABOVE_ZERO, 1),
+    "gan.learning_rate": (ABOVE_ZERO, inf),
+    "gan.betas": (0, BELOW_ONE),
     "gan.weight_decay": (0, inf),
-    "gan.clip_norm": (0, inf),
-    "gan.balancer_decay": SHARE,
+    "gan.clip_norm": (ABOVE_ZERO, inf),
+    "gan.balancer_decay": (0, BELOW_ONE),
 }
 CHOICES = {
     "device": ("auto", "cpu", "cuda"),

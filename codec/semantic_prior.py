@@ -36,7 +36,7 @@ from codec.interface import TokenizerError, load
 from codec.model import ALMTokenizer
 from codec.quantizer import kmeans, nearest
 from training.checkpoint import latest_checkpoint, write_file
-from training.config import ConfigError, check_ranges, hydra_entry, refusing
+from training.config import SEED, ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import pick_device
 from training.progress import progress
 
@@ -221,8 +221,8 @@ def join_sources(centres: list[Tensor]) -> Tensor:
 
 def check_options(cfg: DictConfig) -> None:
     """Refuse options that cannot work, in one sentence, before an encoder is loaded."""
-    least = {"hours": 1e-4, "scale_hours": 1e-4, "piece_seconds": 0.25, "window_seconds": 0, "seed": 0, "threads": 1}
-    check_ranges(cfg, least, optional=["threads"])
+    least = {"hours": 1e-4, "scale_hours": 1e-4, "piece_seconds": 0.25, "window_seconds": 0, "threads": 1}
+    check_ranges(cfg, {**least, "seed": SEED}, optional=["threads"])
     form = "sources='[{encoder: PATH, layer: 6, count: 2048, domains: [speech]}]'"
     if not cfg.sources:
         raise ConfigError(f"sources=[] names no encoder: {form}.")

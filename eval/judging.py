@@ -20,7 +20,7 @@ from eval.processes import gather, is_main, share
 from eval.recognisers import Recogniser
 from eval.report import Report
 from eval.score_cache import ScoreCache
-from training.config import check_ranges, refusing
+from training.config import SEED, check_ranges, refusing
 from training.progress import progress
 
 
@@ -227,8 +227,8 @@ def score_each(
 
 
 # the least value of keys that several evaluations have
-LEAST = {
-    "limit": 0, "against_limit": 0, "batch_size": 1, "processes": 1, "max_seconds": 0.1, "seed": 0, "runs": 1,
+LEAST: dict[str, float | tuple[float, float]] = {
+    "limit": 0, "against_limit": 0, "batch_size": 1, "processes": 1, "max_seconds": 0.1, "seed": SEED, "runs": 1,
     "class_steps": 1, "ctc_steps": 0,
 }  # fmt: skip
 

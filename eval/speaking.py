@@ -23,6 +23,7 @@ from lm.run_state import normalisation_of
 from lm.sampling import Sampling
 from tasks.base import Request, Task
 from tasks.normalisation import normalisers
+from training.config import refusing
 from training.progress import progress
 
 
@@ -84,6 +85,8 @@ class Speaker:
         cache_folder: Path | None,
     ) -> None:
         self.model, self.vocabulary, self.text_tokenizer, self.how = open_model(folder, tokenizer, task, device)
+        with refusing(ValueError):
+            sampling.check_levels(self.vocabulary.levels)
         self.tokenizer, self.task, self.sampling = tokenizer, task, sampling
         self.max_frames = int(max_seconds * tokenizer.frame_rate)
         self.how |= {"sampling": asdict(sampling), "max_frames": self.max_frames}

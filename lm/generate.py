@@ -84,9 +84,10 @@ def generate(
         engine: how the model is run; default a growing cache, without compiling.
 
     Raises:
-        ValueError: a prompt that does not end in ``<audio>``.
+        ValueError: a prompt that does not end in ``<audio>``, or sampling for another number of levels.
     """
     sampling = sampling or Sampling()
+    sampling.check_levels(vocabulary.levels)
     seeds = list(range(len(prompts))) if seeds is None else list(seeds)
     limits = [max_frames] * len(prompts) if isinstance(max_frames, int) else list(max_frames)
     least = [min_frames] * len(prompts) if isinstance(min_frames, int) else list(min_frames)

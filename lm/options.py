@@ -15,7 +15,7 @@ from lm.objective import HEADS, torch_has_it
 from lm.patterns import PATTERNS
 from lm.tuning import METHODS
 from tasks.base import Task, TaskError
-from training.config import ConfigError, check_ranges
+from training.config import ABOVE_ZERO, BELOW_ONE, SEED, ConfigError, check_ranges, fits_number
 from training.tracking import KINDS
 
 CHOICES = {
@@ -31,24 +31,24 @@ CHOICES = {
 
 SHARE = (0.0, 1.0)
 RANGES = {
-    "seed": (0, inf),
+    "seed": SEED,
     "threads": (1, inf),
     "tuning.rank": (1, inf),
-    "tuning.alpha": (0, inf),
-    "tuning.dropout": SHARE,
+    "tuning.alpha": (ABOVE_ZERO, inf),
+    "tuning.dropout": (0, BELOW_ONE),
     "tuning.warmup_new_rows": (0, inf),
     "trainer.max_steps": (1, inf),
     "trainer.row_length": (8, inf),
     "trainer.batch_rows": (1, inf),
     "trainer.micro_rows": (1, inf),
-    "trainer.lr": (0, inf),
-    "trainer.muon_lr": (0, inf),
+    "trainer.lr": (ABOVE_ZERO, inf),
+    "trainer.muon_lr": (ABOVE_ZERO, inf),
     "trainer.min_lr": SHARE,
     "trainer.warmup_steps": (0, inf),
-    "trainer.decay_share": SHARE,
-    "trainer.betas": SHARE,
+    "trainer.decay_share": (ABOVE_ZERO, 1),
+    "trainer.betas": (0, BELOW_ONE),
     "trainer.weight_decay": (0, inf),
-    "trainer.grad_clip": (0, inf),
+    "trainer.grad_clip": (ABOVE_ZERO, inf),
     "trainer.workers": (0, inf),
     "trainer.hide": SHARE,
     "trainer.drop_condition": SHARE,
@@ -58,7 +58,7 @@ RANGES = {
     "trainer.valid_every": (1, inf),
     "trainer.valid_clips": (0, inf),
     "trainer.valid_audio": (0, inf),
-    "trainer.peak_tflops": (0, inf),
+    "trainer.peak_tflops": (ABOVE_ZERO, inf),
     "trainer.save_every": (1, inf),
     "trainer.keep": (0, inf),
 }
@@ -79,6 +79,7 @@ def check_options(cfg: DictConfig, world: int, sharded: bool = False) -> None:
     if cfg.tracker is not None and cfg.tracker not in KINDS:
         raise ConfigError(f"tracker={cfg.tracker} is unknown; choose one of null, {', '.join(KINDS)}.")
     check_ranges(cfg, RANGES, optional=("threads", "trainer.peak_tflops"))
+    level_weights(trainer.level_weights)
     if len(trainer.betas) != 2:
         raise ConfigError(f"trainer.betas={trainer.betas} must be two numbers.")
     if trainer.batch_rows % world:
@@ -106,21 +107,27 @@ def check_options(cfg: DictConfig, world: int, sharded: bool = False) -> None:
         raise ConfigError("tuning.method=lora needs lm.variant=flat: a new depth transformer must train as a whole.")
 
 
-def level_weights(given: list[float] | None, levels: int) -> list[float] | None:
+def level_weights(given: list[float] | None, levels: int | None = None) -> list[float] | None:
     """``trainer.level_weights`` for ``levels`` levels: where it is shorter, its last value holds for the rest.
 
+    Args:
+        levels: None only checks the values.
+
     Raises:
-        ConfigError: more values than levels, none, or a negative one.
+        ConfigError: more values than levels, none, a negative one, or zeros alone.
     """
     if given is None:
         return None
-    values = [float(value) for value in given] if isinstance(given, list | ListConfig) else []
-    if not values or len(values) > levels or min(values) < 0:
+    values = list(given) if isinstance(given, list | ListConfig) else []
+    fits = all(fits_number(value) and value >= 0 for value in values) and any(value > 0 for value in values)
+    if not fits or (levels is not None and len(values) > levels):
+        count = "" if levels is None else f"1 to {levels} "
         raise ConfigError(
-            f"trainer.level_weights={given} must be a list of 1 to {levels} numbers of 0 or more: one per level, the "
-            "last one for all further levels."
+            f"trainer.level_weights={given} must be a list of {count}numbers of 0 or more, not all 0: one per level, "
+            "the last one for all further levels."
         )
-    return values + [values[-1]] * (levels - len(values))
+    values = [float(value) for value in values]
+    return values + [values[-1]] * ((levels or 0) - len(values))
 
 
 def make_task(config: DictConfig) -> Task:

@@ -18,6 +18,18 @@ from transformers import LogitsProcessor
 
 from lm.legality import Legality
 from lm.vocabulary import AudioVocabulary
+from training.config import ABOVE_ZERO, fits_number, range_in_words
+
+LIMITS = {
+    "temperature": (0.0, inf),
+    "top_k": (0.0, inf),
+    "top_p": (ABOVE_ZERO, 1.0),
+    "repetition_window": (0.0, inf),
+    "repetition_share": (0.0, 1.0),
+    "guidance": (0.0, inf),
+}
+PER_LEVEL = ("temperature", "top_k", "top_p")
+WHOLE = ("top_k", "repetition_window")
 
 
 @dataclass(frozen=True)
@@ -45,15 +57,26 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raises ValueError where nothing could be drawn."""
-        for name, least, most in (("temperature", 0, inf), ("top_k", 0, inf), ("top_p", 0, 1), ("guidance", 0, inf)):
+        for name, (least, most) in LIMITS.items():
             given = getattr(self, name)
-            for value in given if isinstance(given, tuple) else (given,):
-                fits = isinstance(value, int | float) and least <= value <= most
-                if not fits or (name == "top_p" and value == 0):
-                    limits = "above 0 and at most 1" if name == "top_p" else f"at least {least}"
-                    raise ValueError(f"sampling.{name}={given} must be {limits}.")
-        if self.repetition_window < 0 or not 0 <= self.repetition_share <= 1:
-            raise ValueError("sampling.repetition_window must be at least 0, sampling.repetition_share from 0 to 1.")
+            values = given if isinstance(given, tuple) and name in PER_LEVEL else (given,)
+            if not values or not all(fits_number(v, name in WHOLE) and least <= v <= most for v in values):
+                whole = "whole and " if name in WHOLE else ""
+                raise ValueError(f"sampling.{name}={given} must be {whole}{range_in_words(least, most)}.")
+
+    def check_levels(self, levels: int) -> None:
+        """Refuse values per level of another number of levels.
+
+        Raises:
+            ValueError: naming the key.
+        """
+        for name in PER_LEVEL:
+            given = getattr(self, name)
+            if isinstance(given, tuple) and len(given) != levels:
+                raise ValueError(
+                    f"sampling.{name}={list(given)} has {len(given)} values and the model {levels} levels: give one "
+                    "number for all of them, or one per level."
+                )
 
     @classmethod
     def of(cls, decoding: Mapping[str, Any]) -> Sampling:

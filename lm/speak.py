@@ -46,7 +46,7 @@ from tasks.interleaved import Interleaved
 from tasks.mixture import Mixture
 from tasks.normalisation import normalisers
 from training.checkpoint import write_file
-from training.config import ConfigError, check_ranges, hydra_entry, refusing
+from training.config import SEED, ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import pick_device
 
 
@@ -113,7 +113,10 @@ class Generator:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self.cfg, self.task, self.out, self.device = cfg, task, out, device
+        self.sampling = sampling_of(cfg, task)
         self.model, self.vocabulary, self.text_tokenizer = load_lm(folder, device)
+        with refusing(ValueError):
+            self.sampling.check_levels(self.vocabulary.levels)
         self.tokenizer = load_tokenizer(cfg.tokenizer, device)
         self.vocabulary.check_tokenizer(self.tokenizer.describe(), f"tokenizer {self.tokenizer.name}")
         task.use_normaliser(normalisers(normalisation_of(folder)))
@@ -143,7 +146,7 @@ class Generator:
             rooms = [(self.places - len(prompt)) // self.vocabulary.levels - 1 for prompt in prompts]
             most = [max(1, min(pair)) for pair in zip(most, rooms, strict=True)]
             least = [min(pair) for pair in zip(least, most, strict=True)]
-        sampling = sampling_of(cfg, self.task)
+        sampling = self.sampling
         seeds = [cfg.seed + first + i for i in range(len(rows))]
         names = [f"{first + i:04d}" for i in range(len(rows))]
         before = [beginning_of(row, self.task) for row in rows]
@@ -241,8 +244,8 @@ def item_of(clip: Generation) -> dict[str, Any]:
 
 def check_options(cfg: DictConfig, task: Task) -> None:
     """Refuse numbers and inputs that cannot work, before anything is loaded."""
-    lowest = {"batch_size": 1, "best_of": 1, "stream_frames": 1, "stream_context": 0, "stream_ahead": 0, "seed": 0}
-    check_ranges(cfg, lowest)
+    lowest = {"batch_size": 1, "best_of": 1, "stream_frames": 1, "stream_context": 0, "stream_ahead": 0}
+    check_ranges(cfg, {**lowest, "seed": SEED})
     check_ranges(cfg, {f"length.{key}": 0 for key in cfg.length}, optional=[f"length.{key}" for key in cfg.length])
     if cfg.scorer != "log_probability":
         raise ConfigError(f"scorer={cfg.scorer} is unknown; choose log_probability.")

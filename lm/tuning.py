@@ -8,6 +8,7 @@ are, bit for bit. What is saved in the end is merged: a stock checkpoint.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from omegaconf import DictConfig
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
+from lm.head import ModelError
 from lm.vocabulary import AudioVocabulary
 
 ADAPTER = "adapter"
@@ -28,7 +31,11 @@ def add_lora(model: Any, cfg: DictConfig, vocabulary: AudioVocabulary) -> Any:
 
     Args:
         cfg: the group ``tuning`` of configs/lm_train.yaml.
+
+    Raises:
+        ModelError: ``targets`` that are not there.
     """
+    check_targets(model, cfg.targets)
     rows = list(range(vocabulary.text_size, vocabulary.size))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
@@ -44,6 +51,24 @@ def add_lora(model: Any, cfg: DictConfig, vocabulary: AudioVocabulary) -> Any:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
+
+
+def check_targets(model: nn.Module, targets: Sequence[str]) -> None:
+    """Refuse names of linear layers that ``model`` does not have; peft would leave out all but the last of them.
+
+    Raises:
+        ModelError: naming them, and the layers that are there.
+    """
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    linear = (nn.Linear, Conv1D)
+    there = [name for name, part in model.named_modules() if isinstance(part, linear) and part is not head]
+    absent = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in there)]
+    if absent or not targets:
+        names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in there}))
+        raise ModelError(
+            f"tuning.targets: {type(model).__name__} has no linear layer {' or '.join(absent) or 'without a name'}; "
+            f"choose from {names}."
+        )
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
@@ -68,10 +93,12 @@ def freeze_all_but_new_rows(model: nn.Module, tables: list[nn.Module], text_size
     """Drop every gradient but that of the new rows of ``tables``: nothing else moves in this step.
 
     The optimisers here skip parameters without gradient and do not decay the tables, so that text rows stay bit for
-    bit as they are as long as they have never had a gradient.
+    bit as they are as long as they have never had a gradient. Under LoRA the new rows are parameters of their own.
     """
     rows = {id(table.weight) for table in tables}
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
+        if "trainable_tokens" in name:
+            continue
         if id(parameter) not in rows:
             parameter.grad = None
         elif parameter.grad is not None:

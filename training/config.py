@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -30,10 +31,19 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from training.checkpoint import CheckpointError
 from training.lock import LockError
 from training.log import quiet_environment
-from training.typed import as_typed
+from training.typed import as_typed, kinds
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG_DIR = REPOSITORY / "configs"
+
+NUMBERS = {
+    "whole": "a whole number",
+    "number": "a number",
+    "wholes": "a whole number or a list of them",
+    "numbers": "a number or a list of them",
+}
+SEED = (0, 2**32 - 1)  # what every generator of random numbers takes, also times a million
+ABOVE_ZERO, BELOW_ONE = math.ulp(0.0), math.nextafter(1.0, 0.0)  # ends of ranges: see `check_ranges`
 
 
 class ConfigError(SystemExit):
@@ -134,27 +144,42 @@ def choose_custom(overrides: list[str]) -> list[str]:
     return chosen
 
 
-def kind_of_value(default: object, value: object) -> str | None:
-    """What a key with this default must be, where ``value`` is something else; null and interpolations always pass."""
-    if value is None or default is None or isinstance(value, str) and "${" in value:
+def kind_of_value(default: object, value: object, said: str | None = None) -> str | None:
+    """What a key with this default must be, where ``value`` is something else; null and interpolations always pass.
+
+    Args:
+        said: what its comment says (`training.typed.kinds`).
+    """
+    if value is None or isinstance(value, str) and "${" in value:
         return None
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
-    if isinstance(default, int | float):
-        if isinstance(value, list):  # a value per level, say
-            return None
-        if isinstance(default, int):
-            return None if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
-        return None if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
+    of_default = {int: "whole", float: "number"}.get(type(default))
+    number = said if said in NUMBERS else of_default
+    if number is not None:
+        several = number.endswith("s") or said not in NUMBERS  # where nothing is said, it may be a value per level
+        numbers: list[Any] = value if isinstance(value, list) and several else [value]
+        if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
+            return "finite"
+        return None if all(fits_number(v, "whole" in NUMBERS[number]) for v in numbers) else NUMBERS[number]
     if isinstance(default, ListConfig):
         return None if isinstance(value, list) else "a list, as [a,b]"
     return None
+
+
+def fits_number(value: object, whole: bool = False) -> bool:
+    """Whether ``value`` is a finite number, and a whole one where that is asked for."""
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return False
+    return math.isfinite(value)
 
 
 def check_ranges(
     cfg: DictConfig, ranges: Mapping[str, float | tuple[float, float]], optional: Sequence[str] = ()
 ) -> None:
     """Refuse numbers outside their range ``{key: (least, most)}`` or ``{key: least}``; a list value by value.
+
+    ``ABOVE_ZERO`` is a least value, ``BELOW_ONE`` a greatest one; what is not finite is in no range.
 
     Args:
         optional: the keys that may be null.
@@ -168,9 +193,20 @@ def check_ranges(
         if given is None and key in optional:
             continue
         for value in given if isinstance(given, ListConfig) else [given]:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-                fitting = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-                raise ConfigError(f"{key}={given} must be {fitting}{' or null' if key in optional else ''}.")
+            if not fits_number(value) or not least <= value <= most:
+                said = f"{key}={given} must be {range_in_words(least, most)}{' or null' if key in optional else ''}"
+                raise ConfigError(f"{said}.")
+
+
+def range_in_words(least: float, most: float) -> str:
+    """``at least 1``, ``from 0 to 1``, ``above 0 and below 1`` …"""
+    if least == -math.inf and most == math.inf:
+        return "a finite number"
+    if ABOVE_ZERO != least and most not in (BELOW_ONE, math.inf):
+        return f"from {least:.10g} to {most:.10g}"
+    low = "above 0" if least == ABOVE_ZERO else f"at least {least:g}"
+    high = {math.inf: "", BELOW_ONE: " and below 1"}.get(most, f" and at most {most:g}")
+    return low + high
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> None:
@@ -213,9 +249,10 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"'{key}' is not a key of configs/{config_name}.yaml.{hint}")
+    said = kinds(CONFIG_DIR, config_name, tuple(groups))
     for key, chosen in values.items():
         if key in known and not group_options(key) and not OmegaConf.is_missing(cfg, key):
-            kind = kind_of_value(OmegaConf.select(cfg, key), chosen)
+            kind = kind_of_value(OmegaConf.select(cfg, key), chosen, said.get(key))
             if kind is not None:
                 raise ConfigError(f"{key}={dict(pairs)[key]} must be {kind}.")
 

@@ -24,7 +24,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 # How a comment begins, by what its key holds; the first that fits.
-WORDS = {"strs": "list of str", "either": "str or list", "str": "str", "other": "int|float|bool|list of (int|float)"}
+WORDS = {
+    "strs": "list of str",
+    "either": "str or list",
+    "str": "str",
+    "wholes": "int or one per level",
+    "numbers": "float,? or one per level",
+    "whole": "int",
+    "number": "float",
+    "other": "bool|list of (int|float)",
+}
+STRINGS = ("strs", "either", "str", "choice")
 ELEMENT = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,'"\s][^,]*|)\s*(?:,|$)""")
 
 
@@ -38,11 +48,18 @@ def literal(text: str) -> str:
     return quoted(re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text))
 
 
-@cache
 def string_kinds(folder: Path, config_name: str, groups: tuple[str, ...]) -> dict[str, str]:
-    """Dotted key → ``str``, ``strs`` (a list of them), ``either`` or ``choice``, of the keys that hold strings.
+    """`kinds` of the keys that hold strings."""
+    return {key: kind for key, kind in kinds(folder, config_name, groups).items() if kind in STRINGS}
 
-    ``choice`` is a string by its default alone, for which lists and dictionaries may be meant as well.
+
+@cache
+def kinds(folder: Path, config_name: str, groups: tuple[str, ...]) -> dict[str, str]:
+    """Dotted key → what it holds, of the keys whose comment or default says so.
+
+    ``str``, ``strs`` (a list of them), ``either``; ``choice``, a string by its default alone, for which lists and
+    dictionaries may be meant as well; ``whole``, ``number``, and ``wholes`` and ``numbers`` where one per level may be
+    given; ``other``.
 
     Args:
         folder: of the YAML files.
@@ -65,12 +82,12 @@ def string_kinds(folder: Path, config_name: str, groups: tuple[str, ...]) -> dic
             said |= {f"{prefix}{key}": kind for key, kind in _said_in(path)}
     said |= _said_in(folder / f"{config_name}.yaml")  # what the program's own file says about a key goes first
     by_default = {key: kind for key, value in _values(cfg, "") if (kind := _kind_of_default(value))}
-    return {key: kind for key, kind in (by_default | said).items() if kind != "other"}
+    return by_default | said
 
 
 @cache
 def _said_in(path: Path) -> tuple[tuple[str, str], ...]:
-    """(dotted key, kind) of what the comments of a YAML file say, ``other`` for types that are no strings."""
+    """(dotted key, kind) of what the comments of a YAML file say."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
 

@@ -1,14 +1,14 @@
 """Options of the codec that cannot be carried out, each refused in one sentence."""
 
 from copy import deepcopy
-from math import inf
+from math import inf, isfinite, nan
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from codec.architecture import ALMTokenizerConfig, check_architecture
 from codec.options import PAIRS, RANGES, check_crop, check_options
-from training.config import ConfigError, compose
+from training.config import ABOVE_ZERO, BELOW_ONE, ConfigError, compose, range_in_words
 from training.launch import pick_device
 
 
@@ -38,12 +38,13 @@ def test_the_defaults_pass() -> None:
 @pytest.mark.parametrize("key", RANGES)
 def test_numbers_have_a_range(key: str, defaults: DictConfig, capsys: pytest.CaptureFixture) -> None:
     least, most = RANGES[key]
-    for bound, beyond in ((least, least - 1), (most, most + 1)):
-        if abs(bound) != inf:
-            cfg = deepcopy(defaults)
-            OmegaConf.update(cfg, key, [beyond, beyond] if key in PAIRS else beyond)
-            said = sentence(capsys, cfg)
-            assert said.startswith(f"{key}=") and f" {bound:g}" in said
+    beyond = [least - 1, most + 1, *((0,) if least == ABOVE_ZERO else ()), *((1,) if most == BELOW_ONE else ())]
+    wrong = (nan, inf, -inf, "abc", True, *(bound for bound in beyond if isfinite(bound)))
+    for value in wrong:
+        cfg = deepcopy(defaults)
+        OmegaConf.update(cfg, key, [value, value] if key in PAIRS else value)
+        said = sentence(capsys, cfg)
+        assert said.startswith(f"{key}=") and range_in_words(least, most) in said, value
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_numbers_have_a_range(key: str, defaults: DictConfig, capsys: pytest.Cap
         ("gan.kind=wave", "gan.kind=wave is unknown; choose one of mel, stft."),
         ("gan.loss=wasserstein", "choose one of hinge, least_squares."),
         ("trainer.max_steps=null", "trainer.max_steps=None must be at least 1."),
-        ("trainer.learning_rate=nan", "trainer.learning_rate=nan must be at least 0."),
+        ("trainer.learning_rate=nan", "trainer.learning_rate=nan must be above 0."),
         ("trainer.domain_weights.speech=-1", "trainer.domain_weights.speech=-1 must be at least 0."),
         ("loss.mel=-1", "loss.mel=-1 must be at least 0."),
         ("trainer.betas=[0.9]", "trainer.betas=[0.9] must be two numbers."),

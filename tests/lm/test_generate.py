@@ -130,3 +130,14 @@ def test_repetition_aware_sampling_leaves_a_loop():
     assert (draw_unlike(logits, uniform, loop[:, :0], rule, 0) == 0).all()
     shares = torch.bincount(draw_unlike(logits, uniform, loop, rule, 0), minlength=3) / 2000
     torch.testing.assert_close(shares, torch.tensor([0.7, 0.2, 0.1]), atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_k", "top_p"])
+def test_one_value_per_level_is_one_for_each(lively_model, vocabulary, name):
+    prompt = [vocabulary.control_id("<audio>")]
+    for values in ((1, 1), (1, 1, 1, 1)):
+        with pytest.raises(
+            ValueError, match=rf"sampling.{name}=\[.*\] has {len(values)} values and the model 3 levels"
+        ):
+            generate(lively_model, vocabulary, [prompt], 3, sampling=Sampling(**{name: values}))
+    assert generate(lively_model, vocabulary, [prompt], 3, sampling=Sampling(**{name: (1, 1, 1)}))

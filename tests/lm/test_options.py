@@ -21,7 +21,18 @@ from lm.throughput import peak_flops, training_flops
 from lm.token_rows import TokenRowsError
 from lm.train import train
 from tasks.tts import TTS
-from training.config import CONFIG_DIR, ConfigError
+from training.config import (
+    ABOVE_ZERO,
+    BELOW_ONE,
+    CONFIG_DIR,
+    NUMBERS,
+    ConfigError,
+    check_overrides,
+    compose,
+    kind_of_value,
+    range_in_words,
+)
+from training.typed import kinds
 
 
 def configured(overrides):
@@ -33,7 +44,7 @@ def test_the_last_weight_holds_for_further_levels():
     assert level_weights(None, 3) is None
     assert level_weights([1, 0.5, 0.25], 3) == [1, 0.5, 0.25]
     assert level_weights([1, 0.5], 4) == [1, 0.5, 0.5, 0.5]
-    for wrong in ([1, 1, 1, 1], [], [1, -1], "abc"):
+    for wrong in ([1, 1, 1, 1], [], [1, -1], "abc", ["a", 1], [math.nan, 1], [0, 0], [True]):
         with pytest.raises(ConfigError):
             level_weights(wrong, 3)
 
@@ -43,16 +54,35 @@ def defaults():
     return configured(["task=tts"])
 
 
+WRONG = (math.nan, math.inf, -math.inf, "abc", True, -1)
+
+
 @pytest.mark.parametrize("key", RANGES)
 def test_numbers_have_a_range(key, defaults, capsys):
     least, most = RANGES[key]
-    for bound, beyond in ((least, least - 1), (most, most + 1)):
-        if bound != math.inf:
-            cfg = copy.deepcopy(defaults)
-            OmegaConf.update(cfg, key, [beyond, beyond] if key == "trainer.betas" else beyond)
-            with pytest.raises(ConfigError):
-                check_options(cfg, 1)
-            assert f"error: {key}=" in (said := capsys.readouterr().err) and f" {bound:g}" in said
+    beyond = [least - 1, most + 1, *((0,) if least == ABOVE_ZERO else ()), *((1,) if most == BELOW_ONE else ())]
+    for value in (*WRONG, *(bound for bound in beyond if math.isfinite(bound))):
+        cfg = copy.deepcopy(defaults)
+        OmegaConf.update(cfg, key, [value, value] if key == "trainer.betas" else value)
+        with pytest.raises(ConfigError):
+            check_options(cfg, 1)
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"error: {key}=") and range_in_words(least, most) in said, value
+
+
+@pytest.mark.parametrize("program", ["lm_train", "codec_train", "lm_generate"])
+def test_a_numeric_key_takes_no_other_value(program):
+    """Whatever its default is, null included: by what its comment says."""
+    numeric = {key: kind for key, kind in kinds(CONFIG_DIR, program, ()).items() if kind in NUMBERS}
+    assert len(numeric) > 15
+    cfg = compose(program, [])
+    for key, kind in numeric.items():
+        wrong = [math.nan, math.inf, -math.inf, "abc", True, {"a": 1}, *([1.5] if kind.startswith("whole") else [])]
+        for value in [*wrong, [math.nan, 1], *([] if kind.endswith("s") else [[1, 2]])]:
+            assert kind_of_value(OmegaConf.select(cfg, key), value, kind), (key, value)
+        assert kind_of_value(OmegaConf.select(cfg, key), 1, kind) is None
+    with pytest.raises(ConfigError):
+        check_overrides(program, ["seed=1.5"])
 
 
 def test_betas_are_two(capsys):

@@ -16,7 +16,7 @@ from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
 from lm.objective import Objective
 from lm.packing import pack_rows
 from lm.train import train
-from lm.tuning import add_lora, load_adapter, merged, save_adapter
+from lm.tuning import add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
 from lm.vocabulary import AudioVocabulary
 from tasks.base import Request
 from tasks.tts import TTS
@@ -212,3 +212,27 @@ def test_presets(name):
             model = build_lm(cfg.lm, AudioVocabulary(cfg.lm.text_tokenizer.vocab_size, (2048,) * 3, {}), 0)
         millions = sum(p.numel() for p in model.parameters()) / 1e6
         assert {"micro": 1, "nano": 3, "small": 85}[name] < millions < {"micro": 2, "nano": 6, "small": 125}[name]
+
+
+def test_new_rows_warm_up_under_lora_too(base, vocabulary):
+    """Before, every gradient was dropped: nothing moved in these steps."""
+    torch.manual_seed(0)
+    model = extended(base[0], vocabulary)
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    adapted = add_lora(model, TUNING, vocabulary).base_model.model
+    before = {name: parameter.detach().clone() for name, parameter in adapted.named_parameters()}
+    optimiser = torch.optim.AdamW(parameter_groups(adapted, 0.1), lr=0.1)
+    ids = torch.randint(vocabulary.text_size, vocabulary.used, (1, 12))
+    Objective(adapted, vocabulary)(ids, torch.arange(12)[None], ids.roll(-1)).total.backward()
+    freeze_all_but_new_rows(adapted, tables, vocabulary.text_size)
+    optimiser.step()
+    moved = {name for name, parameter in adapted.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved and all("trainable_tokens" in name for name in moved)
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "c_attn"], ["lm_head"], ["proj"], []])
+def test_targets_that_are_not_there_are_refused(base, vocabulary, targets):
+    """peft itself leaves out those it does not find as long as it finds one."""
+    cfg = OmegaConf.merge(TUNING, {"targets": targets})
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM has no linear layer .*; choose from down_proj, gate_proj"):
+        add_lora(extended(base[0], vocabulary), cfg, vocabulary)
