@@ -8,12 +8,15 @@ cannot be used comes back as a `Reject` with its reason and is never dropped sil
 """
 
 import csv
+import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from codec.audio_files import (
     AUDIO_SUFFIXES,
@@ -41,6 +44,7 @@ __all__ = [
     "read_corpus",
     "read_usable_corpus",
     "read_pieces",
+    "spread",
 ]
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -55,6 +59,13 @@ SPLIT_NAMES = {  # folder or column value -> the name that the rest of the frame
 KNOWN_COLUMNS = frozenset(
     {"file_name", "id", "text", "caption", "captions", "speaker", "domain", "split", "licence", "license"}
 )
+
+
+class _Named(Protocol):
+    id: str
+
+
+Kind = TypeVar("Kind", bound=_Named)
 
 
 class CorpusError(ValueError):
@@ -253,3 +264,18 @@ def _clip(root: Path, folder: Path, place: str, columns: dict[str, Any]) -> Clip
 def _name(value: Any) -> str | None:
     """A name from a metadata cell: numbers become strings, empty cells None."""
     return None if value is None or str(value).strip() == "" else str(value).strip()
+
+
+def spread(clips: Sequence[Kind], limit: int, group: Callable[[Kind], object] = attrgetter("speaker")) -> list[Kind]:
+    """``limit`` of the clips (0: all), in their order, chosen by a hash of their ids; equally many of each ``group`` as
+    far as they go. The first clips of a corpus are often one speaker's; and these stay when clips are added.
+    """
+    if not limit or limit >= len(clips):
+        return list(clips)
+    turns: Counter[object] = Counter()
+    order: list[tuple[int, int, str]] = []
+    for clip in sorted(clips, key=lambda clip: hashlib.blake2b(clip.id.encode("utf-8", "surrogateescape")).digest()):
+        turns[group(clip)] += 1
+        order.append((turns[group(clip)], len(order), clip.id))
+    chosen = {identity for *_, identity in sorted(order)[:limit]}
+    return [clip for clip in clips if clip.id in chosen]

@@ -29,7 +29,7 @@ from codec.adversarial import Adversary, Balancer
 from codec.architecture import ALMTokenizerConfig
 from codec.averaging import WeightAverage
 from codec.centres import read_centres
-from codec.corpus import Clip, CorpusError, Reject, read_audio, read_usable_corpus
+from codec.corpus import Clip, CorpusError, Reject, read_audio, read_usable_corpus, spread
 from codec.crops import CropSampler
 from codec.hearing import Listener
 from codec.initialise import calibrate, initialise_codebooks
@@ -90,7 +90,10 @@ def read_clips(cfg: DictConfig) -> tuple[list[Clip], list[Clip], list[Reject]]:
             valid = [clip for clip in found if clip.split == "valid"]
     if not clips:
         raise ConfigError(f"{cfg.data.root} has no clip in its train split: name another folder with data.root.")
-    return clips, sorted(valid, key=lambda c: (c.domain != "speech", c.id))[: cfg.trainer.valid_clips], rejects
+    speech, other = [c for c in valid if c.domain == "speech"], [c for c in valid if c.domain != "speech"]
+    count = cfg.trainer.valid_clips
+    chosen = (spread(speech, count) + spread(other, count))[:count] if count else []
+    return clips, chosen, rejects
 
 
 # Keys that change no number of the curve.

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.corpus import AUDIO_SUFFIXES, AudioError, Clip, CorpusError, audio_info, read_audio, read_usable_corpus
+from codec.corpus import (
+    AUDIO_SUFFIXES,
+    AudioError,
+    Clip,
+    CorpusError,
+    audio_info,
+    read_audio,
+    read_usable_corpus,
+    spread,
+)
 from eval.audio import Wave, resample
 from eval.judging import ScoredClip, as_stored
 from eval.metrics import CannotScore
@@ -34,7 +43,7 @@ def read_clips(root: str) -> list[Clip]:
 
 
 def choose_clips(root: str, split: str, limit: int, accepts: Callable[[Clip], bool], what: str) -> list[Clip]:
-    """The first ``limit`` (0: all) clips of ``split`` that ``accepts`` takes, in the order of the corpus.
+    """``limit`` (0: all) clips of ``split`` that ``accepts`` takes (`codec.corpus.spread`), in the order of the corpus.
 
     Args:
         what: they are, for the message where there are none.
@@ -45,7 +54,7 @@ def choose_clips(root: str, split: str, limit: int, accepts: Callable[[Clip], bo
     chosen = [clip for clip in read_clips(root) if clip.split == split and accepts(clip)]
     if not chosen:
         raise ConfigError(f"{root} has no {what} in its {split} split.")
-    return chosen[:limit] if limit else chosen
+    return spread(chosen, limit)
 
 
 def read_reference(clips: Sequence[Clip]) -> list[ScoredClip]:

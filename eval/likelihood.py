@@ -27,7 +27,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
-from codec.corpus import CorpusError
+from codec.corpus import CorpusError, spread
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import INDEX_NAME, Row, ShardError, read_index, read_shards
@@ -84,7 +84,7 @@ def find_rows(cfg: DictConfig, tokenizer: AudioTokenizer, task: Task) -> tuple[P
             raise ConfigError(f"tokens: {error}") from None
         tested = [row for row in rows if row.split == cfg.split]
         if tested:
-            kept = tested[: cfg.limit] if cfg.limit else tested
+            kept = spread(tested, cfg.limit)
             return place, kept, [row for row in rows if row.split == cfg.train_split]
         seen.append(f"{place} has no {cfg.split} clips for {task.name}")
     raise ConfigError(f"tokens: {'; '.join(seen)}: make them with `python codec/encode.py data.root={cfg.data.root}`.")

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from codec.corpus import AudioError, Clip, audio_info, read_audio
+from codec.corpus import AudioError, Clip, audio_info, read_audio, spread
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import ShardError, iterate_shards, read_index
@@ -89,7 +89,7 @@ def choose_clips(cfg: DictConfig) -> list[Clip]:
                 f"speakers: no such clip is spoken by {strangers[0]}; they have {', '.join(known) or 'none'}."
             )
         chosen = [clip for clip in chosen if clip.speaker in cfg.speakers]
-    return chosen[: cfg.limit] if cfg.limit else chosen
+    return spread(chosen, cfg.limit)
 
 
 def code_usage(codes: list[NDArray[np.int64]], sizes: tuple[int, ...]) -> list[dict[str, float]]:

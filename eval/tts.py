@@ -20,7 +20,7 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from codec.corpus import AudioError, Clip, read_audio
+from codec.corpus import AudioError, Clip, read_audio, spread
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
 from eval.clips import choose_clips, derangement, read_generated, read_reference
@@ -158,9 +158,10 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip], reference
 
 
 def chosen_clips(cfg: DictConfig, rows: dict[str, list[ScoredClip]], judge: str) -> dict[str, list[ScoredClip]]:
-    """The clips of each row that ``judge`` gets: none of the rows in ``cfg.skip``, the first ``cfg.judge_clips``."""
-    count = cfg.judge_clips.get(judge) or None
-    return {row: clips[:count] for row, clips in rows.items() if judge not in cfg.skip.get(row, ())}
+    """The clips of each row that ``judge`` gets: none of the rows in ``cfg.skip``, of others ``judge_clips``."""
+    count = int(cfg.judge_clips.get(judge) or 0)
+    kept = {row: clips for row, clips in rows.items() if judge not in cfg.skip.get(row, ())}
+    return {row: spread(clips, count, lambda clip: clip.row) for row, clips in kept.items()}
 
 
 def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Report, cache: Path | None) -> None:

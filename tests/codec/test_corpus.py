@@ -1,6 +1,7 @@
 """Reading corpora and audio files: conventions, rejects with reasons, formats, rates, damaged files."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 import soxr
 
-from codec.corpus import AudioError, CorpusError, audio_info, read_audio, read_audio_and_hash, read_corpus
+from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_audio_and_hash, read_corpus, spread
 
 
 def tone(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> np.ndarray:
@@ -237,3 +238,16 @@ def test_twenty_minutes_are_read_in_blocks(tmp_path: Path) -> None:
     soundfile.write(path, np.tile(tone(1.0, 8_000), 1_200), 8_000, subtype="PCM_U8")
     assert audio_info(path).seconds == 1_200
     assert len(read_audio(path, 16_000)) == 1_200 * 16_000
+
+
+def test_a_limit_takes_of_all_speakers_alike() -> None:
+    """A sorted corpus begins with one speaker; so many clips of it must not be that speaker's."""
+    clips = [Clip(f"{speaker}-{n}", Path("a.wav"), speaker=speaker) for speaker in "abc" for n in range(20)]
+    chosen = spread(clips, 9)
+    assert Counter(clip.speaker for clip in chosen) == {"a": 3, "b": 3, "c": 3}
+    assert [clip.id for clip in chosen] == [clip.id for clip in clips if clip in chosen], "in the corpus' order"
+    assert spread(clips[::-1], 9) == chosen[::-1] and spread(clips, 0) == clips == spread(clips, 99)
+    assert {clip.id for clip in spread([*clips, Clip("d-0", Path("d.wav"), speaker="d")], 12)} >= {"d-0"}
+    few = [*clips[:1], *clips[20:]]
+    assert Counter(clip.speaker for clip in spread(few, 9)) == {"a": 1, "b": 4, "c": 4}
+    assert {clip.id for clip in spread(clips, 3)} < {clip.id for clip in chosen}
