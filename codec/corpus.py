@@ -38,6 +38,7 @@ __all__ = [
     "Reject",
     "SPLIT_NAMES",
     "audio_info",
+    "corpus_folder",
     "holds_audio",
     "read_audio",
     "read_audio_and_hash",
@@ -96,6 +97,17 @@ class Reject:
     reason: str
 
 
+def corpus_folder(root: str | Path) -> Path:
+    """``root`` as a path. Raises CorpusError where there is no such folder, or none was named."""
+    if not str(root or "").strip():  # an empty path would be the working directory, with all that lies in it
+        raise CorpusError(f"no corpus folder was named (data.root={root}); give the folder that holds the audio files")
+    if not Path(root).is_dir():
+        raise CorpusError(
+            f"corpus folder {root} does not exist; give the folder that holds metadata.jsonl or audio files"
+        )
+    return Path(root)
+
+
 def read_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:
     """The clips of the corpus folder `root` in the order of its metadata, and what was rejected.
 
@@ -103,11 +115,7 @@ def read_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:
     a folder without any is read as plain audio files. Audio is not opened here: `read_audio` does that.
     Raises CorpusError when the folder is missing or empty, or a metadata file cannot be parsed at all.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise CorpusError(
-            f"corpus folder {root} does not exist; give the folder that holds metadata.jsonl or audio files"
-        )
+    root = corpus_folder(root)
     sources = _metadata_files(root)
     rejects: list[Reject] = []
     entries = _plain_files(root)
@@ -146,9 +154,7 @@ def holds_audio(root: str | Path) -> bool:
     Raises:
         CorpusError: there is no such folder.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise CorpusError(f"corpus folder {root} does not exist; give the folder that holds metadata or audio files")
+    root = corpus_folder(root)
     return bool(_metadata_files(root)) or next(_plain_files(root), None) is not None
 
 

@@ -23,7 +23,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from codec.corpus import CorpusError, Reject
+from codec.corpus import CorpusError, Reject, corpus_folder
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.portions import (
     PORTION_KEY,
@@ -327,6 +327,7 @@ def main(cfg: DictConfig) -> None:
             file_system(remote)  # before hours of work
     local = cfg.out and not remote
     with refusing(CorpusError):
+        corpus_folder(cfg.data.root)
         out = Path(cfg.out) if local else token_folder(cfg.data.root, tokenizer, cfg.splits, cfg.data.name)
     if state.is_main_process:
         print(f"encode {cfg.data.root} with {tokenizer.name} {tokenizer.fingerprint[:12]} -> {out}", flush=True)

@@ -129,8 +129,8 @@ def check_corpus(data: DictConfig) -> bool:
     Raises:
         CorpusError: no such folder, or neither.
     """
-    shipped = shipped_shards(data)
-    if holds_audio(data.root) and (shipped is None or read_corpus(data.root)[0]):
+    audio, shipped = holds_audio(data.root), shipped_shards(data)
+    if audio and (shipped is None or read_corpus(data.root)[0]):
         return True
     if shipped is None:
         raise CorpusError(

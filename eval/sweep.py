@@ -30,11 +30,11 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from codec.corpus import METADATA_NAMES, read_corpus
+from codec.corpus import METADATA_NAMES, CorpusError, read_corpus
 from eval.provenance import folder_hash, record_hash, sha256
 from eval.sweep_plan import Cell, Plan
 from training.checkpoint import write_file
-from training.config import REPOSITORY, ConfigError, compose
+from training.config import REPOSITORY, ConfigError, compose, refusing
 from training.log import duration
 
 DONE, STARTED, LOG = "done.json", "started.json", "log.txt"
@@ -275,7 +275,8 @@ def content_hash(path: Path) -> str:
         return sha256(path)
     if not any((path / name).is_file() for name in METADATA_NAMES):
         return folder_hash(path)
-    clips, rejects = read_corpus(path)
+    with refusing(CorpusError):
+        clips, rejects = read_corpus(path)
     files = [(clip.id, clip.path.stat().st_size if clip.path.is_file() else None) for clip in clips]
     metadata = [sha256(path / name) for name in METADATA_NAMES if (path / name).is_file()]
     return record_hash([metadata, files, len(rejects)])

@@ -39,10 +39,10 @@ def test_the_table_holds_every_program() -> None:
     assert drawing - {"ablate_lm"} == set(PROGRAMS)  # scripts/ablate_lm.py hands data.root on to two of these
 
 
-@pytest.mark.parametrize("root", ["missing", "empty", "file.wav", "metadata alone"])
+@pytest.mark.parametrize("root", ["missing", "empty", "file.wav", "metadata alone", "", None])
 @pytest.mark.parametrize("config", PROGRAMS)
 def test_a_corpus_that_is_not_there_is_refused(
-    config: str, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: str, root: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(CONFIG_DIR.parent)  # where the embedded corpus and the models that ship are found
     (tmp_path / "empty").mkdir()
@@ -51,15 +51,18 @@ def test_a_corpus_that_is_not_there_is_refused(
     rows = [{"file_name": f"{split}.wav", "text": "a", "split": split} for split in ("train", "valid", "test")]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "metadata alone/metadata.jsonl").write_text(text, encoding="utf-8")
-    folder = tmp_path / root
-    keys = [f"data.root={folder}", f"{'name' if config in ('codec_train', 'lm_train') else 'out'}={tmp_path}/out"]
+    folder = str(tmp_path / root) if root else root
+    keys = [
+        f"data.root={'null' if folder is None else folder}",
+        f"{'name' if config in ('codec_train', 'lm_train') else 'out'}={tmp_path}/out",
+    ]
     keys += MORE.get(config, [])
     main = importlib.import_module(PROGRAMS[config]).main
     with pytest.raises(SystemExit) as refused:
         main.__wrapped__(compose(config, keys))
     assert refused.value.code == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(said) == 1 and str(folder) in said[0]
+    assert len(said) == 1 and (str(folder) in said[0] if root else "no corpus folder was named" in said[0])
     if root == "metadata alone" and config != "eval_likelihood":  # that one reads tokens, and names their folder
         assert "the first because: metadata.jsonl line 1: the file does not exist" in said[0]
     assert not list(tmp_path.glob("out/[!.]*"))
