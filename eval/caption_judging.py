@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval.intervals import RESAMPLES, SEED
+from eval.intervals import LEAST, RESAMPLES, SEED
 from eval.metrics import CannotScore
 from eval.metrics.caption import ORDER, bleu_from, bleu_statistics, cider_d, rouge_l
 from eval.metrics.caption_words import words
@@ -50,7 +50,7 @@ def rate_captions(
     sampled = np.array([bleu_from(statistics[draw].sum(0)) for draw in draws])
     for order in range(ORDER):
         low, high = (float(q) for q in np.percentile(sampled[:, order], [2.5, 97.5]))
-        interval = (low, high) if len(names) > 1 else None
+        interval = (low, high) if len(names) >= LEAST else None
         report.number(row, f"bleu-{order + 1}", scores[order], len(names), interval, failed)
     rouge = {name: rouge_l(c, r) for name, c, r in zip(names, said, meant, strict=True)}
     report.mean(row, "rouge-l", rouge, failed)

@@ -108,7 +108,7 @@ def test_a_mixed_report_is_split_by_domain(tmp_path: Path) -> None:
     assert whole["n"] == 6
     for section in found.values():
         cell = section.score(section.systems[1], "stoi")
-        assert cell is not None and cell["n"] == 3 and cell["value"] == pytest.approx(0.8) and cell["low"] <= 0.8
+        assert cell is not None and cell["n"] == 3 and cell["value"] == pytest.approx(0.8) and cell["low"] is None
         whole = section.score(section.systems[1], "real-time-factor")  # has no parts
         assert whole is not None and whole["of"] == "all domains"
     (folder / "clips.json").unlink()  # an older evaluation
