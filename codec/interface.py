@@ -25,7 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PEAK = 8.0  # of full scale: no recording reaches it, however it was mixed; 16-bit integers as floats do
+from codec.audio_files import LOUDEST
+
+PEAK = 2 * LOUDEST  # what is read of a file passes, also where a resampler overshoots; 16-bit integers as floats do not
 
 
 @dataclass
@@ -273,8 +275,27 @@ def load(
         levels: so many of the checkpoint's levels, from the first; None: all.
 
     Raises:
-        TokenizerError: the folder is missing, is no ALMTokenizer checkpoint, or is damaged.
+        TokenizerError: the folder is missing, is no ALMTokenizer checkpoint, is damaged, or has no codebooks yet.
         ValueError: the codec cannot have that window, or has fewer levels.
+    """
+    model = load_codec(path)
+    if not model.quantizer.begun:
+        raise TokenizerError(
+            f"the codebooks of '{path}' are random: its training ended before they began (stage=1, or before "
+            f"trainer.quantize_from); `accelerate launch codec/train.py stage=2 init={path}` goes on from it."
+        )
+    if window is not None:
+        model.set_window(window)
+    if levels is not None:
+        model.set_levels(levels)
+    return model.to(device).eval()
+
+
+def load_codec(path: str | Path) -> Any:
+    """The saved ALMTokenizer, also one whose codebooks have not begun: it hears, but has no codes.
+
+    Raises:
+        TokenizerError: the folder is missing, is no ALMTokenizer checkpoint, or is damaged.
     """
     from codec.model import ALMTokenizer  # late: these files need this module
     from codec.pretrained import FILES, find_folder, holds_weights, load_whole
@@ -285,9 +306,4 @@ def load(
             f"no codec checkpoint at '{path}': train one with `accelerate launch codec/train.py codec=mini`, "
             "or give tokenizer.path=FOLDER (or the hub id of one)."
         )
-    model = load_whole(ALMTokenizer, folder, exact=True)
-    if window is not None:
-        model.set_window(window)
-    if levels is not None:
-        model.set_levels(levels)
-    return model.to(device).eval()
+    return load_whole(ALMTokenizer, folder, exact=True)

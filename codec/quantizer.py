@@ -86,6 +86,11 @@ class Codebook(nn.Module):
         """``[n, dim]`` → codes ``[n]``."""
         return nearest(x, self.embed)
 
+    @property
+    def begun(self) -> bool:
+        """Whether codes were ever set: they and their statistics are no longer what the constructor drew."""
+        return not (bool((self.counts == 1).all()) and torch.equal(self.sums, self.embed))
+
     def set_codes(self, embed: Tensor, uniform: float) -> None:
         """Start from ``embed [size, dim]`` as if each code had been used ``uniform`` times per step."""
         self.embed.copy_(embed)
@@ -296,6 +301,11 @@ class ResidualQuantizer(nn.Module):
                 prior=prior,
             )
         return result, latents
+
+    @property
+    def begun(self) -> bool:
+        """Whether all levels have codes; without, the quantiser is that of a warm-up, which leaves it out."""
+        return all(book.begun for book in self.books if isinstance(book, Codebook))
 
     def lookup(self, codes: Tensor) -> Tensor:
         """``codes [batch, levels, windows]`` → ``[batch, windows, dim]``; fewer levels than trained are legal."""

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from codec.audio_encoders import load_encoder
 from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_usable_corpus
-from codec.interface import TokenizerError, load
+from codec.interface import TokenizerError, load_codec
 from codec.model import ALMTokenizer
 from codec.quantizer import kmeans, nearest
 from training.checkpoint import latest_checkpoint, write_file
@@ -248,7 +248,7 @@ def main(cfg: DictConfig) -> None:
     codec = None
     if cfg.map_to:
         with refusing(TokenizerError):
-            codec = load(cfg.map_to, pick_device(cfg.device))
+            codec = load_codec(cfg.map_to).to(pick_device(cfg.device)).eval()  # its latents count, not its codes
     sources = [Source(source, clips, cfg, number) for number, source in enumerate(cfg.sources)]
     with refusing(ValueError):
         centres = [source.fit() for source in sources]

@@ -139,7 +139,8 @@ def train_codec(cfg: DictConfig) -> None:
     init = None if cfg.init is None else read_init(cfg.init)
     centres = read_centres(cfg)
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
-    quantize_from = 0 if cfg.init is not None and cfg.stage is None else int(cfg.trainer.quantize_from)
+    brings_codes = init is not None and cfg.stage is None and init.quantizer.begun
+    quantize_from = 0 if brings_codes else int(cfg.trainer.quantize_from)
     config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
     listener = None
     if cfg.hearing.encoder is not None:
@@ -275,7 +276,7 @@ def train_codec(cfg: DictConfig) -> None:
     learner = Learner(model, staged, optimizer, sampler, adversary, listener, balancer, accelerator, crop, cfg)
     began, began_step, audio_seconds, since = time.monotonic(), step, 0.0, time.monotonic()
     while step < train.max_steps:
-        if step == quantize_from and cfg.stage != 1 and not (cfg.init is not None and cfg.stage is None):
+        if step == quantize_from and cfg.stage != 1 and not brings_codes:
             latents = initialise_codebooks(core, sampler, cfg, step, crop)
             log.line(f"step {step}: codebooks initialised by k-means on {latents} latents")
         report = learner.step(step, bypass=step < quantize_from)

@@ -48,7 +48,7 @@ def untrained_codec(config: ALMTokenizerConfig, seed: int) -> ALMTokenizer:
     for book in codec.quantizer.books:
         if isinstance(book, Codebook):
             drawn = torch.randint(len(residual), (book.size,), generator=generator)
-            book.set_codes(residual[drawn], 1.0)
+            book.set_codes(residual[drawn], 2.0)  # with 1 they would look as if they had never been set
         residual = residual - book.embed[book.assign(residual)]  # type: ignore[index, operator]
     return codec
 

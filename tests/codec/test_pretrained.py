@@ -9,9 +9,14 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
 
 import codec.pretrained
+from codec.architecture import ALMTokenizerConfig
 from codec.audio_encoders import load_encoder
-from codec.interface import TokenizerError, load
-from training.config import ConfigError
+from codec.encode import load_tokenizer
+from codec.interface import TokenizerError, load, load_codec
+from codec.model import ALMTokenizer
+from codec.quantizer import Codebook
+from codec.untrained import untrained_codec
+from training.config import ConfigError, compose
 
 
 @pytest.fixture
@@ -50,6 +55,44 @@ DAMAGES = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no codec checkpoint at"),
     "no config": (lambda f: (f / "config.json").unlink(), "no codec checkpoint at"),
 }
+
+
+PROGRAMS = ["encode", "reconstruct", "lm_train", "lm_generate"]
+PROGRAMS += [f"eval_{name}" for name in ("asr", "captioning", "likelihood", "reconstruction", "semantics", "tts")]
+PROGRAMS += ["eval_text_to_audio"]
+
+
+@pytest.fixture(scope="module")
+def without_codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stage 1 leaves, and any training that ends before trainer.quantize_from."""
+    folder = tmp_path_factory.mktemp("stage-1") / "final"
+    ALMTokenizer(ALMTokenizerConfig(**tiny_codec().config.to_diff_dict())).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_codec_whose_codebooks_never_began_is_no_tokenizer(
+    without_codes: Path, program: str, capsys: pytest.CaptureFixture
+) -> None:
+    cfg = compose(program, [f"tokenizer.path={without_codes}"])
+    with pytest.raises(ConfigError):
+        load_tokenizer(cfg.tokenizer, "cpu")
+    (said,) = capsys.readouterr().err.splitlines()[-1:]
+    assert f"the codebooks of '{without_codes}' are random" in said and f"stage=2 init={without_codes}" in said
+
+
+def test_codecs_with_codes_and_those_that_only_listen_are_loaded(without_codes: Path, tmp_path: Path) -> None:
+    """A codec of random weights on purpose has its codes; one level of three that never began is one too many."""
+    untrained_codec(tiny_codec().config, 0).save_pretrained(tmp_path / "untrained")
+    assert load(tmp_path / "untrained").quantizer.begun  # type: ignore[attr-defined]
+    assert not load_codec(without_codes).quantizer.begun, "as init= of a training, or for its latents"
+    assert load_encoder(str(without_codes), 1, torch.device("cpu")).features(torch.zeros(24_000)).isfinite().all()
+    part = tiny_codec()
+    fresh = Codebook(32, 4, 0.99, 0.1)
+    part.quantizer.books[2] = fresh
+    part.save_pretrained(tmp_path / "part")
+    with pytest.raises(TokenizerError, match="are random"):
+        load(tmp_path / "part")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
 
 from codec.averaging import WeightAverage
+from codec.interface import TokenizerError, load
 from codec.losses import Resolution, spectral_losses
 from codec.schedule import parameter_groups
 from codec.semantic_prior import StreamingKMeans
@@ -61,12 +62,15 @@ def test_two_stages_and_exact_resume(tmp_path: Path) -> None:
     save_file({"centres": torch.randn(16, 6)}, tmp_path / "centres.safetensors")
     run(tmp_path, "name=one", "stage=1")
     one = load_file(tmp_path / "runs/one/final/model.safetensors")
+    with pytest.raises(TokenizerError, match="are random: its training ended before they began"):
+        load(tmp_path / "runs/one/final")
     stage_two = ["stage=2", "init=runs/one/final", "gan.balancer=true", "trainer.accumulate=2"]
     stage_two += ["semantic_centres=centres.safetensors", "trainer.quantize_from=3"]
     run(tmp_path, "name=two", *stage_two)
     two = load_file(tmp_path / "runs/two/final/model.safetensors")
 
     assert one.keys() == two.keys()
+    assert load(tmp_path / "runs/two/final").levels == 3
     assert not any(key.startswith(("mae", "ar.", "bridge", "discriminator")) for key in two)
     changed = {key.split(".")[0] for key in two if not torch.equal(one[key], two[key])}
     assert changed == {"query", "mask", "encoder", "decoder", "quantizer", "unpatchify"}, "patchify must stay"
@@ -139,6 +143,8 @@ def test_stages_warm_start_from_a_codec_without_semantic_centres(tmp_path: Path)
     centres = "semantic_centres=centres.safetensors"
     text = run(tmp_path, "name=two", "stage=2", "init=runs/one/final", centres, *short)
     assert "k-means" in text, "stage 2 begins with codebooks of its own"
+    text = run(tmp_path, "name=three", "init=runs/one/final", *short)
+    assert "step 1: codebooks initialised by k-means" in text, "there are none to go on with"
     first, one, two = (load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "one", "two"))
     books = {key for key in one if key.startswith("quantizer.books.")}
     assert all(torch.equal(one[key], first[key]) for key in one if key not in books), "the rest is taken over"
