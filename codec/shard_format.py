@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codec.identity import fault_of_id
+
 FORMAT_VERSION = 1
 INDEX_NAME = "index.json"
 ROWS_PER_SHARD = 1024  # about an hour of utterances: what a killed encoding has to repeat at most
@@ -171,6 +173,9 @@ class Index:
         rows = [IndexRow(*row) for row in content["rows"]]
         wrong = next((row for row in rows if not row.is_sound()), None)
         _want(wrong is None, f"it lists {str(wrong)[:120]}")
+        for row in rows:
+            if fault := fault_of_id(row.id):
+                raise ValueError(f"the id {row.id[:120]!r} cannot be used: {fault}")
         _want(len({row.id for row in rows}) == len(rows), "it lists a clip twice")
         _want(sum(count for _, count in shards) == len(rows), "its shards and its rows differ in number")
         totals = content["totals"]

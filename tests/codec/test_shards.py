@@ -232,6 +232,11 @@ def test_what_a_shard_holds_is_checked(
         (lambda c: c["rows"][1].__setitem__(0, c["rows"][0][0]), "lists a clip twice"),
         (lambda c: c["rows"][1].__setitem__(3, 1.5), r"lists IndexRow\(.*1.5"),
         (lambda c: c["rows"][1].__setitem__(0, None), r"lists IndexRow\(id=None"),
+        (
+            lambda c: c["rows"][1].__setitem__(0, "../../victim"),
+            "the id '../../victim' cannot be used: it leads out of",
+        ),
+        (lambda c: c["rows"][1].__setitem__(0, "/etc/victim"), "the id '/etc/victim' cannot be used: it is a path of"),
         (lambda c: c["rows"][1].pop(), "is damaged"),
         (lambda c: c["tokenizer"].update(codebook_sizes=[]), "codebook_sizes"),
         (lambda c: c["tokenizer"].update(codebook_sizes=[70, "2048", 65_536]), "codebook_sizes"),
