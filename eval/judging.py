@@ -228,8 +228,8 @@ def score_each(
 
 # the least value of keys that several evaluations have
 LEAST: dict[str, float | tuple[float, float]] = {
-    "limit": 0, "against_limit": 0, "batch_size": 1, "processes": 1, "max_seconds": 0.1, "seed": SEED, "runs": 1,
-    "class_steps": 1, "ctc_steps": 0,
+    "limit": 0, "against_limit": 0, "batch_size": 1, "processes": 1, "max_seconds": 0.1, "max_tokens": 1, "seed": SEED,
+    "runs": 1, "class_steps": 1, "ctc_steps": 0,
 }  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def check_numbers(cfg: DictConfig) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    check_ranges(cfg, {key: least for key, least in LEAST.items() if key in cfg})
+    check_ranges(cfg, {key: least for key, least in LEAST.items() if key in cfg}, ["max_seconds", "max_tokens"])
     with refusing(ValueError):
         if "normaliser" in cfg and cfg.normaliser != "whisper-english":  # its package may be absent: told in the report
             load_normaliser(cfg.normaliser)

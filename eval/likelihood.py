@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from eval.score_cache import ScoreCache
 from eval.speaking import open_model, run_name
 from lm.data import render_documents
 from lm.depth import DepthLM, DepthObjective
+from lm.documents import AudioSegment
 from lm.model import ModelError
 from lm.objective import Objective
 from lm.packing import pack_rows
@@ -79,13 +80,13 @@ def find_rows(cfg: DictConfig, tokenizer: AudioTokenizer, task: Task) -> tuple[P
             if read_index(place).fingerprint != tokenizer.fingerprint:
                 seen.append(f"{place} was made by another tokenizer")
                 continue
-            rows = task.select(read_shards(place))
+            rows = read_shards(place)
         except (CorpusError, ShardError) as error:
             raise ConfigError(f"tokens: {error}") from None
-        tested = [row for row in rows if row.split == cfg.split]
+        # split by split, so that no passage or voice prompt joins clips of two of them
+        tested, trained = (task.select([r for r in rows if r.split == name]) for name in (cfg.split, cfg.train_split))
         if tested:
-            kept = spread(tested, cfg.limit)
-            return place, kept, [row for row in rows if row.split == cfg.train_split]
+            return place, spread(tested, cfg.limit), trained
         seen.append(f"{place} has no {cfg.split} clips for {task.name}")
     raise ConfigError(f"tokens: {'; '.join(seen)}: make them with `python codec/encode.py data.root={cfg.data.root}`.")
 
@@ -104,6 +105,12 @@ def document_parts(
     return parts
 
 
+def learnt_codes(task: Task, row: Any) -> np.ndarray:
+    """Codes ``[frames, levels]`` that the model learns of ``row``: of a continuation the rest, of a passage all."""
+    segments = task.document(row).segments
+    return np.concatenate([part.codes for part in segments if isinstance(part, AudioSegment) and part.learn])
+
+
 @torch.inference_mode()
 def clip_sums(objective: Objective, parts: Sequence[torch.Tensor], device: str) -> list[list[float]]:
     """``[bits, right, tokens]`` of one document, each ``[levels + 1]``: the levels, then text and ends."""
@@ -111,16 +118,20 @@ def clip_sums(objective: Objective, parts: Sequence[torch.Tensor], device: str) 
     return [(found.loss / math.log(2)).tolist(), found.correct.tolist(), found.count.tolist()]
 
 
-def unigram_bits(rows: Sequence[Row], trained: Sequence[Row], sizes: Sequence[int]) -> dict[str, list[float]]:
-    """``{id: bits per level}`` by the frequency of each code in ``trained``, every code counted once more."""
-    found: dict[str, list[float]] = {row.id: [] for row in rows}
+def unigram_bits(
+    clips: Mapping[str, np.ndarray], trained: Sequence[np.ndarray], sizes: Sequence[int]
+) -> dict[str, list[float]]:
+    """``{id: bits per level}`` of codes ``{id: [frames, levels]}`` by the frequency of each code in ``trained``, every
+    code counted once more.
+    """
+    found: dict[str, list[float]] = {name: [] for name in clips}
     for level, size in enumerate(sizes):
         counts = np.ones(size)
-        for row in trained:
-            counts += np.bincount(row.codes[:, level], minlength=size)
+        for codes in trained:
+            counts += np.bincount(codes[:, level], minlength=size)
         bits = -np.log2(counts / counts.sum())
-        for row in rows:
-            found[row.id].append(float(bits[row.codes[:, level]].sum()))
+        for name, codes in clips.items():
+            found[name].append(float(bits[codes[:, level]].sum()))
     return found
 
 
@@ -169,7 +180,7 @@ def main(cfg: DictConfig) -> None:
         "corpus": {
             "name": cfg.data.name or Path(cfg.data.root).name,
             "split": cfg.split,
-            "clips": record_hash([[row.id, row.sha256, row.text, row.captions] for row in rows]),
+            "clips": record_hash([[c.id, c.sha256, c.text, c.captions] for r in rows for c in getattr(r, "rows", [r])]),
             "train_clips": len(trained),
         },
         "task": task.name,
@@ -204,18 +215,20 @@ def main(cfg: DictConfig) -> None:
         file_sums(report, row_name, sums[row_name], tokenizer.frame_rate, vocabulary.levels, speaks)
 
     # ---- what needs no model -------------------------------------------------------------------------------------
+    learnt: dict[str, np.ndarray] = {}
     if speaks:
         sizes = tokenizer.codebook_sizes
+        learnt = {row.id: learnt_codes(task, row) for row in rows}
         if trained:
-            bits = unigram_bits(rows, trained, sizes)
-            file_sums(report, "unigram", _as_sums(rows, bits), tokenizer.frame_rate, len(sizes), True)
-        flat = {row.id: [len(row.codes) * math.log2(size) for size in sizes] for row in rows}
-        file_sums(report, "uniform", _as_sums(rows, flat), tokenizer.frame_rate, len(sizes), True)
+            bits = unigram_bits(learnt, [learnt_codes(task, row) for row in trained], sizes)
+            file_sums(report, "unigram", _as_sums(learnt, bits), tokenizer.frame_rate, len(sizes), True)
+        flat = {name: [len(codes) * math.log2(size) for size in sizes] for name, codes in learnt.items()}
+        file_sums(report, "uniform", _as_sums(learnt, flat), tokenizer.frame_rate, len(sizes), True)
     metric = "bits-per-second" if speaks else "bits-per-token/text"
     report.difference(metric, "wrong-condition", "own-condition")
     report.difference(metric, "unigram", "own-condition")
     items = [
-        {"id": row.id, "row": name, "frames": len(row.codes), "bits": found[row.id][0]}
+        {"id": row.id, "row": name, "frames": len(learnt.get(row.id, row.codes)), "bits": found[row.id][0]}
         for name, found in sums.items()
         for row in rows
         if row.id in found
@@ -225,12 +238,12 @@ def main(cfg: DictConfig) -> None:
     print(f"\n{out}/results.json and items.jsonl, in {duration(time.monotonic() - started)}", flush=True)
 
 
-def _as_sums(rows: Sequence[Row], bits: dict[str, list[float]]) -> dict[str, list[list[float]]]:
+def _as_sums(clips: Mapping[str, np.ndarray], bits: dict[str, list[float]]) -> dict[str, list[list[float]]]:
     """Bits per level in the form of ``clip_sums``, without ends and without anything right or wrong."""
     found = {}
-    for row in rows:
-        tokens = [float(len(row.codes))] * len(bits[row.id])
-        found[row.id] = [[*bits[row.id], 0.0], [], [*tokens, 0.0]]
+    for name, codes in clips.items():
+        tokens = [float(len(codes))] * len(bits[name])
+        found[name] = [[*bits[name], 0.0], [], [*tokens, 0.0]]
     return found
 
 

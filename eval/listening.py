@@ -59,7 +59,7 @@ class Listener:
     Args:
         folder: language model (lm/model.py ``save_lm``).
         tokenizer: must be the one whose tokens the model learnt.
-        max_tokens: longest text.
+        max_tokens: longest text; None: the task's own.
         cache_folder: None writes everything anew.
 
     Raises:
@@ -71,13 +71,13 @@ class Listener:
         folder: Path,
         tokenizer: AudioTokenizer,
         task: Task,
-        max_tokens: int,
+        max_tokens: int | None,
         device: str,
         cache_folder: Path | None,
     ) -> None:
         self.model, self.vocabulary, self.text_tokenizer, self.how = open_model(folder, tokenizer, task, device)
-        self.task, self.max_tokens = task, max_tokens
-        self.how |= {"decoding": "greedy", "max_tokens": max_tokens}
+        self.task, self.max_tokens = task, int(max_tokens or task.decoding["max_tokens"])
+        self.how |= {"decoding": "greedy", "max_tokens": self.max_tokens}
         self.cache = ScoreCache(cache_folder, "written", {k: v for k, v in self.how.items() if k != "folder"})
 
     def listen(

@@ -21,10 +21,13 @@ from lm.generate import generate
 from lm.model import load_lm
 from lm.run_state import normalisation_of
 from lm.sampling import Sampling
-from tasks.base import Request, Task
+from lm.speak import limits_of
+from tasks.base import Task
 from tasks.normalisation import normalisers
 from training.config import refusing
 from training.progress import progress
+
+LENGTHS = ("least_per_character", "most_per_character", "max_seconds")  # of a task's decoding
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Speaker:
     Args:
         folder: language model (lm/model.py ``save_lm``).
         tokenizer: must be the one whose tokens the model learnt.
-        max_seconds: of audio per clip; a clip that reaches it has hit the limit.
+        max_seconds: of audio per clip; a clip that reaches it has hit the limit. None: the task's own limits.
         cache_folder: None generates everything anew.
 
     Raises:
@@ -80,7 +83,7 @@ class Speaker:
         tokenizer: AudioTokenizer,
         task: Task,
         sampling: Sampling,
-        max_seconds: float,
+        max_seconds: float | None,
         device: str,
         cache_folder: Path | None,
     ) -> None:
@@ -88,24 +91,32 @@ class Speaker:
         with refusing(ValueError):
             sampling.check_levels(self.vocabulary.levels)
         self.tokenizer, self.task, self.sampling = tokenizer, task, sampling
-        self.max_frames = int(max_seconds * tokenizer.frame_rate)
-        self.how |= {"sampling": asdict(sampling), "max_frames": self.max_frames}
+        self.max_frames = int(max_seconds * tokenizer.frame_rate) if max_seconds is not None else None
+        own = {key: task.decoding[key] for key in LENGTHS if key in task.decoding}
+        self.how |= {"sampling": asdict(sampling), "max_frames": own if self.max_frames is None else self.max_frames}
         self.cache = ScoreCache(cache_folder, "generated", {k: v for k, v in self.how.items() if k != "folder"})
 
-    def speak(self, requests: Sequence[Request], seeds: Sequence[int], batch_size: int, desc: str) -> list[Spoken]:
-        """Generate a clip per request; finished batches are kept, so that a killed run goes on."""
+    def speak(self, requests: Sequence[Any], seeds: Sequence[int], batch_size: int, desc: str) -> list[Spoken]:
+        """Generate a clip per request (what the task's documents are made of); finished batches are kept, so that a
+        killed run goes on.
+        """
         prompts = [
             render(self.task.document(request, with_target=False), self.vocabulary, self.text_tokenizer).ids
             for request in requests
         ]
+        if self.max_frames is None:
+            least, most = limits_of(self.task, requests, self.tokenizer.frame_rate)
+        else:
+            least, most = [1] * len(requests), [self.max_frames] * len(requests)
         keys = [record_hash([np.asarray(p).tolist(), s]) for p, s in zip(prompts, seeds, strict=True)]
         missing = sorted((i for i, key in enumerate(keys) if key not in self.cache), key=lambda i: len(prompts[i]))
         parts = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
         for chosen in progress(share(parts), desc=f"{desc}, {len(missing)} clips"):
             start = time.perf_counter()
             clips = generate(
-                self.model, self.vocabulary, [prompts[i] for i in chosen], self.max_frames,
-                sampling=self.sampling, seeds=[seeds[i] for i in chosen], batch_size=batch_size,
+                self.model, self.vocabulary, [prompts[i] for i in chosen], [most[i] for i in chosen],
+                [least[i] for i in chosen], sampling=self.sampling, seeds=[seeds[i] for i in chosen],
+                batch_size=batch_size,
             )  # fmt: skip
             seconds = (time.perf_counter() - start) / len(chosen)
             for i, clip in zip(chosen, clips, strict=True):

@@ -182,7 +182,7 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
             continue
         for row, clips in judged.items():
             rate_words(report, row, name, clips, cfg.normaliser)
-            if row == "generated-shuffled":
+            if any("original_text" in clip.item for clip in clips):
                 rate_words(report, row, name, clips, cfg.normaliser, original=True)
     if cfg.dnsmos:
         judged = chosen_clips(cfg, rows, "dnsmos")

@@ -24,6 +24,7 @@ class Continuation(Task):
     token = "audio_only"
     needs = takes = ("audio",)
     metrics = ("dnsmos", "fad", "speaker")
+    evaluations = ("python eval/prompted.py task=continuation", "python eval/likelihood.py task=continuation")
 
     def __init__(
         self,

@@ -23,6 +23,11 @@ class Passage:
         return self.rows[0].id
 
     @property
+    def speaker(self) -> Any:
+        """Of all sentences."""
+        return self.rows[0].speaker
+
+    @property
     def codes(self) -> Any:
         """Codes of the last sentence: what a prompt asks for."""
         return self.rows[-1].codes
@@ -45,6 +50,7 @@ class Interleaved(Task):
     domains = ("speech",)
     takes = ("text", "audio", "audio_text")
     metrics = ("wer", "dnsmos", "speaker")
+    evaluations = ("python eval/prompted.py task=interleaved", "python eval/likelihood.py task=interleaved")
 
     def __init__(
         self, recording: str = r"^(.+)[-_]\d+$", sentences: int = 4, learn_text: bool = False, **options: Any

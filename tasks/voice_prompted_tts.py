@@ -39,6 +39,10 @@ class VoicePromptedTTS(Task):
     domains = ("speech",)
     needs = takes = ("text", "audio", "audio_text")
     metrics = ("wer", "dnsmos", "speaker")
+    evaluations = (
+        "python eval/prompted.py task=voice_prompted_tts",
+        "python eval/likelihood.py task=voice_prompted_tts",
+    )
 
     def __init__(self, references: int = 4, **options: Any) -> None:
         super().__init__(**options)

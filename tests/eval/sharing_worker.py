@@ -12,13 +12,15 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from eval import asr, captioning, likelihood, reconstruction, semantics, text_to_audio, tts
+from eval import asr, captioning, likelihood, prompted, reconstruction, semantics, text_to_audio, tts
 from training.config import CONFIG_DIR
 
 CTC = Path(__file__).resolve().parents[2] / "checkpoints/ctc-mini"
 SPEECH = (f"ctc={CTC}", "recognisers=[ctc-mini]")
 SCRIPTS = {
     "eval_tts": (tts, (*SPEECH, "dnsmos=false", "max_seconds=1.0", "batch_size=1")),
+    "eval_prompted": (prompted, (*SPEECH, "model=runs/lm-tiny/final", "task=voice_prompted_tts", "dnsmos=false",
+                                 "voice_judge=false", "task.decoding.max_seconds=1")),
     "eval_asr": (asr, (*SPEECH, "batch_size=1", "max_tokens=6")),
     "eval_captioning": (captioning, ("meteor=false", "batch_size=1", "max_tokens=6")),
     "eval_text_to_audio": (text_to_audio, ("class_steps=6", "max_seconds=2.0", "batch_size=1")),

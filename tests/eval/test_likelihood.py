@@ -90,6 +90,28 @@ def test_equal_to_the_losses_of_training(folder: Path, monkeypatch: pytest.Monke
     assert rows["wrong-condition"]["bits-per-second"]["n"] == 3
 
 
+@pytest.mark.parametrize("task", ["continuation", "voice_prompted_tts", "interleaved"])
+def test_only_what_is_learnt_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    """Of a continuation the rest, of a passage every sentence; all rows count the same audio."""
+    monkeypatch.chdir(folder)
+    results = evaluate(folder, f"model={folder / 'ignorant'}", f"task={task}")
+    clips = {r.id: r for r in read_shards(folder / "tokens") if r.split == "test"}
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    for item in (item for item in items if item["row"] == "own-condition"):
+        frames = len(clips[item["id"]].codes)
+        if task == "continuation":
+            frames -= round(0.5 * frames)
+        if task == "interleaved":
+            frames = sum(len(clip.codes) for clip in clips.values() if clip.domain == "speech")
+        assert item["frames"] == frames
+    tokenizer = load(str(folder / "codec"))
+    rows = results["rows"]
+    assert rows["uniform"]["bits-per-second"]["value"] == pytest.approx(tokenizer.bitrate, rel=1e-6)
+    sizes = tokenizer.codebook_sizes
+    assert rows["own-condition"]["perplexity/level-2"]["value"] == pytest.approx(sizes[1], rel=1e-5)
+    assert list(rows["unigram"]) and rows["unigram"]["bits-per-second"]["n"] == rows["uniform"]["bits-per-second"]["n"]
+
+
 def test_a_task_that_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     results = evaluate(folder, "task=asr")
@@ -103,7 +125,7 @@ def test_frequencies_are_of_the_train_split() -> None:
     def row(name: str, codes: list[list[int]]) -> Row:
         return Row(name, np.array(codes, dtype=np.uint16), 1.0)
 
-    found = unigram_bits([row("a", [[0, 1], [3, 1]])], [row("t", [[0, 1], [0, 1]])], (4, 2))
+    found = unigram_bits({"a": np.array([[0, 1], [3, 1]])}, [np.array([[0, 1], [0, 1]])], (4, 2))
     # level 1: counts 3, 1, 1, 1 of 6; level 2: 1, 3 of 4
     assert found["a"] == pytest.approx([1 + math.log2(6), -2 * math.log2(3 / 4)])
 

@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from codec.corpus import read_audio
 from codec.interface import AudioTokenizer, Codes
 from lm.asking import texts_of
 from lm.documents import render
@@ -121,8 +122,8 @@ INPUTS = {
 @pytest.fixture
 def heard(tmp_path):
     """A recording of 16 frames."""
-    wave = 0.5 * np.random.default_rng(0).standard_normal(160).clip(-1, 1)
-    soundfile.write(tmp_path / "heard.wav", wave, 125, subtype="PCM_16")
+    wave = 0.5 * np.random.default_rng(0).standard_normal(1280).clip(-1, 1)
+    soundfile.write(tmp_path / "heard.wav", wave, 1000, subtype="PCM_16")
     return tmp_path
 
 
@@ -166,7 +167,7 @@ def test_interleaved_sentences_hear_what_was_said_before(setup, heard, lively_mo
     cfg = configured(heard, "task=interleaved", listed, *whole)
     speak(cfg)
     task = made("task=interleaved", "task.sentences=3", "task.decoding.max_seconds=0.9")
-    wave = soundfile.read(heard / "heard.wav", dtype="float32")[0]
+    wave = read_audio(heard / "heard.wav", 125)
     before = [Request("", "who", codes=Voice({}).encode(torch.from_numpy(wave)[None]).clip(0).numpy())]
     for i, text in enumerate(texts):
         document = task.document(task.asked("", text, before), with_target=False)
@@ -210,7 +211,7 @@ def test_inputs_that_cannot_be_used_are_one_sentence(setup, heard, capsys, overr
 
 
 def test_a_recording_beyond_the_models_positions_is_refused_and_a_limit_ends_there(setup, heard, capsys):
-    soundfile.write(heard / "long.wav", np.zeros(125 * 60), 125)
+    soundfile.write(heard / "long.wav", np.zeros(1000 * 60), 1000)
     with pytest.raises(ConfigError):
         speak(configured(heard, "task=continuation", f"audio={heard}/long.wav"))
     assert "positions: shorten it" in capsys.readouterr().err

@@ -1,0 +1,325 @@
+"""What a model makes of a recording that it is given: it speaks in its voice, reads on after it, or goes on with it.
+
+    python eval/prompted.py                                  # task=voice_prompted_tts: another sentence in that voice
+    python eval/prompted.py task=interleaved                 # the next sentences, each after the audio of those before
+    python eval/prompted.py task=continuation domain=speech  # the rest of the recording itself
+    python eval/prompted.py weights.resemblyzer=installed    # likeness of the voices as a cosine
+
+Rows: reference (the recordings of what was asked for), resynthesis (the same through the codec: the ceiling),
+generated, and generated-shuffled (the model was given another speaker's recording: the floor of likeness). Likeness is
+that to the voice of the clip's own recording: ``speaker-similarity/…`` by networks in ``weights``, and
+``class-accuracy``, the share of clips in which a classifier of the corpus' train clips hears its speaker. Words are
+counted where a text was said, quality is DNSMOS, and continuations have a Fréchet distance to recordings
+(``against``); how likely the model finds the true rest says ``eval/likelihood.py task=continuation``. Writes
+results.json, items.jsonl and wavs/<row>/<id>.wav, and the recordings that were given to wavs/given/.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, open_dict
+
+from codec.corpus import Clip, read_corpus, spread
+from codec.encode import load_tokenizer
+from codec.interface import TokenizerError
+from eval.class_judging import judge_classes
+from eval.clips import choose_clips, derangement, heard_at, read_reference
+from eval.corpus_classifier import Recipe
+from eval.embedders import NAMES as EMBEDDINGS
+from eval.embedders import load_embedder
+from eval.judging import ScoredClip, as_stored, check_numbers, how_texts, write_clip
+from eval.listening import encode_clips
+from eval.network_judges import judge_by_networks, network_metrics
+from eval.networks import NetworkError
+from eval.processes import join
+from eval.provenance import record_hash, sha256, versions
+from eval.report import Report
+from eval.speaking import Speaker, decode_clips, resynthesise, run_name
+from eval.text_to_audio import file_frechet
+from eval.tts import GENERATION, ROWS, check_options, file_generation, judge_rows
+from lm.documents import AudioSegment
+from lm.model import ModelError
+from lm.options import make_task
+from lm.run_state import newest_model
+from lm.speak import sampling_of
+from lm.vocabulary import VocabularyError
+from tasks.base import Request, Task, TaskError, changed
+from tasks.continuation import Continuation
+from tasks.interleaved import Interleaved, Passage
+from tasks.voice_prompted_tts import VoicePromptedTTS
+from training.config import ConfigError, hydra_entry, refusing
+from training.launch import pick_device
+from training.log import duration
+
+TASKS = (Continuation, VoicePromptedTTS, Interleaved)
+UNREAD = np.zeros((2, 1), np.uint16)  # codes of clips while it is decided which are needed
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the model is asked for: the clips ``asked``, one after the other, once it was given the clip ``given``."""
+
+    given: str
+    asked: tuple[str, ...]
+
+
+def cases_of(clips: Sequence[Clip], task: Task, limit: int) -> list[Case]:
+    """``limit`` (0: all) of what `Task.select` makes of the clips; a continuation goes on with its own clip."""
+    cases = []
+    for row in spread(task.select([changed(clip, codes=UNREAD) for clip in clips]), limit):
+        if isinstance(row, Passage):
+            cases.append(Case(row.rows[0].id, tuple(sentence.id for sentence in row.rows[1:])))
+        else:
+            given = row.references[0].id if isinstance(task, VoicePromptedTTS) else row.id
+            cases.append(Case(given, (row.id,)))
+    return cases
+
+
+def other_voices(cases: Sequence[Case], speaker: Mapping[str, str], seed: int) -> list[str]:
+    """For each case the recording of another one, of another speaker where there is one."""
+    other = derangement(len(cases), seed)
+    found = []
+    for place, case in enumerate(cases):
+        ring = [other[place]]
+        while other[ring[-1]] != place:
+            ring.append(other[ring[-1]])
+        strangers = [i for i in ring if speaker[cases[i].given] != speaker[case.given]]
+        found.append(cases[(strangers or ring)[0]].given)
+    return found
+
+
+class Material:
+    """Clips by id, as recordings at their own rate and as codes; of a continuation the part that is given and the rest.
+
+    Args:
+        task: says where a continuation is cut.
+    """
+
+    def __init__(self, clips: Sequence[Clip], task: Task, tokenizer: Any) -> None:
+        self.clips = {clip.id: clip for clip in clips}
+        self.task, self.tokenizer = task, tokenizer
+        self.recorded = {scored.id: scored for scored in read_reference(clips)}
+        self.waves = heard_at(list(self.recorded.values()), tokenizer.sample_rate)
+        self.codes = encode_clips(tokenizer, self.waves)
+
+    def frames_given(self, name: str) -> int:
+        """Frames of a clip that are given, where it is asked to go on; else 0."""
+        if not isinstance(self.task, Continuation):
+            return 0
+        row = changed(self.clips[name], codes=self.codes[name])
+        segment = self.task.document(row, with_target=False).segments[-2]
+        assert isinstance(segment, AudioSegment) and segment.codes is not None
+        return len(segment.codes)
+
+    def given(self, name: str) -> Request:
+        """A clip as the model is given it."""
+        codes = self.codes[name]
+        return Request(name, self.clips[name].text or "", codes=codes[: self.frames_given(name) or len(codes)])
+
+    def rest(self, name: str, wave: np.ndarray) -> np.ndarray:
+        """What was asked for of a clip's ``wave`` at the tokenizer's rate."""
+        return wave[self.frames_given(name) * self.tokenizer.samples_per_frame :]
+
+    def voice(self, name: str) -> ScoredClip:
+        """The recording that was given, to be heard."""
+        frames = self.frames_given(name) if name in self.codes else 0
+        if not frames:
+            return self.recorded[name]
+        wave = self.waves[name][: frames * self.tokenizer.samples_per_frame]
+        return ScoredClip(name, "given", "", as_stored(wave), self.tokenizer.sample_rate)
+
+    def reference(self, name: str) -> ScoredClip:
+        """The recording of what was asked for."""
+        clip = self.recorded[name]
+        if not isinstance(self.task, Continuation) or name not in self.codes:
+            return ScoredClip(name, "reference", self.text(name), clip.wav, clip.rate, dict(clip.item))
+        wave = as_stored(self.rest(name, self.waves[name]))
+        return ScoredClip(name, "reference", "", wave, self.tokenizer.sample_rate)
+
+    def resynthesis(self, names: Sequence[str]) -> list[ScoredClip]:
+        """What was asked for through the codec."""
+        known = [name for name in names if name in self.waves]
+        waves = dict(zip(known, resynthesise(self.tokenizer, [self.waves[n] for n in known])[0], strict=True))
+        rate = self.tokenizer.sample_rate
+        return [
+            ScoredClip(name, "resynthesis", self.text(name), as_stored(self.rest(name, waves[name])), rate)
+            if name in waves
+            else ScoredClip(name, "resynthesis", self.text(name), None, rate, dict(self.recorded[name].item))
+            for name in names
+        ]
+
+    def text(self, name: str) -> str:
+        """What is said in the audio that was asked for, where the task reads it."""
+        return (self.clips[name].text or "") if "text" in self.task.takes else ""
+
+
+def speak_row(
+    cfg: DictConfig, row: str, cases: Sequence[Case], given: Sequence[str], material: Material, speaker: Speaker
+) -> list[ScoredClip]:
+    """The clips that the model makes after the recordings ``given``, in the order of the cases; each sentence of a
+    passage after the model's own audio of those before it.
+    """
+    task, tokenizer = material.task, material.tokenizer
+    numbers = {name: i for i, name in enumerate(name for case in cases for name in case.asked)}
+    made: dict[str, ScoredClip] = {}
+    heard = {i: [material.given(name)] for i, name in enumerate(given) if name in material.codes}
+    for turn in range(max(len(case.asked) for case in cases)):
+        live = [i for i, case in enumerate(cases) if turn < len(case.asked) and i in heard]
+        names = [cases[i].asked[turn] for i in live]
+        requests = [
+            task.asked(name, material.text(name), heard[i], domain=cfg.domain or "")
+            for i, name in zip(live, names, strict=True)
+        ]
+        desc = row if turn == 0 else f"{row}, sentence {turn + 1}"
+        spoken = speaker.speak(requests, [cfg.seed + numbers[name] for name in names], cfg.batch_size, desc)
+        is_rest = isinstance(task, Continuation)  # decoded with what it goes on from, then cut
+        before = [heard[i][-1].codes if is_rest else clip.codes[:0] for i, clip in zip(live, spoken, strict=True)]
+        whole = [np.concatenate([start, clip.codes]) for start, clip in zip(before, spoken, strict=True)]
+        waves = decode_clips(tokenizer, whole)
+        for i, name, clip, start, wave in zip(live, names, spoken, before, waves, strict=True):
+            scored = ScoredClip(name, row, material.text(name), None, tokenizer.sample_rate)
+            if len(clip.codes) and wave is not None:
+                scored.wav = as_stored(wave[len(start) * tokenizer.samples_per_frame :])
+            else:
+                scored.item["error"] = "the model generated no audio"
+            scored.item |= {"given": given[i], "ended": clip.ended, "legal": clip.legal, "frames": len(clip.codes)}
+            scored.item["generation_seconds"] = round(clip.seconds, 4)
+            made[name] = scored
+            heard[i].append(Request(name, material.text(name), codes=clip.codes))
+    for i, case in enumerate(cases):
+        for name in case.asked if i not in heard else ():
+            scored = ScoredClip(name, row, material.text(name), None, tokenizer.sample_rate)
+            scored.item |= {"given": given[i], "ended": False, "legal": True, "frames": 0, "generation_seconds": 0.0}
+            made[name] = scored
+            scored.item["error"] = f"the recording that is given, {given[i]}, cannot be read"
+    return [made[name] for name in numbers]
+
+
+def open_everything(cfg: DictConfig, device: str, cache: Path | None) -> tuple[Task, Path, Speaker]:
+    """The task, the folder of the model, and the model.
+
+    Raises:
+        ConfigError: another task, a domain that is not the task's, or no such model.
+    """
+    with refusing(TaskError):
+        task = make_task(cfg.task)
+    if not isinstance(task, TASKS):
+        raise ConfigError(f"task={task.name}: choose {', '.join(kind.name for kind in TASKS)}.")
+    if cfg.domain is not None and cfg.domain not in task.domains:
+        raise ConfigError(f"domain={cfg.domain}: task={task.name} is for {', '.join(task.domains)}.")
+    task.domains = (cfg.domain or task.domains[0],)
+    folder = Path(cfg.model) if cfg.model else newest_model(task.name)
+    try:
+        tokenizer = load_tokenizer(cfg.tokenizer, device)
+        return task, folder, Speaker(folder, tokenizer, task, sampling_of(cfg, task), None, device, cache)
+    except (TokenizerError, ModelError, VocabularyError) as error:
+        raise ConfigError(str(error)) from error
+
+
+@hydra_entry("eval_prompted")
+def main(cfg: DictConfig) -> None:
+    join()
+    check_numbers(cfg)
+    if unknown := [name for name in cfg.embeddings if name not in EMBEDDINGS]:
+        raise ConfigError(f"embeddings: there is no '{unknown[0]}'; choose from {', '.join(EMBEDDINGS)}.")
+    with open_dict(cfg):
+        cfg.generated = None  # what eval/tts.py can judge of other systems
+    check_options(cfg)
+    started = time.monotonic()
+    device, cache = pick_device(cfg.device), Path(cfg.cache) if cfg.cache else None
+    task, folder, speaker = open_everything(cfg, device, cache)
+    domain = task.domains[0]
+    clips = choose_clips(cfg.data.root, cfg.split, 0, lambda clip: clip.domain == domain, domain)
+    cases = cases_of(clips, task, cfg.limit)
+    if not cases:
+        raise ConfigError(f"{cfg.data.root} has no {cfg.split} clips for task={task.name} (docs/tasks.md says which).")
+    asked = [name for case in cases for name in case.asked]
+    needed = {case.given for case in cases} | set(asked)
+    out = Path(cfg.out) if cfg.out else Path("runs") / run_name(folder) / f"eval-{task.name}"
+    print(f"{len(asked)} clips of {cfg.data.root} ({cfg.split}), model {folder}, to {out}", flush=True)
+    material = Material([clip for clip in clips if clip.id in needed], task, speaker.tokenizer)
+    how: dict[str, Any] = {
+        "task": task.name,
+        "corpus": {
+            "name": cfg.data.name,
+            "split": cfg.split,
+            "cases": record_hash([[case.given, *case.asked] for case in cases]),
+            "audio": record_hash([sha256(c.path) for c in material.clips.values() if c.path.is_file()]),
+        },
+        **how_texts(cfg.normaliser),
+        "tokenizer": speaker.tokenizer.describe(),
+        "model": speaker.how,
+        "seed": cfg.seed,
+        "recognisers": {},
+        "versions": versions("torch", "transformers", "numpy", "soxr", "jiwer"),
+    }
+    report = Report(how, [row for row in ROWS if row in cfg.rows])
+
+    # ---- the clips -------------------------------------------------------------------------------------------------
+    made = {"reference": [material.reference(name) for name in asked]}
+    made["resynthesis"] = material.resynthesis(asked) if "resynthesis" in cfg.rows else []
+    given = {"generated": [case.given for case in cases]}
+    if "generated-shuffled" in cfg.rows:
+        given["generated-shuffled"] = other_voices(cases, {c.id: c.speaker or "" for c in clips}, cfg.seed)
+    for row, names in given.items():
+        if row in cfg.rows:
+            made[row] = speak_row(cfg, row, cases, names, material, speaker)
+    rows = {row: made[row] for row in ROWS if row in cfg.rows}
+    voices = {name: material.voice(case.given) for case in cases for name in case.asked}
+    for case in cases:
+        voice = voices[case.asked[0]]
+        if voice.wav is not None:
+            write_clip(out, f"wavs/given/{case.given}.wav", voice.wav, voice.rate)
+    for row, members in rows.items():
+        for clip in members:
+            head: dict[str, Any] = {"id": clip.id, "text": clip.text, "domain": domain, "row": row}
+            head["speaker"] = material.clips[clip.id].speaker
+            if clip.wav is not None:
+                head["audio"] = write_clip(out, f"wavs/{row}/{clip.id}.wav", clip.wav, clip.rate)
+                head["seconds"] = round(len(clip.wav) / clip.rate, 3)
+            clip.item = head | clip.item
+        if row.startswith("generated"):
+            file_generation(report, row, members, made["reference"])
+
+    # ---- the judges ------------------------------------------------------------------------------------------------
+    if "text" not in task.takes:
+        cfg.recognisers = []
+    cfg.dnsmos = cfg.dnsmos and domain == "speech"
+    judge_rows(cfg, rows, report, cache)
+    judge_by_networks(cfg.weights, device, rows, report, cache, voices if domain == "speech" else {})
+    told = ""
+    if cfg.voice_judge and domain == "speech":
+        corpus, recipe = read_corpus(cfg.data.root)[0], Recipe(steps=cfg.class_steps)
+        told = judge_classes(report, rows, corpus, domain, "speaker", cache, recipe)
+    try:
+        for name in cfg.embeddings if "fad" in task.metrics else ():
+            embedder = load_embedder(
+                name, None if name == "log-mel" else cfg.weights[name], device, cfg.weights.ssl_layer
+            )
+            accepts = lambda clip: clip.domain == domain  # noqa: E731
+            against = choose_clips(cfg.data.root, cfg.against, cfg.against_limit, accepts, domain)
+            file_frechet(report, embedder, rows, read_reference(against), cfg.seed, cache)
+    except NetworkError as error:
+        raise ConfigError(f"weights: {error}") from None
+    for metric in report.metrics():
+        if metric.startswith(("wer/", "speaker-similarity", "class-accuracy")):
+            report.difference(metric, "generated", "resynthesis")
+            report.difference(metric, "generated", "generated-shuffled")
+    report.write(out, [clip.item for members in rows.values() for clip in members])
+    shown = [f"wer/{name}" for name in cfg.recognisers]
+    shown += ["class-accuracy", *network_metrics(report), "dnsmos/p808", "dnsmos/ovrl"]
+    shown += [metric for metric in report.metrics() if metric.startswith("fad/")]
+    print("\n" + report.table([*shown, *GENERATION]))
+    if told:
+        print(told)
+    print(f"\n{out}/results.json, items.jsonl and wavs/, in {duration(time.monotonic() - started)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
