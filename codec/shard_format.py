@@ -162,6 +162,19 @@ class Index:
     def levels(self) -> int:
         return self.tokenizer.levels
 
+    def is_of(self, tokenizer: Any) -> bool:
+        """Whether the AudioTokenizer made the codes. Raises ShardError where only the fingerprint says so."""
+        if self.fingerprint != tokenizer.fingerprint:
+            return False
+        here, there = TokenizerInfo.of(tokenizer), self.tokenizer
+        for name in ("codebook_sizes", "frame_rate", "sample_rate"):
+            if getattr(here, name) != getattr(there, name):
+                raise ShardError(
+                    f"the shards bear the fingerprint of {here.name} {here.fingerprint[:12]} and say {name} "
+                    f"{getattr(there, name)}, not {getattr(here, name)}: encode the corpus again"
+                )
+        return True
+
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Index":
         """From the JSON of `index.json`. Raises ValueError, TypeError or KeyError where it is no index."""

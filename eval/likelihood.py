@@ -63,21 +63,21 @@ def find_rows(cfg: DictConfig, tokenizer: AudioTokenizer, task: Task) -> tuple[P
     """
     try:
         named = Path(cfg.tokens) if cfg.tokens else named_shards(cfg.data)
+        cached = None
         if named is None:
             check_corpus(cfg.data)
+            cached = token_folder(cfg.data.root, tokenizer, name=cfg.data.name)
     except (CorpusError, ShardError) as error:
         raise ConfigError(str(error)) from None
-    cached = token_folder(cfg.data.root, tokenizer, name=cfg.data.name)
-    places = [named] if named else [place for place in (shipped_shards(cfg.data), cached) if place]
     seen = []
-    for place in places:
+    for place in [named] if named else [place for place in (shipped_shards(cfg.data), cached) if place]:
         if not (place / INDEX_NAME).is_file():
             seen.append(f"{place} is not there")
             continue
         try:
             if place == cached:
                 check_current(place, cfg.data.root)
-            if read_index(place).fingerprint != tokenizer.fingerprint:
+            if not read_index(place).is_of(tokenizer):
                 seen.append(f"{place} was made by another tokenizer")
                 continue
             rows = read_shards(place)

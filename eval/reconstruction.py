@@ -337,7 +337,7 @@ def main(cfg: DictConfig) -> None:
     shipped = shipped_shards(cfg.data)
     if shipped is not None:
         try:
-            if read_index(shipped).fingerprint == tokenizer.fingerprint:
+            if read_index(shipped).is_of(tokenizer):
                 stored = [row.codes.astype(np.int64) for row in iterate_shards(shipped, None, list(cfg.domains))]
                 report_usage(report, stored, tokenizer, "-shards")
         except ShardError as error:

@@ -82,7 +82,7 @@ def read_tokens(folder: Path, tokenizer: AudioTokenizer) -> tuple[list[Row], dic
     """
     try:
         index = read_index(folder)
-        if index.fingerprint != tokenizer.fingerprint:
+        if not index.is_of(tokenizer):
             raise ConfigError(f"ctc_shards={folder} was made by {index.name} with other weights than {tokenizer.name}.")
         rows = list(iterate_shards(folder, ["train", "test"], ["speech"]))
     except ShardError as error:

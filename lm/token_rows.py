@@ -72,7 +72,7 @@ def find_token_rows(
     named = named_shards(data)
     if named is not None:
         index = read_index(named)
-        if index.fingerprint != tokenizer.fingerprint:
+        if not index.is_of(tokenizer):
             raise TokenRowsError(
                 f"data.tokens={data.tokens}: its shards were made by {index.name} ({index.fingerprint[:12]}), not by "
                 f"{tokenizer.name} ({tokenizer.fingerprint[:12]}): choose that tokenizer, or encode with this one."
@@ -98,7 +98,7 @@ def find_token_rows(
             raise TokenRowsError(f"{error}.") from None
         if shipped is not None:
             index = read_index(shipped)
-            if index.fingerprint == tokenizer.fingerprint:
+            if index.is_of(tokenizer):
                 before = len(found)
                 for row in read_shards(shipped):
                     found.setdefault(row.id, row)

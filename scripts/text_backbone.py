@@ -11,21 +11,22 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codec.shards import read_shards
+from codec.shards import ShardError, read_shards
 from codec.token_source import named_shards, shipped_shards
 from lm.text_tokenizer import train_text_tokenizer
 from training.checkpoint import save_folder
-from training.config import CONFIG_DIR, ConfigError
+from training.config import CONFIG_DIR, ConfigError, refusing
 
 REPORT = "text_model.json"
 
 
 def sentences_of(cfg: DictConfig) -> list[str]:
     """Transcripts of the train split as a speech model reads them, ``speaker: text``, sorted and unique."""
-    folder = named_shards(cfg.data) or shipped_shards(cfg.data)
-    if folder is None:
-        raise ConfigError(f"data.root={cfg.data.root} ships no token shards: give data.tokens=FOLDER.")
-    rows = read_shards(folder, splits=["train"])
+    with refusing(ShardError):
+        folder = named_shards(cfg.data) or shipped_shards(cfg.data)
+        if folder is None:
+            raise ConfigError(f"data.root={cfg.data.root} ships no token shards: give data.tokens=FOLDER.")
+        rows = read_shards(folder, splits=["train"])
     return sorted({f"{row.speaker}: {row.text}" if row.speaker else row.text for row in rows if row.text})
 
 
