@@ -20,6 +20,7 @@ from codec.model import ALMTokenizer
 from codec.quantizer import Codebook
 from training.checkpoint import save_folder
 from training.config import hydra_entry
+from training.lock import hold
 
 SECONDS, ROWS = 10, 16  # of noise
 POINTS = 12  # of a random spectrum
@@ -58,6 +59,7 @@ def main(cfg: DictConfig) -> None:
     config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
     codec = untrained_codec(config, cfg.seed)
     out = Path(cfg.out) if cfg.out else Path("runs") / f"codec-{cfg.preset}-untrained"
+    hold(out, "out", replaced=True)
     save_folder(out, lambda folder: codec.save_pretrained(folder))
     print(f"{out}: {sum(p.numel() for p in codec.parameters()) / 1e6:.2f} M random weights, {codec.bitrate:.1f} bit/s")
 

@@ -24,7 +24,7 @@ from codec.interface import TokenizerError
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
 from eval.judging import ScoredClip, as_stored, check_numbers, how_texts, rate_words, transcribe, write_clip
 from eval.listening import Listener, encode_clips
-from eval.processes import join
+from eval.processes import hold_out, join
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
@@ -94,6 +94,7 @@ def main(cfg: DictConfig) -> None:
         lambda clip: clip.domain == "speech" and bool(clip.text), "speech with text",
     )  # fmt: skip
     out = Path(cfg.out) if cfg.out else Path("runs") / run_name(folder) / "eval-asr"
+    hold_out(out)
     try:
         tokenizer = load_tokenizer(cfg.tokenizer, device)
         listener = Listener(folder, tokenizer, instantiate(cfg.task), cfg.max_tokens, device, cache)

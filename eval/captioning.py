@@ -31,7 +31,7 @@ from eval.judging import ScoredClip, check_numbers, write_clip
 from eval.listening import Listener, encode_clips
 from eval.metrics import CannotScore
 from eval.metrics.meteor import describe_meteor
-from eval.processes import is_main, join
+from eval.processes import hold_out, is_main, join
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
 from eval.speaking import run_name
@@ -86,6 +86,7 @@ def main(cfg: DictConfig) -> None:
     needs_model = any(row != "reference" for row in cfg.rows)
     folder = (Path(cfg.model) if cfg.model else newest_model(task.name)) if needs_model else None
     out = Path(cfg.out) if cfg.out else Path("runs") / (run_name(folder) if folder else "people") / f"eval-{task.name}"
+    hold_out(out)
     tokenizer, listener = None, None
     try:
         if folder is not None:

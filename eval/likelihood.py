@@ -33,7 +33,7 @@ from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import INDEX_NAME, Row, ShardError, read_index, read_shards
 from codec.token_source import check_corpus, check_current, named_shards, shipped_shards, token_folder
 from eval.judging import check_numbers
-from eval.processes import join, share
+from eval.processes import hold_out, join, share
 from eval.provenance import record_hash, versions
 from eval.report import Report
 from eval.score_cache import ScoreCache
@@ -174,6 +174,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(str(error)) from error
     place, rows, trained = find_rows(cfg, tokenizer, task)
     out = Path(cfg.out) if cfg.out else Path("runs") / run_name(folder) / f"eval-likelihood-{task.name}"
+    hold_out(out)
     print(f"{len(rows)} clips of {place} ({cfg.split}), model {folder}, to {out}", flush=True)
     speaks = task.target == "audio"
     how = {

@@ -15,12 +15,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import distributed
 
-from training.launch import leave_at_exit
+from training.launch import decide, leave_at_exit
+from training.lock import hold
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -56,6 +58,11 @@ def size() -> int:
 def is_main() -> bool:
     """Whether this process writes files."""
     return rank() == 0
+
+
+def hold_out(out: Path) -> None:
+    """Be the one evaluation that writes into ``out``. Raises LockError, in all processes."""
+    decide(lambda: hold(out, "out"))
 
 
 def share(items: Sequence[T]) -> list[T]:

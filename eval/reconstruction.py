@@ -49,7 +49,7 @@ from eval.metrics.visqol import NAMES as VISQOL
 from eval.metrics.visqol import ViSQOL
 from eval.metrics.wer import headline
 from eval.network_judges import judge_by_networks
-from eval.processes import gather, is_main, join, share
+from eval.processes import gather, hold_out, is_main, join, share
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
@@ -268,6 +268,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(str(error)) from error
     suffix = "".join(f"-{key[0]}{cfg[key]}" for key in ("window", "levels") if cfg[key] is not None)
     out = Path(cfg.out) if cfg.out else Path("runs") / f"{tokenizer.name}{suffix}" / "eval-reconstruction"
+    hold_out(out)
     print(
         f"{len(clips)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s, to {out}", flush=True
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,8 @@ class Report:
         write_file(folder / "clips.json", json.dumps(plain(parts), allow_nan=False) + "\n")
         lines = "".join(json.dumps(plain(item), allow_nan=False) + "\n" for item in items)
         write_file(folder / "items.jsonl", lines)
-        write_file(folder / "results.json", json.dumps(plain(self.results()), indent=1, allow_nan=False) + "\n")
+        record = {"finished": round(time.time(), 3), **self.results()}
+        write_file(folder / "results.json", json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
 
     def table(self, metrics: Sequence[str] | None = None) -> str:
         """A plain table: a line per metric, a column per row, ``value [low, high]`` and N where it differs; why some

@@ -34,7 +34,7 @@ from eval.judging import check_numbers
 from eval.listening import encode_clips
 from eval.metrics import CannotScore
 from eval.probes import LinearProbe, choose_decay, macro_f1
-from eval.processes import gather, join, share
+from eval.processes import gather, hold_out, join, share
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
 from eval.word_probe import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
@@ -276,6 +276,7 @@ def main(cfg: DictConfig) -> None:
         if not cfg.ctc_shards:
             wanted |= {*spelling.train, *spelling.test}
     out = Path(cfg.out) if cfg.out else Path("runs") / tokenizer.name / "eval-semantics"
+    hold_out(out)
     print(
         f"{len(wanted)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s, to {out}", flush=True
     )

@@ -12,7 +12,6 @@ these locks, so any number of them can be started on the same folder, on machine
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
@@ -35,6 +34,7 @@ from eval.provenance import folder_hash, record_hash, sha256
 from eval.sweep_plan import Cell, Plan
 from training.checkpoint import write_file
 from training.config import REPOSITORY, ConfigError, compose, refusing
+from training.lock import sign_lock, try_lock
 from training.log import duration
 
 DONE, STARTED, LOG = "done.json", "started.json", "log.txt"
@@ -189,15 +189,11 @@ class Sweep:
     def _start(self, order: Order) -> _Running | None:
         """Start the command of a cell; None when another process has it."""
         cell, folder = order.cell, self.plan.folder(order.cell.name)
-        lock = os.open(self.plan.out / "locks" / cell.name.replace("/", "__"), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        lock = try_lock(self.plan.out / "locks" / cell.name.replace("/", "__"))
+        if isinstance(lock, str):
             if cell.name not in self._waiting:
-                owner = os.read(lock, 200).decode("utf-8", "replace").strip() or "another process"
-                self.say(f"{cell.name}: is being run by {owner}")
+                self.say(f"{cell.name}: is being run by {lock}")
             self._waiting.add(cell.name)
-            os.close(lock)
             return None
         self._waiting.discard(cell.name)
         if self.finished(order):  # by whoever held the lock until now
@@ -222,8 +218,7 @@ class Sweep:
                 order.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self._environment(),
                 pass_fds=[lock], start_new_session=True,
             )  # fmt: skip
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"process {process.pid} on {socket.gethostname()}\n".encode(), 0)
+        sign_lock(lock, process.pid)
         return _Running(order, process, lock, time.monotonic())
 
     def _environment(self) -> dict[str, str]:

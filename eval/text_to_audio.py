@@ -39,7 +39,7 @@ from eval.judging import ScoredClip, as_stored, check_numbers, score_each, split
 from eval.metrics import CannotScore
 from eval.metrics.frechet import FrechetDistance
 from eval.networks import NetworkError
-from eval.processes import gather, join, share
+from eval.processes import gather, hold_out, join, share
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
 from eval.score_cache import EmbeddingCache
@@ -277,6 +277,7 @@ def main(cfg: DictConfig) -> None:
     folder, tokenizer, speaker = prepare(cfg, task, device, cache)
     run = run_name(folder) if folder else Path(cfg.generated).name if cfg.generated else "recordings"
     out = Path(cfg.out) if cfg.out else Path("runs") / run / f"eval-{task.name}"
+    hold_out(out)
     source = folder or cfg.generated or "none"
     print(f"{len(clips)} captions of {cfg.data.root} ({cfg.split}), model {source}, to {out}", flush=True)
     how: dict[str, Any] = {

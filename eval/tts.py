@@ -39,7 +39,7 @@ from eval.judging import (
 from eval.metrics import CannotScore
 from eval.metrics.mos import DNSMOS
 from eval.network_judges import judge_by_networks, network_metrics
-from eval.processes import join
+from eval.processes import hold_out, join
 from eval.provenance import record_hash, sha256, versions
 from eval.recognisers import NAMES, RecogniserError, load_recogniser
 from eval.report import Report
@@ -213,6 +213,7 @@ def main(cfg: DictConfig) -> None:
     other = cfg.generated or cfg.tokenizer.get("path") or cfg.tokenizer._target_
     run = run_name(folder) if folder else Path(other).name
     out = Path(cfg.out) if cfg.out else Path("runs") / run / "eval-tts"
+    hold_out(out)
     try:
         tokenizer = load_tokenizer(cfg.tokenizer, device) if speaks or "resynthesis" in cfg.rows else None
         speaker = None

@@ -42,7 +42,8 @@ def newest_model(task: str, runs: Path = Path("runs"), shipped: Sequence[Path] =
 
     found = [state for state in runs.glob(f"*/final/{STATE_FILE}") if knows(state)]
     if found:
-        return max(found, key=lambda path: (read_state(path.parent).get("written", 0), path)).parent
+        # the file's own time is of use for older runs only, which do not say theirs: a copy has another
+        return max(found, key=lambda path: (read_state(path.parent).get("written", 0), path.stat().st_mtime)).parent
     for folder in shipped:
         if knows(folder / STATE_FILE):
             return folder

@@ -48,6 +48,7 @@ from tasks.normalisation import normalisers
 from training.checkpoint import write_file
 from training.config import SEED, ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import pick_device
+from training.lock import hold
 
 
 def sampling_of(cfg: DictConfig, task: Task) -> Sampling:
@@ -269,6 +270,7 @@ def speak(cfg: DictConfig) -> Path:
     check_inputs(task, given)
     folder = Path(cfg.model) if cfg.model else newest_model(task.name)
     out = Path(cfg.out)
+    hold(out, "out")
     generator = Generator(cfg, task, out, folder, device)
     heard = hear(given["audio"], given["audio_text"], generator.tokenizer, device)
     out.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@
 One section per kind (reconstruction of speech, sound and music, text to speech, to sound and to music, transcripts,
 captions); several evaluations of one kind stand side by side. The folder opens from disk (file://), needs no network
 and no server: one index.html, listening copies, spectrograms, and the evaluations' own results.json and items.jsonl.
-It is built beside its final place and swapped in when complete.
+It is built beside its final place and put there when it is complete.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from listening_test import write_listening_test
 from page_data import PageError, newest_evaluations, read_evaluation
 from page_sections import VIEWS, Section, make_sections
 from page_view import section_view
+from training.checkpoint import save_folder
 from training.config import hydra_entry
+from training.lock import hold
 
 TEMPLATE = Path(__file__).resolve().parent / "page_template"
 MARKER = ".demo-page"  # names a folder as ours, which a rebuild may replace; holds what it was built from
@@ -86,21 +88,19 @@ def build_page(folders: Sequence[Path], out: Path, options: Options | None = Non
     if (out / MARKER).exists() and (out / MARKER).read_text(encoding="utf-8") == inputs:
         return out / "index.html"
     sections = read_sections(folders, options)
-    if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
+    if out.exists() and not (out / MARKER).exists() and (not out.is_dir() or any(out.iterdir())):
         raise PageError(f"error: {out} exists and is not a demo page: choose another out.")
-    building = out.with_name(out.name + ".building")
-    limit = options.size_limit * 1e6
-    for form in ("flac", "mp3") if options.format == "auto" else (options.format,):
-        size = _write(sections, building, options, form)
-        if size <= limit:
-            break
-        shutil.rmtree(building)
-    else:
+
+    def write(folder: Path) -> None:
+        for form in ("flac", "mp3") if options.format == "auto" else (options.format,):
+            size = _write(sections, folder, options, form)
+            if size <= options.size_limit * 1e6:
+                (folder / MARKER).write_text(inputs, encoding="utf-8")
+                return
         found = f"error: the page has {size / 1e6:.1f} MB, more than size_limit={options.size_limit:g}"
         raise PageError(f"{found}: {'' if form == 'mp3' else 'take format=mp3, '}lower count or raise size_limit.")
-    (building / MARKER).write_text(inputs, encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    building.rename(out)
+
+    save_folder(out, write)
     return out / "index.html"
 
 
@@ -110,9 +110,9 @@ def page_size(folder: Path) -> int:
 
 
 def _write(sections: list[Section], folder: Path, options: Options, form: str) -> int:
-    """Write a page with copies in the format ``form``; returns its size in bytes."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Fill ``folder`` with a page with copies in the format ``form``; returns its size in bytes."""
+    shutil.rmtree(folder)
+    folder.mkdir()
     comparison = copy_comparison(options.comparison, folder / "comparison") if options.comparison else None
     views = [section_view(section, folder, options.loudness, form) for section in sections]
     html, files = "", page_size(folder)
@@ -124,7 +124,7 @@ def _write(sections: list[Section], folder: Path, options: Options, form: str) -
 
 
 def _inputs(folders: Sequence[Path], options: Options) -> str:
-    """A digest of what a page is made from. Audio is not read: eval scripts write the two files after it."""
+    """A digest of what a page is made from. Audio is not read: evaluations write when they finished after it."""
     digest = hashlib.sha256(repr(options).encode())
     code = [*sorted(TEMPLATE.parent.glob("*page*.py")), *sorted(TEMPLATE.iterdir())]
     made = [folder / name for folder in folders for name in ("results.json", "items.jsonl", "clips.json")]
@@ -133,7 +133,7 @@ def _inputs(folders: Sequence[Path], options: Options) -> str:
     for path in [*code, *made]:
         digest.update(f"{path.resolve()}\n".encode())
         if path.is_file():  # what is missing is reported when it is read
-            digest.update(f"{path.stat().st_mtime_ns}\n".encode() + path.read_bytes())
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -232,6 +232,7 @@ def build(cfg: DictConfig) -> Path:
     )  # fmt: skip
     folders = [Path(folder) for folder in cfg.runs] or newest_evaluations(Path("runs"))
     out = Path(cfg.out)
+    hold(out, "out", replaced=True)
     index = build_page(folders, out, options)
     for folder in folders:
         print(f"\n{folder}\n{console_table(folder)}")

@@ -16,7 +16,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from page_data import Item, PageError
 from page_loudness import matching_gains, measure
 from page_media import apply_gain, read_mono
 from page_sections import Section, System
+from training.checkpoint import save_folder
 
 RATE = 48_000
 LONGEST = 12.0  # s, what webMUSHRA accepts on a mushra page
@@ -49,10 +49,15 @@ def write_listening_test(
         loudness: of all clips, in LUFS, or as much lower as the sharpest peak of the page needs.
         view: whose items are used; random ones, lest the test be about chosen ones.
     """
-    if folder.exists() and not (folder / MARKER).exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / MARKER).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PageError(f"error: webmushra: {folder} exists and is not a listening test: choose another folder.")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    names: list[str] = []
+    save_folder(folder, lambda building: names.extend(_fill(sections, building, title, loudness, view)))
+    return [folder / "configs" / name for name in names]
+
+
+def _fill(sections: Sequence[Section], folder: Path, title: str, loudness: float, view: str) -> list[str]:
+    """Fill ``folder``; the names of the configurations."""
     (folder / MARKER).touch()
     written = []
     for section in sections:
@@ -79,7 +84,7 @@ def write_listening_test(
         path = folder / "configs" / f"{name}.yaml"
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(_yaml(config)) + "\n", encoding="utf-8")
-        written.append(path)
+        written.append(path.name)
     if not written:
         raise PageError("error: webmushra: no section has recordings and systems to compare.")
     return written

@@ -113,12 +113,13 @@ def kind_of(folder: Path, how: dict[str, Any], first: dict[str, Any]) -> str | N
 
 
 def newest_evaluations(runs: Path) -> list[Path]:
-    """For each kind of section the evaluation under ``runs`` whose ``results.json`` was written last."""
-    results = sorted(runs.glob("*/eval-*/results.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    """For each kind of section the evaluation under ``runs`` that was finished last, as its ``results.json`` says."""
+    results = {path: _read_json(path) for path in sorted(runs.glob("*/eval-*/results.json"))}
     chosen: dict[tuple[str, str | None], Path] = {}
-    for path in results:
+    # the file's own time is of use for older evaluations only, which do not say theirs: a copy has another
+    for path in sorted(results, key=lambda p: (results[p].get("finished", 0), p.stat().st_mtime), reverse=True):
         lines = read_items(path.parent, 1)
-        how = _read_json(path).get("how") or {}
+        how = results[path].get("how") or {}
         kind = kind_of(path.parent, how, lines[0] if lines else {})
         domains = (how.get("corpus") or {}).get("domains") or ["speech"]
         for section in KINDS:

@@ -30,6 +30,7 @@ from eval.metrics.wer import ErrorRate, normalise_plain
 from training.checkpoint import save_folder, write_file
 from training.config import ConfigError, hydra_entry
 from training.launch import pick_device
+from training.lock import hold
 from training.log import duration
 from training.progress import progress
 
@@ -101,6 +102,8 @@ def main(cfg: DictConfig) -> None:
     device = pick_device(cfg.device)
     torch.manual_seed(cfg.seed)
     start = time.monotonic()
+    out = Path(cfg.out)
+    hold(out, "out", replaced=True)
 
     try:
         clips, rejects = read_corpus(cfg.corpus)
@@ -192,7 +195,6 @@ def main(cfg: DictConfig) -> None:
         "augmentation": dataclasses.asdict(AugmentationConfig()),
         "curve": curve,
     }
-    out = Path(cfg.out)
 
     def write(folder: Path) -> None:
         average.cpu().save(folder)

@@ -14,10 +14,12 @@ import errno
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _held: dict[Path, int] = {}  # locks of this process → open files: a lock lives as long as its file is open
+_made: set[Path] = set()  # folders that were made for their lock: one in which nothing was written goes again
 
 
 class LockError(RuntimeError):
@@ -33,9 +35,12 @@ def try_lock(path: Path, wait: bool = False) -> int | str:
     Raises:
         OSError: the file cannot be made, or its file system has no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # its holder has just taken the folder away, in which it wrote nothing
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -80,6 +85,8 @@ def hold(folder: str | Path, key: str = "name", wait: bool = False, replaced: bo
     path = _locks_of(folder)[replaced]
     if path in _held:
         return
+    if not path.parent.exists():
+        _made.add(path.parent)
     try:
         lock = try_lock(path)
         if isinstance(lock, str) and wait:
@@ -106,6 +113,10 @@ def _release(path: Path) -> None:
     if lock is not None:
         path.unlink(missing_ok=True)
         os.close(lock)
+        if path.parent in _made:
+            _made.discard(path.parent)
+            with suppress(OSError):  # there is something in it, by us or by who comes next
+                path.parent.rmdir()
 
 
 def _release_all() -> None:

@@ -47,6 +47,7 @@ def found(out: Path) -> dict[str, object]:
     kept: dict[str, object] = {}
     for script in sharing_worker.SCRIPTS:
         result = json.loads((out / script / "results.json").read_text())
+        assert result.pop("finished") > 0
         for cells in result["rows"].values():
             cells.pop("real-time-factor", None)
         items = [json.loads(line) for line in (out / script / "items.jsonl").read_text().splitlines()]

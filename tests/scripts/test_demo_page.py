@@ -1,6 +1,7 @@
 """The demo page without a browser: complete, escaped, self-contained, of every kind of evaluation."""
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from demo_page import Options, build_page, console_table, page_size
 from page_data import PageError, kind_of, newest_evaluations, read_evaluation, word_changes
 from page_labels import KINDS
 from page_media import HEIGHT, WIDTH
+from training.checkpoint import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = ["reference", "resynthesis", "generated", "generated-shuffled"]
@@ -165,7 +167,9 @@ def test_the_newest_of_each_kind_is_the_default(tmp_path: Path) -> None:
     folders = made.every_kind(tmp_path / "runs")
     other = made.tts(tmp_path / "runs" / "old" / "eval-tts", TEXTS[:2], 0.2)
     for age, folder in enumerate([other, *folders]):
-        os.utime(folder / "results.json", (1e9 + age, 1e9 + age))
+        path = folder / "results.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "finished": 1e9 + age}))
+        os.utime(path, (1e9 - age, 1e9 - age))  # a copy of an old evaluation is no new one
     # of reconstruction, speech comes from the newer folder, sound and music from the older one
     assert set(newest_evaluations(tmp_path / "runs")) == set(folders)
     (folders[1] / "results.json").unlink()
@@ -194,6 +198,28 @@ def test_rebuilding_replaces_only_our_own_folder(evaluation: Path) -> None:
     with pytest.raises(PageError, match="not a demo page"):
         build_page([evaluation], other)
     assert (other / "thesis.txt").exists()
+    beside = page.with_name(page.name + ".building")  # nor what lies beside it, whatever it is called
+    beside.mkdir()
+    (beside / "thesis.txt").touch()
+    build(evaluation, seed=2)
+    assert (beside / "thesis.txt").exists()
+
+
+def test_a_build_that_ends_early_leaves_the_page_that_was_there(
+    evaluation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, before = build(evaluation)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("demo_page._render", full)
+    with pytest.raises(CheckpointError, match=r"cannot be written \(No space left on device\)"):
+        build(evaluation, seed=1)
+    monkeypatch.setattr("demo_page._render", lambda *_: sys.exit(130))
+    with pytest.raises(SystemExit):
+        build(evaluation, seed=1)
+    assert (page / "index.html").read_text() == before
 
 
 @pytest.mark.slow
