@@ -24,6 +24,10 @@ PY        := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 TORCH     := $(shell grep -E '^torch==' constraints.txt)
 
+PIP       := $(PY) -m pip install --disable-pip-version-check
+# Folders of wheels that pip was told of: a build of torch may come from there, by version; otherwise all goes by hash.
+OTHER_WHEELS = $(PIP_FIND_LINKS)$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+
 # All settings of `accelerate launch` are named, so that it needs no configuration file and prints no advice; it takes a
 # GPU where there is one.
 LAUNCH    := $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
@@ -33,18 +37,21 @@ LAUNCH    := $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
 
-setup: $(INSTALLED) ## make .venv and install what is in constraints.txt (several minutes, once)
+setup: $(INSTALLED) ## make .venv and install what is locked in requirements/ (several minutes, once)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt requirements/lock.txt requirements/torch.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \
 	  "Python 3.11, 3.12 or 3.13 is needed, and $(strip $(PYTHON)) is " + sys.version.split()[0] + \
 	  ": make ... PYTHON=python3.12 names another one.")'
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
 	  { echo "No virtual environment could be made: on Debian and Ubuntu, apt install python3-venv."; exit 1; }
 	@echo "Installing into $(VENV); the first time this downloads PyTorch and takes several minutes."
-	$(PY) -m pip install --disable-pip-version-check $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_INDEX))) "$(TORCH)"
-	$(PY) -m pip install --disable-pip-version-check -e ".[eval,dev]" -c constraints.txt
-	@$(PY) -m pip install --disable-pip-version-check --quiet -e ".[pesq]" -c constraints.txt 2>/dev/null || \
+	@if [ -n "$(strip $(TORCH_INDEX))" ]; then $(PIP) --index-url "$(strip $(TORCH_INDEX))" "$(TORCH)"; \
+	elif [ -n "$(OTHER_WHEELS)" ]; then $(PIP) -c constraints.txt "$(TORCH)"; \
+	else $(PIP) --require-hashes -r requirements/torch.txt; fi
+	$(PIP) --require-hashes --no-deps -r requirements/lock.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@$(PIP) --quiet -c constraints.txt pesq 2>/dev/null || \
 	  echo "PESQ was left out, it needs a C compiler: reports will say 'not computed' in its column."
 	@touch $@
 
