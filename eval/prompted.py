@@ -201,6 +201,22 @@ def speak_row(
     return [made[name] for name in numbers]
 
 
+def given_item(out: Path, name: str, voice: ScoredClip, material: Material) -> dict[str, Any]:
+    """Write what was given for the clip ``name``; its line of items.jsonl, of the row ``given``."""
+    assert voice.wav is not None
+    clip = material.clips[voice.id]
+    item: dict[str, Any] = {
+        "id": name,
+        "text": clip.text or "",
+        "domain": clip.domain,
+        "row": "given",
+        "given": voice.id,
+    }
+    item["speaker"] = clip.speaker
+    item["audio"] = write_clip(out, f"wavs/given/{voice.id}.wav", voice.wav, voice.rate)
+    return item | {"seconds": round(len(voice.wav) / voice.rate, 3)}
+
+
 def open_everything(cfg: DictConfig, device: str, cache: Path | None) -> tuple[Task, Path, Speaker]:
     """The task, the folder of the model, and the model.
 
@@ -272,10 +288,7 @@ def main(cfg: DictConfig) -> None:
             made[row] = speak_row(cfg, row, cases, names, material, speaker)
     rows = {row: made[row] for row in ROWS if row in cfg.rows}
     voices = {name: material.voice(case.given) for case in cases for name in case.asked}
-    for case in cases:
-        voice = voices[case.asked[0]]
-        if voice.wav is not None:
-            write_clip(out, f"wavs/given/{case.given}.wav", voice.wav, voice.rate)
+    heard = [given_item(out, name, voices[name], material) for name in asked if voices[name].wav is not None]
     for row, members in rows.items():
         for clip in members:
             head: dict[str, Any] = {"id": clip.id, "text": clip.text, "domain": domain, "row": row}
@@ -311,7 +324,7 @@ def main(cfg: DictConfig) -> None:
         if metric.startswith(("wer/", "speaker-similarity", "class-accuracy")):
             report.difference(metric, "generated", "resynthesis")
             report.difference(metric, "generated", "generated-shuffled")
-    report.write(out, [clip.item for members in rows.values() for clip in members])
+    report.write(out, [*(clip.item for members in rows.values() for clip in members), *heard])
     shown = [f"wer/{name}" for name in cfg.recognisers]
     shown += ["class-accuracy", *network_metrics(report), "dnsmos/p808", "dnsmos/ovrl"]
     shown += [metric for metric in report.metrics() if metric.startswith("fad/")]

@@ -50,6 +50,19 @@ def _kinds() -> Iterable[Kind]:
         "generated", False, (*SPEECH, "limit", "duration-ratio", "real-time-factor"),
         ("wer", "utmos", "dnsmos"),
     )  # fmt: skip
+    for name, title, question in (
+        (
+            "voice_prompted_tts",
+            "Speech in a given voice",
+            "Does it sound like the speaker of the recording that is given?",
+        ),
+        ("interleaved", "Sentence after sentence", "Does it read on, in the voice of the sentence that is given?"),
+        ("continuation", "Continuations", "How does it go on from the beginning that is given?"),
+    ):
+        yield Kind(
+            name, None, title, question, "generated", False,
+            (*SPEECH, "class-accuracy", "fad/", "limit", "duration-ratio"), ("wer", "utmos", "dnsmos"),
+        )  # fmt: skip
     for domain in ("sound", "music"):
         yield Kind(
             f"text_to_{domain}", None, f"Text to {domain}", "Does what the model makes of a caption fit it?",
@@ -71,6 +84,7 @@ KINDS = tuple(_kinds())
 NAMES = tuple(dict.fromkeys(kind.name for kind in KINDS))
 
 ROWS = {  # name: title, note; in the order of the columns
+    "given": ("Given", "the recording that the model heard first"),
     "reference": ("Reference", "the recording"),
     "reference-at-codec-rate": ("Reference at the codec's rate", "nothing that the codec does can be better"),
     "resynthesis": ("Resynthesis", "the recording through the codec"),
@@ -87,6 +101,9 @@ NOTES = {  # where a row means something else
     ("text_to_music", "generated-shuffled"): "the clip of another caption",
     ("tts", "generated"): "the language model speaks the text",
     ("tts", "generated-shuffled"): "same voice and seed, another sentence's text",
+    ("voice_prompted_tts", "generated-shuffled"): "another speaker's recording was given",
+    ("interleaved", "generated-shuffled"): "another speaker's first sentence was given",
+    ("continuation", "generated-shuffled"): "another speaker's beginning was given",
     ("asr", "generated"): "the language model writes what it hears",
     ("asr", "silence"): "what the model writes when it hears zeros",
     ("audio_captioning", "reference"): "the first caption against the others",

@@ -221,7 +221,7 @@ def _systems(kind: Kind, evaluations: list[Evaluation], shown: list[str]) -> lis
                 same.sources.append(evaluation)
                 continue
             title, note = ROWS.get(row, (row, ""))
-            rates = {} if row in ("reference", "silence") else evaluation.tokenizer
+            rates = {} if row in ("given", "reference", "silence") else evaluation.tokenizer
             tokens = rates["frame_rate"] * rates["levels"] if {"frame_rate", "levels"} <= set(rates) else None
             systems.append(
                 System(

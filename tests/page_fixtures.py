@@ -1,5 +1,6 @@
 """Evaluation folders of every kind that the demo page shows, small, through the writer that the eval scripts use."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,19 @@ def tts(folder: Path, texts: Sequence[str] = TEXTS, seconds: float = 2.0, loud: 
     return folder
 
 
+def prompted(folder: Path, task: str) -> Path:
+    """As eval/prompted.py writes it: `tts` after a recording, which has a row of its own without scores."""
+    tts(folder)
+    results = json.loads((folder / "results.json").read_text())
+    results["how"]["task"] = task
+    (folder / "results.json").write_text(json.dumps(results))
+    lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    for number, id in enumerate(dict.fromkeys(line["id"] for line in lines)):
+        lines.append(audio_item(folder, "given", id, number, 1.0, 0.3, text="what was given", speaker="slt"))
+    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
 def text_to_audio(folder: Path, domain: str, captions: Sequence[str] = TEXTS, classes: bool = False) -> Path:
     """As eval/text_to_audio.py writes it without networks, with a judge of classes where ``classes`` says so."""
     how = {"corpus": {"name": "mini", "against": "train"}, "prompt": "first caption", "tokenizer": TOKENIZER}
@@ -172,6 +186,10 @@ def every_kind(runs: Path) -> list[Path]:
         reconstruction(runs / "codec" / "eval-reconstruction", ("speech", "sound", "music")),
         reconstruction(runs / "codec-w3" / "eval-reconstruction", window=3, offset=0.2),
         tts(runs / "lm" / "eval-tts"),
+        *(
+            prompted(runs / "lm" / f"eval-{task}", task)
+            for task in ("voice_prompted_tts", "interleaved", "continuation")
+        ),
         text_to_audio(runs / "lm" / "eval-text_to_sound", "sound"),
         text_to_audio(runs / "lm" / "eval-text_to_music", "music"),
         asr(runs / "lm" / "eval-asr"),

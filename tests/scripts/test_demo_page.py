@@ -139,15 +139,17 @@ def test_scores_and_intervals_are_in_the_tables(evaluation: Path) -> None:
 def test_every_kind_has_its_section(tmp_path: Path) -> None:
     folders = made.every_kind(tmp_path / "runs")
     assert [read_evaluation(folder).kind for folder in folders] == [
-        "reconstruction", "reconstruction", "tts", "text_to_sound", "text_to_music", "asr", "audio_captioning",
+        "reconstruction", "reconstruction", "tts", "voice_prompted_tts", "interleaved",
+        "continuation", "text_to_sound", "text_to_music", "asr", "audio_captioning",
         "music_captioning",
     ]  # fmt: skip
     page, html = build(*folders)
     elements = Elements(html)
     sections = [e["id"] for e in elements.of("section") if e.get("class") == "evaluation"]
-    assert len(sections) == len(KINDS) == 9
+    assert len(sections) == len(KINDS) == 12
     assert sections[0] == "reconstruction-speech" and sections[-1] == "music-captioning"
     assert 'not in the text">too</ins>' in html and "<i>nothing</i>" in html  # a transcript, and one of silence
+    assert html.count(">Given <small>") == 3  # the recording that a model heard first is a column of its own
     assert "the red boat, two" in html  # people's captions
     # what a captioner heard stands in the people's column
     assert (page / "media" / "audio-captioning-0001-s1.flac").is_file()
