@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from math import inf
+from inspect import signature
 
 from transformers import PretrainedConfig
+
+from training.config import fits_number
 
 MIN_WINDOW, MAX_WINDOW = 2, 10
 
@@ -82,23 +84,25 @@ class ALMTokenizerConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
-# key -> its least and its greatest value
+# key -> its least and its greatest value; what is larger is no codec's, but would take the memory before it is missed
+LARGEST, MOST_LAYERS = 1_000_000, 1000
 RANGES = {
-    "sample_rate": (1, inf),
-    "hop": (1, inf),
-    "encoder_dim": (1, inf),
-    "encoder_layers": (1, inf),
-    "decoder_dim": (1, inf),
-    "decoder_layers": (1, inf),
-    "head_dim": (2, inf),
-    "ffn": (1, inf),
-    "span": (1, inf),
-    "window_basis": (0, inf),
-    "code_dim": (1, inf),
+    "sample_rate": (1, LARGEST),
+    "hop": (1, LARGEST),
+    "encoder_dim": (1, LARGEST),
+    "encoder_layers": (1, MOST_LAYERS),
+    "decoder_dim": (1, LARGEST),
+    "decoder_layers": (1, MOST_LAYERS),
+    "head_dim": (2, LARGEST),
+    "ffn": (1, MOST_LAYERS),
+    "span": (1, LARGEST),
+    "window_basis": (0, MOST_LAYERS),
+    "code_dim": (1, LARGEST),
     "codebook_decay": (0, 1),
     "dead_code_share": (0, 1),
-    "conv_filters": (1, inf),
-    "semantic_dim": (0, inf),
+    "conv_filters": (1, LARGEST),
+    "semantic_dim": (0, LARGEST),
+    "synthesis_fft": (0, LARGEST),
 }
 CHOICES = {"patchify": ("stft", "conv", "patch"), "bottleneck": ("queries", "strided")}
 
@@ -109,20 +113,47 @@ def check_window(window: int) -> None:
         raise ValueError(f"window={window} is outside {MIN_WINDOW}…{MAX_WINDOW} frames per query.")
 
 
+def check_types(config: ALMTokenizerConfig) -> None:
+    """Refuse values of another kind than the defaults.
+
+    Raises:
+        ValueError: in one sentence, with the key.
+    """
+    for key, parameter in signature(ALMTokenizerConfig.__init__).parameters.items():
+        default, value = parameter.default, getattr(config, key, None)
+        if isinstance(default, bool):
+            fits, kind = isinstance(value, bool), "true or false"
+        elif isinstance(default, int):
+            fits, kind = fits_number(value, whole=True), "a whole number"
+        elif isinstance(default, float):
+            fits, kind = fits_number(value), "a number"
+        elif isinstance(default, tuple):
+            fits, kind = isinstance(value, list) and all(fits_number(v, whole=True) for v in value), "whole numbers"
+        else:  # self, the further options, and the choices below
+            continue
+        if not fits:
+            raise ValueError(f"{key}={str(value)[:40]} must be {kind}.")
+
+
 def check_architecture(config: ALMTokenizerConfig) -> None:
     """Refuse values that no codec can have.
 
     Raises:
         ValueError: in one sentence, with the key.
     """
+    check_types(config)
     for key, choices in CHOICES.items():
         if getattr(config, key) not in choices:
             raise ValueError(f"{key}={getattr(config, key)} is none of {', '.join(choices)}.")
     check_window(config.window)
     for key, (least, most) in RANGES.items():
         if not least <= getattr(config, key) <= most:
-            limits = f"at least {least}" if most == inf else f"from {least} to {most}"
+            above = getattr(config, key) > most
+            limits = f"from {least} to {most}" if most == 1 else f"at most {most}" if above else f"at least {least}"
             raise ValueError(f"{key}={getattr(config, key)} must be {limits}.")
+    for key in ("codebook_sizes", "analysis_ffts", "conv_ratios"):
+        if len(getattr(config, key)) > MOST_LAYERS or max(getattr(config, key), default=0) > LARGEST:
+            raise ValueError(f"{key} has more than {MOST_LAYERS} values, or one above {LARGEST}.")
     if not config.codebook_sizes or min(config.codebook_sizes) < 2:
         raise ValueError(f"codebook_sizes={config.codebook_sizes}: give at least one level, each of at least 2 codes.")
     if config.bottleneck == "queries" and config.head_dim % 2:

@@ -30,6 +30,7 @@ from codec.model import ALMTokenizer
 from codec.objectives import MaskedAutoencoder
 from codec.pretrained import load_whole
 from training.config import ConfigError, refusing
+from training.pretrained import PretrainedError, load_model, load_part
 
 KNOWN = (
     "Encoders that work: wav2vec 2.0, HuBERT, WavLM, wav2vec2-BERT, Whisper (speech); AST, CLAP (any sound); BEATs is "
@@ -46,11 +47,13 @@ class Encoder:
         features: ``[samples]`` at ``rate`` on the CPU → ``[n, dim]`` float32 on the CPU.
         rate: Hz.
         step: samples that one feature stands for; None: the features spread evenly over the clip, whatever its length.
+        revision: commit of the hub that it came from; None for a folder.
     """
 
     features: Callable[[Tensor], Tensor]
     rate: int
     step: float | None = None
+    revision: str | None = None
 
     def averages(self, wav: Tensor, windows: int) -> Tensor:
         """Averages of the features of ``wav [samples]`` over ``windows`` equal parts of it: ``[windows, dim]``."""
@@ -102,8 +105,9 @@ def transformers_encoder(path: str, layer: int, device: torch.device, trust_remo
     """Hidden states of ``layer`` (0: the input of the first block) of a transformers audio encoder.
 
     Args:
-        path: a local folder or a hub id, with the configuration of its feature extractor.
-        trust_remote_code: run the Python files that come with the model (MERT, or a BEATs of one's own).
+        path: a local folder or a hub id, which ORG/NAME@REVISION pins, with the configuration of its feature extractor.
+        trust_remote_code: run the Python files that come with the model (MERT, or a BEATs of one's own); one from the
+            hub must be pinned to a commit.
 
     Raises:
         ConfigError: transformers cannot load it, it needs more than audio, it has no such layer, or what it gives
@@ -112,11 +116,13 @@ def transformers_encoder(path: str, layer: int, device: torch.device, trust_remo
     from transformers import AutoFeatureExtractor, AutoModel
 
     try:
-        extractor = AutoFeatureExtractor.from_pretrained(path, trust_remote_code=trust_remote_code)
+        extractor = load_part(AutoFeatureExtractor, path, trust_remote_code)
         # half-precision checkpoints are run in float32, as their extractors' features come
-        model = AutoModel.from_pretrained(path, trust_remote_code=trust_remote_code, dtype=torch.float32)
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(f"transformers cannot load the encoder '{path}': {first_sentence(error)} {KNOWN}") from error
+        model, info = load_model(AutoModel, path, trust_remote_code)
+    except PretrainedError as error:
+        raise ConfigError(f"the encoder cannot be taken: {error} {KNOWN}") from error
+    if unset := [key for key in info["missing_keys"] if "pooler" not in key and "decoder." not in key]:
+        raise ConfigError(f"'{path}' lacks weights of {type(model).__name__} ({', '.join(unset[:3])} …). {KNOWN}")
     rate = getattr(extractor, "sampling_rate", None)  # Hz
     kind = model.config.model_type
     if rate is None:
@@ -144,13 +150,13 @@ def transformers_encoder(path: str, layer: int, device: torch.device, trust_remo
         said = f"'{path}' ({kind}) gives no features of audio alone: {first_sentence(error)}"
         raise ConfigError(f"{said} {KNOWN}") from error
     if window is not None:
-        return Encoder(windowed(hidden_state, window, steps), rate, window.samples / steps)
+        return Encoder(windowed(hidden_state, window, steps), rate, window.samples / steps, model.revision)
     if long.dim() != 3 or len(long) != 1 or not 1.5 * short.shape[1] < long.shape[1] < 2.5 * short.shape[1]:
         raise ConfigError(
             f"'{path}' ({kind}) gives hidden states {list(short.shape)} for 2 s and {list(long.shape)} for 4 s of "
             f"audio, which cannot be aligned with time. {KNOWN}"
         )
-    return Encoder(lambda wav: hidden_state(wav)[0].float(), rate)
+    return Encoder(lambda wav: hidden_state(wav)[0].float(), rate, revision=model.revision)
 
 
 def first_sentence(error: Exception) -> str:

@@ -20,6 +20,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from codec.patchify import hann
 from training.config import ConfigError
+from training.pretrained import PretrainedError, load_model
 
 RATE = 16_000
 
@@ -40,10 +41,14 @@ class Listener(nn.Module):
     def __init__(self, path: str, layers: int, sample_rate: int) -> None:
         super().__init__()
         try:
-            encoder = WhisperModel.from_pretrained(path, dtype=torch.float32).get_encoder()
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise ConfigError(f"hearing.encoder={path} is no Whisper checkpoint ({reason}).") from None
+            model, info = load_model(WhisperModel, path)
+        except PretrainedError as error:
+            raise ConfigError(f"hearing.encoder={path} is no Whisper checkpoint: {error}") from None
+        if missing := [key for key in info["missing_keys"] if key.startswith("encoder.")]:
+            raise ConfigError(
+                f"hearing.encoder={path} lacks weights of a Whisper encoder ({', '.join(missing[:3])} …)."
+            )
+        encoder = model.get_encoder()
         if not 1 <= layers <= len(encoder.layers):
             raise ConfigError(f"hearing.layers={layers}: {path} has layers 1 to {len(encoder.layers)}.")
         if sample_rate < RATE or sample_rate % 200:

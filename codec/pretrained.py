@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from codec.interface import TokenizerError
-from training.log import no_loading_report
+from training.pretrained import PretrainedError, load_model
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")  # of a model that transformers saved
@@ -23,7 +21,8 @@ HUB_ID = re.compile(r"[\w\-.]+/[\w\-.]+")
 
 
 def find_folder(path: str, files: Sequence[str]) -> Path | None:
-    """The folder ``path``, or the hub's copy of the repository ``path`` (fetched if it is not cached).
+    """The folder ``path``, or the hub's copy of the repository ``path`` (fetched if it is not cached), which
+    ``ORG/NAME@REVISION`` pins.
 
     Args:
         files: what is read of a repository (names or glob patterns).
@@ -33,11 +32,13 @@ def find_folder(path: str, files: Sequence[str]) -> Path | None:
     """
     if Path(path).is_dir():
         return Path(path)
-    if HUB_ID.fullmatch(path):
+    name, _, revision = path.partition("@")
+    if HUB_ID.fullmatch(name):
         try:
-            return Path(huggingface_hub.snapshot_download(path, allow_patterns=list(files)))
+            found = huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=list(files))
         except (HfHubHTTPError, HFValidationError, OSError):
             return None
+        return Path(found)
     return None
 
 
@@ -64,14 +65,11 @@ def load_whole(kind: type[PreTrainedModel], folder: Path, exact: bool = False) -
         raise TokenizerError(f"{file} cannot be read ({error}): copy the folder again.") from error
     if found != kind.config_class.model_type:
         raise TokenizerError(f"{folder} holds model type '{found}' and not '{kind.config_class.model_type}'.")
-    options: dict[str, Any] = {"output_loading_info": True, "dtype": torch.float32, "local_files_only": True}
     try:
-        with no_loading_report():
-            model, info = kind.from_pretrained(folder, **options)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TokenizerError(f"the weights in {folder} cannot be loaded ({reason}): copy the folder again.") from error
-    missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+        model, info = load_model(kind, folder)
+    except PretrainedError as error:
+        raise TokenizerError(f"{error} Copy the folder again, or take another.") from error
+    missing, unexpected = info["missing_keys"], info["unexpected_keys"]
     if missing:
         raise TokenizerError(
             f"the checkpoint in {folder} has no values for {len(missing)} weights of {kind.__name__} "

@@ -19,6 +19,7 @@ same sounds are (ours; without it only the spread is matched).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,7 +259,11 @@ def main(cfg: DictConfig) -> None:
         tensors |= fit_map(sources, centres, codec, cfg.scale_hours)
         print(f"map to {cfg.map_to}: explains {float(tensors['explained']):.1%} of its latents' variance", flush=True)
     out = Path(cfg.out)
-    write_file(out, save(tensors))
+    listened = [
+        {"encoder": source.name, "layer": given.layer, "count": source.count, "revision": source.encoder.revision}
+        for source, given in zip(sources, cfg.sources, strict=True)
+    ]
+    write_file(out, save(tensors, metadata={"sources": json.dumps(listened)}))
     print(f"{out}: train with semantic_centres={out} codec.semantic_dim={joint.shape[1]} and {len(joint)} codes first.")
 
 

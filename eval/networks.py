@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-# drawn at training only; several public checkpoints leave it out
-UNUSED_IN_INFERENCE = ("masked_spec_embed",)
+from training import pretrained
+from training.pretrained import PretrainedError, load_model
 
 
 class NetworkError(RuntimeError):
@@ -22,11 +22,11 @@ class NetworkError(RuntimeError):
 
 
 def load_network(kind: Any, path: str, device: str = "cpu", what: str = "", **options: Any) -> Any:
-    """``kind.from_pretrained(path)`` in eval mode and float32.
+    """A network of ``kind`` from ``path``, in eval mode and float32.
 
     Args:
         kind: a transformers class.
-        path: folder or hub id.
+        path: folder or hub id, which ORG/NAME@REVISION pins.
         what: the setting that names the path, for messages.
 
     Raises:
@@ -34,29 +34,26 @@ def load_network(kind: Any, path: str, device: str = "cpu", what: str = "", **op
     """
     where = f"{what}={path}" if what else path
     try:
-        model, info = kind.from_pretrained(path, output_loading_info=True, dtype=torch.float32, **options)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise NetworkError(f"{where} cannot be loaded as {kind.__name__}: {first}") from None
-    missing = [key for key in info["missing_keys"] if not key.endswith(UNUSED_IN_INFERENCE)]
-    if missing or info["mismatched_keys"]:
-        names = ", ".join(map(str, [*missing, *info["mismatched_keys"]][:3]))
+        model, info = load_model(kind, path, **options)
+    except PretrainedError as error:
+        raise NetworkError(f"{where} cannot be loaded as {kind.__name__}: {error}") from None
+    if unset := [*info["missing_keys"], *info["mismatched_keys"]]:
+        names = ", ".join(unset[:3])
         raise NetworkError(f"{where} lacks weights of {kind.__name__} ({names} …): it would judge by random numbers.")
-    model.unused_keys = sorted(info["unexpected_keys"])
+    model.unused_keys = info["unexpected_keys"]
     return model.to(device).eval()
 
 
 def load_part(kind: Any, path: str, what: str = "") -> Any:
-    """``kind.from_pretrained(path)`` of a tokenizer, processor or feature extractor.
+    """A tokenizer, processor or feature extractor of ``kind`` from ``path``.
 
     Raises:
         NetworkError: its files are not there.
     """
     try:
-        return kind.from_pretrained(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise NetworkError(f"{what}={path} has no {kind.__name__} that can be loaded: {first}") from None
+        return pretrained.load_part(kind, path)
+    except PretrainedError as error:
+        raise NetworkError(f"{what}={path} has no {kind.__name__} that can be loaded: {error}") from None
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -74,7 +71,8 @@ def describe_network(path: str, model: nn.Module) -> dict[str, Any]:
         model.known_hash = weights_hash(model)
     return {
         "network": type(model).__name__,
-        "id": Path(path).name if Path(path).exists() else path,
+        "id": Path(path).name if Path(path).exists() else path.partition("@")[0],
         "weights_sha256": model.known_hash,
         "unused_keys": getattr(model, "unused_keys", []),
+        **({"revision": model.revision} if getattr(model, "revision", None) else {}),
     }

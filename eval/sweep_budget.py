@@ -11,7 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from training.config import ConfigError, compose
+from training.config import ConfigError, compose, refusing
+from training.pretrained import PretrainedError, load_config
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,14 @@ def flops(parameters: float, layers: int, width: int, length: int) -> float:
 def flops_per_position(lm: DictConfig, codebook_sizes: Sequence[int], length: int) -> float:
     """`flops` of a model that is yet to be trained, from ``cfg.lm``."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     if lm.variant == "depth":
         raise ConfigError("comparison.match=flops counts models of one stream: give lm.variant=flat, or match=seconds.")
     config: Any
     if lm.pretrained:
-        config = AutoConfig.from_pretrained(lm.pretrained)
+        with refusing(PretrainedError):
+            config = load_config(lm.pretrained)
         text_rows = config.vocab_size
     else:
         config = LlamaConfig(**OmegaConf.to_container(lm.config, resolve=True))  # type: ignore[arg-type]

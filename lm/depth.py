@@ -23,6 +23,7 @@ from lm.objective import LossParts, Objective, anchor, linear_cross_entropy
 from lm.packing import IGNORE
 from lm.vocabulary import AudioVocabulary
 from training.checkpoint import write_file
+from training.pretrained import check_numbers, description, refuse_larger
 
 CONFIG_NAME = "depth.json"
 WEIGHTS_NAME = "depth.safetensors"
@@ -138,12 +139,19 @@ def add_depth(lm: PreTrainedModel, vocabulary: AudioVocabulary, config: dict[str
 
 
 def load_depth(lm: PreTrainedModel, folder: Path) -> DepthLM:
-    """The depth transformer that `DepthLM.save_pretrained` wrote, on its temporal model."""
-    data = json.loads((Path(folder) / CONFIG_NAME).read_text(encoding="utf-8"))
-    sizes = tuple(data["codebook_sizes"])
-    depth = DepthTransformer(
-        lm.config.get_text_config().hidden_size, sizes, data["audio_start"], data["end"], data["config"]
-    )
+    """The depth transformer that `DepthLM.save_pretrained` wrote, on its temporal model.
+
+    Raises:
+        PretrainedError: ``depth.json`` describes more than the weights hold.
+    """
+    data = description(folder, CONFIG_NAME)
+    check_numbers(data, folder)
+    width, sizes = lm.config.get_text_config().hidden_size, tuple(data["codebook_sizes"])
+    options = (width, sizes, data["audio_start"], data["end"], data["config"])
+    with torch.device("meta"):
+        shape = DepthTransformer(*options)
+    refuse_larger(shape, (Path(folder) / WEIGHTS_NAME).stat().st_size, folder, CONFIG_NAME)
+    depth = DepthTransformer(*options)
     load_model(depth, str(Path(folder) / WEIGHTS_NAME))
     return DepthLM(lm, depth)
 

@@ -8,9 +8,10 @@ to load it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +22,7 @@ from transformers import (
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaModel,
     PreTrainedModel,
 )
 
@@ -29,10 +31,11 @@ from lm.head import ModelError as ModelError
 from lm.head import head_form
 from lm.text_tokenizer import load_text_tokenizer
 from lm.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
-from training.log import no_loading_report
+from training.pretrained import ERRORS, PretrainedError, check_numbers, description, load_model, pinned
 
 ROW_INITS = ("normal", "mean", "codebook")
 VARIANTS = ("flat", "depth")
+LAYER = re.compile(r"^(model|transformer|gpt_neox)\.(layers|h)\.\d+\..*(weight|bias)$")  # of a language model's blocks
 
 
 def build_lm(
@@ -52,13 +55,12 @@ def build_lm(
     torch.manual_seed(seed)
     if cfg.pretrained:
         model = load_weights(cfg.pretrained)
+        if model.revision:  # into config.json, and with it into every checkpoint that follows from this one
+            model.config.pretrained_from = {"id": pinned(cfg.pretrained)[0], "revision": model.revision}
         extend_vocabulary(model, vocabulary, cfg.init_rows, code_vectors)
         check_head(model, cfg.pretrained)
     else:
-        options = OmegaConf.to_container(cfg.config, resolve=True)
-        assert isinstance(options, dict)
-        config = LlamaConfig(vocab_size=vocabulary.size, **{str(k): v for k, v in options.items()})
-        model = LlamaForCausalLM(config)
+        model = LlamaForCausalLM(llama_config(cfg.config, vocabulary.size, "lm.config"))
     set_special_ids(model, vocabulary)
     if cfg.get("variant", "flat") == "depth":
         depth = OmegaConf.to_container(cfg.depth, resolve=True)
@@ -71,17 +73,24 @@ def build_lm(
 
 
 def load_weights(path: str | Path) -> Any:
-    """A causal language model of transformers in float32, from a folder or a hub id.
+    """A causal language model of transformers in float32, from a folder or a hub id (`training.pretrained`).
 
     Raises:
-        ModelError: some of its weights are not there; transformers would draw them at random.
+        ModelError: it cannot be loaded, or some of its weights are not there: transformers would draw them at random.
     """
-    with no_loading_report():
-        model, info = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, dtype=torch.float32)
+    try:
+        model, info = load_model(AutoModelForCausalLM, path)
+    except PretrainedError as error:
+        raise ModelError(str(error)) from None
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"the checkpoint in '{path}' has no values for {len(missing)} weights of {type(model).__name__} "
             f"({', '.join(missing[:3])} …): it is another model's, or without the head that predicts tokens."
+        )
+    if unused := [key for key in info["unexpected_keys"] if LAYER.search(key)]:
+        raise ModelError(
+            f"the checkpoint in '{path}' has {len(unused)} weights of layers that its config.json does not count "
+            f"({', '.join(unused[:3])} …): it is another model's."
         )
     return model
 
@@ -217,6 +226,46 @@ def save_lm(
     vocabulary.save(folder)
 
 
+def load_vocabulary(folder: Path) -> AudioVocabulary:
+    """The vocabulary of the language model in ``folder``.
+
+    Raises:
+        ModelError: there is no model.
+        VocabularyError: ``audio_vocabulary.json`` is missing or damaged.
+    """
+    if not (folder / "config.json").is_file():
+        if (folder / "final/config.json").is_file():
+            raise ModelError(f"'{folder}' is the folder of a run: its model is in '{folder / 'final'}'.")
+        raise ModelError(
+            f"no language model at '{folder}': train one with `accelerate launch lm/train.py task=tts`, "
+            "or give the folder of another."
+        )
+    return AudioVocabulary.load(folder)
+
+
+def llama_config(options: DictConfig, rows: int, key: str) -> LlamaConfig:
+    """The configuration of a LLaMA from scratch.
+
+    Args:
+        options: of ``transformers.LlamaConfig``.
+        key: what the options are called, for messages.
+
+    Raises:
+        ModelError: no LLaMA can have these sizes.
+    """
+    given = cast(dict[str, Any], OmegaConf.to_container(options, resolve=True))
+    try:
+        check_numbers(given, key)
+        config = LlamaConfig(vocab_size=rows, **given)
+        with torch.device("meta"), torch.no_grad():
+            mask, places = torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, dtype=torch.long)
+            LlamaModel(config)(input_ids=places, attention_mask=mask, position_ids=places, use_cache=False)
+    except (*ERRORS, PretrainedError) as error:
+        reason = re.sub(r"\s+", " ", str(error)).rstrip(". ")
+        raise ModelError(f"no LLaMA can be made of {key}={given} ({reason}).") from None
+    return config
+
+
 def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any, AudioVocabulary, Any]:
     """Load what `save_lm` wrote: (model in eval mode, vocabulary, text tokenizer).
 
@@ -225,15 +274,11 @@ def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any
         VocabularyError: ``audio_vocabulary.json`` is missing, damaged, or does not fit the model.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        if (folder / "final/config.json").is_file():
-            raise ModelError(f"'{folder}' is the folder of a run: its model is in '{folder / 'final'}'.")
-        raise ModelError(
-            f"no language model at '{folder}': train one with `accelerate launch lm/train.py task=tts`, "
-            "or give the folder of another."
-        )
-    vocabulary = AudioVocabulary.load(folder)
-    rows = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size")
+    vocabulary = load_vocabulary(folder)
+    try:
+        rows = description(folder).get("vocab_size")
+    except PretrainedError as error:
+        raise ModelError(str(error)) from None
     if rows != vocabulary.size:
         raise VocabularyError(
             f"'{folder}': the model has {rows} rows but {FILE_NAME} describes {vocabulary.size}: "
@@ -243,7 +288,7 @@ def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any
         model = load_weights(folder)
         if (folder / CONFIG_NAME).is_file():
             model = load_depth(model, folder)
-    except (SafetensorError, OSError, RuntimeError, json.JSONDecodeError, KeyError) as error:
+    except (SafetensorError, OSError, RuntimeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelError(f"the weights in '{folder}' cannot be read ({error}): copy the folder again.") from None
     check_head(model, folder)
     tokenizer = load_text_tokenizer(folder)

@@ -7,16 +7,53 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from lm.documents import TextSegment
-from lm.model import build_lm, load_lm
+from lm.head import ModelError
+from lm.model import build_lm, llama_config, load_lm, load_vocabulary
 from lm.run_state import pattern_name
 from lm.text_tokenizer import load_text_tokenizer, train_text_tokenizer
+from lm.tuning import check_targets
 from lm.vocabulary import AudioVocabulary
 from tasks.base import Task
+from training.config import ConfigError
+from training.pretrained import PretrainedError, load_config
+
+
+def check_start(cfg: DictConfig) -> None:
+    """Refuse what a training could not begin with, before any work.
+
+    Raises:
+        ConfigError: rows longer than the model's positions.
+        ModelError, VocabularyError, TextTokenizerError: no such model, or one that cannot be used.
+    """
+    try:
+        if cfg.init:
+            load_vocabulary(Path(cfg.init))
+            config = load_config(cfg.init)
+        elif cfg.lm.pretrained:
+            config = load_config(cfg.lm.pretrained)
+            load_text_tokenizer(cfg.lm.pretrained)
+        else:
+            config = llama_config(cfg.lm.config, 8, "lm.config")
+    except PretrainedError as error:
+        raise ModelError(str(error)) from None
+    if cfg.lm.variant == "depth" and not cfg.init:
+        llama_config(cfg.lm.depth, 8, "lm.depth")
+    places = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if places and cfg.trainer.row_length > places:
+        raise ConfigError(
+            f"trainer.row_length={cfg.trainer.row_length} is more than the {places} positions of "
+            f"{cfg.init or cfg.lm.pretrained or 'lm.config.max_position_embeddings'}."
+        )
+    if cfg.tuning.method == "lora":
+        with torch.device("meta"):
+            check_targets(AutoModelForCausalLM.from_config(config, trust_remote_code=False), cfg.tuning.targets)
 
 
 def starting_point(

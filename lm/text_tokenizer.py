@@ -17,6 +17,8 @@ from tokenizers import Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from training.pretrained import PretrainedError, load_part
+
 MODEL_FILE = "tokenizer.model"
 
 
@@ -116,5 +118,16 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerBase:
 
 
 def load_text_tokenizer(folder: str | Path) -> Any:
-    """Load a tokenizer folder (or a hub id) with stock `AutoTokenizer`."""
-    return AutoTokenizer.from_pretrained(str(folder))
+    """Load a tokenizer folder (or a hub id) with stock `AutoTokenizer`.
+
+    Raises:
+        TextTokenizerError: there is none, or one without tokens.
+    """
+    try:
+        tokenizer = load_part(AutoTokenizer, folder)
+    except PretrainedError as error:
+        raise TextTokenizerError(f"no text tokenizer: {error}") from None
+    # transformers makes one of nothing where files lack
+    if set(tokenizer("a", add_special_tokens=False).input_ids) <= set(tokenizer.all_special_ids):
+        raise TextTokenizerError(f"no text tokenizer: '{folder}' has none of its files, as tokenizer.json.")
+    return tokenizer

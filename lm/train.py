@@ -48,7 +48,7 @@ from lm.run_state import (
     recipe,
     versions,
 )
-from lm.starting_point import starting_point
+from lm.starting_point import check_start, starting_point
 from lm.text_tokenizer import TextTokenizerError
 from lm.throughput import peak_flops, training_flops
 from lm.token_rows import TokenRowsError, find_token_rows, left_out
@@ -94,6 +94,7 @@ def train(cfg: DictConfig) -> Path:
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     sharded = accelerator.distributed_type == DistributedType.FSDP
     check_options(cfg, world, sharded)
+    check_start(cfg)
     threads = set_threads(cfg.threads)
     trainer = cfg.trainer
     task = make_task(cfg.task)

@@ -107,7 +107,7 @@ def test_a_damaged_folder_is_refused(folder: Path, capsys: pytest.CaptureFixture
 
 def test_a_codec_that_cannot_be_is_refused(folder: Path) -> None:
     edit_config(folder, window=11)
-    with pytest.raises(ValueError, match="window=11 is outside"):
+    with pytest.raises(TokenizerError, match="window=11 is outside"):
         load(folder)
 
 
@@ -121,17 +121,19 @@ def test_an_encoder_of_the_prior_is_loaded_with_the_same_care(folder: Path, caps
 def test_a_hub_id_is_fetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def download(repository: str, allow_patterns: list[str]) -> str:
-        asked.append((repository, allow_patterns))
+    def download(repository: str, allow_patterns: list[str], revision: str | None) -> str:
+        asked.append((repository, allow_patterns, revision))
         if repository != "people/codec":
             raise OSError("out of reach")
         return str(folder)
 
     monkeypatch.setattr(codec.pretrained.huggingface_hub, "snapshot_download", download)
     assert load("people/codec").fingerprint == load(folder).fingerprint
-    assert asked == [("people/codec", ["config.json", "*.safetensors", "*.safetensors.index.json"])]
+    assert load("people/codec@v1").fingerprint == load(folder).fingerprint
+    files = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+    assert asked == [("people/codec", files, None), ("people/codec", files, "v1")]
     with pytest.raises(TokenizerError, match="no codec checkpoint at 'people/other'"):
         load("people/other")
     with pytest.raises(TokenizerError, match="no codec checkpoint at 'runs/other/final'"):
         load("runs/other/final")
-    assert len(asked) == 2, "a path is not looked for on the hub"
+    assert len(asked) == 3, "a path is not looked for on the hub"

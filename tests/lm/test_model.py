@@ -109,7 +109,7 @@ def test_missing_truncated_and_foreign_folders_are_refused(folder, tmp_path):
         load_lm(run)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="the weights in .* cannot be loaded"):
         load_lm(folder)
     bare = tmp_path / "bare"
     shutil.copytree(folder, bare)
