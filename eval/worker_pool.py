@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -27,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 Job = tuple[dict[str, Any], bytes]  # what to do, and samples
 Answer = dict[str, Any]  # the handler's values, or {"failure": reason}
 Handler = Callable[[dict[str, Any], bytes], Answer]
+START = 600.0  # seconds until a worker must be ready: its imports are slow on a machine with other work
+LONGEST_HEADER = 1 << 26  # bytes
+GARBLED = (EOFError, OSError, ValueError, struct.error)  # a worker that died, or whose answer is none
 
 
 class WorkerError(RuntimeError):
@@ -48,7 +52,27 @@ def _read_exactly(stream: IO[bytes], size: int) -> bytes:
 
 def _read(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     head, payload = struct.unpack("<II", _read_exactly(stream, 8))
+    if head > LONGEST_HEADER:
+        raise ValueError("not a message: something else is printed on this stream")
     return json.loads(_read_exactly(stream, head)), _read_exactly(stream, payload)
+
+
+@contextmanager
+def _deadline(process: subprocess.Popen[bytes], seconds: float) -> Iterator[threading.Event]:
+    """Kill ``process`` unless the ``with`` block ends in time; the event tells whether that happened."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True  # a program that ends meanwhile does not wait for it
+    timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()
 
 
 def serve(start: Callable[[dict[str, Any]], Handler]) -> None:
@@ -90,17 +114,24 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
-        process = subprocess.Popen(
-            [sys.executable, "-m", self.module],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
-        )  # fmt: skip
-        assert process.stdin is not None and process.stdout is not None
         try:
-            _write(process.stdin, self.settings)
-            greeting, _ = _read(process.stdout)
-        except (EOFError, BrokenPipeError) as error:
-            process.wait()
-            raise WorkerError(f"{self.module} ended with status {process.returncode} before it was ready.") from error
+            process = subprocess.Popen(
+                [sys.executable, "-m", self.module],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
+            )  # fmt: skip
+        except OSError as error:
+            raise WorkerError(f"{self.module} cannot be started: {error.strerror}.") from error
+        assert process.stdin is not None and process.stdout is not None
+        with _deadline(process, START) as expired:
+            try:
+                _write(process.stdin, self.settings)
+                greeting, _ = _read(process.stdout)
+            except GARBLED as error:
+                process.kill()
+                process.wait()
+                ended = f"ended with status {process.returncode} before it was ready."
+                late = f"was not ready after {START:g} s."
+                raise WorkerError(f"{self.module} {late if expired.is_set() else ended}") from error
         if "refused" in greeting:
             process.wait()
             raise WorkerError(f"{self.module} cannot start: {greeting['refused']}")
@@ -112,24 +143,16 @@ class Worker:
             self.process = self._start()
         process = self.process
         assert process.stdin is not None and process.stdout is not None
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            process.kill()
-
-        timer = threading.Timer(self.timeout, expire)
-        timer.start()
-        try:
-            _write(process.stdin, *job)
-            answer, _ = _read(process.stdout)
-            return answer
-        except (EOFError, BrokenPipeError):
-            process.wait()
-            self.process = None
-            return {"failure": f"timed out after {self.timeout:g} s" if expired.is_set() else "worker died"}
-        finally:
-            timer.cancel()
+        with _deadline(process, self.timeout) as expired:
+            try:
+                _write(process.stdin, *job)
+                answer, _ = _read(process.stdout)
+                return answer
+            except GARBLED:
+                process.kill()
+                process.wait()
+                self.process = None
+                return {"failure": f"timed out after {self.timeout:g} s" if expired.is_set() else "worker died"}
 
     def close(self) -> None:
         """End the process."""
@@ -170,7 +193,7 @@ class WorkerPool:
             WorkerError: the workers cannot start.
         """
         waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[int, Answer | WorkerError]] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
         used = self.workers[: min(len(self.workers), len(jobs))]
         for index in [*range(len(jobs)), *[None] * len(used)]:
             waiting.put(index)
@@ -179,7 +202,7 @@ class WorkerPool:
             while (index := waiting.get()) is not None:
                 try:
                     done.put((index, worker.call(jobs[index])))
-                except WorkerError as error:
+                except Exception as error:  # whatever it is: who waits for the answer must hear of it
                     done.put((index, error))
                     return
 
@@ -188,7 +211,7 @@ class WorkerPool:
             thread.start()
         for _ in jobs:
             index, answer = done.get()
-            if isinstance(answer, WorkerError):
+            if isinstance(answer, Exception):
                 raise answer
             yield index, answer
         for thread in threads:

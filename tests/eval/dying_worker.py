@@ -8,6 +8,8 @@ from eval.worker_pool import Answer, Handler, serve
 
 
 def start(settings: dict[str, Any]) -> Handler:
+    if settings.get("linger"):
+        time.sleep(60)
     if settings.get("refuse"):
         raise ModuleNotFoundError("no such model")
 
@@ -25,4 +27,6 @@ def start(settings: dict[str, Any]) -> Handler:
 
 
 if __name__ == "__main__":
+    if "GARBLE" in os.environ:
+        print("a banner of a library, on standard output", flush=True)
     serve(start)

@@ -26,6 +26,29 @@ def test_a_worker_that_cannot_start_says_why() -> None:
         pool.map([({}, b"")])
 
 
+@pytest.mark.parametrize("how", ["no process", "late", "garbled"])
+def test_workers_that_cannot_start_are_not_waited_for(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {"no process": "cannot be started", "late": "was not ready after 1 s", "garbled": "before it was ready"}
+    if how == "no process":
+        monkeypatch.setattr("sys.executable", "/no/such/python")
+    elif how == "late":
+        monkeypatch.setattr("eval.worker_pool.START", 1.0)
+    else:
+        monkeypatch.setenv("GARBLE", "1")
+    settings = {"linger": True} if how == "late" else {}
+    with WorkerPool(MODULE, settings, processes=2) as pool, pytest.raises(WorkerError, match=expected[how]):
+        pool.map([({"do": "answer", "number": i}, b"") for i in range(3)])
+
+
+def test_a_defect_of_the_pool_reaches_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("eval.worker_pool.Worker.call", broken)
+    with WorkerPool(MODULE) as pool, pytest.raises(ZeroDivisionError):
+        pool.map([({"do": "answer", "number": 0}, b"")])
+
+
 def test_nothing_to_do_starts_nothing() -> None:
     with WorkerPool("eval.no_such_module") as pool:
         assert pool.map([]) == []
