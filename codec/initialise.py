@@ -6,12 +6,16 @@ a global batch grows with the number of processes, the memory of each process mu
 
 from __future__ import annotations
 
+import math
+
 import torch
 from omegaconf import DictConfig
 
 from codec import processes
+from codec.architecture import ALMTokenizerConfig
 from codec.crops import CropSampler
 from codec.model import ALMTokenizer
+from training.config import ConfigError
 
 CALIBRATION_STEPS, CALIBRATION_CROPS = 16, 32  # so many steps' crops, of each step at most so many
 LATENTS = 1 << 18  # k-means looks at no more: 128 for each of 2048 codes
@@ -31,16 +35,37 @@ def calibrate(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: i
     core.calibrate([sampler.batch(CALIBRATION + i, 0, count, samples)[0] for i in range(CALIBRATION_STEPS)])
 
 
+def of_kmeans(cfg: DictConfig, config: ALMTokenizerConfig, crop: int) -> tuple[int, int, int]:
+    """What k-means looks at: batches, crops of each, windows of a crop of ``crop`` samples."""
+    windows = crop // (config.hop * config.window)
+    batches = min(cfg.trainer.init_batches, max(1, LATENTS // windows))
+    return batches, min(global_batch(cfg), max(1, LATENTS // (batches * windows))), windows
+
+
+def check_kmeans(cfg: DictConfig, config: ALMTokenizerConfig, crop: int) -> None:
+    """Refuse a start with fewer latents than a codebook has codes; its training would end at that step.
+
+    Raises:
+        ConfigError: with the least ``trainer.init_batches``.
+    """
+    batches, crops, windows = of_kmeans(cfg, config, crop)
+    largest = max(config.codebook_sizes[1 if config.semantic_dim else 0 :], default=0)
+    if batches * crops * windows < largest:
+        least = math.ceil(largest / (global_batch(cfg) * windows))
+        raise ConfigError(
+            f"trainer.init_batches={cfg.trainer.init_batches} gives k-means {batches * crops * windows:,} latents for "
+            f"a codebook of {largest:,} codes: trainer.init_batches must be at least {least}."
+        )
+
+
 def initialise_codebooks(model: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, step: int, crop: int) -> int:
     """k-means of the codebooks on latents of ``init_batches`` global batches, or of a part of each; returns how many.
 
     The processes take turns in encoding, batch after batch, and all of them cluster all latents.
     """
-    windows = crop // (model.config.hop * model.window)
+    batches, of_step, windows = of_kmeans(cfg, model.config, crop)
     samples = windows * model.config.hop * model.window
     size, (rank, world) = cfg.trainer.batch_size, processes.place()
-    batches = min(cfg.trainer.init_batches, max(1, LATENTS // windows))
-    of_step = min(global_batch(cfg), max(1, LATENTS // (batches * windows)))
     latents = [torch.zeros(0, model.config.code_dim, device=model.device)]
     with torch.no_grad():
         for i in range(rank * batches // world, (rank + 1) * batches // world):

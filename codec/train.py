@@ -32,7 +32,7 @@ from codec.centres import read_centres
 from codec.corpus import Clip, CorpusError, Reject, read_audio, read_usable_corpus, spread
 from codec.crops import CropSampler
 from codec.hearing import Listener
-from codec.initialise import calibrate, initialise_codebooks
+from codec.initialise import calibrate, check_kmeans, initialise_codebooks
 from codec.interface import TokenizerError
 from codec.model import ALMTokenizer
 from codec.options import check_crop, check_options
@@ -159,6 +159,10 @@ def train_codec(cfg: DictConfig) -> None:
         )
     check_processes(accelerator.num_processes)
     leave_at_exit()
+    clusters = cfg.stage != 1 and not brings_codes
+    crop = int(cfg.trainer.crop_seconds * config.sample_rate)
+    if clusters and quantize_from < cfg.trainer.max_steps:
+        check_kmeans(cfg, config, crop)
     clips, valid_clips, rejects = read_clips(cfg)
     run_dir = Path("runs") / (cfg.name or f"codec-{cfg.preset}" + (f"-stage{cfg.stage}" if cfg.stage else ""))
     decide(lambda: hold(run_dir))
@@ -175,7 +179,6 @@ def train_codec(cfg: DictConfig) -> None:
         log.line(f"rejected: {reject.reason}")
     with refusing(ValueError):
         sampler = CropSampler(clips, config.sample_rate, dict(train.domain_weights), tuple(train.gain_db), cfg.seed)
-    crop = int(train.crop_seconds * config.sample_rate)
     counts = {d: len(c) for d, c in sampler.by_domain.items()}
     roots = ", ".join(map(str, [cfg.data.root, *cfg.corpora]))
     log.line(f"corpus {roots}: {counts} training clips, {len(valid_clips)} validation clips, {len(rejects)} rejected")
@@ -276,7 +279,7 @@ def train_codec(cfg: DictConfig) -> None:
     learner = Learner(model, staged, optimizer, sampler, adversary, listener, balancer, accelerator, crop, cfg)
     began, began_step, audio_seconds, since = time.monotonic(), step, 0.0, time.monotonic()
     while step < train.max_steps:
-        if step == quantize_from and cfg.stage != 1 and not brings_codes:
+        if step == quantize_from and clusters:
             latents = initialise_codebooks(core, sampler, cfg, step, crop)
             log.line(f"step {step}: codebooks initialised by k-means on {latents} latents")
         report = learner.step(step, bypass=step < quantize_from)

@@ -1,5 +1,7 @@
 """What a training begins with: a sample of bounded size, the same for any number of processes, in bounded memory."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ from omegaconf import DictConfig
 from tiny_models import tiny_codec
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from codec.initialise import calibrate, initialise_codebooks
+from codec.initialise import calibrate, check_kmeans, initialise_codebooks
 from codec.model import ALMTokenizer
 from codec.patchify import mean_and_deviation
 from codec.quantizer import SemanticCodebook, nearest
-from training.config import compose
+from codec.train import train_codec
+from training.config import ConfigError, compose
 
 CROP = 7 * 320 * 6  # seven windows, and a rest that is left away
 
@@ -135,3 +138,32 @@ def test_distances_are_never_all_in_memory() -> None:
     tail = torch.nn.functional.normalize(tail, dim=1)
     assert torch.equal(direction[-3000:], (tail.double() @ chosen.double().T).argmax(1))
     assert nearest(x[:0], codes).shape == (0,)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_too_few_latents_for_kmeans_are_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], world: int
+) -> None:
+    """At the very number at which k-means itself would refuse, so that no training is stopped at ``quantize_from``."""
+    as_rank(monkeypatch, 0, world)
+    core, size = tiny_codec(), 500
+    core.config.codebook_sizes = [16, size]
+    per_batch = 2 * world * 7  # crops of all processes, windows of each
+    least = -(-size // per_batch)
+    check_kmeans(configuration(2, least), core.config, CROP)
+    with pytest.raises(ConfigError):
+        check_kmeans(configuration(2, least - 1), core.config, CROP)
+    said = capsys.readouterr().err
+    assert f"trainer.init_batches={least - 1} gives k-means {(least - 1) * per_batch} latents for" in said
+    assert said.rstrip().endswith(f"trainer.init_batches must be at least {least}.")
+
+
+def test_the_training_asks_before_it_reads_a_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["device=cpu", "trainer.init_batches=1", "trainer.batch_size=1", "data.root=nowhere"]
+    with pytest.raises(ConfigError):
+        train_codec(compose("codec_train", options))
+    assert "trainer.init_batches must be at least" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
