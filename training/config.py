@@ -301,6 +301,11 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
 
     def decorate(function: Callable[[DictConfig], object]) -> Callable[[], None]:
         @functools.wraps(function)
+        def guarded(cfg: DictConfig) -> object:  # inside Hydra, which has words of its own for what comes out
+            with ending_plainly():
+                return function(cfg)
+
+        @functools.wraps(function)
         def entry() -> None:
             if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
                 module = sys.modules[function.__module__]
@@ -318,8 +323,7 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
                 "hydra/hydra_logging=none",
             ]
             sys.argv += ["hydra.sweep.dir=.", "hydra.sweep.subdir=."]
-            with ending_plainly():
-                hydra.main(version_base=None, config_path=str(CONFIG_DIR), config_name=config_name)(function)()
+            hydra.main(version_base=None, config_path=str(CONFIG_DIR), config_name=config_name)(guarded)()
 
         return entry
 

@@ -1,0 +1,48 @@
+"""How every program ends that a disk, a lock or a person stops: one sentence, no traceback, a status that tells."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from training.checkpoint import CheckpointError
+from training.config import hydra_entry
+from training.lock import LockError
+
+FULL = "Make room or give another folder; what was finished stays, and the same command goes on from it."
+ENDS = {
+    "full disk": (OSError(28, "No space left", "runs/x"), 2, f"error: runs/x: No space left on device. {FULL}"),
+    "read-only": (OSError(30, "Read-only", "runs/x"), 2, f"error: runs/x: Read-only file system. {FULL}"),
+    "no permission": (OSError(13, "Denied", "runs/x"), 2, f"error: runs/x: Permission denied. {FULL}"),
+    "checkpoint": (CheckpointError("it is damaged"), 2, "error: it is damaged"),
+    "lock": (LockError("another writes there"), 2, "error: another writes there"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted; the same command goes on from what was finished."),
+}
+
+
+def run(error: BaseException, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that ends by ``error``."""
+
+    @hydra_entry("eval_selftest")
+    def main(cfg: DictConfig) -> None:
+        raise error
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["program.py"])
+    main()
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_one_sentence_and_a_status(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error, status, sentence = ENDS[how]
+    with pytest.raises(SystemExit) as ended:
+        run(error, tmp_path, monkeypatch)
+    assert ended.value.code == status and capsys.readouterr().err.strip() == sentence
+
+
+def test_a_defect_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match="a defect"):
+        run(OSError(9, "a defect"), tmp_path, monkeypatch)
