@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-import soxr
 
-from codec.corpus import AudioError, Clip, CorpusError, audio_info, read_audio, read_audio_and_hash, read_corpus, spread
+from codec.corpus import Clip, CorpusError, read_corpus, spread
 
 
 def tone(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> np.ndarray:
@@ -128,116 +127,6 @@ def test_unusable_folders_are_errors(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("")
     with pytest.raises(CorpusError, match=r"metadata.jsonl and metadata.csv; keep one"):
         read_corpus(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "subtype", "error"),
-    [
-        ("a.wav", "PCM_U8", 1e-2),
-        ("a.wav", "PCM_16", 1e-4),
-        ("a.wav", "PCM_24", 1e-6),
-        ("a.wav", "PCM_32", 1e-6),
-        ("a.wav", "FLOAT", 1e-7),
-        ("a.wav", "DOUBLE", 1e-7),
-        ("a.flac", "PCM_16", 1e-4),
-        ("a.flac", "PCM_24", 1e-6),
-        ("a.ogg", "VORBIS", 0.05),
-        ("a.mp3", "MPEG_LAYER_III", 0.05),
-    ],
-)
-def test_formats_and_bit_depths(tmp_path: Path, name: str, subtype: str, error: float) -> None:
-    soundfile.write(tmp_path / name, tone(), 16_000, subtype=subtype)
-    wav = read_audio(tmp_path / name, 16_000)
-    assert wav.dtype == np.float32 and wav.shape == (8_000,)
-    middle = slice(2_000, 6_000)  # lossy formats ring at the ends
-    assert np.abs(wav[middle] - tone()[middle]).max() < error
-    info = audio_info(tmp_path / name)
-    assert (info.frames, info.sample_rate, info.channels, info.seconds) == (8_000, 16_000, 1, 0.5)
-
-
-@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
-def test_resampling_in_blocks_equals_soxr_in_one_go(tmp_path: Path, rate: int) -> None:
-    stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (rate * 8 + 123, 2)).astype(np.float32)
-    soundfile.write(tmp_path / "a.wav", stereo, rate, subtype="FLOAT")
-    expected = soxr.resample(stereo.mean(axis=1), rate, 24_000, quality="HQ")
-    wav = read_audio(tmp_path / "a.wav", 24_000)
-    assert wav.shape == expected.shape
-    np.testing.assert_allclose(wav, expected, atol=1e-6)
-    both = read_audio(tmp_path / "a.wav", 24_000, mono=False)
-    assert both.shape == (2, len(expected))
-    np.testing.assert_allclose(both.mean(axis=0), expected, atol=1e-5)
-
-
-def test_hash_is_of_the_content(tmp_path: Path) -> None:
-    samples = (tone() * 32_000).astype(np.int16)
-    soundfile.write(tmp_path / "a.wav", samples, 16_000)
-    soundfile.write(tmp_path / "a.flac", samples, 16_000)
-    soundfile.write(tmp_path / "b.wav", samples[::-1], 16_000)
-    hashes = [read_audio_and_hash(tmp_path / name, 24_000)[1] for name in ("a.wav", "a.flac", "b.wav")]
-    assert hashes[0] == hashes[1] != hashes[2]
-
-
-def check_refused(path: Path, reason: str) -> None:
-    with pytest.raises(AudioError, match=reason) as caught:
-        read_audio(path, 16_000)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_damaged_audio_is_refused_with_the_reason(tmp_path: Path) -> None:
-    check_refused(tmp_path / "gone.wav", "does not exist")
-
-    (tmp_path / "empty.wav").touch()
-    check_refused(tmp_path / "empty.wav", r"empty file \(0 bytes\)")
-
-    soundfile.write(tmp_path / "none.wav", np.zeros(0, np.float32), 16_000)
-    check_refused(tmp_path / "none.wav", "no audio")
-
-    (tmp_path / "text.wav").write_text("This is a text file and not audio.\n" * 20)
-    check_refused(tmp_path / "text.wav", "not audio that soundfile can read")
-
-    for number, value in enumerate((np.nan, np.inf)):
-        wav = tone()
-        wav[4_000] = value
-        soundfile.write(tmp_path / f"{number}.wav", wav, 16_000, subtype="FLOAT")
-        check_refused(tmp_path / f"{number}.wav", r"NaN or infinite \(the first at 0.250 s\)")
-
-
-@pytest.mark.parametrize("kind", ["WAV", "RF64"])
-def test_truncated_wav_names_what_is_missing(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, tone(2.0), 16_000, format=kind, subtype="PCM_16")
-    assert len(read_audio(path, 16_000)) == 32_000
-    path.write_bytes(path.read_bytes()[: -int(1.5 * 32_000)])
-    check_refused(path, "truncated: its header promises 2.000 s, 0.500 s are there, 1.500 s are missing")
-    with pytest.raises(AudioError, match="truncated"):
-        audio_info(path)
-    path.write_bytes(path.read_bytes()[:30])
-    check_refused(path, "truncated")
-
-
-def test_truncated_flac_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.flac"
-    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 32_000), 16_000)
-    path.write_bytes(path.read_bytes()[:20_000])
-    check_refused(path, "truncated|damaged")
-
-
-def test_wav_of_open_length_is_read(tmp_path: Path) -> None:
-    """ffmpeg leaves the sizes open when it writes a WAV into a pipe."""
-    path = tmp_path / "a.wav"
-    soundfile.write(path, tone(), 16_000, subtype="PCM_16")
-    content = bytearray(path.read_bytes())
-    at = content.index(b"data") + 4
-    content[4:8] = content[at : at + 4] = b"\xff\xff\xff\xff"
-    path.write_bytes(content)
-    assert len(read_audio(path, 16_000)) == 8_000
-
-
-def test_twenty_minutes_are_read_in_blocks(tmp_path: Path) -> None:
-    path = tmp_path / "long.wav"
-    soundfile.write(path, np.tile(tone(1.0, 8_000), 1_200), 8_000, subtype="PCM_U8")
-    assert audio_info(path).seconds == 1_200
-    assert len(read_audio(path, 16_000)) == 1_200 * 16_000
 
 
 def test_a_limit_takes_of_all_speakers_alike() -> None:
