@@ -3,23 +3,25 @@
     clips, rejects = read_corpus("data/mini")
     wav = read_audio(clips[0].path, sample_rate=24_000)     # float32 [samples], mono
 
-`metadata.jsonl`, `metadata.csv` or `metadata.parquet` names the files; see docs/data.md for the columns. What
-cannot be used comes back as a `Reject` with its reason and is never dropped silently.
+`metadata.jsonl`, `metadata.csv` or `metadata.parquet` names the files; see docs/data.md for the columns. Every audio
+file of the folder and every line of its metadata is a clip, or comes back as a `Reject` with its reason.
 """
 
-import csv
 import hashlib
-import itertools
-import json
+import os
+import posixpath
+import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from codec.audio_files import (
     AUDIO_SUFFIXES,
+    OTHER_AUDIO_SUFFIXES,
     AudioError,
     AudioInfo,
     audio_info,
@@ -27,6 +29,10 @@ from codec.audio_files import (
     read_audio_and_hash,
     read_pieces,
 )
+from codec.audio_folder import AudioTree, walk
+from codec.identity import fault_of_id, is_unicode, printable
+from codec.metadata import METADATA_NAMES, CorpusError, Line, read_metadata
+from codec.splits import own_name, split_of
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -34,9 +40,7 @@ __all__ = [
     "AudioInfo",
     "Clip",
     "CorpusError",
-    "METADATA_NAMES",
     "Reject",
-    "SPLIT_NAMES",
     "audio_info",
     "corpus_folder",
     "holds_audio",
@@ -48,18 +52,10 @@ __all__ = [
     "spread",
 ]
 
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-SPLIT_NAMES = {  # folder or column value -> the name that the rest of the framework uses
-    "train": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-}
 KNOWN_COLUMNS = frozenset(
     {"file_name", "id", "text", "caption", "captions", "speaker", "domain", "split", "licence", "license"}
 )
+NAME_COLUMNS = ("id", "speaker", "domain", "split", "licence", "license")  # texts on one line, or numbers
 
 
 class _Named(Protocol):
@@ -67,10 +63,6 @@ class _Named(Protocol):
 
 
 Kind = TypeVar("Kind", bound=_Named)
-
-
-class CorpusError(ValueError):
-    """The corpus folder as a whole cannot be read."""
 
 
 @dataclass
@@ -96,11 +88,18 @@ class Reject:
     file: str | None
     reason: str
 
+    def __post_init__(self) -> None:
+        """What a name holds that is no text must not stop whoever writes or prints this."""
+        self.id, self.file = (text and text.encode(errors="backslashreplace").decode() for text in (self.id, self.file))
+        self.reason = printable(self.reason)
+
 
 def corpus_folder(root: str | Path) -> Path:
     """``root`` as a path. Raises CorpusError where there is no such folder, or none was named."""
     if not str(root or "").strip():  # an empty path would be the working directory, with all that lies in it
         raise CorpusError(f"no corpus folder was named (data.root={root}); give the folder that holds the audio files")
+    if not is_unicode(str(root)):
+        raise CorpusError(f"corpus folder {printable(str(root))}: its path is not UTF-8; rename it")
     if not Path(root).is_dir():
         raise CorpusError(
             f"corpus folder {root} does not exist; give the folder that holds metadata.jsonl or audio files"
@@ -111,32 +110,32 @@ def corpus_folder(root: str | Path) -> Path:
 def read_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:
     """The clips of the corpus folder `root` in the order of its metadata, and what was rejected.
 
-    A metadata file in `root` wins; else those in sub-folders are read (one per split, as AudioFolder allows);
-    a folder without any is read as plain audio files. Audio is not opened here: `read_audio` does that.
-    Raises CorpusError when the folder is missing or empty, or a metadata file cannot be parsed at all.
+    A metadata file in `root` wins; else those in sub-folders are read (one per split, as AudioFolder allows). Audio
+    files in folders that no metadata describes are clips too. Audio is not opened here: `read_audio` does that.
+    Raises CorpusError when the folder is missing or empty, or a metadata file cannot be read at all.
     """
     root = corpus_folder(root)
-    sources = _metadata_files(root)
-    rejects: list[Reject] = []
-    entries = _plain_files(root)
-    if sources:
-        entries = itertools.chain.from_iterable(_read_metadata(source, rejects) for source in sources)
+    tree = walk(root)
+    sources = _metadata_files(tree)
     clips: list[Clip] = []
+    rejects: list[Reject] = []
     seen: dict[str, str] = {}  # id -> where it was met first
-    for folder, place, columns in entries:
-        clip = _clip(root, folder, place, columns)
+    listed: set[object] = set()  # what metadata names: the files by device and number, the others by path
+    for folder, line in _lines(root, tree, sources, listed):
+        clip = _clip(root, folder, line, listed)
         if isinstance(clip, Reject):
             rejects.append(clip)
         elif clip.id in seen:
-            reason = f"{place}: the id {clip.id!r} is already taken by {seen[clip.id]}"
-            rejects.append(Reject(clip.id, str(columns["file_name"]), reason))
+            reason = f"{line.place}: the id {clip.id!r} is already taken by {seen[clip.id]}"
+            rejects.append(Reject(clip.id, str(line.columns["file_name"]), reason))
         else:
-            seen[clip.id] = place
+            seen[clip.id] = line.place
             clips.append(clip)
     if not clips and not rejects:
         raise CorpusError(
             f"corpus folder {root} has neither metadata.jsonl|csv|parquet nor audio files, or they are empty"
         )
+    _split_by_file_name(clips)
     return clips, rejects
 
 
@@ -154,89 +153,66 @@ def holds_audio(root: str | Path) -> bool:
     Raises:
         CorpusError: there is no such folder.
     """
-    root = corpus_folder(root)
-    return bool(_metadata_files(root)) or next(_plain_files(root), None) is not None
+    tree = walk(corpus_folder(root))
+    return bool(_metadata_files(tree) or tree.files or tree.problems)
 
 
-def _metadata_files(root: Path) -> list[Path]:
-    """The metadata files that describe `root`: its own, or else one per sub-folder."""
-    for folders in ([root], sorted(path for path in root.rglob("*") if path.is_dir())):
+def _metadata_files(tree: AudioTree) -> list[Path]:
+    """The metadata files that describe a folder: its own, or else one per sub-folder."""
+    for folders in (tree.folders[:1], tree.folders[1:]):
         found = []
         for folder in folders:
-            names = [folder / name for name in METADATA_NAMES if (folder / name).is_file()]
+            names = [folder / name for name in METADATA_NAMES if os.path.lexists(folder / name)]
             if len(names) > 1:
                 listed = " and ".join(path.name for path in names)
                 raise CorpusError(f"{folder} has {listed}; keep one of them, which one counts cannot be guessed")
+            if names and not names[0].is_file():
+                raise CorpusError(f"{names[0]} is no file, or a link that leads nowhere")
             found += names
         if found:
             return found
     return []
 
 
-Entry = tuple[Path, str, dict[str, Any]]  # folder that file_name is relative to, place for messages, columns
+def _lines(root: Path, tree: AudioTree, sources: list[Path], listed: set[object]) -> Iterator[tuple[Path, Line]]:
+    """The lines of all metadata, with the folder that they speak of; then one for each file that they do not name."""
+    described: dict[Path, Path] = {}  # folder -> metadata file
+    for source in sources:
+        described[source.parent] = source
+        for line in read_metadata(source):
+            yield source.parent, line
+    for path in tree.files:
+        name = path.relative_to(root).as_posix()
+        describing = next((described[folder] for folder in path.parents if folder in described), None)
+        problem = None
+        if describing is not None:
+            if _number(path) in listed:
+                continue
+            problem = f"{name} is not named in {describing.relative_to(root)}"
+        elif path.suffix.lower() in OTHER_AUDIO_SUFFIXES:
+            problem = f"{name}: {path.suffix} is audio that soundfile does not read: convert it to FLAC or WAV"
+        yield root, Line(name, {"file_name": name}, problem)
+    for path, problem in tree.problems:
+        name = os.path.relpath(path, root)
+        if path not in listed:
+            yield root, Line(name, {"file_name": name}, f"{name}: {problem}")
 
 
-def _plain_files(root: Path) -> Iterator[Entry]:
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
-            name = path.relative_to(root).as_posix()
-            yield root, name, {"file_name": name}
-
-
-def _read_metadata(source: Path, rejects: list[Reject]) -> Iterator[Entry]:
-    if source.suffix == ".jsonl":
-        with source.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                place = f"{source.name} line {number}"
-                try:
-                    columns = json.loads(line.decode("utf-8-sig"))
-                except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                    rejects.append(Reject(None, None, f"{place} is not valid JSON ({error})"))
-                    continue
-                if not isinstance(columns, dict):
-                    rejects.append(Reject(None, None, f"{place} is not a JSON object"))
-                    continue
-                yield source.parent, place, columns
-    elif source.suffix == ".csv":
-        with source.open(newline="", encoding="utf-8-sig") as lines:
-            table = csv.DictReader(lines)
-            try:
-                for columns in table:
-                    place = f"{source.name} line {table.line_num}"
-                    if None in columns:
-                        rejects.append(
-                            Reject(None, columns.get("file_name"), f"{place} has more cells than the header")
-                        )
-                        continue
-                    yield source.parent, place, columns
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise CorpusError(f"{source} is not a readable CSV file in UTF-8 ({error})") from error
-    else:
-        import pyarrow
-        import pyarrow.parquet
-
-        try:
-            parquet = pyarrow.parquet.ParquetFile(source)
-        except pyarrow.ArrowInvalid as error:
-            raise CorpusError(f"{source} is not a readable parquet file ({error})") from error
-        number = 0
-        for batch in parquet.iter_batches():
-            for columns in batch.to_pylist():
-                number += 1
-                yield source.parent, f"{source.name} row {number}", columns
-
-
-def _clip(root: Path, folder: Path, place: str, columns: dict[str, Any]) -> Clip | Reject:
-    """The clip that one metadata row describes, or why it is none."""
-    name = columns.get("file_name")
+def _clip(root: Path, folder: Path, line: Line, listed: set[object]) -> Clip | Reject:
+    """The clip that one metadata row describes, or why it is none; what it names becomes `listed`."""
+    columns, place = line.columns, line.place
+    name, identity = columns.get("file_name"), _name(columns.get("id"))
     if not isinstance(name, str) or not name.strip():
-        return Reject(_name(columns.get("id")), None, f"{place} has no file_name")
-    path = folder / name
+        return Reject(identity, None, line.problem or f"{place} has no file_name")
+    path, file_problem = _find(folder, name)
+    listed.add(_number(path) if file_problem is None else path)
+    if line.problem:
+        return Reject(identity, name, line.problem)
     # Id and split follow from the place below the corpus root, also where the metadata lies in train/.
-    inside = PurePosixPath((folder.relative_to(root) / name).as_posix())
-    identity = _name(columns.get("id")) or str(inside.with_suffix(""))
+    inside = Path(os.path.relpath(folder / name, root))
+    if identity is None:
+        below = inside if ".." not in inside.parts else Path(posixpath.normpath(folder.relative_to(root) / name))
+        identity = below.with_suffix("").as_posix().lstrip("/") if below.name else name
 
     def reject(reason: str) -> Reject:
         return Reject(identity, name, f"{place}: {reason}")
@@ -250,10 +226,16 @@ def _clip(root: Path, folder: Path, place: str, columns: dict[str, Any]) -> Clip
     captions = [captions] if isinstance(captions, str) else captions or []
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         return reject("caption must be a string or a list of strings")
-    if not path.is_file():
-        return reject("the file is a folder" if path.is_dir() else "the file does not exist")
+    for key in NAME_COLUMNS:
+        if not isinstance(columns.get(key), str | int | float | None):
+            return reject(f"{key} must be a string or a number, not {type(columns[key]).__name__}")
+    if file_problem:
+        return reject(file_problem)
+    if fault := fault_of_id(identity):
+        return reject(f"the id {identity[:80]!r} cannot be used: {fault}; give the clip another")
     text = text.strip() if text and text.strip() else None
-    split = _name(columns.get("split")) or next((part for part in inside.parts[:-1] if part in SPLIT_NAMES), "train")
+    split = _name(columns.get("split"))
+    folders = [*folder.relative_to(root).parts, *inside.parts[:-1]]
     return Clip(
         id=identity,
         path=path,
@@ -261,10 +243,44 @@ def _clip(root: Path, folder: Path, place: str, columns: dict[str, Any]) -> Clip
         captions=[caption.strip() for caption in captions if caption.strip()],
         speaker=_name(columns.get("speaker")),
         domain=_name(columns.get("domain")) or ("speech" if text else "sound"),
-        split=SPLIT_NAMES.get(split, split),
+        split=own_name(split) if split else split_of(folders) or "",
         licence=_name(columns.get("licence")) or _name(columns.get("license")),
         extra={key: value for key, value in columns.items() if key not in KNOWN_COLUMNS},
     )
+
+
+def _find(folder: Path, name: str) -> tuple[Path, str | None]:
+    """The file `name`, and what is wrong with it. Accents may be composed there and not here, or the reverse."""
+    problem = "the file does not exist"
+    for form in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
+        try:
+            mode = os.stat(folder / form).st_mode
+        except (OSError, ValueError) as error:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                problem = f"the file cannot be opened ({getattr(error, 'strerror', error)})"
+            continue
+        if stat.S_ISREG(mode):
+            return folder / form, None
+        problem = "the file is a folder" if stat.S_ISDIR(mode) else "it is no file of audio"
+    return folder / name, problem
+
+
+def _number(path: Path) -> object:
+    """The same for every path, by links or otherwise, of one file."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _split_by_file_name(clips: list[Clip]) -> None:
+    """Give the clips that no column and no folder puts into a split theirs, in place.
+
+    Where none of the corpus is in one, file names say it, if all of them do and name several: a single ``test.wav`` may
+    be called so by chance. Otherwise such clips are for training.
+    """
+    named = [split_of([clip.path.name]) for clip in clips]
+    by_name = not any(clip.split for clip in clips) and None not in named and len(set(named)) > 1
+    for clip, name in zip(clips, named, strict=True):
+        clip.split = clip.split or (name if by_name and name else "train")
 
 
 def _name(value: Any) -> str | None:

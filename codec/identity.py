@@ -1,13 +1,38 @@
-"""What the id of a clip may be: evaluations write files named after it, so it must stay inside a folder."""
+"""What the id of a clip may be, and which file in a folder is named by it.
 
+    fault = fault_of_id("../../victim")                 # "it leads out of its folder"; None where an id is fine
+    names = file_names(["a/b", "A/B"], ".wav")          # {"a/b": "a/b-….wav", "A/B": "A/B-….wav"}
+    path = path_inside(folder, names["a/b"])            # every writer of files that ids name goes through here
+
+Ids come from files that anybody may have written: they are checked where corpora and shards are read.
+"""
+
+import hashlib
 import unicodedata
-from pathlib import PurePosixPath, PureWindowsPath
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+LONGEST_ID = 1024  # bytes
+LONGEST_NAME = 255  # bytes of a file or a folder, on the file systems in use
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, for messages: what cannot be printed or is no Unicode is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether ``text`` can be written as UTF-8: no half of a surrogate pair, no byte of another encoding."""
+    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text)
 
 
 def fault_of_id(identity: str) -> str | None:
     """Why ``identity`` cannot name a file below a folder, or None where it can; it may have folders (``a/b``)."""
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in identity):
         return "it has control characters or half a character"
+    if len(identity.encode()) > LONGEST_ID:
+        return f"it is longer than {LONGEST_ID} bytes"
     if PurePosixPath(identity).is_absolute() or PureWindowsPath(identity).drive:
         return "it is a path of its own"
     parts = identity.replace("\\", "/").split("/")
@@ -16,3 +41,48 @@ def fault_of_id(identity: str) -> str | None:
     if not all(part.strip(". ") for part in parts):
         return "it has a part without a name"
     return None
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """``folder/name``.
+
+    Raises:
+        ValueError: it would lie elsewhere, or is no name of a file.
+    """
+    if fault := fault_of_id(name):
+        raise ValueError(f"{folder}: no file of the name {name[:80]!r} is written: {fault}")
+    return folder / name
+
+
+def file_names(ids: Iterable[str], suffix: str) -> dict[str, str]:
+    """For each id the relative path of its file: ``<id><suffix>``, and no two ids share one.
+
+    Where the file system would not take that name for its length, or where some file system takes the names of two ids
+    for one (letters that differ in case or in how accents are composed; a file and a folder), it ends in a hash.
+
+    Raises:
+        ValueError: an id that is none.
+    """
+    names = {identity: identity + suffix for identity in ids if path_inside(Path(), identity)}
+    files = Counter(map(_folded, names.values()))
+    folders = {str(parent) for name in names.values() for parent in PurePosixPath(_folded(name)).parents}
+    for identity, name in names.items():
+        is_long = len(name.encode()) > LONGEST_ID or any(len(part.encode()) > LONGEST_NAME for part in name.split("/"))
+        if is_long or files[_folded(name)] > 1 or _folded(name) in folders:
+            names[identity] = _hashed(identity, suffix)
+    if len(set(map(_folded, names.values()))) < len(names):
+        raise ValueError("two clips would share a file: rename those whose ids end in a hash")
+    return names
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _hashed(identity: str, suffix: str) -> str:
+    """``<folders>/<beginning of the name>-<hash of the id><suffix>``, each part short enough."""
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    *folders, name = [part.encode()[: LONGEST_NAME - 55].decode(errors="ignore") for part in identity.split("/")]
+    made = f"{name}-{digest}{suffix}"
+    within = "/".join([*folders, made])
+    return within if len(within.encode()) <= LONGEST_ID else made

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codec.corpus import CorpusError, read_corpus
-from preparation.recipe import Item, PreparationError, Recipe
+from preparation.recipe import Item, Missing, PreparationError, Recipe
 
 
-def read(root: Path) -> Iterator[Item]:
-    """What `codec.corpus.read_corpus` finds; a reject stops the preparation."""
+def read(root: Path) -> Iterator[Item | Missing]:
+    """What `codec.corpus.read_corpus` finds."""
     try:
         clips, rejects = read_corpus(root)
     except CorpusError as error:
         raise PreparationError(str(error)) from None
-    if rejects:
-        raise PreparationError(f"{root}: {rejects[0].reason} ({len(rejects)} such)")
+    for reject in rejects:
+        yield Missing(reject.id, reject.file, reject.reason)
     for clip in clips:
         yield Item(
             clip.id, clip.path, clip.split, clip.text, clip.captions, clip.speaker, clip.domain, clip.licence,

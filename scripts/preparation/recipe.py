@@ -6,10 +6,11 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codec.identity import fault_of_id, is_unicode, printable
 from training.checkpoint import write_file
 
 AUDIO = (".flac", ".wav", ".ogg", ".opus", ".mp3")
@@ -39,6 +40,16 @@ class Item:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class Missing:
+    """A clip of a data set that cannot be used: where it stands, and why not in one sentence."""
+
+    id: str | None
+    file: str | None
+    reason: str
+    subset: str | None = None
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A data set.
@@ -47,7 +58,7 @@ class Recipe:
         title: as it is known.
         source: where it is obtained.
         licence: of all clips that do not bring their own.
-        read: root → its clips; raises `PreparationError` when the layout is not there.
+        read: root → its clips, and what cannot be one; raises `PreparationError` when the layout is not there.
         counts: published number of clips per subset (or per split).
         notes: lines that the report begins with.
     """
@@ -55,7 +66,7 @@ class Recipe:
     title: str
     source: str
     licence: str
-    read: Callable[[Path], Iterable[Item]]
+    read: Callable[[Path], Iterable[Item | Missing]]
     counts: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -105,7 +116,7 @@ def read_table(path: Path, columns: Iterable[str], delimiter: str = ",") -> Iter
 def first_file(candidates: Iterable[Path]) -> Path:
     """The first path that is a file; the first of all when none is, so that it can be named as missing."""
     paths = list(candidates)
-    return next((path for path in paths if path.is_file()), paths[0])
+    return next((path for path in paths if is_file(path)), paths[0])
 
 
 def prepare(recipe: Recipe, root: Path, out: Path) -> Summary:
@@ -120,26 +131,40 @@ def prepare(recipe: Recipe, root: Path, out: Path) -> Summary:
     if out == root or root in out.parents:
         raise PreparationError(f"--out {out} lies in the data set itself: choose a folder outside {root}")
     try:
-        items = sorted(recipe.read(root), key=lambda item: item.id)
+        read = list(recipe.read(root))
     except ContentError:
         raise
     except PreparationError as error:
         raise PreparationError(
             f"{error}: this is not {recipe.title} as it is published; it is obtained from {recipe.source}"
         ) from None
+    items = sorted((item for item in read if isinstance(item, Item)), key=lambda item: item.id)
     found: Counter[str] = Counter()
     missing: Counter[str] = Counter()
     lines: list[str] = []
     lost: list[str] = []
+
+    def lose(clip: Missing) -> None:
+        missing[clip.subset or "no split"] += 1
+        row = {key: printable(value) for key, value in asdict(clip).items() if value is not None}
+        lost.append(json.dumps(row, ensure_ascii=False))
+
     previous = None
     for item in items:
         if item.id == previous:
             raise PreparationError(f"{recipe.title}: the id {item.id} is there twice in {root}")
         previous = item.id
         part = item.subset or item.split
-        if not item.path.is_file():
-            missing[part] += 1
-            lost.append(json.dumps({"id": item.id, "file": str(item.path), "subset": part}, ensure_ascii=False))
+        problem = fault_of_id(item.id)
+        reason = (
+            "there is no such file"
+            if not is_file(item.path)
+            else f"its id cannot be used: {problem}"
+            if problem
+            else None
+        )
+        if reason:
+            lose(Missing(item.id, str(item.path), reason, part))
             continue
         found[part] += 1
         # Audio that had to be written moves with the corpus.
@@ -150,9 +175,12 @@ def prepare(recipe: Recipe, root: Path, out: Path) -> Summary:
             "licence": item.licence or recipe.licence, "source": recipe.source, "subset": item.subset, **item.extra,
         }  # fmt: skip
         lines.append(json.dumps({k: v for k, v in row.items() if v not in (None, [], "")}, ensure_ascii=False))
+    for clip in read:
+        if isinstance(clip, Missing):
+            lose(clip)
     if not lines:
         raise PreparationError(
-            f"{root} holds none of the {len(items)} audio files of {recipe.title}; they are obtained from "
+            f"{root} holds none of the {len(read)} audio files of {recipe.title}; they are obtained from "
             f"{recipe.source}"
         )
     out.mkdir(parents=True, exist_ok=True)
@@ -162,6 +190,14 @@ def prepare(recipe: Recipe, root: Path, out: Path) -> Summary:
     else:
         (out / "missing.jsonl").unlink(missing_ok=True)
     return Summary(out, changed, found, missing, _report(recipe, found, missing, out))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file, of a name that metadata can hold; none is too long to ask."""
+    try:
+        return path.is_file() and is_unicode(str(path))
+    except OSError:
+        return False
 
 
 def _report(recipe: Recipe, found: Counter[str], missing: Counter[str], out: Path) -> list[str]:
@@ -178,7 +214,9 @@ def _report(recipe: Recipe, found: Counter[str], missing: Counter[str], out: Pat
     if absent:
         report.append(f"not there: {', '.join(absent)}; obtained from {recipe.source}")
     if missing:
-        report.append(f"{missing.total():,} clips have no audio and are left out: {out / 'missing.jsonl'}")
+        report.append(
+            f"{missing.total():,} clips have no audio or cannot be used, and are left out: {out / 'missing.jsonl'}"
+        )
     return report
 
 

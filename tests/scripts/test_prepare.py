@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
+import preparation.recipe as recipe_module
 import prepare
 from codec.corpus import read_corpus
 
@@ -264,3 +265,29 @@ def test_metadata_without_its_columns_is_refused(tmp_path, capsys):
     text(tmp_path / "e/meta/esc50.csv", "filename,fold\na.wav,1\n")
     assert prepare.main(["esc50", "--root", str(tmp_path / "e"), "--out", str(tmp_path / "out")]) == 1
     assert "has no column category" in capsys.readouterr().err
+
+
+def test_what_an_audiofolder_cannot_give_stops_nothing_and_is_listed(tmp_path, capsys):
+    root, out = tmp_path / "published", tmp_path / "out"
+    audiofolder(root)
+    text(root / "metadata.jsonl", '{"file_name": "test/a.wav"}\n{"file_name": "../b.wav"}\n{"file_name": ')
+    for name in ("audiofolder", "huggingface"):
+        assert prepare.main([name, "--root", str(root), "--out", str(out / name)]) == 0
+        assert (
+            "no split: 0 clips\n" in (said := capsys.readouterr().out) and "2 clips have no audio or cannot be" in said
+        )
+        lost = [json.loads(line)["reason"] for line in (out / name / "missing.jsonl").read_text().splitlines()]
+        assert "line 2: the file does not exist" in lost[0] and "line 3 is not valid JSON" in lost[1]
+        assert [clip.id for clip in read_corpus(out / name)[0]] == ["test/a"]
+
+
+def test_ids_and_names_that_no_corpus_takes_are_listed(tmp_path):
+    sound(tmp_path / "a.wav")
+    items = [recipe_module.Item(identity, tmp_path / "a.wav", "train") for identity in ("a", "../b", "c\ud800")]
+    items.append(recipe_module.Item("d", tmp_path / ("d" * 300), "train"))
+    recipe = recipe_module.Recipe("a set", "https://example.com", "CC0", lambda _: items)
+    recipe_module.prepare(recipe, tmp_path, tmp_path.parent / f"{tmp_path.name}-out")
+    out = tmp_path.parent / f"{tmp_path.name}-out"
+    lost = {row["id"]: row["reason"] for row in map(json.loads, (out / "missing.jsonl").read_text().splitlines())}
+    assert set(lost) == {"../b", "c\\ud800", "d"} and "leads out" in lost["../b"] and "no such file" in lost["d"]
+    assert [clip.id for clip in read_corpus(out)[0]] == ["a"]
