@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ import soundfile
 from datasets import Audio, ClassLabel, Value, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetsError
 
-from codec.corpus import AUDIO_SUFFIXES, SPLIT_NAMES, CorpusError, read_corpus
-from preparation.recipe import ContentError, Item, PreparationError, Recipe
+from codec.audio_files import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES
+from codec.corpus import CorpusError, read_corpus
+from codec.identity import fault_of_id, path_inside, printable
+from codec.splits import own_name
+from preparation.recipe import ContentError, Item, Missing, PreparationError, Recipe
 from training.checkpoint import write_file
 
 KEYS = {
@@ -38,12 +42,14 @@ KEYS = {
     "config": "configuration (subset, language) of the data set",
     "revision": "branch, tag or commit on the Hub",
     "splits": "splits to read, separated by commas; default: all",
-    "split.NAME": "our name of the data set's split NAME; default: validation, val and dev are valid",
+    "split.NAME": "our name of the data set's split NAME; default: validation, val and dev are valid, eval is test",
 }
 COLUMN_KEYS = ("audio", "text", "caption", "speaker", "id")
 OWN_NAMES = {"caption": ("caption", "captions"), "licence": ("licence", "license")}
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB = "https://huggingface.co/datasets"
+HUB_FILES = "hf://datasets/"
+ARCHIVES = ("zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd")  # through which a stream may reach into a file
 STORED = {"bytes": Value("binary"), "path": Value("string")}
 Row = dict[str, Any]
 
@@ -58,6 +64,8 @@ class Loaded:
     labels: dict[str, ClassLabel] = field(default_factory=dict)  # columns of numbers that stand for names
     counts: dict[str, int] = field(default_factory=dict)
     licence: str | None = None
+    missing: list[Missing] = field(default_factory=list)  # what cannot be a row
+    origin: str | None = None  # address of a data set of the Hub; None for a folder
 
 
 def recipe(root: Path, out: Path, keys: Sequence[str]) -> Recipe:
@@ -81,9 +89,10 @@ def recipe(root: Path, out: Path, keys: Sequence[str]) -> Recipe:
         if name not in loaded.splits:
             raise PreparationError(f"{root} has no split '{name}'; it has {', '.join(loaded.splits)}")
 
-    def read(_: Path) -> Iterator[Item]:
+    def read(_: Path) -> Iterator[Item | Missing]:
+        yield from loaded.missing
         for split in wanted:
-            name = options.get(f"split.{split}") or SPLIT_NAMES.get(split, split)
+            name = options.get(f"split.{split}") or own_name(split)
             yield from items(loaded, split, name, columns, options, root, Path(out).resolve())
 
     used = {column for names in columns.values() for column in names}
@@ -132,11 +141,16 @@ def open_streams(root: Path, options: dict[str, str]) -> Loaded:
         streams = builder.as_streaming_dataset()
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         raise PreparationError(f"{root} cannot be loaded ({first_line(error)})") from None
+    origin = None if root.is_dir() else str(builder.base_path or f"{HUB_FILES}{root}")
+    named = [str(file) for files in (builder.config.data_files or {}).values() for file in files]
+    elsewhere = next((file for file in named if own_address(file, root, origin) is None), None)
+    if elsewhere:
+        raise PreparationError(f"{root} reads {printable(elsewhere[:200])}, which is no part of it")
     # Folders give the path as text, everything else gives bytes and path.
     stored = Value("string") if builder.name == "audiofolder" else STORED
     declared = builder.info.splits or {}
     counts = {name: split.num_examples for name, split in declared.items() if split.num_examples}
-    return opened(streams, counts, stored, builder.info.license)
+    return replace(opened(streams, counts, stored, builder.info.license), origin=origin)
 
 
 def opened(splits: Any, counts: dict[str, int], stored: Any = STORED, licence: str | None = None) -> Loaded:
@@ -168,8 +182,6 @@ def open_audiofolder(root: Path) -> Loaded:
         clips, rejects = read_corpus(root)
     except CorpusError as error:
         raise PreparationError(str(error)) from None
-    if rejects:
-        raise PreparationError(f"{root}: {rejects[0].reason} ({len(rejects)} such)")
     splits: dict[str, list[Row]] = {}
     for clip in clips:
         # A domain that only follows from there being a text is decided again: text= may name another column.
@@ -178,7 +190,9 @@ def open_audiofolder(root: Path) -> Loaded:
         row = {"audio": str(clip.path), "id": clip.id, **own, "licence": clip.licence, **clip.extra}
         splits.setdefault(clip.split, []).append(row)
     columns = list(dict.fromkeys(name for clip in clips for name in clip.extra))
-    return Loaded(splits, ["audio", "id", "text", "caption", "speaker", "domain", "licence", *columns], ["audio"])
+    own_columns = ["audio", "id", "text", "caption", "speaker", "domain", "licence"]
+    missing = [Missing(reject.id, reject.file, reject.reason) for reject in rejects]
+    return Loaded(splits, [*own_columns, *columns], ["audio"], missing=missing)
 
 
 def archives(root: Path) -> bool:
@@ -208,7 +222,7 @@ def chosen_columns(loaded: Loaded, options: dict[str, str], root: Path) -> dict[
 
 def items(
     loaded: Loaded, split: str, name: str, columns: dict[str, list[str]], options: dict[str, str], root: Path, out: Path
-) -> Iterator[Item]:
+) -> Iterator[Item | Missing]:
     """The clips of one split; ``name`` is our name of it. Audio that is no file of this machine is written."""
     taken: set[str] = set()
     used = {column for key in columns for column in columns[key]}
@@ -219,9 +233,16 @@ def items(
     for number, row in enumerate(rows_of(loaded.splits[split], f"{root}, {split}")):
         row = {column: named(value, loaded.labels.get(column)) for column, value in row.items()}
         place = f"{root}, {split} row {number}"
-        path, stem = placed(cell(row, "audio"), out / "audio" / split / f"{number // 1000:04d}", number, root, place)
-        identity = str(cell(row, "id") or f"{split}/{stem}")
-        if identity in taken and "id" not in columns:
+        folder = path_inside(out, f"audio/{split}/{number // 1000:04d}")
+        given = cell(row, "id")
+        try:
+            path, stem = placed(cell(row, "audio"), folder, number, root, loaded.origin, place)
+        except NoAudio as error:
+            yield Missing(None if given is None else str(given), f"{place} {error}", f"{place} {error}", split)
+            continue
+        identity = str(given or f"{split}/{stem}")
+        if (identity in taken or fault_of_id(identity)) and "id" not in columns:
+            identity = identity if fault_of_id(identity) is None else split
             identity += f"-{number}"
         taken.add(identity)
         text = cell(row, "text")
@@ -274,35 +295,69 @@ def plain(value: Any) -> bool:
     return isinstance(value, str | int | float) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
 
 
-def placed(audio: Any, folder: Path, number: int, root: Path, place: str) -> tuple[Path, str]:
-    """The file of a row's audio, and what its name begins with; a path that does not exist where there is no audio."""
+class NoAudio(Exception):
+    """Why a row has no audio, as the end of a sentence."""
+
+
+def placed(audio: Any, folder: Path, number: int, root: Path, origin: str | None, place: str) -> tuple[Path, str]:
+    """The file of a row's audio, and what its name begins with.
+
+    Raises:
+        NoAudio: there is none, or none that may be read.
+        ContentError: the column is none of audio.
+    """
     if isinstance(audio, str):
         audio = {"bytes": None, "path": audio}
     if audio is None or (isinstance(audio, dict) and not audio.get("bytes") and not audio.get("path")):
-        return Path(f"{place} has no audio"), f"{number:07d}"
+        raise NoAudio("has no audio")
     if not isinstance(audio, dict) or not {"bytes", "path"} <= set(audio):
         raise ContentError(f"{place}: the audio is {type(audio).__name__} and no file: neither bytes nor path")
     given = audio["path"] or ""
     stem = Path(given.split("::")[0]).stem or f"{number:07d}"
     content = audio["bytes"]
-    if content is None and "://" in given:
-        with fsspec.open(given, "rb") as file:
-            content = file.read()
     if content is None:
-        path = Path(given)
-        return (path if path.is_absolute() or not root.is_dir() else root.resolve() / path), stem
+        address = own_address(given, root, origin)
+        if address is None:
+            raise NoAudio(f"names {printable(given[:200])}, which is no part of the data set: it is not read")
+        if "://" not in address:
+            return Path(address), stem
+        with fsspec.open(address, "rb") as file:
+            content = file.read()
     return write_once(folder / f"{number:07d}{suffix(given.split('::')[0], content)}", content), stem
+
+
+def own_address(given: str, root: Path, origin: str | None) -> str | None:
+    """Where a file lies that a row names: a path below the folder ``root``, or an address below that of the data set of
+    the Hub, ``origin``; or in an archive there. None for what lies elsewhere: a row may name any file of this machine
+    and any address, and whoever wrote it need not be trusted.
+    """
+    *inner, place = given.split("::")
+    if any(part.partition("://")[0] not in ARCHIVES for part in inner):
+        return None
+    if origin is not None:
+        repository = origin.split("@")[0].rstrip("/")
+        below = place.removeprefix(repository)
+        mine = place.startswith(repository) and below[:1] in ("@", "/") and ".." not in below.split("/")
+        return given if mine else None
+    place = place.removeprefix("file://")
+    if "://" in place:
+        return None
+    for folder in {os.path.abspath(root), os.path.realpath(root)}:
+        path = os.path.normpath(os.path.join(folder, place))
+        if path.startswith(folder.rstrip("/") + "/"):
+            return "::".join([*inner, path])
+    return None
 
 
 def suffix(name: str, content: bytes) -> str:
     """``.flac`` …: that of the name, or else what the bytes are."""
     end = Path(name).suffix.lower()
-    if end in AUDIO_SUFFIXES:
+    if end in AUDIO_SUFFIXES | OTHER_AUDIO_SUFFIXES:
         return end
     try:
         return f".{soundfile.info(io.BytesIO(content)).format.lower()}"
     except soundfile.SoundFileError:
-        return end or ".audio"  # the encoding will list it with the reason
+        return ".audio"  # the encoding will list it with the reason
 
 
 def write_once(path: Path, content: bytes) -> Path:

@@ -192,3 +192,79 @@ def test_keys_that_cannot_work_are_one_sentence(keys, message, tmp_path, capsys)
 def test_other_recipes_take_no_keys(tmp_path, capsys):
     assert prepare.main(["esc50", "--root", str(tmp_path), "--out", str(tmp_path / "out"), "text=a"]) == 1
     assert "takes no keys such as text=a" in capsys.readouterr().err
+
+
+HUB_SET = "hf://datasets/owner/name@0123"
+PLACES = [  # root or origin, what a row names, whether it is the data set's own
+    ("folder", "a.wav", True), ("folder", "sub/a.wav", True), ("folder", "{root}/a.wav", True),
+    ("folder", "file://{root}/a.wav", True), ("folder", "zip://a.wav::{root}/train.zip", True),
+    ("folder", "../a.wav", False), ("folder", "sub/../../a.wav", False), ("folder", "{root}-other/a.wav", False),
+    ("folder", "/etc/passwd", False), ("folder", "file:///etc/passwd", False), ("folder", "http://x.org/a.wav", False),
+    ("folder", "zip://a.wav::/etc/train.zip", False), ("folder", "zip://a.wav::http://x.org/a.zip", False),
+    ("folder", "filecache://::{root}/a.wav", False), ("folder", "s3://bucket/a.wav", False), ("folder", "", False),
+    ("folder", "{root}", False),
+    (HUB_SET, f"{HUB_SET}/a.wav", True), (HUB_SET, f"zip://a.wav::{HUB_SET}/train.zip", True),
+    (HUB_SET, "hf://datasets/owner/name/a.wav", True), (HUB_SET, "hf://datasets/owner/name-2@0123/a.wav", False),
+    (HUB_SET, f"{HUB_SET}/../../other/a.wav", False), (HUB_SET, "hf://datasets/other/name/a.wav", False),
+    (HUB_SET, "a.wav", False), (HUB_SET, "/etc/passwd", False), (HUB_SET, "file:///etc/passwd", False),
+    (HUB_SET, "https://x.org/a.wav", False), (HUB_SET, "zip://a.wav::/etc/train.zip", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("origin", "given", "own"), PLACES)
+def test_a_row_names_what_is_the_data_sets_own(origin, given, own, tmp_path):
+    root = tmp_path / "folder" if origin == "folder" else Path("owner/name")
+    address = preparation.huggingface.own_address(given.format(root=root), root, None if origin == "folder" else origin)
+    assert (address is not None) == own
+    if own and origin == "folder":
+        assert address.endswith(
+            str(root / ("train.zip" if "zip" in given else Path(given.format(root=root)).name))
+        ) or (address == str(root / "sub/a.wav"))
+
+
+@pytest.mark.parametrize("stored", ["parquet", "arrow", "json", "audiofolder"])
+@pytest.mark.parametrize("address", ["file://{secret}", "{secret}", "../id_rsa", "http://127.0.0.1:9/a.wav"])
+def test_a_row_cannot_have_other_files_copied(stored, address, tmp_path, monkeypatch):
+    secret = tmp_path / "id_rsa"
+    secret.write_bytes(recording(9, "WAV"))  # that it is audio does not matter: it is not the data set's
+    named = address.format(secret=secret)
+    root = tmp_path / "published"
+    root.mkdir()
+    (root / "a.wav").write_bytes(recording(4, "WAV"))
+    if stored == "json":
+        rows = [{"audio": str(root / "a.wav"), "text": "one"}, {"audio": named, "text": "two"}]
+        (root / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif stored == "audiofolder":
+        rows = [{"file_name": "a.wav", "text": "one"}, {"file_name": named, "text": "two"}]
+        (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        features = Features(audio={"bytes": Value("binary"), "path": Value("string")}, text=Value("string"))
+        rows = [
+            {"audio": {"bytes": recording(4, "WAV"), "path": "a.wav"}, "text": "one"},
+            {"audio": {"bytes": None, "path": named}, "text": "two"},
+        ]
+        table = Dataset.from_list(rows, features=features)  # declared as audio it would be opened by this writer
+        if stored == "parquet":
+            table.to_parquet(root / "train.parquet")
+        else:
+            table.save_to_disk(str(root))
+    opened: list[str] = []
+    monkeypatch.setattr(preparation.huggingface.fsspec, "open", lambda name, mode: opened.append(name))
+    assert run(root, tmp_path / "out", "audio=audio") == 0
+    clips, _ = read_corpus(tmp_path / "out")
+    assert [clip.text for clip in clips] == ["one"] and not opened
+    lost = [json.loads(line)["reason"] for line in (tmp_path / "out/missing.jsonl").read_text().splitlines()]
+    assert len(lost) == 1 and ("no part of the data set: it is not read" in lost[0] or stored == "audiofolder")
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not [path for path in written if path.read_bytes() == secret.read_bytes()]
+
+
+def test_a_data_set_that_reads_files_of_its_reader_is_refused(tmp_path, capsys):
+    (tmp_path / "private.jsonl").write_text('{"audio": "a.wav", "text": "a secret"}\n')
+    root = tmp_path / "published"
+    root.mkdir()
+    (root / "a.wav").write_bytes(recording(4, "WAV"))
+    head = f"---\nconfigs:\n- config_name: default\n  data_files: {tmp_path}/private.jsonl\n---\n"
+    (root / "README.md").write_text(head)
+    assert run(root, tmp_path / "out", "audio=audio") == 1
+    assert "which is no part of it" in capsys.readouterr().err and not (tmp_path / "out").exists()
