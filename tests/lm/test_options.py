@@ -70,19 +70,23 @@ def test_numbers_have_a_range(key, defaults, capsys):
         assert said.startswith(f"error: {key}=") and range_in_words(least, most) in said, value
 
 
-@pytest.mark.parametrize("program", ["lm_train", "codec_train", "lm_generate"])
+PROGRAMS = [path.stem for path in sorted(CONFIG_DIR.glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_a_numeric_key_takes_no_other_value(program):
     """Whatever its default is, null included: by what its comment says."""
     numeric = {key: kind for key, kind in kinds(CONFIG_DIR, program, ()).items() if kind in NUMBERS}
-    assert len(numeric) > 15
+    assert numeric or program == "eval_selftest"
     cfg = compose(program, [])
     for key, kind in numeric.items():
         wrong = [math.nan, math.inf, -math.inf, "abc", True, {"a": 1}, *([1.5] if kind.startswith("whole") else [])]
         for value in [*wrong, [math.nan, 1], *([] if kind.endswith("s") else [[1, 2]])]:
             assert kind_of_value(OmegaConf.select(cfg, key), value, kind), (key, value)
         assert kind_of_value(OmegaConf.select(cfg, key), 1, kind) is None
-    with pytest.raises(ConfigError):
-        check_overrides(program, ["seed=1.5"])
+    for key in list(numeric)[:1]:
+        with pytest.raises(ConfigError):
+            check_overrides(program, [f"{key}=abc"])
 
 
 def test_betas_are_two(capsys):
