@@ -21,7 +21,8 @@ STATE_FILE = "state.json"
 OPTIMISER_FILE = "optimizer.pt"
 # What task=all holds (configs/task/all.yaml; a test compares).
 IN_ALL = ("tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning")
-SHIPPED = (Path("checkpoints/lm-tts-mini"), Path("checkpoints/lm-all-mini"))  # the first that knows a task is taken
+# the first that knows a task is taken
+SHIPPED = tuple(Path("checkpoints") / name for name in ("lm-tts-mini", "lm-all-mini", "lm-spoken-mini"))
 # Keys that change no number of the curve.
 FREE_KEYS = {"micro_rows", "log_every", "valid_every", "valid_clips", "save_every", "keep"}
 FREE_KEYS |= {"workers", "attention", "valid_audio", "peak_tflops", "track"}  # "track": of older checkpoints

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lm.run_state import IN_ALL, SHIPPED, newest_model
-from training.config import CONFIG_DIR, ConfigError
+from training.config import CONFIG_DIR, ConfigError, group_options
 
 
 def finished(folder: Path, task: str, age: int = 0) -> Path:
@@ -49,7 +49,7 @@ def test_all_is_what_its_configuration_holds() -> None:
     assert sorted(listed) == sorted(IN_ALL)
 
 
-def test_every_task_of_the_six_has_a_model_that_ships() -> None:
-    for task in IN_ALL:
+def test_every_task_has_a_model_that_ships() -> None:
+    for task in (name for name in group_options("task") if name not in ("all", "mixture")):
         folder = newest_model(task, Path("no-such-folder"), [CONFIG_DIR.parent / path for path in SHIPPED])
         assert (folder / "model.safetensors").is_file()
