@@ -1,12 +1,14 @@
-"""Reads audio files: length and rate, samples at any rate, whole or in pieces.
+"""Reads audio files: length and rate, samples at any rate, whole or in pieces; writes them.
 
     wav = read_audio("a.flac", sample_rate=24_000)     # float32 [samples], mono
+    write_audio(Path("b.wav"), wav, 24_000)            # 16 bit, whole or not at all
 
 What cannot be read whole raises :class:`AudioError` with its reason in one sentence (containers.py checks
 the lengths).
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import soxr
 
 from codec.audio_part import AudioError, reason, truncated
 from codec.containers import parts_of
+from training.checkpoint import write_file
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -28,6 +31,7 @@ __all__ = [
     "read_audio",
     "read_audio_and_hash",
     "read_pieces",
+    "write_audio",
 ]
 
 # What is read …
@@ -264,3 +268,20 @@ def _blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
         if len(block) == 0:
             return
         yield block
+
+
+def write_audio(path: Path, wav: np.ndarray, rate: int, **how: str) -> None:
+    """Write ``wav [samples]``, float in −1…1 or int16, as the suffix of ``path`` says: WAV and FLAC of 16 bit.
+
+    They cannot hold more than full scale; clipping is what a player would do too.
+
+    Args:
+        how: ``subtype`` and other options of soundfile.
+
+    Raises:
+        OSError: the disk is full or refuses; soundfile would not say why.
+    """
+    encoded = io.BytesIO()
+    clipped = wav if wav.dtype == np.int16 else np.clip(wav, -1, 1)
+    soundfile.write(encoded, clipped, rate, **{"format": path.suffix[1:].upper(), **how})
+    write_file(path, encoded.getvalue())

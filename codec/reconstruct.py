@@ -21,6 +21,7 @@ import soundfile
 import torch
 from omegaconf import DictConfig
 
+from codec.audio_files import write_audio
 from codec.corpus import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, read_pieces
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes
@@ -141,8 +142,7 @@ def reconstruct_files(
             refused.append(str(error))
             continue
         output, codes, encode_time, decode_time = reconstruct(wav, tokenizer)
-        # 16-bit files cannot hold more than full scale; clipping is what a player would do too.
-        soundfile.write(target, np.clip(output, -1, 1), tokenizer.sample_rate, subtype="PCM_16")
+        write_audio(target, output, tokenizer.sample_rate)
         seconds = len(wav) / tokenizer.sample_rate
         done.append(Reconstruction(path, target, seconds, int(codes.lengths[0]), encode_time, decode_time))
     return done, refused

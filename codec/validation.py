@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from pystoi import stoi
 
+from codec.audio_files import write_audio
 from codec.code_space import axes_in_use
 from codec.corpus import AudioError, Clip, read_audio
 from codec.losses import Resolution, spectral_losses
@@ -80,7 +80,7 @@ def validate(
     if not pairs:
         return result
     for name, _, output in pairs:
-        soundfile.write(folder / f"{name.replace('/', '_')}.wav", output, model.sample_rate)
+        write_audio(folder / f"{name.replace('/', '_')}.wav", output, model.sample_rate)
     draw_pairs(pairs, model.sample_rate, folder / "spectrograms.png")
     return result
 

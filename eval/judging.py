@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from omegaconf import DictConfig
 
+from codec.audio_files import write_audio
 from eval.audio import RESAMPLER, Wave, audio_hash, check_wave
 from eval.metrics import CannotScore
 from eval.metrics.mos import DNSMOS, SCORES
@@ -69,9 +69,7 @@ def as_stored(wav: Wave) -> Wave:
 def write_clip(folder: Path, name: str, wav: Wave, rate: int) -> str:
     """Write ``folder/name`` as 16-bit PCM (the first process does) and return ``name``."""
     if is_main():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.round(wav * 32768.0).clip(-32768, 32767).astype(np.int16), rate, subtype="PCM_16")
+        write_audio(folder / name, np.round(wav * 32768.0).clip(-32768, 32767).astype(np.int16), rate)
     return name
 
 

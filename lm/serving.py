@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from codec.audio_files import write_audio
 from codec.interface import Codes, load
 from lm.documents import render
 from lm.legality import Legality
 from lm.run_state import normalisation_of
-from lm.speak import write_wav
 from lm.text_tokenizer import load_text_tokenizer
 from lm.vocabulary import AudioVocabulary
 from tasks.base import Request
@@ -65,6 +65,6 @@ def write_clips(vocabulary: AudioVocabulary, clips: list[list[int]], tokenizer: 
     for number, ids in enumerate(clips):
         codes = torch.tensor(Legality(vocabulary).codes(ids)).view(-1, vocabulary.levels)
         wave = tokenizer.decode(Codes.from_clips([codes]))[0]
-        write_wav(out / f"{number:04d}.wav", wave.float().cpu().numpy(), tokenizer.sample_rate)
+        write_audio(out / f"{number:04d}.wav", wave.float().cpu().numpy(), tokenizer.sample_rate)
         frames.append(len(codes))
     return frames

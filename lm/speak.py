@@ -28,6 +28,7 @@ import soundfile
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from codec.audio_files import write_audio
 from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, Codes, TokenizerError
 from lm.asking import check_inputs, hear, listed, texts_of, told
@@ -81,11 +82,6 @@ def limits_of(task: Task, rows: Sequence[Any], frame_rate: float) -> tuple[list[
     seconds = [task.seconds(row) for row in rows]
     most = [max(1, int(high * frame_rate)) for _, high in seconds]
     return [max(1, min(int(low * frame_rate), high)) for (low, _), high in zip(seconds, most, strict=True)], most
-
-
-def write_wav(path: Path, wave: np.ndarray, rate: int) -> None:
-    """16-bit PCM."""
-    soundfile.write(path, np.clip(wave, -1, 1), rate, subtype="PCM_16")
 
 
 def decode(tokenizer: AudioTokenizer, clips: Sequence[np.ndarray], device: str) -> list[np.ndarray]:
@@ -177,7 +173,7 @@ class Generator:
             codes = [best.codes for best, _ in found]
             whole = [np.concatenate([*start, part]) for start, part in zip(before, codes, strict=True)]
             for name, wave in zip(names, decode(self.tokenizer, whole, self.device), strict=True):
-                write_wav(self.out / f"{name}.wav", wave, self.tokenizer.sample_rate)
+                write_audio(self.out / f"{name}.wav", wave, self.tokenizer.sample_rate)
             for best, candidates in found:
                 scores = [{"seed": c.seed, "score": c.log_probability} for c in candidates]
                 items.append({**item_of(best), "best_of": cfg.best_of, "scorer": cfg.scorer, "candidates": scores})
@@ -284,7 +280,7 @@ def speak(cfg: DictConfig) -> Path:
             said += codes
             heard = [*heard, Request(str(i), text, codes=codes[0])]
         whole = decode(generator.tokenizer, [np.concatenate(said)], device)[0]
-        write_wav(out / "whole.wav", whole, generator.tokenizer.sample_rate)
+        write_audio(out / "whole.wav", whole, generator.tokenizer.sample_rate)
     else:
         count = len(texts) or len(heard)
         texts = texts or [""] * count

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import soxr
 from scipy.signal import fftconvolve, firwin
 
+from codec.audio_files import write_audio
 from page_data import Item, PageError
 from page_loudness import matching_gains, measure
 from page_media import apply_gain, read_mono
@@ -152,7 +152,7 @@ def _write(clips: dict[str, tuple[np.ndarray, int]], folder: Path, loudness: flo
             ramp = round(FADE * RATE)
             out[-ramp:] *= np.linspace(1, 0, ramp, dtype=np.float32)
         files[name] = folder / f"{name}.wav"
-        soundfile.write(files[name], np.clip(out, -1, 1), RATE, subtype="PCM_16")
+        write_audio(files[name], out, RATE)
     return files
 
 

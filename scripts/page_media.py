@@ -17,6 +17,8 @@ import soundfile
 import soxr
 from PIL import Image
 
+from codec.audio_files import write_audio
+
 WIDTH = 480  # pixels, about twice the usual size on screen
 HEIGHT = 144
 WINDOW_SECONDS = 0.032
@@ -76,7 +78,7 @@ def write_copy(stem: Path, wav: np.ndarray, rate: int, form: str) -> Path:
     path = stem.with_name(f"{stem.name}.{form}")
     if form == "mp3" and rate not in MP3_RATES:
         wav, rate = soxr.resample(wav, rate, 48000, "HQ"), 48000
-    soundfile.write(path, np.clip(np.nan_to_num(wav), -1.0, 1.0), rate, **FORMATS[form])
+    write_audio(path, np.nan_to_num(wav), rate, **FORMATS[form])
     return path
 
 

@@ -300,10 +300,7 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
     """Decorate ``main(cfg)``: called without arguments it runs under Hydra with ``configs/<config_name>.yaml``."""
 
     def decorate(function: Callable[[DictConfig], object]) -> Callable[[], None]:
-        @functools.wraps(function)
-        def guarded(cfg: DictConfig) -> object:  # inside Hydra, which has words of its own for what comes out
-            with ending_plainly():
-                return function(cfg)
+        guarded = ending_plainly()(function)  # inside Hydra, which has words of its own for what comes out
 
         @functools.wraps(function)
         def entry() -> None:
@@ -311,19 +308,20 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
                 module = sys.modules[function.__module__]
                 print(help_text(Path(sys.argv[0]).name, config_name, module.__doc__ or function.__doc__ or ""))
                 return
-            arguments = arguments_of(config_name, sys.argv[1:])
-            check_overrides(config_name, arguments)
-            quiet_environment()
-            # Hydra's own output folders would scatter runs; each script keeps its files in its run folder.
-            sys.argv = [sys.argv[0], *arguments]
-            sys.argv += [
-                "hydra.run.dir=.",
-                "hydra.output_subdir=null",
-                "hydra/job_logging=none",
-                "hydra/hydra_logging=none",
-            ]
-            sys.argv += ["hydra.sweep.dir=.", "hydra.sweep.subdir=."]
-            hydra.main(version_base=None, config_path=str(CONFIG_DIR), config_name=config_name)(guarded)()
+            with ending_plainly():
+                arguments = arguments_of(config_name, sys.argv[1:])
+                check_overrides(config_name, arguments)
+                quiet_environment()
+                # Hydra's own output folders would scatter runs; each script keeps its files in its run folder.
+                sys.argv = [sys.argv[0], *arguments]
+                sys.argv += [
+                    "hydra.run.dir=.",
+                    "hydra.output_subdir=null",
+                    "hydra/job_logging=none",
+                    "hydra/hydra_logging=none",
+                ]
+                sys.argv += ["hydra.sweep.dir=.", "hydra.sweep.subdir=."]
+                hydra.main(version_base=None, config_path=str(CONFIG_DIR), config_name=config_name)(guarded)()
 
         return entry
 

@@ -1,0 +1,44 @@
+"""Random kills, stops, full and read-only disks: a short form of scripts/kill_runs.py, which does twenty of each."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import kill_runs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+def test_the_same_command_ends_with_the_result_of_an_undisturbed_run() -> None:
+    command = [sys.executable, str(ROOT / "scripts/kill_runs.py"), "--count=1"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r" 1 of 1 ", done.stdout)) == len(kill_runs.WRITERS) * len(kill_runs.KINDS)
+
+
+def test_another_result_and_what_stays_behind_are_found(tmp_path: Path) -> None:
+    """The comparison itself: it sees one value, one byte and one file, and no clock."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/results.json").write_text('{"finished": 1, "rows": {"wer": 0.5}}')
+    (tmp_path / "out/a.wav").write_bytes(b"abc")
+    expected, log = kill_runs.content(tmp_path, ["out"]), tmp_path / "log"
+    changes = {
+        "": lambda: (tmp_path / "out/results.json").write_text('{"finished": 2, "rows": {"wer": 0.5}}'),
+        "another result: out/results.json": lambda: (tmp_path / "out/results.json").write_text(
+            '{"rows": {"wer": 0.4}}'
+        ),
+        "another result: out/a.wav, out/results.json": lambda: (tmp_path / "out/a.wav").write_bytes(b"abd"),
+    }
+    for said, change in changes.items():
+        change()
+        assert kill_runs.attempt(lambda: 0, tmp_path, expected, ["out"], log) == said
+    log.write_text("it cannot")
+    assert "status 2: it cannot" in kill_runs.attempt(lambda: 2, tmp_path, expected, ["out"], log)
+    (tmp_path / ".a.wav.tmp").touch()
+    expected = kill_runs.content(tmp_path, ["out"])
+    assert kill_runs.attempt(lambda: 0, tmp_path, expected, ["out"], log) == "left behind: .a.wav.tmp"
