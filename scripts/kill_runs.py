@@ -59,6 +59,7 @@ TTS += ["recognisers=[ctc-mini]", f"ctc={ROOT}/checkpoints/ctc-mini"]
 # what a clock says, in records and in the page
 CLOCKS = ("written", "finished", "seconds", "generation_seconds", "real-time-factor", "audio_s_per_s")
 CLOCKS += ("tokens_per_second", "audio_seconds_per_second", "mfu")
+STOPS = (signal.SIGTERM, signal.SIGINT)
 KINDS = ("SIGKILL", "SIGTERM", "SIGINT", "full", "read-only")
 
 
@@ -99,8 +100,10 @@ def write_corpus(root: Path) -> None:
 
 def start(writer: Writer, place: Path, log: Path, largest_file: int | None = None) -> int:
     """Run a program in a fork, in ``place``; returns its process id."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # none arrives before the program begins
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         return child
     status = 1
     try:
@@ -112,8 +115,12 @@ def start(writer: Writer, place: Path, log: Path, largest_file: int | None = Non
             hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, hard))
         sys.argv = [f"{writer.module}.py", *writer.arguments]
-        importlib.import_module(writer.module).main()
+        main = importlib.import_module(writer.module).main
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        main()
         status = 0
+    except KeyboardInterrupt:  # at the program's first line
+        status = 128 + signal.SIGINT
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
