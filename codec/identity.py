@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 LONGEST_ID = 1024  # bytes
-LONGEST_NAME = 255  # bytes of a file or a folder, on the file systems in use
+LONGEST_NAME = 240  # bytes of a file or folder: file systems take 255, a file that is being written has a longer one
+LONGEST_PATH = 900  # bytes of a path that ids name, within an id's length with the folders above it
 
 
 def printable(text: str) -> str:
@@ -67,7 +68,9 @@ def file_names(ids: Iterable[str], suffix: str) -> dict[str, str]:
     files = Counter(map(_folded, names.values()))
     folders = {str(parent) for name in names.values() for parent in PurePosixPath(_folded(name)).parents}
     for identity, name in names.items():
-        is_long = len(name.encode()) > LONGEST_ID or any(len(part.encode()) > LONGEST_NAME for part in name.split("/"))
+        is_long = len(name.encode()) > LONGEST_PATH or any(
+            len(part.encode()) > LONGEST_NAME for part in name.split("/")
+        )
         if is_long or files[_folded(name)] > 1 or _folded(name) in folders:
             names[identity] = _hashed(identity, suffix)
     if len(set(map(_folded, names.values()))) < len(names):
@@ -85,4 +88,4 @@ def _hashed(identity: str, suffix: str) -> str:
     *folders, name = [part.encode()[: LONGEST_NAME - 55].decode(errors="ignore") for part in identity.split("/")]
     made = f"{name}-{digest}{suffix}"
     within = "/".join([*folders, made])
-    return within if len(within.encode()) <= LONGEST_ID else made
+    return within if len(within.encode()) <= LONGEST_PATH else made

@@ -10,8 +10,10 @@ tokenizer's sample rate with exactly the source's length, under the same relativ
 file that `out` names. Files of more than a minute pass through ALMTokenizer in pieces: memory does not grow with them.
 """
 
+import os
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,8 +24,10 @@ import torch
 from omegaconf import DictConfig
 
 from codec.audio_files import write_audio
-from codec.corpus import AUDIO_SUFFIXES, AudioError, audio_info, read_audio, read_pieces
+from codec.audio_folder import walk
+from codec.corpus import AudioError, audio_info, read_audio, read_pieces
 from codec.encode import load_tokenizer
+from codec.identity import fault_of_id, file_names, path_inside, printable
 from codec.interface import AudioTokenizer, Codes
 from codec.model import ALMTokenizer
 from training.config import ConfigError, group_options, hydra_entry
@@ -45,24 +49,29 @@ class Reconstruction:
     decode_time: float
 
 
-def find_audio(source: str | Path) -> list[tuple[Path, Path]]:
-    """The audio files of a file or folder, each with its path relative to that folder, without suffix.
+def find_audio(source: str | Path) -> tuple[dict[str, Path], list[str]]:
+    """The audio of a file or folder, by its path relative to that folder without suffix; and why some cannot be read.
 
     Where two files differ in the suffix only, both keep it in their name. Raises FileNotFoundError.
     """
     source = Path(source)
     if source.is_file():
-        return [(source, Path(source.stem))]
+        return {source.stem: source}, []
     if not source.is_dir():
         raise FileNotFoundError(f"{source} does not exist")
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
-    if not paths:
+    tree = walk(source)
+    files = {path.relative_to(source).as_posix(): path for path in tree.files}
+    stems = Counter(Path(name).with_suffix("").as_posix() for name in files)
+    found, refused = {}, [f"{path}: {problem}" for path, problem in tree.problems]
+    for name, path in files.items():
+        stem = Path(name).with_suffix("").as_posix()
+        if fault := fault_of_id(name):
+            refused.append(f"{path}: its name cannot be used: {fault}")
+        else:
+            found[stem if stems[stem] == 1 and stem not in files else name] = path
+    if not found and not refused:
         raise FileNotFoundError(f"{source} holds no audio files")
-    stems = [path.relative_to(source).with_suffix("") for path in paths]
-    return [
-        (path, stem if stems.count(stem) == 1 else path.relative_to(source))
-        for path, stem in zip(paths, stems, strict=True)
-    ]
+    return found, [printable(reason) for reason in refused]
 
 
 def reconstruct(wav: np.ndarray, tokenizer: AudioTokenizer) -> tuple[np.ndarray, Codes, float, float]:
@@ -127,11 +136,15 @@ def reconstruct_files(
     if out_is_file and Path(source).is_dir():
         raise ValueError(f"out={out} is a file, {source} a folder; name a folder")
     done: list[Reconstruction] = []
-    refused: list[str] = []
-    for path, name in find_audio(source):
-        target = out if out_is_file else out / f"{name}.{audio_format}"
-        if target.exists() and target.samefile(path):
+    found, refused = find_audio(source)
+    names = file_names(found, f".{audio_format}")
+    targets = {name: out if out_is_file else path_inside(out, names[name]) for name in found}
+    sources = [path.stat() for path in found.values()]
+    for target in targets.values():
+        if target.exists() and any(os.path.samestat(target.stat(), status) for status in sources):
             raise ValueError(f"{target} is the source itself; choose another folder with out=")
+    for name, path in found.items():
+        target = targets[name]
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             if isinstance(tokenizer, ALMTokenizer) and audio_info(path).seconds > tokenizer.one_pass_seconds:

@@ -310,8 +310,9 @@ def train_codec(cfg: DictConfig) -> None:
                 with average.applied() if average is not None else nullcontext():
                     scores = validate(core, valid_clips, samples_dir, reconstruct=reconstruct)
                 tracker.scalars(step, scores, "valid")
-                for path in sorted(samples_dir.glob("*.wav")):
-                    tracker.audio(step, path.stem, read_audio(path, config.sample_rate), config.sample_rate)
+                for path in sorted(samples_dir.rglob("*.wav")):
+                    name = path.relative_to(samples_dir).with_suffix("").as_posix()
+                    tracker.audio(step, name, read_audio(path, config.sample_rate), config.sample_rate)
                 tracker.picture(step, "spectrograms", samples_dir / "spectrograms.png")
                 log.log(step, {f"valid_{k}": v for k, v in scores.items()})
                 log.line(f"valid {step}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))

@@ -15,6 +15,7 @@ from pystoi import stoi
 from codec.audio_files import write_audio
 from codec.code_space import axes_in_use
 from codec.corpus import AudioError, Clip, read_audio
+from codec.identity import file_names, path_inside
 from codec.losses import Resolution, spectral_losses
 from codec.model import ALMTokenizer
 from codec.perceptual import pesq_scores
@@ -79,8 +80,9 @@ def validate(
     folder.mkdir(parents=True, exist_ok=True)
     if not pairs:
         return result
+    names = file_names([name for name, *_ in pairs], ".wav")
     for name, _, output in pairs:
-        write_audio(folder / f"{name.replace('/', '_')}.wav", output, model.sample_rate)
+        write_audio(path_inside(folder, names[name]), output, model.sample_rate)
     draw_pairs(pairs, model.sample_rate, folder / "spectrograms.png")
     return result
 
@@ -105,7 +107,7 @@ def draw_pairs(pairs: list[tuple[str, np.ndarray, np.ndarray]], sample_rate: int
             axes[row][column].specgram(
                 wav + 1e-9, NFFT=1024, Fs=sample_rate, noverlap=768, vmin=-130, vmax=-30, cmap="magma"
             )
-            axes[row][column].set_title(f"{name}: {label}", fontsize=9)
+            axes[row][column].set_title(f"{name}: {label}", fontsize=9, parse_math=False)
             axes[row][column].set_ylim(0, sample_rate / 2)
     figure.tight_layout()
     figure.savefig(path, dpi=70)

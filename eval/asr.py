@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
 from codec.encode import load_tokenizer
+from codec.identity import file_names
 from codec.interface import TokenizerError
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
 from eval.judging import ScoredClip, as_stored, check_numbers, how_texts, rate_words, transcribe, write_clip
@@ -148,13 +149,14 @@ def main(cfg: DictConfig) -> None:
                 rows["generated-shuffled"].append(shuffled)
     if "silence" in cfg.rows:
         rows["silence"] = listen_to(listener, silence_like(references), "silence", cfg, tokenizer)
+    files = file_names((clip.id for clip in clips), ".wav")
     for row, found in rows.items():
         for scored, original in zip(found, clips, strict=True):
             head: dict[str, Any] = {"id": scored.id, "text": scored.text, "speaker": original.speaker, "row": row}
             if scored.wav is not None:
                 head["seconds"] = round(len(scored.wav) / scored.rate, 3)
                 if row in ("reference", "resynthesis"):
-                    head["audio"] = write_clip(out, f"wavs/{row}/{scored.id}.wav", scored.wav, scored.rate)
+                    head["audio"] = write_clip(out, f"wavs/{row}/{files[scored.id]}", scored.wav, scored.rate)
             scored.item = head | scored.item
 
     # ---- scores ------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import read_corpus
 from codec.encode import load_tokenizer
+from codec.identity import file_names
 from codec.interface import TokenizerError
 from eval.caption_judging import rate_captions, rate_classes_named
 from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
@@ -145,6 +146,7 @@ def main(cfg: DictConfig) -> None:
     classes = {clip.id: classes_of(clip, key) for clip in corpus if key and clip.domain == domain}
     synonyms = {name: list(others) for name, others in cfg.class_synonyms.items()}
     report.how["classes"] = {"key": key, "synonyms": synonyms}
+    files = file_names((clip.id for clip in clips), ".wav")
     items = []
     for row in report.cells:
         said, failures = candidates[row]
@@ -171,7 +173,7 @@ def main(cfg: DictConfig) -> None:
                 scored = clips_of_row[clip.id]
                 item |= {k: scored.item[k] for k in ("ended", "generation_seconds") if k in scored.item}
                 if scored.wav is not None and row == "generated":
-                    item["audio"] = write_clip(out, f"wavs/reference/{clip.id}.wav", scored.wav, scored.rate)
+                    item["audio"] = write_clip(out, f"wavs/reference/{files[clip.id]}", scored.wav, scored.rate)
             items.append(item)
     for metric in ("rouge-l", "cider-d", "class-named"):
         report.difference(metric, "generated", "generated-shuffled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.audio_folder import walk
 from codec.corpus import (
-    AUDIO_SUFFIXES,
     AudioError,
     Clip,
     CorpusError,
@@ -19,6 +20,7 @@ from codec.corpus import (
     read_usable_corpus,
     spread,
 )
+from codec.identity import file_names
 from eval.audio import Wave, resample
 from eval.judging import ScoredClip, as_stored
 from eval.metrics import CannotScore
@@ -77,13 +79,9 @@ def read_generated(folder: Path, clips: Sequence[Clip]) -> tuple[list[ScoredClip
     A clip without a file is a clip without audio, with that as its reason.
 
     Raises:
-        ConfigError: no folder, or no file with the name of any clip.
+        ConfigError: no folder, no file with the name of any clip, or two files with the name of one.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"generated={folder}: there is no such folder.")
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
-    if not any(clip.id in files for clip in clips):
-        raise ConfigError(f"generated={folder} has no audio file named after a clip, such as {clips[0].id}.wav.")
+    files = find_generated(folder, [clip.id for clip in clips])
     row = []
     for clip in progress(clips, desc="reading generated"):
         scored = ScoredClip(clip.id, "generated", clip.text or "", None, 0)
@@ -97,6 +95,36 @@ def read_generated(folder: Path, clips: Sequence[Clip]) -> tuple[list[ScoredClip
         row.append(scored)
     found = [[clip.id, sha256(files[clip.id])] for clip in clips if clip.id in files]
     return row, {"audio_of": folder.as_posix(), "files": len(found), "sha256": record_hash(found)}
+
+
+def find_generated(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
+    """The audio file below ``folder`` of each id that has one; says how many files are no id's.
+
+    Raises:
+        ConfigError: as `read_generated`.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"generated={folder}: there is no such folder.")
+    tree = walk(folder)
+    by_name: dict[str, list[Path]] = {}
+    by_form: dict[str, list[Path]] = {}  # accents composed: a Mac may have taken them apart
+    for path in tree.files:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        by_name.setdefault(name, []).append(path)
+        by_form.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+    files: dict[str, Path] = {}
+    for identity, written in file_names(ids, ".wav").items():  # as our own evaluations name them
+        named = by_name.get(identity) or by_name.get(written.removesuffix(".wav"))
+        named = named or by_form.get(unicodedata.normalize("NFC", identity), [])
+        if len(named) > 1:
+            listed = " and ".join(path.relative_to(folder).as_posix() for path in named)
+            raise ConfigError(f"generated={folder}: {listed} are both named after {identity}: keep one of them.")
+        files.update((identity, path) for path in named)
+    if not files:
+        raise ConfigError(f"generated={folder} has no audio file named after a clip, such as {ids[0]}.wav.")
+    if others := len(tree.files) + len(tree.problems) - len(set(files.values())):
+        print(f"{others} files of {folder} are named after none of the {len(ids)} clips", flush=True)
+    return files
 
 
 def derangement(size: int, seed: int) -> list[int]:

@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from codec.audio_files import write_audio
+from codec.identity import path_inside
 from eval.audio import RESAMPLER, Wave, audio_hash, check_wave
 from eval.metrics import CannotScore
 from eval.metrics.mos import DNSMOS, SCORES
@@ -67,9 +68,10 @@ def as_stored(wav: Wave) -> Wave:
 
 
 def write_clip(folder: Path, name: str, wav: Wave, rate: int) -> str:
-    """Write ``folder/name`` as 16-bit PCM (the first process does) and return ``name``."""
+    """Write ``folder/name`` as 16-bit PCM (the first process does) and return ``name`` (of `file_names`, for ids)."""
+    path = path_inside(folder, name)
     if is_main():
-        write_audio(folder / name, np.round(wav * 32768.0).clip(-32768, 32767).astype(np.int16), rate)
+        write_audio(path, np.round(wav * 32768.0).clip(-32768, 32767).astype(np.int16), rate)
     return name
 
 

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, open_dict
 
 from codec.corpus import Clip, read_corpus, spread
 from codec.encode import load_tokenizer
+from codec.identity import file_names
 from codec.interface import TokenizerError
 from eval.class_judging import judge_classes
 from eval.clips import choose_clips, derangement, heard_at, read_reference
@@ -201,8 +202,12 @@ def speak_row(
     return [made[name] for name in numbers]
 
 
-def given_item(out: Path, name: str, voice: ScoredClip, material: Material) -> dict[str, Any]:
-    """Write what was given for the clip ``name``; its line of items.jsonl, of the row ``given``."""
+def given_item(out: Path, name: str, voice: ScoredClip, material: Material, files: Mapping[str, str]) -> dict[str, Any]:
+    """Write what was given for the clip ``name``; its line of items.jsonl, of the row ``given``.
+
+    Args:
+        files: names by ids.
+    """
     assert voice.wav is not None
     clip = material.clips[voice.id]
     item: dict[str, Any] = {
@@ -213,7 +218,7 @@ def given_item(out: Path, name: str, voice: ScoredClip, material: Material) -> d
         "given": voice.id,
     }
     item["speaker"] = clip.speaker
-    item["audio"] = write_clip(out, f"wavs/given/{voice.id}.wav", voice.wav, voice.rate)
+    item["audio"] = write_clip(out, f"wavs/given/{files[voice.id]}", voice.wav, voice.rate)
     return item | {"seconds": round(len(voice.wav) / voice.rate, 3)}
 
 
@@ -288,13 +293,14 @@ def main(cfg: DictConfig) -> None:
             made[row] = speak_row(cfg, row, cases, names, material, speaker)
     rows = {row: made[row] for row in ROWS if row in cfg.rows}
     voices = {name: material.voice(case.given) for case in cases for name in case.asked}
-    heard = [given_item(out, name, voices[name], material) for name in asked if voices[name].wav is not None]
+    files = file_names(material.clips, ".wav")
+    heard = [given_item(out, name, voices[name], material, files) for name in asked if voices[name].wav is not None]
     for row, members in rows.items():
         for clip in members:
             head: dict[str, Any] = {"id": clip.id, "text": clip.text, "domain": domain, "row": row}
             head["speaker"] = material.clips[clip.id].speaker
             if clip.wav is not None:
-                head["audio"] = write_clip(out, f"wavs/{row}/{clip.id}.wav", clip.wav, clip.rate)
+                head["audio"] = write_clip(out, f"wavs/{row}/{files[clip.id]}", clip.wav, clip.rate)
                 head["seconds"] = round(len(clip.wav) / clip.rate, 3)
             clip.item = head | clip.item
         if row.startswith("generated"):

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from codec.corpus import AudioError, Clip, audio_info, read_audio, spread
 from codec.encode import load_tokenizer
+from codec.identity import file_names
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import ShardError, iterate_shards, read_index
 from codec.token_source import shipped_shards
@@ -294,11 +295,12 @@ def main(cfg: DictConfig) -> None:
     readable = [clip for clip in rows["resynthesis"] if clip.rate]
     for scored, output in zip(readable, outputs, strict=True):
         scored.wav = as_stored(output)
+    files = file_names((clip.id for clip in clips), ".wav")
     for row, found in rows.items():
         for scored, clip in zip(found, clips, strict=True):
             head = {"id": clip.id, "text": scored.text, "speaker": clip.speaker, "domain": clip.domain, "row": row}
             if scored.wav is not None:
-                head["audio"] = write_clip(out, f"wavs/{row}/{clip.id}.wav", scored.wav, scored.rate)
+                head["audio"] = write_clip(out, f"wavs/{row}/{files[clip.id]}", scored.wav, scored.rate)
                 head["seconds"] = round(len(scored.wav) / scored.rate, 3)  # type: ignore[assignment]
             scored.item = head | scored.item
 

@@ -65,7 +65,7 @@ def write_sheets(
                 axis.tick_params(labelsize=6)
                 axis.set_ylabel(("reference" if half == 0 else "resynthesis") + ", kHz", fontsize=6)
                 if half == 0:
-                    axis.set_title(title + cut, fontsize=8)
+                    axis.set_title(title + cut, fontsize=8, parse_math=False)
         path = folder / f"sheet-{number:02d}.png"
         figure.savefig(path, dpi=70)
         pyplot.close(figure)

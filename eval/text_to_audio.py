@@ -29,6 +29,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import Clip, read_corpus
 from codec.encode import load_tokenizer
+from codec.identity import file_names
 from codec.interface import AudioTokenizer, TokenizerError
 from eval.audio import RESAMPLER
 from eval.class_judging import judge_classes
@@ -325,13 +326,14 @@ def main(cfg: DictConfig) -> None:
         made["silence"] = silence_like(references)
     rows = {row: made[row] for row in ROWS if row in made and row in cfg.rows}
     report = Report(how, list(rows))
+    files = file_names((clip.id for clip in clips), ".wav")
     for row, found in rows.items():
         for scored in found:
             head: dict[str, Any] = {"id": scored.id, "text": scored.text, "domain": domain, "row": row}
             if scored.wav is not None:
                 head["seconds"] = round(len(scored.wav) / scored.rate, 3)
                 if row in ("reference", "resynthesis", "generated"):
-                    head["audio"] = write_clip(out, f"wavs/{row}/{scored.id}.wav", scored.wav, scored.rate)
+                    head["audio"] = write_clip(out, f"wavs/{row}/{files[scored.id]}", scored.wav, scored.rate)
             scored.item = head | scored.item
         seconds = {clip.id: len(clip.wav) / clip.rate for clip in references if clip.wav is not None}
         if row != "generated-shuffled":

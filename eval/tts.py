@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from codec.corpus import AudioError, Clip, read_audio, spread
 from codec.encode import load_tokenizer
+from codec.identity import file_names
 from codec.interface import AudioTokenizer, TokenizerError
 from eval.clips import choose_clips, derangement, read_generated, read_reference
 from eval.judging import (
@@ -250,11 +251,12 @@ def main(cfg: DictConfig) -> None:
     if speaker is not None:
         rows |= speak_rows(cfg, sentences, speaker)
     rows |= spoken
+    files = file_names((clip.id for clip in sentences), ".wav")
     for row, clips in rows.items():
         for clip, sentence in zip(clips, sentences, strict=True):
             head: dict[str, Any] = {"id": clip.id, "text": clip.text, "speaker": sentence.speaker, "row": row}
             if clip.wav is not None:
-                head["audio"] = write_clip(out, f"wavs/{row}/{clip.id}.wav", clip.wav, clip.rate)
+                head["audio"] = write_clip(out, f"wavs/{row}/{files[clip.id]}", clip.wav, clip.rate)
                 head["seconds"] = round(len(clip.wav) / clip.rate, 3)
             clip.item = head | clip.item
         _, unusable = split_usable(clips)
