@@ -23,6 +23,7 @@ PROGRAMS = {  # every configuration that draws on the group `data`, and its prog
     "eval_asr": "eval.asr",
     "eval_captioning": "eval.captioning",
     "eval_likelihood": "eval.likelihood",
+    "eval_prompted": "eval.prompted",
     "eval_reconstruction": "eval.reconstruction",
     "eval_semantics": "eval.semantics",
     "eval_text_to_audio": "eval.text_to_audio",
