@@ -227,7 +227,7 @@ def train(cfg: DictConfig) -> Path:
     def begin() -> None:
         set_aside(run_dir, checkpoint, step, log.line)
         write_settings(cfg, run_dir, step, log.line)
-        log.rewind(step)
+        log.rewind(step if checkpoint else -1)  # validation at step 0 is repeated, too
 
     decide(begin)  # not before all that could refuse
     parameters = sum(p.numel() for p in model.parameters())

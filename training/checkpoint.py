@@ -83,7 +83,8 @@ def _why(error: Exception) -> str | None:
     said = str(error).splitlines()[0] if str(error) else ""
     if "inline_container" in said or "PytorchStreamWriter" in said:  # torch.save does not say why
         return "a file could not be written whole"
-    return said if isinstance(error, SafetensorError) else None
+    # safetensors' errors, and plain exceptions of tokenizers
+    return said if isinstance(error, SafetensorError) or re.search(r"\(os error \d+\)", said) else None
 
 
 def save_folder(path: Path, write: Callable[[Path], None]) -> Path:

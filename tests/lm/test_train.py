@@ -99,6 +99,20 @@ def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, mon
     assert_same_run(reference, tmp_path)
 
 
+def test_a_run_that_died_before_its_first_checkpoint_has_each_line_once(reference, overrides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("training.checkpoint.save_folder", lambda *_: 1 / 0)
+        train(configured(overrides))
+    train(configured(overrides))
+    lines = [
+        [sorted(json.loads(line)) for line in (folder / "runs/tiny/log.jsonl").read_text().splitlines()]
+        for folder in (reference, tmp_path)
+    ]
+    assert lines[0] == lines[1]
+    assert_same_run(reference, tmp_path)
+
+
 def test_workers_change_nothing_also_after_a_stop(reference, overrides, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = [*overrides, "trainer.workers=2"]
