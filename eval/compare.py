@@ -30,7 +30,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from eval.intervals import paired_difference
+from eval.intervals import LEAST, paired_difference
 from eval.protocols import differing, protocol
 from eval.provenance import record_hash
 from eval.report import show
@@ -114,7 +114,9 @@ def scores(evaluations: Sequence[Evaluation], layout: Mapping[str, Mapping[int, 
 def differences(
     evaluations: Sequence[Evaluation], layout: Mapping[str, Mapping[int, str]], rows: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Each system minus the first one, per row and column, over the clips that both have a score for."""
+    """Each system minus the first one, per row and column, over the clips that both have a score for; ``value`` is
+    None where there is no such clip.
+    """
     found = []
     for column, members in layout.items():
         if 0 not in members:
@@ -124,15 +126,15 @@ def differences(
             for number in members:
                 other = evaluations[number].clips.get(row, {}).get(members[number], {})
                 common = [clip for clip in base if clip in other]
-                if number == 0 or not common:
+                if number == 0 or not (base or other):
                     continue
-                sides = [np.array([side[clip] for clip in common]).T for side in (other, base)]
+                sides = [np.array([side[clip] for clip in common]).reshape(-1, 2).T for side in (other, base)]
                 estimate = paired_difference((sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]))
-                assert estimate is not None
                 found.append(
                     {
                         "metric": column, "row": row, "of": evaluations[number].name, "minus": evaluations[0].name,
-                        "value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n,
+                        "value": estimate and estimate.value, "low": estimate and estimate.low,
+                        "high": estimate and estimate.high, "n": len(common),
                         "n_one_side_only": len({*base, *other}) - len(common),
                     }
                 )  # fmt: skip
@@ -140,14 +142,36 @@ def differences(
 
 
 def difference_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """The differences as a table; an interval without zero is marked with an asterisk."""
+    """The differences as a table, each with the clips that it is over and those that one side alone has; an interval
+    without zero is marked with an asterisk.
+    """
     body = []
     for part in found:
         cell = {**part, "n_failed": 0, "failures": []}
         clear = part["low"] is not None and (part["low"] > 0 or part["high"] < 0)
         text = show(str(part["metric"]), cell, part["n"]) + (" *" if clear else "")
-        body.append([part["metric"], part["row"], f"{part['of']} − {part['minus']}", text, str(part["n"])])
-    return Table(["metric", "row", "systems", "difference [95 %, paired]", "N"], body)
+        systems = f"{part['of']} − {part['minus']}"
+        body.append([part["metric"], part["row"], systems, text, str(part["n"]), str(part["n_one_side_only"])])
+    head = ["metric", "row", "systems", "difference [95 %, paired]", "common clips", "clips of one side only"]
+    return Table(head, body)
+
+
+def unscored(
+    evaluations: Sequence[Evaluation], layout: Mapping[str, Mapping[int, str]], rows: Sequence[str]
+) -> list[str]:
+    """A sentence per system and row about the clips that it did not deliver and those that could not be judged."""
+    found = []
+    for number, evaluation in enumerate(evaluations):
+        for row in (row for row in evaluation.rows if row in rows):
+            cells = {name: evaluation.rows[row].get(of[number]) for name, of in layout.items() if number in of}
+            counts = {
+                name: f"{cell.get('undelivered') or 0} not delivered, {cell['n_failed']} failed"
+                for name, cell in cells.items()
+                if cell is not None and (cell.get("undelivered") or cell["n_failed"])
+            }
+            alike = {said: [name for name in counts if counts[name] == said] for said in counts.values()}
+            found += [f"{evaluation.name}, {row}: {said} ({', '.join(names)})" for said, names in alike.items()]
+    return found
 
 
 def unlike_versions(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -213,6 +237,10 @@ def main(cfg: DictConfig) -> None:
     tables = [scores(evaluations, layout, rows), difference_table(found)]
     text = "\n\n".join(table.text(cfg.format) for table in tables if table.body)
     print(text)
+    for sentence in unscored(evaluations, layout, rows):
+        print(sentence)
+    if any(part["n"] < LEAST for part in found):
+        print(f"differences over fewer than {LEAST} common clips have no interval and say nothing")
     for sentence in unlike_versions(evaluations):
         print(f"not the same version of {sentence}")
     if cfg.out:

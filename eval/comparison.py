@@ -2,6 +2,8 @@
 
 Where a row is marked as control, every score is tested against it, paired over clips where both have them. An entry
 that is not clearly better is marked ``°``; a line in which nothing is gets ``‡``: it says nothing about tokenizers.
+What cannot be tested (a number without interval, fewer than ten common clips, made differently) is neither better nor
+worse, and is marked ``?``.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.intervals import paired_difference
+from eval.intervals import LEAST, paired_difference
 from eval.protocols import differing
 from eval.provenance import record_hash
 from eval.report import show
@@ -22,7 +24,10 @@ from eval.tables import Table
 RECORDINGS = "recordings"
 UP, DOWN, NEITHER = 1, -1, 0
 LEGEND = {
-    "°": "not clearly better than the control (95 %; paired over clips where both have them)",
+    "°": "not clearly better than the control (95 %; paired over the clips where both have them, which are all N of "
+    "the line where the mark does not say over how many)",
+    "?": "not tested against the control, so neither better nor worse: a number without interval, fewer than "
+    f"{LEAST} clips that both have, or made differently",
     "‡": "nothing in this line is clearly better than the control: at this budget it says nothing about tokenizers",
     "§": "not made like the first row's",
 }
@@ -35,6 +40,8 @@ class Entry:
     Attributes:
         cell: the cell that made it.
         file: the JSON that holds it, in the folder of the cell.
+        n_undelivered: of the ``n`` clips, those that the system did not deliver.
+        n_common: clips over which it is tested against the control (the fewest, of several); None without a test.
     """
 
     text: str
@@ -45,6 +52,8 @@ class Entry:
     high: float | None = None
     n: int | None = None
     n_failed: int = 0
+    n_undelivered: int = 0
+    n_common: int | None = None
     marks: str = ""
 
 
@@ -122,31 +131,50 @@ def finish_line(line: Line) -> None:
 
 
 def mark_control(line: Line, controls: Sequence[str]) -> None:
-    """Mark what does not clearly beat every control."""
+    """Mark what does not clearly beat every control, and what cannot be tested."""
     tested = [row for row in line.entries if row not in (*controls, RECORDINGS) and line.entries[row].value is not None]
     against = [row for row in controls if row in line.entries and line.entries[row].value is not None]
     if not tested or not against:
         return
-    beaten = [row for row in tested if all(clearly_better(line, row, control) for control in against)]
+    verdicts: list[bool | None] = []
     for row in tested:
-        if row not in beaten:
-            line.entries[row].marks += " °"
-    if not beaten:
+        entry = line.entries[row]
+        found = [clearly_better(line, row, control) for control in against]
+        verdicts.append(None if None in found else all(found))
+        entry.marks += {True: "", False: " °", None: " ?"}[verdicts[-1]]
+        common = [len(common_clips(line, row, control)) for control in against] if verdicts[-1] is not None else [0]
+        if min(common):
+            entry.n_common = min(common)
+            if entry.n_common != (entry.n or 0) + entry.n_failed:
+                entry.marks += f" (tested over {entry.n_common})"
+    if False in verdicts and True not in verdicts:
         line.marks = (line.marks + " ‡").strip()
 
 
-def clearly_better(line: Line, row: str, control: str) -> bool:
-    """By the paired interval over common clips; without clips by intervals that do not overlap, or by the values."""
-    one, other = line.entries[row], line.entries[control]
-    assert one.value is not None and other.value is not None
+def common_clips(line: Line, row: str, control: str) -> list[str]:
+    """The clips that have a score in both rows."""
     sides = [line.how[name][1] if name in line.how else {} for name in (row, control)]
-    common = [clip for clip in sides[0] if clip in sides[1]]
-    if len(common) > 1:
-        a, b = (np.array([side[clip] for clip in common], dtype=np.float64).T for side in sides)
+    return [clip for clip in sides[0] if clip in sides[1]]
+
+
+def clearly_better(line: Line, row: str, control: str) -> bool | None:
+    """By the paired interval over common clips; without clips by intervals that do not overlap.
+
+    Returns:
+        None where neither is possible, or the two were not made alike: no test, no verdict.
+    """
+    one, other = line.entries[row], line.entries[control]
+    records = [record_hash(line.how[name][0]) for name in (row, control) if name in line.how]
+    if len(set(records)) > 1:
+        return None
+    sides = [line.how[name][1] if name in line.how else {} for name in (row, control)]
+    if all(sides):
+        common = common_clips(line, row, control)
+        a, b = (np.array([side[clip] for clip in common], dtype=np.float64).reshape(-1, 2).T for side in sides)
         found = paired_difference((a[0], a[1]), (b[0], b[1]))
-        if found is not None and found.low is not None and found.high is not None:
-            return found.low > 0 if line.better == UP else found.high < 0
-    if None not in (one.low, one.high, other.low, other.high):
-        assert one.low is not None and one.high is not None and other.low is not None and other.high is not None
-        return one.low > other.high if line.better == UP else one.high < other.low
-    return (one.value - other.value) * line.better > 0
+        if found is None or found.low is None or found.high is None:
+            return None
+        return found.low > 0 if line.better == UP else found.high < 0
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return None
+    return one.low > other.high if line.better == UP else one.high < other.low

@@ -62,13 +62,13 @@ def entries(comparison: Comparison) -> str:
     """One line per figure, for programs."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    head = "section line row value low high n n_failed text marks json command config seed"
+    head = "section line row value low high n n_failed n_undelivered n_common text marks json command config seed"
     writer.writerow(head.split())
     for line in comparison.lines:
         for row, e in line.entries.items():
             cell = comparison.cells.get(e.cell, {})
             folder = f"cells/{e.cell}"
-            score = [e.value, e.low, e.high, e.n, e.n_failed, e.text, e.marks.strip()]
+            score = [e.value, e.low, e.high, e.n, e.n_failed, e.n_undelivered, e.n_common, e.text, e.marks.strip()]
             source = [f"{folder}/{e.file}", cell.get("command"), f"{folder}/config.yaml", cell.get("seed")]
             writer.writerow([line.section, line.title, row, *score, *source])
     return stream.getvalue()

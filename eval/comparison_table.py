@@ -240,7 +240,7 @@ class _Collector:
                 rest = metric.removeprefix(start).strip("-/")
                 full = f"{title}, {rest}" if rest else title
                 entry = Entry("", cell, "results.json", found["value"], found["low"], found["high"], found["n"],
-                              found["n_failed"])  # fmt: skip
+                              found["n_failed"], found.get("undelivered") or 0)  # fmt: skip
                 line = self.put(section, full, row, entry, better=better, score=True, metric=metric)
                 line.how[row] = (protocol(results["how"], metric, found), clips.get(source, {}).get(metric, {}))
                 entry.text = json.dumps(found)  # replaced below, when N of the line is known
@@ -248,7 +248,7 @@ class _Collector:
                 if ceiling and source in ("generated", "resynthesis") and RECORDINGS not in line.entries:
                     line.entries[RECORDINGS] = Entry(
                         json.dumps(ceiling), cell, "results.json", ceiling["value"], ceiling["low"], ceiling["high"],
-                        ceiling["n"], ceiling["n_failed"],
+                        ceiling["n"], ceiling["n_failed"], ceiling.get("undelivered") or 0,
                     )  # fmt: skip
         speed = results["rows"].get("generated", {}).get("real-time-factor")
         if speed and speed["value"]:

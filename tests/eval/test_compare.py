@@ -95,6 +95,32 @@ def test_fad_of_another_reference_is_another_protocol() -> None:
     )
 
 
+@pytest.mark.parametrize(("shift", "common"), [(0, 27), (20, 7), (40, 0)])
+def test_a_difference_says_over_how_many_clips(
+    shift: int, common: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    folders = []
+    for name, first in (("a", 0), ("b", shift)):
+        report = Report(HOW, ["generated"])
+        parts = {f"c{i}": (float(i % 3), 6.0) for i in range(first, first + 28)}
+        parts.pop(f"c{first}", None)
+        failures = {f"c{first}": "ctc-mini: too slow"}
+        report.rate("generated", "wer/ctc-mini", parts, failures, undelivered=3 if name == "b" else 0)
+        report.write(tmp_path / name / "eval-tts", [])
+        folders.append(str(tmp_path / name / "eval-tts"))
+    run(monkeypatch, f"runs=[{','.join(folders)}]", f"out={tmp_path / 'out'}")
+    printed = capsys.readouterr().out
+    part = json.loads((tmp_path / "out/compare.json").read_text())["differences"][0]
+    assert (part["n"], part["n_one_side_only"]) == (common, 2 * (27 - common)) and "common clips" in printed
+    with open(tmp_path / "out/differences.csv", newline="") as stream:
+        line = next(csv.DictReader(stream))
+    assert (line["common clips"], line["clips of one side only"]) == (str(common), str(2 * (27 - common)))
+    assert (part["low"] is None) == (common < 10) and (part["value"] is None) == (common == 0)
+    assert "a, generated: 0 not delivered, 1 failed (wer/ctc-mini)" in printed
+    assert "b, generated: 3 not delivered, 1 failed (wer/ctc-mini)" in printed
+    assert ("fewer than 10 common clips" in printed) == (common < 10)
+
+
 def test_options(runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in (
         [runs, "format=html"],

@@ -192,12 +192,39 @@ def test_unfinished_and_failed_cells(tmp_path: Path) -> None:
     write_comparison(comparison, plan.out)
 
 
-@pytest.mark.parametrize(("values", "better", "beaten"), [((0.5, 0.6), DOWN, True), ((0.5, 0.6), UP, False)])
-def test_without_clips_the_values_decide(values: tuple[float, float], better: int, beaten: bool) -> None:
+def clips(numbers: range, value: float) -> dict[str, list[float]]:
+    return {f"c{n}": [value + n % 3 / 100, 1.0] for n in numbers}
+
+
+CLIPS = clips(range(40), 0.9)
+
+
+@pytest.mark.parametrize("better", [UP, DOWN])
+@pytest.mark.parametrize(
+    ("own", "control", "how", "mark"),
+    [  # value, low, high, clips of the row and of the control; what a system that is better by far gets
+        ((39.30, None, None, {}), (39.31, None, None, {}), "same", " ?"),  # no interval
+        ((0.9, 0.8, 1.0, {}), (0.5, None, None, {}), "same", " ?"),  # one interval
+        ((0.9, 0.8, 1.0, {}), (0.5, 0.4, 0.6, {}), "same", ""),  # two, apart
+        ((0.9, 0.5, 1.0, {}), (0.5, 0.4, 0.6, {}), "same", " °"),  # two that overlap
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(40), 0.5)), "same", ""),
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(10, 50), 0.5)), "same", " (tested over 30)"),
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(31, 71), 0.5)), "same", " ?"),  # 9 common
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(50, 90), 0.5)), "same", " ?"),  # none
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(40), 0.5)), "other", " ?"),
+        ((0.5, 0.4, 0.6, clips(range(40), 0.5)), (0.5, 0.4, 0.6, clips(range(40), 0.5)), "same", " °"),
+    ],
+)  # fmt: skip
+def test_no_test_no_verdict(own: tuple, control: tuple, how: str, mark: str, better: int) -> None:
     line = Line("s", "t", better, score=True)
-    line.entries = {"a": Entry("", "c", "f", values[0]), "control": Entry("", "c", "f", values[1])}
+    for row, (value, low, high, parts) in (("a", own), ("control", control)):
+        if better == DOWN:
+            value, low, high = -value, high and -high, low and -low
+            parts = {clip: [-top, bottom] for clip, (top, bottom) in parts.items()}
+        line.entries[row] = Entry("", "c", "f", value, low, high, len(parts) or 40)
+        line.how[row] = ({"judge": how if row == "a" else "same"}, parts)
     mark_control(line, ["control"])
-    assert (line.marks == "") == beaten
+    assert line.entries["a"].marks == mark and line.marks == ("‡" if mark == " °" else "")
 
 
 def test_matched_compute(tmp_path: Path) -> None:
