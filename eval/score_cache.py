@@ -1,9 +1,9 @@
 """A cache addressed by content: hash of the audio (or request) and of everything that makes the score.
 
 One JSON-lines file per judge, ``<folder>/<kind>-<hash of its how>.jsonl``. A judge that changes (model file,
-version, setting) gets another file, and audio that changes gets another key, so a stale score cannot be
-returned whatever the files are called. Lines are appended as scores arrive: a killed run goes on where it
-stopped. Of several processes each has a file of its own (``….rank1.jsonl``), and all are read.
+version, setting, the libraries that run its network) gets another file, and audio that changes gets another key, so a
+stale score cannot be returned whatever the files are called. Lines are appended as scores arrive: a killed run goes on
+where it stopped. Of several processes each has a file of its own (``….rank1.jsonl``), and all are read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval import processes
-from eval.provenance import record_hash
+from eval.provenance import record_hash, versions
+
+NETWORK_LIBRARIES = ("torch", "transformers", "onnxruntime", "soxr", "numpy")  # another version may score otherwise
+
+
+def cache_name(kind: str, how: Any) -> str:
+    """``<kind>-<hash>`` of everything that makes a score besides the audio, the libraries' versions included."""
+    return f"{kind}-{record_hash([how, versions(*NETWORK_LIBRARIES)])[:16]}"
 
 
 class ScoreCache:
@@ -30,18 +37,25 @@ class ScoreCache:
     """
 
     def __init__(self, folder: Path | None, kind: str, how: Any) -> None:
-        self.name = f"{kind}-{record_hash(how)[:16]}"
+        self.name = cache_name(kind, how)
         number = processes.rank()
         self.path = folder / f"{self.name}{f'.rank{number}' if number else ''}.jsonl" if folder is not None else None
         self.scores: dict[str, Any] = {}
         self.fresh: dict[str, Any] = {}  # what the other processes have not been told
         for path in sorted(folder.glob(f"{self.name}*.jsonl")) if folder is not None else ():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            damaged = 0
+            for line in filter(None, path.read_bytes().split(b"\n")):
                 try:
                     record = json.loads(line)
-                except json.JSONDecodeError:  # the half line of a killed run; that clip is scored again
+                    key, value = record["key"], record["value"]
+                    if not isinstance(key, str):
+                        raise TypeError(key)
+                except (ValueError, KeyError, TypeError, RecursionError):  # the half line of a killed run, or worse
+                    damaged += 1
                     continue
-                self.scores[record["key"]] = record["value"]
+                self.scores[key] = value
+            if damaged and not number:
+                print(f"{path}: {damaged} damaged lines are left out; what they held is scored again", flush=True)
         # nobody writes before all have read, and what one machine alone has is told: all agree on what is missing
         self.scores = processes.gather(self.scores, f"opening {self.name}")
 
@@ -86,7 +100,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, folder: Path | None, kind: str, how: Any) -> None:
-        self.folder = folder / f"{kind}-{record_hash(how)[:16]}" if folder is not None else None
+        self.folder = folder / cache_name(kind, how) if folder is not None else None
         self.memory: dict[str, NDArray[np.float32]] = {}
 
     def get(self, key: str) -> NDArray[np.float32] | None:
@@ -94,7 +108,13 @@ class EmbeddingCache:
         if self.folder is None:
             return self.memory.get(key)
         path = self.folder / f"{key}.npy"
-        return np.load(path, allow_pickle=False) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            print(f"{path} is damaged ({error}) and is left out; the clip is embedded again", flush=True)
+            return None
 
     def put(self, key: str, embeddings: NDArray[np.float32]) -> None:
         """Remember embeddings; a killed run leaves no half file."""
