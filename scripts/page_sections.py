@@ -158,6 +158,8 @@ def _section(
             f"{len(pool)} that all of them have; {len(everything) - len(pool)} others are left out."
         )
     metrics, ranks = _ranks(kind, evaluations, pool, rank)
+    if metrics and (unranked := len(pool) - len(ranks)):
+        remarks.append(f"{unranked} items lack a score that best and worst go by, and are in neither.")
     chosen = _views(views, pool, ranks, direction(metrics[0]) if metrics else 1, count, seed)
     shown = {id for found in chosen.values() for id in found}
     items = []
@@ -173,25 +175,36 @@ def _section(
 def _ranks(
     kind: Kind, evaluations: list[Evaluation], pool: list[str], wanted: str | None
 ) -> tuple[list[str], dict[str, float]]:
-    """The metrics that rank the items, and ``{id: their mean over the judged clips of all evaluations}``."""
+    """The metrics that rank the items, and ``{id: their mean over the judged clips of all evaluations}``.
+
+    Judges differ in what they call good, so that all ranked items have all of these metrics in all of their clips: of
+    the kind's first family, those that the most items have.
+    """
     judged = [
         {id: e.items[id].clips[kind.judged] for id in pool if id in e.items and kind.judged in e.items[id].clips}
         for e in evaluations
     ]
     for prefix in ([wanted] if wanted else []) + list(kind.rank):
-        found = [{m for clip in clips.values() for m in clip.scores if of_family(m, prefix)} for clips in judged]
-        metrics = sorted(m for m in (set.intersection(*found) or set().union(*found)) if direction(m))
-        ranks = {}
-        for id in pool:
-            clips = [own[id] for own in judged if id in own]
-            values = [clip.scores[m] for clip in clips for m in metrics if m in clip.scores]
-            if values:
-                ranks[id] = sum(values) / len(values)
-            elif metrics and any(clip.problem for clip in clips):  # nothing came out: the worst there is
-                ranks[id] = -math.inf * direction(metrics[0])
-        if ranks:
-            return metrics, ranks
+        scores = [m for side in judged for clip in side.values() for m in clip.scores]
+        found = {m for m in scores if of_family(m, prefix) and direction(m)}
+        clips = {id: own for id in pool if (own := [side[id] for side in judged if id in side])}
+        nothing = {  # came out: the worst there is
+            id for id, own in clips.items() if any(clip.problem and not found & clip.scores.keys() for clip in own)
+        }
+        have = {  # metric → items that have it in all their clips
+            m: {id for id in clips.keys() - nothing if all(m in clip.scores for clip in clips[id])} for m in found
+        }
+        if not any(have.values()):
+            continue
+        ranked = max(have.values(), key=len)
+        metrics = sorted(m for m in have if ranked <= have[m])
+        ranks = {id: _mean([clip.scores[m] for clip in clips[id] for m in metrics]) for id in pool if id in ranked}
+        return metrics, ranks | {id: -math.inf * direction(metrics[0]) for id in pool if id in nothing}
     return [], {}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _views(
@@ -229,6 +242,14 @@ def _systems(kind: Kind, evaluations: list[Evaluation], shown: list[str]) -> lis
                     row in CONTROLS, rates.get("bitrate"), tokens,
                 )
             )  # fmt: skip
+    for row in {system.row for system in systems}:  # like columns of unlike content need titles that differ
+        alike = [system for system in systems if system.row == row]
+        names = [" = ".join(dict.fromkeys(system.names)) for system in alike]
+        for number, (system, name) in enumerate(zip(alike, names, strict=True), 1):
+            if names.count(name) > 1:
+                system.title += f" {number}"
+            if len(alike) > 1 and row.startswith("reference"):  # whose evaluations the page does not name beside it
+                system.title += f" of {name}"
     return sorted(systems, key=lambda system: system.control)  # stable: controls go to the right
 
 

@@ -1,5 +1,6 @@
 """Evaluations side by side: what is one column, which items are shown, and over which clips a mean is taken."""
 
+import json
 from pathlib import Path
 
 import page_fixtures as made
@@ -124,3 +125,36 @@ def test_scores_of_one_column_from_several_evaluations_are_joined(codecs: tuple[
     assert len(section.systems[0].sources) == 2
     clip = section.systems[0].clip("speech-0")
     assert clip is not None and clip.scores == {"wer/ctc": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("scores", "rank", "best", "unranked"),
+    [  # per clip: {judge: WER}
+        (({"a": 0.2, "b": 0.8}, {"a": 0.3}, {"a": 0.1, "b": 0.9}), ["wer/a"], [2, 0, 1], 0),  # no mean of what there is
+        (({"a": 0.2, "b": 0.8}, {"a": 0.3, "b": 0.1}, {"a": 0.1, "b": 0.8}), ["wer/a", "wer/b"], [1, 2, 0], 0),
+        (({"a": 0.2}, {"a": 0.3}, {"b": 0.0}), ["wer/a"], [0, 1], 1),
+        (({"a": 0.2}, {}, {"a": 0.1}), ["wer/a"], [2, 0], 1),
+    ],
+)  # fmt: skip
+def test_ranked_clips_share_all_judges(
+    scores: tuple[dict[str, float], ...], rank: list[str], best: list[int], unranked: int, tmp_path: Path
+) -> None:
+    folder = made.tts(tmp_path / "runs" / "a" / "eval-tts", seconds=0.2)
+    lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["wer"] = scores[int(line["id"][-1])]
+        del line["dnsmos"]
+    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    section = sections_of(folder, count=3)["tts"]
+    assert section.rank == rank and section.views["best"] == [f"id/../{number}" for number in best]
+    assert section.views["worst"] == section.views["best"][::-1]
+    assert any(f"{unranked} items lack a score" in remark for remark in section.remarks) == bool(unranked)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "a")])
+def test_references_that_differ_have_titles_that_differ(names: tuple[str, str], tmp_path: Path) -> None:
+    folders = [made.tts(tmp_path / str(n) / name / "eval-tts", seconds=0.2 + n / 10) for n, name in enumerate(names)]
+    titles = [s.title for s in sections_of(*folders)["tts"].systems if s.row == "reference"]
+    assert len(titles) == len(set(titles)) == 2 and all(
+        name in title for name, title in zip(names, titles, strict=True)
+    )
