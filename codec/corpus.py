@@ -147,6 +147,14 @@ def read_usable_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:
     return clips, rejects
 
 
+def left_out(root: str | Path, rejects: Sequence[Reject]) -> str:
+    """What a program prints of the rejects of ``root``: how many, the first, and how to see all."""
+    return (
+        f"{len(rejects)} clips of {root} are left out, the first because: {rejects[0].reason} "
+        f"(python codec/encode.py data.root=FOLDER writes all of a folder into rejected.jsonl)"
+    )
+
+
 def holds_audio(root: str | Path) -> bool:
     """Whether the folder has metadata or an audio file, in itself or further down; reads neither.
 

@@ -32,7 +32,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from codec.audio_encoders import load_encoder
-from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_usable_corpus
+from codec.corpus import AudioError, Clip, CorpusError, left_out, read_audio, read_usable_corpus
 from codec.interface import TokenizerError, load_codec
 from codec.model import ALMTokenizer
 from codec.quantizer import kmeans, nearest
@@ -244,8 +244,8 @@ def main(cfg: DictConfig) -> None:
         with refusing(CorpusError):
             found, rejects = read_usable_corpus(root)
         clips += [clip for clip in found if clip.split == "train"]
-        for reject in rejects:
-            print(f"rejected: {reject.reason}", flush=True)
+        if rejects:
+            print(left_out(root, rejects), flush=True)
     codec = None
     if cfg.map_to:
         with refusing(TokenizerError):

@@ -29,7 +29,7 @@ from codec.adversarial import Adversary, Balancer
 from codec.architecture import ALMTokenizerConfig
 from codec.averaging import WeightAverage
 from codec.centres import read_centres
-from codec.corpus import Clip, CorpusError, Reject, read_audio, read_usable_corpus, spread
+from codec.corpus import Clip, CorpusError, Reject, left_out, read_audio, read_usable_corpus, spread
 from codec.crops import CropSampler
 from codec.hearing import Listener
 from codec.initialise import calibrate, check_kmeans, initialise_codebooks
@@ -175,8 +175,8 @@ def train_codec(cfg: DictConfig) -> None:
         raise ConfigError(str(error)) from error
 
     # ---- data --------------------------------------------------------------------------------------------------
-    for reject in rejects:
-        log.line(f"rejected: {reject.reason}")
+    if rejects:
+        log.line(left_out(", ".join(map(str, [cfg.data.root, *cfg.corpora])), rejects))
     with refusing(ValueError):
         sampler = CropSampler(clips, config.sample_rate, dict(train.domain_weights), tuple(train.gain_db), cfg.seed)
     counts = {d: len(c) for d, c in sampler.by_domain.items()}

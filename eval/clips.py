@@ -16,6 +16,7 @@ from codec.corpus import (
     Clip,
     CorpusError,
     audio_info,
+    left_out,
     read_audio,
     read_usable_corpus,
     spread,
@@ -39,8 +40,8 @@ def read_clips(root: str) -> list[Clip]:
         clips, rejects = read_usable_corpus(root)
     except CorpusError as error:
         raise ConfigError(f"data.root: {error}") from error
-    for reject in rejects:
-        print(f"left out: {reject.reason}", flush=True)
+    if rejects:
+        print(left_out(root, rejects), flush=True)
     return clips
 
 
@@ -70,7 +71,19 @@ def read_reference(clips: Sequence[Clip]) -> list[ScoredClip]:
         except AudioError as error:
             scored.item["error"] = str(error)
         row.append(scored)
+    refuse_unreadable(row)
     return row
+
+
+def refuse_unreadable(row: Sequence[ScoredClip]) -> None:
+    """Refuse to go on where no clip has audio.
+
+    Raises:
+        ConfigError: with the first one's reason.
+    """
+    if row and all("error" in clip.item for clip in row):
+        why = row[0].item["error"]
+        raise ConfigError(f"none of the {len(row)} clips can be read, the first because: {why}")
 
 
 def read_generated(folder: Path, clips: Sequence[Clip]) -> tuple[list[ScoredClip], dict[str, Any]]:
@@ -93,6 +106,7 @@ def read_generated(folder: Path, clips: Sequence[Clip]) -> tuple[list[ScoredClip
         except AudioError as error:
             scored.item["error"] = str(error)
         row.append(scored)
+    refuse_unreadable(row)
     found = [[clip.id, sha256(files[clip.id])] for clip in clips if clip.id in files]
     return row, {"audio_of": folder.as_posix(), "files": len(found), "sha256": record_hash(found)}
 

@@ -30,7 +30,7 @@ from codec.interface import AudioTokenizer, TokenizerError
 from codec.shards import ShardError, iterate_shards, read_index
 from codec.token_source import shipped_shards
 from eval.audio import RESAMPLER, resample
-from eval.clips import read_clips
+from eval.clips import read_clips, refuse_unreadable
 from eval.judging import (
     ScoredClip,
     as_stored,
@@ -289,6 +289,7 @@ def main(cfg: DictConfig) -> None:
         rows["reference"].append(ScoredClip(clip.id, "reference", clip.text or "", as_stored(wav), rate))
         rows["resynthesis"].append(ScoredClip(clip.id, "resynthesis", clip.text or "", None, tokenizer.sample_rate))
         waves.append(resample(wav, rate, tokenizer.sample_rate))
+    refuse_unreadable(rows["reference"])
     begun = time.monotonic()
     outputs, codes = resynthesise(tokenizer, waves)
     coding_seconds = time.monotonic() - begun

@@ -283,11 +283,15 @@ def main(cfg: DictConfig) -> None:
 
     # ---- features ----------------------------------------------------------------------------------------------
     waves: dict[str, NDArray[np.float32]] = {}
+    why = ""
     for clip in progress([clip for clip in clips if clip.id in wanted], desc="reading"):
         try:
             waves[clip.id] = read_audio(clip.path, tokenizer.sample_rate)
         except AudioError as error:
             print(f"left out: {error}", flush=True)
+            why = why or str(error)
+    if wanted and not waves:
+        raise ConfigError(f"none of the {len(wanted)} clips can be read, the first because: {why}")
     codes = encode_clips(tokenizer, waves)
     features: dict[str, Features] = {}
     for levels in range(1, tokenizer.levels + 1):
