@@ -30,10 +30,11 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from codec.identity import printable
 from eval.intervals import LEAST, paired_difference
 from eval.protocols import differing, protocol
 from eval.provenance import record_hash
-from eval.report import show
+from eval.report import fault_of_results, show
 from eval.tables import Table
 from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
@@ -59,11 +60,17 @@ def read_evaluation(folder: Path) -> Evaluation:
     """
     if not (folder / "results.json").is_file():
         raise ConfigError(f"runs: {folder} has no results.json; give folders that an evaluation wrote.")
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     parts = folder / "clips.json"
-    clips = json.loads(parts.read_text(encoding="utf-8")) if parts.is_file() else {}
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        clips = json.loads(parts.read_text(encoding="utf-8")) if parts.is_file() else {}
+        fault = fault_of_results(results, clips)
+    except (ValueError, RecursionError) as error:
+        fault = str(error)
+    if fault:
+        raise ConfigError(f"runs: {folder / 'results.json'}: {fault}; run the evaluation again.")
     name = folder.parent.name if folder.name.startswith("eval-") else folder.name
-    return Evaluation(name, results["rows"], results["how"], clips)
+    return Evaluation(name, results["rows"], results.get("how", {}), clips)
 
 
 def columns(evaluations: Sequence[Evaluation], metrics: Sequence[str], split: bool) -> dict[str, dict[int, str]]:
@@ -238,11 +245,11 @@ def main(cfg: DictConfig) -> None:
     text = "\n\n".join(table.text(cfg.format) for table in tables if table.body)
     print(text)
     for sentence in unscored(evaluations, layout, rows):
-        print(sentence)
+        print(printable(sentence))
     if any(part["n"] < LEAST for part in found):
         print(f"differences over fewer than {LEAST} common clips have no interval and say nothing")
     for sentence in unlike_versions(evaluations):
-        print(f"not the same version of {sentence}")
+        print(f"not the same version of {printable(sentence)}")
     if cfg.out:
         out = Path(cfg.out)
         for notation, suffix in (("markdown", "md"), ("csv", "csv"), ("latex", "tex")):

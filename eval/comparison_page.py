@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.comparison import DOWN, RECORDINGS, UP, Comparison, Entry, Line
+from eval.tables import csv_cell, markdown_text
 from training.checkpoint import write_file
 
 STYLE = """
@@ -42,7 +43,7 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         write_file(out / "plots" / f"{name}.svg", picture)
     table = comparison.table()
     files = [out / name for name in ("index.html", "comparison.md", "comparison.tex", "comparison.csv", "entries.csv")]
-    below = "\n".join(f"* {line}" for line in (*comparison.fairness, *comparison.legend))
+    below = "\n".join(f"* {markdown_text(line)}" for line in (*comparison.fairness, *comparison.legend))
     pictures = "\n".join(f"![{name}](plots/{name}.svg)" for name in plots)
     write_file(files[1], f"{table.markdown()}\n\n{below}\n\n{pictures}\n")
     write_file(files[2], table.latex() + "\n")
@@ -70,7 +71,7 @@ def entries(comparison: Comparison) -> str:
             folder = f"cells/{e.cell}"
             score = [e.value, e.low, e.high, e.n, e.n_failed, e.n_undelivered, e.n_common, e.text, e.marks.strip()]
             source = [f"{folder}/{e.file}", cell.get("command"), f"{folder}/config.yaml", cell.get("seed")]
-            writer.writerow([line.section, line.title, row, *score, *source])
+            writer.writerow(map(csv_cell, [line.section, line.title, row, *score, *source]))
     return stream.getvalue()
 
 

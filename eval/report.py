@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from eval.intervals import HOW, Estimate, paired_difference, ratio
 from eval.processes import is_main
 from eval.tables import Table
 from training.checkpoint import write_file
+
+CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE)  # user and password of a URL
 
 SHARES = (
     "wer",
@@ -244,8 +247,48 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
     return out
 
 
+def fault_of_results(results: Any, clips: Any) -> str | None:
+    """What is not as `Report.write` writes it in the contents of results.json and clips.json; None where all is."""
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), dict):
+        return "has no 'rows': is it from this version's eval scripts?"
+    if not isinstance(results.get("how", {}), dict) or not isinstance(results.get("differences", []), list):
+        return "'how' must be a record and 'differences' a list"
+    for row, cells in results["rows"].items():
+        if not isinstance(cells, dict):
+            return f"row {row} is no record of metrics"
+        for metric, cell in cells.items():
+            where = f"{row}, {metric}"
+            if not isinstance(cell, dict) or not {"value", "n", "n_failed", "low", "high"} <= cell.keys():
+                return f"{where}: a score is a record with value, n, n_failed, low and high"
+            numbers = [cell[key] for key in ("value", "low", "high") if cell[key] is not None]
+            counts = [cell["n"], cell["n_failed"], cell.get("undelivered") or 0]
+            if not all(type(number) in (int, float) for number in numbers) or (cell["low"] is None) != (
+                cell["high"] is None
+            ):
+                return f"{where}: value, low and high must be numbers or null, and low and high come together"
+            if not all(type(count) is int for count in counts):
+                return f"{where}: n, n_failed and undelivered must be whole numbers"
+            why = cell.get("failures", [])
+            if not isinstance(why, list) or not all(
+                isinstance(f, dict) and isinstance(f.get("reason"), str) for f in why
+            ):
+                return f"{where}: failures must be a list of reasons"
+    if not isinstance(clips, dict) or not all(isinstance(cells, dict) for cells in clips.values()):
+        return "clips.json beside it is no record of rows"
+    for row, cells in clips.items():
+        for metric, parts in cells.items():
+            pairs = list(parts.values()) if isinstance(parts, dict) else [None]
+            if not all(
+                isinstance(p, list) and len(p) == 2 and all(type(number) in (int, float) for number in p) for p in pairs
+            ):
+                return f"clips.json beside it, {row}, {metric}: each clip has two numbers"
+    return None
+
+
 def plain(value: Any) -> Any:
-    """Numpy numbers as Python's, NaN and infinity as None: what JSON can hold."""
+    """Numpy numbers as Python's, NaN and infinity as None, URLs without credentials: what is published as JSON."""
+    if isinstance(value, str):
+        return CREDENTIALS.sub(r"\1", value)
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

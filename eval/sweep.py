@@ -17,7 +17,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -236,7 +235,7 @@ class Sweep:
             record = {
                 "cell": cell.name, "key": order.key, "command": order.shown, "inputs": order.inputs,
                 "seed": _seed(order), "seconds": round(seconds, 1), "attempts": started.get("attempt", 1),
-                "started": started.get("started"), "host": socket.gethostname(), "results": list(cell.results),
+                "started": started.get("started"), "results": list(cell.results),
             }  # fmt: skip
             write_file(folder / DONE, json.dumps(record, indent=1) + "\n")
             self.ran.append(cell.name)

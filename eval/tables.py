@@ -1,16 +1,40 @@
-"""One table, four notations: console, Markdown, CSV and LaTeX."""
+"""One table, four notations: console, Markdown, CSV and LaTeX. A cell may hold a name that anybody gave: none is a
+formula, a tag or a terminal's command where the table is opened.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from codec.identity import printable
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
+
+
+# a signed number with its interval and remarks, or the dash of an empty cell: nothing that a spreadsheet could call
+NUMBER = re.compile(r"[-+]([\d.,\[\] %e*+-]|\((N=)?\d+( [a-z ]+)?\))*")
+
+
+def csv_cell(cell: object) -> object:
+    """A cell for CSV; text is on one line, and begins with an apostrophe where a spreadsheet would compute it."""
+    if not isinstance(cell, str):
+        return cell
+    risky = cell.startswith(("=", "@", "+", "-", "\t", "\r")) and not NUMBER.fullmatch(cell)
+    return ("'" if risky else "") + printable(cell)
+
+
+def markdown_text(text: str) -> str:
+    """``text`` on one line of Markdown, in which it is no tag and ends no cell."""
+    for character, written in (("\\", "\\\\"), ("|", "\\|"), ("&", "&amp;"), ("<", "&lt;")):
+        text = text.replace(character, written)
+    return printable(text)
 
 
 @dataclass(frozen=True)
@@ -22,7 +46,7 @@ class Table:
 
     def console(self) -> str:
         """Columns of equal width, a rule below the header."""
-        lines = [self.header, *self.body]
+        lines = [[printable(cell) for cell in line] for line in (self.header, *self.body)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
         text = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -33,14 +57,14 @@ class Table:
         """A GitHub table."""
 
         def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
         return "\n".join([line(self.header), line(["---"] * len(self.header)), *map(line, self.body)])
 
     def csv(self) -> str:
         """Comma-separated values with a header."""
         stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows([self.header, *self.body])
+        csv.writer(stream, lineterminator="\n").writerows(map(csv_cell, line) for line in (self.header, *self.body))
         return stream.getvalue().rstrip("\n")
 
     def latex(self) -> str:

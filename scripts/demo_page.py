@@ -28,6 +28,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import DictConfig
 
+from codec.identity import printable
 from eval.report import show as show_cell
 from listening_test import write_listening_test
 from page_data import PageError, newest_evaluations, read_evaluation
@@ -221,7 +222,7 @@ def console_table(folder: Path) -> str:
     lines = [["", *rows], *([m, *(show_cell(m, rows[row].get(m), most) for row in rows)] for m in metrics)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*padded, f"N = {most} clips; [95 % interval over clips]"])
+    return "\n".join([*map(printable, padded), f"N = {most} clips; [95 % interval over clips]"])
 
 
 def build(cfg: DictConfig) -> Path:
@@ -248,7 +249,7 @@ def main(cfg: DictConfig) -> None:
     try:
         build(cfg)
     except PageError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         raise SystemExit(1) from None
 
 

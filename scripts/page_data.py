@@ -14,6 +14,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from eval.report import fault_of_results, plain
 from page_labels import CONTROLS, KINDS, NAMES
 
 NO_SCORES = ("seconds", "frames", "generation_seconds")  # numbers of an item that are none
@@ -133,8 +134,10 @@ def newest_evaluations(runs: Path) -> list[Path]:
 def read_evaluation(folder: Path) -> Evaluation:
     """Read one evaluation folder; a file that is missing or malformed is one sentence naming it."""
     results = _read_json(folder / "results.json")
-    if not isinstance(results.get("rows"), dict):
-        raise PageError(f"error: {folder / 'results.json'} has no 'rows': is it from this version's eval scripts?")
+    path = folder / "clips.json"
+    parts: dict[str, Any] = _read_json(path) if path.is_file() else {}
+    if fault := fault_of_results(results, parts):
+        raise PageError(f"error: {folder / 'results.json'}: {fault}; run the evaluation again.")
     lines = read_items(folder)
     how = results.get("how") or {}
     kind = kind_of(folder, how, lines[0] if lines else {})
@@ -147,14 +150,17 @@ def read_evaluation(folder: Path) -> Evaluation:
     for line in lines:
         item = items.setdefault(str(line["id"]), _item(line))
         item.captions = max(item.captions, list(line.get("captions") or []), key=len)
-        clip = _clip(line, folder, kind)
+        try:
+            clip = _clip(line, folder, kind)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise PageError(
+                f"error: {folder / 'items.jsonl'}, {line['id']}: {error}; run the evaluation again."
+            ) from error
         item.clips[clip.row] = clip
     if kind.endswith("captioning"):
         for item in items.values():
             _give_recording(item)
     found = list(dict.fromkeys(row for item in items.values() for row in item.clips))
-    path = folder / "clips.json"
-    parts: dict[str, Any] = _read_json(path) if path.is_file() else {}
     for row, metric, id, (numerator, denominator) in _class_parts(parts):
         if id in items and row in items[id].clips and denominator:
             items[id].clips[row].scores[metric] = numerator / denominator
@@ -285,7 +291,7 @@ def word_changes(text: str, heard: str) -> list[tuple[str, str]]:
 
 def describe(how: dict[str, Any]) -> list[tuple[str, str]]:
     """A nested record as (dotted key, value) pairs."""
-    return list(_flatten(how))
+    return list(_flatten(plain(how)))
 
 
 def _flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -312,7 +318,7 @@ def read_items(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
                 item = json.loads(line)
             except json.JSONDecodeError as error:
                 raise PageError(f"error: {path}, line {number} is not JSON ({error}).") from error
-            if "id" not in item or "row" not in item:
+            if not isinstance(item, dict) or "id" not in item or "row" not in item:
                 raise PageError(f"error: {path}, line {number} has no 'id' or no 'row'.")
             items.append(item)
     return items
@@ -323,7 +329,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise PageError(f"error: {path} does not exist: name a folder that an eval script wrote.")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PageError(f"error: {path} is not JSON ({error}): run the evaluation again.") from error
     if not isinstance(found, dict):
         raise PageError(f"error: {path} holds no record: run the evaluation again.")

@@ -28,6 +28,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from codec.identity import printable
 from training.checkpoint import CheckpointError
 from training.lock import LockError
 from training.log import quiet_environment
@@ -50,7 +51,7 @@ class ConfigError(SystemExit):
     """A configuration that cannot be run; printed as one sentence, exit status 2."""
 
     def __init__(self, message: str) -> None:
-        print(f"error: {message}", file=sys.stderr)
+        print("\n".join(map(printable, f"error: {message}".split("\n"))), file=sys.stderr)
         super().__init__(2)
 
 

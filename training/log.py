@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from codec.identity import printable
 from training.checkpoint import write_file
 
 
@@ -46,7 +47,7 @@ class RunLog:
     def line(self, text: str) -> None:
         """Print one line at once (also when the output is a file)."""
         if self.is_main:
-            print(text, flush=True)
+            print("\n".join(map(printable, text.split("\n"))), flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,76 @@
+"""Names and files that others made: no formula, no tag, no terminal's command, no credentials, no traceback."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from codec.identity import printable
+from eval.compare import read_evaluation
+from eval.report import Report
+from eval.tables import Table, csv_cell
+from training.config import ConfigError
+from training.log import RunLog
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3+cmd|'x'!A0", "\t=1", "-x", "\r=1"])
+def test_no_cell_is_a_formula(cell: str) -> None:
+    rows = list(csv.reader(io.StringIO(Table(["a", cell], [[cell, "b"]]).csv(), newline="")))
+    assert rows[0][1] == rows[1][0] == "'" + printable(cell)
+
+
+@pytest.mark.parametrize("cell", ["-", "-0.123 [-0.2, 0.1] *", "+1.5 %", "-4.0 (3 failed)", "a-b", "", None, -1.5])
+def test_numbers_stay_as_they_are(cell: object) -> None:
+    assert csv_cell(cell) == cell
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\rb", "\x9b31m", "\u202egnp", "\x07"])
+def test_nothing_reaches_the_terminal_raw(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    RunLog(tmp_path).line(f"left out: {name}")
+    with pytest.raises(ConfigError):
+        raise ConfigError(f"{name} is damaged")
+    print(Table(["a"], [[name]]).console())
+    said = capsys.readouterr()
+    assert all(letter == "\n" or letter.isprintable() for letter in said.out + said.err)
+    assert name.encode("unicode_escape").decode() in said.out
+
+
+def test_markdown_holds_no_tag_and_no_further_cell() -> None:
+    line = Table(["a"], [["<img src=x>|b\\|c\nd"]]).markdown().splitlines()[2]
+    assert "<" not in line and line.replace("\\\\", "").replace("\\|", "").count("|") == 2
+
+
+def test_no_credentials_are_published(tmp_path: Path) -> None:
+    report = Report({"weights": ["https://me:secret@host.example/w", {"x": "s3://key@b/c"}]}, ["generated"])
+    report.write(tmp_path, [{"id": "a", "error": "ftp://u:secret@h/x failed"}])
+    written = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert "secret" not in written and "key@" not in written and "https://host.example/w" in written
+
+
+CELL = {"value": 1.0, "n": 12, "n_failed": 0, "low": 0.5, "high": 1.5, "failures": []}
+CHANGES = [{"value": "1"}, {"n": 1.5}, {"n": None}, {"low": [1]}, {"low": None}, {"failures": 3}, {"failures": ["x"]},
+           {"value": True}, {"n_failed": "0"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("program", ["compare", "page"])
+@pytest.mark.parametrize(
+    "results",
+    [[], 5, {}, {"rows": []}, {"rows": {"x": 1}}, {"rows": {"x": {"wer/a": 0.5}}}, {"rows": {}, "how": 1},
+     *({"rows": {"generated": {"wer/a": {**CELL, **change}}}} for change in CHANGES)],
+)  # fmt: skip
+def test_wrong_types_are_one_sentence(
+    results: object, program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from page_data import PageError
+    from page_data import read_evaluation as read_for_page
+
+    folder = tmp_path / "a" / "eval-tts"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "items.jsonl").write_text('{"id": "a", "row": "generated"}\n')
+    with pytest.raises((ConfigError, PageError)) as found:
+        read_evaluation(folder) if program == "compare" else read_for_page(folder)
+    said = capsys.readouterr().err if program == "compare" else str(found.value)
+    assert "results.json" in said and "run the evaluation again" in said and len(said.strip().splitlines()) == 1
