@@ -167,7 +167,7 @@ def _checksum(path: Path) -> int:
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint's files; None for a whole one, and for one from before they were listed."""
     if not (checkpoint / FILES).exists():
-        return None
+        return None if (checkpoint / "state.json").is_file() else "state.json is missing"
     try:
         expected = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))
         for name, (size, checksum) in expected.items():
