@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from codec.encode import encode_corpus
+from eval.score_cache import cache_name
 from training.launch import decide
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -39,7 +40,7 @@ def test_two_processes_that_see_different_files_agree(tmp_path: Path) -> None:
             (folder / "state.json").write_text("{}")
         cache = tmp_path / f"disk-{rank}/cache"
         cache.mkdir()
-        name = "judge-44136fa355b3678a.jsonl"  # of {}
+        name = f"{cache_name('judge', {})}.jsonl"
         (cache / name).write_text("".join(json.dumps({"key": f"clip {s}", "value": 1.0}) + "\n" for s in steps))
     broken = tmp_path / "disk-0/damaged/checkpoints/step_0000001"
     broken.mkdir(parents=True)  # without a state
