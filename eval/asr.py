@@ -144,7 +144,9 @@ def main(cfg: DictConfig) -> None:
             rows["generated-shuffled"] = []
             for i, clip in enumerate(written):
                 source = written[other[i]]
-                shuffled = ScoredClip(clip.id, "generated-shuffled", clip.text, source.wav, source.rate)
+                shuffled = ScoredClip(
+                    clip.id, "generated-shuffled", clip.text, source.wav, source.rate, source=source.source
+                )  # fmt: skip
                 shuffled.item |= {**source.item, "heard": source.id}
                 rows["generated-shuffled"].append(shuffled)
     if "silence" in cfg.rows:

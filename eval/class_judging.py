@@ -24,7 +24,8 @@ def rate_classes(
     cache_folder: Path | None,
 ) -> None:
     """File ``class-accuracy``, the share of clips in which ``judge`` hears the requested foreground class before all
-    others, and, where clips have several classes, ``class-accuracy-any``: it hears any of those requested.
+    others, and, where clips have several classes, ``class-accuracy-any``: it hears any of those requested. In a clip
+    that the system did not deliver nothing is heard (``undelivered`` counts them).
 
     Args:
         requested: ``{id: classes, the foreground first}``; clips without or with a class that the judge does not know
@@ -40,7 +41,8 @@ def rate_classes(
     found, failed = score_each(
         judge.name, lambda clip: list(judge.classify(clip.usable(), clip.rate)), judge.how(), known, cache_folder
     )
-    failures |= failed
+    undelivered = {clip.id for clip in known if clip.undelivered()}
+    failures |= {name: reason for name, reason in failed.items() if name not in undelivered}
     judged: dict[str, dict[str, Any]] = {}
     for clip in known:
         clip.item.pop(judge.name, None)  # shown as what was requested and what was heard
@@ -56,11 +58,16 @@ def rate_classes(
         counts[asked]["n"] += 1
         counts[asked]["right"] += int(asked == heard)
         counts[heard]["heard"] += 1
-    first = {name: float(item["heard"] == item["requested"][0]) for name, item in judged.items()}
-    report.mean(row, METRICS[0], first, failures, chance=1 / len(judge.classes), classes=counts)
+    for name in undelivered:
+        counts[requested[name][0]]["n"] += 1
+    nothing, missing = dict.fromkeys(sorted(undelivered), 0.0), len(undelivered)
+    first = nothing | {name: float(item["heard"] == item["requested"][0]) for name, item in judged.items()}
+    report.mean(
+        row, METRICS[0], first, failures, chance=1 / len(judge.classes), classes=counts, undelivered=missing
+    )  # fmt: skip
     if any(len(wanted) > 1 for wanted in requested.values()):
-        among = {name: float(item["heard"] in item["requested"]) for name, item in judged.items()}
-        report.mean(row, METRICS[1], among, failures)
+        among = nothing | {name: float(item["heard"] in item["requested"]) for name, item in judged.items()}
+        report.mean(row, METRICS[1], among, failures, undelivered=missing)
 
 
 def _shared_judge(

@@ -159,9 +159,12 @@ def derangement(size: int, seed: int) -> list[int]:
 def silence_like(clips: Sequence[ScoredClip]) -> list[ScoredClip]:
     """The row ``silence``: zeros as long as each clip."""
     return [
-        ScoredClip(clip.id, "silence", clip.text, None if clip.wav is None else np.zeros_like(clip.wav), clip.rate)
+        ScoredClip(
+            clip.id, "silence", clip.text, None if clip.wav is None else np.zeros_like(clip.wav), clip.rate,
+            source=clip.wav is not None,
+        )
         for clip in clips
-    ]
+    ]  # fmt: skip
 
 
 def heard_at(clips: Sequence[ScoredClip], rate: int) -> dict[str, Wave]:

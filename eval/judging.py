@@ -61,6 +61,10 @@ class ScoredClip:
         check_wave(self.wav, self.rate)
         return self.wav
 
+    def undelivered(self) -> bool:
+        """Whether its system had something to make it from, and made nothing that can be judged."""
+        return self.row != "reference" and self.source and bool(split_usable([self])[1])
+
 
 def as_stored(wav: Wave) -> Wave:
     """``wav`` clipped and rounded to 16 bit, so that what is scored is exactly what is in the file."""
@@ -126,7 +130,7 @@ def rate_words(
     """
     normalise = load_normaliser(normaliser)
     _, unusable = split_usable(clips)
-    missing = {c.id: unusable[c.id] for c in clips if c.id in unusable and (c.row == "reference" or not c.source)}
+    missing = {c.id: unusable[c.id] for c in clips if c.id in unusable and not c.undelivered()}
     names = {"wer-original": "word"} if original else {"wer": "word", "cer": "character"}
     for name, unit in names.items():
         parts, totals, failed = {}, np.zeros(3, dtype=int), dict(missing)

@@ -151,7 +151,9 @@ class Material:
         return [
             ScoredClip(name, "resynthesis", self.text(name), as_stored(self.rest(name, waves[name])), rate)
             if name in waves
-            else ScoredClip(name, "resynthesis", self.text(name), None, rate, dict(self.recorded[name].item))
+            else ScoredClip(
+                name, "resynthesis", self.text(name), None, rate, dict(self.recorded[name].item), source=False
+            )
             for name in names
         ]
 
@@ -199,6 +201,7 @@ def speak_row(
             scored.item |= {"given": given[i], "ended": False, "legal": True, "frames": 0, "generation_seconds": 0.0}
             made[name] = scored
             scored.item["error"] = f"the recording that is given, {given[i]}, cannot be read"
+            scored.source = False
     return [made[name] for name in numbers]
 
 

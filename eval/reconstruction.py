@@ -214,7 +214,7 @@ def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], de
             ) as recogniser:
                 report.how["recognisers"][name] = recogniser.how()
                 transcribe(recogniser, [clip for clips in spoken.values() for clip in clips], cache)
-        except (RecogniserError, WorkerError) as error:
+        except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
             print(f"{name}: not computed: {error}", flush=True)
             for row, clips in spoken.items():
                 report.rate(row, f"wer/{name}", {}, {clip.id: f"not computed: {error}" for clip in clips})
@@ -230,6 +230,8 @@ def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], de
                     rate_mos(report, row, clips, score_mos(mos, clips, cache))
         except (CannotScore, WorkerError) as error:
             print(f"dnsmos: {error}", flush=True)
+            for row, clips in rows.items():
+                report.mean(row, "dnsmos/p808", {}, {clip.id: str(error) for clip in clips})
     judge_by_networks(cfg.weights, device, rows, report, cache)
 
 

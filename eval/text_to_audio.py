@@ -104,7 +104,7 @@ def resynthesis_row(references: list[ScoredClip], tokenizer: AudioTokenizer) -> 
     return [
         ScoredClip(
             clip.id, "resynthesis", clip.text,
-            as_stored(waves[clip.id]) if clip.id in waves else None, tokenizer.sample_rate,
+            as_stored(waves[clip.id]) if clip.id in waves else None, tokenizer.sample_rate, source=clip.id in waves,
         )
         for clip in references
     ]  # fmt: skip
@@ -183,15 +183,13 @@ def file_clap(report: Report, path: str, rows: dict[str, list[ScoredClip]], devi
         report.mean(row, name, {clip.id: float(s) for clip, s in zip(chosen, scores, strict=True)}, failures)
         for clip, value in zip(chosen, scores, strict=True):
             clip.item["clap"] = float(value)
+        nothing = {clip.id: 0.0 for clip in clips if clip.undelivered()}  # is found by no caption
+        others = {name: reason for name, reason in failures.items() if name not in nothing}
         for metric, values in retrieval(texts, audio, range(len(chosen))).items():
-            pairs = zip(chosen, values, strict=True)
+            found_at = {clip.id: value for clip, value in zip(chosen, values, strict=True)} | nothing
             report.mean(
-                row,
-                f"retrieval/{metric}",
-                {clip.id: v for clip, v in pairs},
-                failures,
-                clips_to_choose_from=len(chosen),
-            )
+                row, f"retrieval/{metric}", found_at, others, clips_to_choose_from=len(chosen), undelivered=len(nothing)
+            )  # fmt: skip
 
 
 def file_divergence(
@@ -231,11 +229,13 @@ def file_divergence(
 def file_generation(report: Report, row: str, clips: list[ScoredClip], references: dict[str, float]) -> None:
     """Shares of clips that hit the limit, are legal and are silent, length relative to the recording, speed."""
     heard = {clip.id: clip.wav for clip in clips if clip.wav is not None}
-    report.mean(row, "silent", {name: float(np.abs(wav).max() < SILENCE) for name, wav in heard.items()})
+    _, failures = split_usable(clips)
+    report.mean(row, "silent", {name: float(np.abs(wav).max() < SILENCE) for name, wav in heard.items()}, failures)
     if row != "generated":
         return
     seconds = {clip.id: len(clip.wav) / clip.rate for clip in clips if clip.wav is not None}
-    report.mean(row, "duration-ratio", {n: s / references[n] for n, s in seconds.items() if n in references})
+    ratios = {name: spoken / references[name] for name, spoken in seconds.items() if name in references}
+    report.mean(row, "duration-ratio", ratios, failures)
     if not all("ended" in clip.item for clip in clips):
         return  # the audio of another system
     report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})

@@ -24,7 +24,7 @@ from codec.corpus import AudioError, Clip, read_audio, spread
 from codec.encode import load_tokenizer
 from codec.identity import file_names
 from codec.interface import AudioTokenizer, TokenizerError
-from eval.clips import choose_clips, derangement, read_generated, read_reference
+from eval.clips import choose_clips, derangement, read_generated, read_reference, refuse_unreadable
 from eval.judging import (
     ScoredClip,
     as_stored,
@@ -107,6 +107,7 @@ def read_rows(
         for scored in rows["resynthesis"]:
             if scored.id in found:
                 scored.wav = as_stored(found[scored.id])
+        refuse_unreadable(rows["resynthesis"])
     return rows
 
 
@@ -147,11 +148,12 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip], reference
         report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})
         report.mean(row, "legal", {clip.id: float(clip.item["legal"]) for clip in clips})
     heard = {clip.id: clip.wav for clip in clips if clip.wav is not None}
-    report.mean(row, "silent", {name: float(np.abs(wav).max() < SILENCE) for name, wav in heard.items()})
+    _, failures = split_usable(clips)
+    report.mean(row, "silent", {name: float(np.abs(wav).max() < SILENCE) for name, wav in heard.items()}, failures)
     if row == "generated":  # the shuffled texts have recordings of other lengths
         seconds = {clip.id: len(clip.wav) / clip.rate for clip in references if clip.wav is not None}
         ratios = {c.id: c.item["seconds"] / seconds[c.id] for c in clips if c.id in heard and c.id in seconds}
-        report.mean(row, "duration-ratio", ratios)
+        report.mean(row, "duration-ratio", ratios, failures)
     audio = sum(clip.item["seconds"] for clip in clips if clip.id in heard)
     if audio and ours:
         spent = sum(clip.item["generation_seconds"] for clip in clips)
@@ -232,7 +234,7 @@ def main(cfg: DictConfig) -> None:
             "name": cfg.data.name or Path(cfg.data.root).name,
             "split": cfg.split,
             "sentences": record_hash([[clip.id, clip.text, clip.speaker] for clip in sentences]),
-            "audio": record_hash([sha256(clip.path) for clip in sentences]),
+            "audio": record_hash([sha256(clip.path) for clip in sentences if clip.path.is_file()]),
         },
         **how_texts(cfg.normaliser),
         "tokenizer": tokenizer.describe() if tokenizer is not None else None,

@@ -143,15 +143,16 @@ def test_rows_of_a_report(corpus: Path, judge: CorpusClassifier, tmp_path: Path)
     for _ in range(2):  # the second time from the cache
         rate_classes(report, "generated", judge, clips, requested, tmp_path)
     cell = report.results()["rows"]["generated"]["class-accuracy"]
-    assert cell["value"] == pytest.approx(2 / 3) and (cell["n"], cell["n_failed"]) == (3, 3)
+    # in what was not delivered nothing is heard; what the judge cannot judge is in no mean
+    assert cell["value"] == 2 / 4 and (cell["n"], cell["n_failed"], cell["undelivered"]) == (4, 2, 1)
     assert cell["chance"] == pytest.approx(1 / 3)
     assert cell["classes"]["hiss"] == {"n": 2, "right": 1, "heard": 1}
-    assert cell["classes"]["hum"] == {"n": 1, "right": 1, "heard": 2}
+    assert cell["classes"]["hum"] == {"n": 2, "right": 1, "heard": 2}
     assert {found["reason"] for found in cell["failures"]} == {
-        "no audio", "shorter than 0.1 s", "no class in 'classes' that the judge knows",
+        "shorter than 0.1 s", "no class in 'classes' that the judge knows",
     }  # fmt: skip
     among = report.results()["rows"]["generated"]["class-accuracy-any"]
-    assert (among["value"], among["n"]) == (1.0, 3)
+    assert (among["value"], among["n"], among["undelivered"]) == (0.75, 4, 1)
     assert clips[1].item["class"]["requested"] == ["hiss", "hum"] and clips[1].item["class"]["heard"] == "hum"
 
 

@@ -136,6 +136,8 @@ def test_a_recording_that_cannot_be_read_is_a_clip_without_audio(folder: Path, m
     monkeypatch.setattr(prompted, "read_reference", reading)
     results, items = evaluate(folder, "task=interleaved", "rows=[reference,generated]", "voice_judge=false")
     assert results["rows"]["generated"]["legal"]["n"] == 4
+    words = results["rows"]["generated"]["wer/ctc-mini"]  # nobody blames the model
+    assert (words["n"], words["n_failed"], words["undelivered"]) == (2, 2, 0)
     errors = {item["id"]: item.get("error") for item in items if item["row"] == "generated"}
     assert errors[lost.asked[0]] == f"the recording that is given, {lost.given}, cannot be read"
     assert sum(error is not None for error in errors.values()) == 2

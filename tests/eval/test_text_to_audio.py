@@ -4,12 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
 import eval.speaking
 from eval import text_to_audio
+from eval.clips import silence_like
+from eval.judging import ScoredClip
 from eval.metrics import CannotScore
+from eval.report import Report
 from tests.eval import tiny_networks
 from tests.eval.tiny_task import build
 from training.config import CONFIG_DIR, ConfigError
@@ -101,6 +105,46 @@ def test_a_folder_of_any_other_system(inside: Path, tmp_path: Path) -> None:
     assert rows["generated"]["class-accuracy"]["value"] == rows["reference"]["class-accuracy"]["value"]
     assert "limit" not in rows["generated"] and rows["generated-shuffled"]["class-accuracy"]["n"] == 3
     assert results["how"]["model"]["files"] == 3
+
+
+@pytest.mark.parametrize(("source", "found", "n", "failed"), [(True, 0.5, 12, 0), (False, 1.0, 6, 6)])
+def test_what_was_not_delivered_is_found_by_no_caption(
+    source: bool, found: float, n: int, failed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Embeds:
+        """Each clip's audio is the unit vector that its caption is."""
+
+        name, how = "clap", lambda self: {"id": "fake"}
+
+        def __init__(self, *_: object) -> None: ...
+
+        def embed(self, wav: np.ndarray, rate: int) -> np.ndarray:
+            return np.eye(12, dtype=np.float32)[[int(wav[0])]]
+
+        def embed_texts(self, texts: list[str]) -> np.ndarray:
+            return np.eye(12, dtype=np.float32)[[int(text) for text in texts]]
+
+    monkeypatch.setattr("eval.embedders.clap.Clap", Embeds)
+    waves = [np.full(9, i, np.float32) if i % 2 else None for i in range(12)]
+    clips = [ScoredClip(str(i), "generated", str(i), wav, 9, source=source) for i, wav in enumerate(waves)]
+    report = Report({}, ["generated"])
+    text_to_audio.file_clap(report, "", {"generated": clips}, "cpu", None)
+    for metric in ("recall@1", "recall@5", "reciprocal-rank"):
+        cell = report.results()["rows"]["generated"][f"retrieval/{metric}"]
+        assert (cell["value"], cell["n"], cell["n_failed"]) == (found, n, failed)
+        assert cell["undelivered"] == (6 if source else 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "source", "blamed"),
+    [("generated", True, True), ("resynthesis", True, True), ("reference", True, False), ("silence", False, False)],
+)
+@pytest.mark.parametrize("wav", [None, np.full(9, np.nan, np.float32), np.zeros(9, np.float32)])
+def test_who_did_not_deliver(row: str, source: bool, blamed: bool, wav: np.ndarray | None) -> None:
+    silent = wav is not None and not np.isnan(wav).any()  # is something to judge
+    assert ScoredClip("a", row, "", wav, 9, source=source).undelivered() == (blamed and not silent)
+    reference = [ScoredClip("a", "reference", "", wav, 9)]
+    assert not silence_like(reference)[0].undelivered()
 
 
 def test_options_are_checked_at_the_door(inside: Path) -> None:
