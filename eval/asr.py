@@ -110,7 +110,7 @@ def main(cfg: DictConfig) -> None:
             "sentences": record_hash([[clip.id, clip.text] for clip in clips]),
             "audio": record_hash([sha256(clip.path) for clip in clips if clip.path.is_file()]),
         },
-        **how_texts(cfg.normaliser),
+        **how_texts(cfg.normaliser, (clip.text for clip in clips)),
         "tokenizer": tokenizer.describe(),
         "model": listener.how,
         "seed": cfg.seed,
@@ -173,7 +173,7 @@ def main(cfg: DictConfig) -> None:
         except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
             print(f"{name}: not computed: {error}", flush=True)
             for row, found in heard_rows.items():
-                report.rate(row, f"wer/{name}", {}, {clip.id: f"not computed: {error}" for clip in found})
+                report.rate(row, f"{how['headline']}/{name}", {}, {clip.id: f"not computed: {error}" for clip in found})
             continue
         for row, found in heard_rows.items():
             rate_words(report, row, name, found, cfg.normaliser)
@@ -182,7 +182,7 @@ def main(cfg: DictConfig) -> None:
             rate_words(report, row, "model", rows[row], cfg.normaliser)
             if row != "generated-shuffled":
                 file_generation(report, row, rows[row])
-    report.difference("wer/model", "generated-shuffled", "generated")
+    report.difference(f"{how['headline']}/model", "generated-shuffled", "generated")
     report.write(out, [clip.item for found in rows.values() for clip in found])
     print("\n" + report.table())
     print(f"\n{out}/results.json, items.jsonl and wavs/, in {duration(time.monotonic() - started)}", flush=True)

@@ -231,6 +231,8 @@ class _Collector:
             return
         clips = self.read(cell, "clips.json")
         for source, start, title, better in wanted:
+            if results["how"].get("headline") == "cer":  # words are not set apart: characters are counted
+                start, title = start.replace("wer", "cer"), title.replace("WER", "CER")
             if source == "levels":  # the row with the most levels
                 names = [r for r in results["rows"] if r.startswith("levels-")]
                 source = max(names, key=lambda name: int(name.rpartition("-")[2]))

@@ -21,6 +21,7 @@ from eval.processes import gather, is_main, share
 from eval.recognisers import Recogniser
 from eval.report import Report
 from eval.score_cache import ScoreCache
+from tasks.normalisation import headline
 from training.config import SEED, check_ranges, refusing
 from training.progress import progress
 
@@ -126,13 +127,14 @@ def rate_words(
     without a source, a clip that the judge failed on and a clip without words to say are failures, in no rate.
 
     Args:
-        original: against ``item["original_text"]`` instead, as ``wer-original``: what shuffled texts are not.
+        original: against ``item["original_text"]`` instead, as ``wer-original`` (``cer-original`` where characters are
+            counted): what shuffled texts are not.
     """
     normalise = load_normaliser(normaliser)
+    first = report.how.get("headline", "wer")
     _, unusable = split_usable(clips)
     missing = {c.id: unusable[c.id] for c in clips if c.id in unusable and not c.undelivered()}
-    names = {"wer-original": "word"} if original else {"wer": "word", "cer": "character"}
-    for name, unit in names.items():
+    for name in (f"{first}-original",) if original else ("wer", "cer"):
         parts, totals, failed = {}, np.zeros(3, dtype=int), dict(missing)
         undelivered = 0
         for clip in clips:
@@ -144,7 +146,7 @@ def rate_words(
             reference = clip.item["original_text"] if original else clip.text
             hypothesis = "" if clip.id in unusable else normalise(clip.item["hypotheses"][judge])
             try:
-                found = edits(normalise(reference), hypothesis, "word" if unit == "word" else "character")
+                found = edits(normalise(reference), hypothesis, "word" if name.startswith("wer") else "character")
             except CannotScore as error:
                 failed[clip.id] = error.reason
                 continue
@@ -249,9 +251,10 @@ def check_numbers(cfg: DictConfig) -> None:
             load_normaliser(cfg.normaliser)
 
 
-def how_texts(normaliser: str) -> dict[str, str]:
-    """What a result says about text and resampling."""
+def how_texts(normaliser: str, texts: Iterable[str | None]) -> dict[str, str]:
+    """What a result says about text and resampling; ``headline`` is the rate to look at first, ``wer`` or ``cer``."""
     return {
+        "headline": headline(text or "" for text in texts),
         "normaliser": describe_normaliser(normaliser),
         "resampler": RESAMPLER,
         "samples": "as stored, 16 bit",

@@ -276,7 +276,7 @@ def main(cfg: DictConfig) -> None:
             "cases": record_hash([[case.given, *case.asked] for case in cases]),
             "audio": record_hash([sha256(c.path) for c in material.clips.values() if c.path.is_file()]),
         },
-        **how_texts(cfg.normaliser),
+        **how_texts(cfg.normaliser, (material.text(name) for name in asked)),
         "tokenizer": speaker.tokenizer.describe(),
         "model": speaker.how,
         "seed": cfg.seed,
@@ -330,11 +330,11 @@ def main(cfg: DictConfig) -> None:
     except NetworkError as error:
         raise ConfigError(f"weights: {error}") from None
     for metric in report.metrics():
-        if metric.startswith(("wer/", "speaker-similarity", "class-accuracy")):
+        if metric.startswith((f"{how['headline']}/", "speaker-similarity", "class-accuracy")):
             report.difference(metric, "generated", "resynthesis")
             report.difference(metric, "generated", "generated-shuffled")
     report.write(out, [*(clip.item for members in rows.values() for clip in members), *heard])
-    shown = [f"wer/{name}" for name in cfg.recognisers]
+    shown = [f"{how['headline']}/{name}" for name in cfg.recognisers]
     shown += ["class-accuracy", *network_metrics(report), "dnsmos/p808", "dnsmos/ovrl"]
     shown += [metric for metric in report.metrics() if metric.startswith("fad/")]
     print("\n" + report.table([*shown, *GENERATION]))

@@ -48,7 +48,6 @@ from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, stoi
 from eval.metrics.visqol import NAMES as VISQOL
 from eval.metrics.visqol import ViSQOL
-from eval.metrics.wer import headline
 from eval.network_judges import judge_by_networks
 from eval.processes import gather, hold_out, is_main, join, share
 from eval.provenance import record_hash, sha256, versions
@@ -207,6 +206,7 @@ def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], de
     """Transcripts and opinion scores of both rows."""
     cache = Path(cfg.cache) if cfg.cache else None
     spoken = {row: [clip for clip in clips if clip.text] for row, clips in rows.items()}
+    first = report.how["headline"]
     for name in cfg.recognisers if any(spoken.values()) else ():
         try:
             with load_recogniser(
@@ -217,11 +217,11 @@ def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], de
         except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
             print(f"{name}: not computed: {error}", flush=True)
             for row, clips in spoken.items():
-                report.rate(row, f"wer/{name}", {}, {clip.id: f"not computed: {error}" for clip in clips})
+                report.rate(row, f"{first}/{name}", {}, {clip.id: f"not computed: {error}" for clip in clips})
             continue
         for row, clips in spoken.items():
             rate_words(report, row, name, clips, cfg.normaliser)
-        report.difference(f"wer/{name}", "resynthesis", "reference")
+        report.difference(f"{first}/{name}", "resynthesis", "reference")
     if cfg.dnsmos:
         try:
             with DNSMOS(cfg.processes) as mos:
@@ -320,7 +320,7 @@ def main(cfg: DictConfig) -> None:
             **({} if cfg.speakers is None else {"speakers": list(cfg.speakers)}),
             "clips": record_hash([[clip.id, sha256(clip.path)] for clip in clips if clip.path.is_file()]),
         },
-        **how_texts(cfg.normaliser),
+        **how_texts(cfg.normaliser, (clip.text for clip in clips)),
         "tokenizer": tokenizer.describe() | {"delay": asdict(delay)},
         "comparison": {
             "rate": cfg.rate or "the lower of the file's and the tokenizer's rate",
@@ -366,7 +366,7 @@ def main(cfg: DictConfig) -> None:
         ]
         longest = max((len(pair[1]) / tokenizer.sample_rate for pair in pairs), default=0.0)
         write_sheets(pairs, tokenizer.sample_rate, min(10.0, longest), out / "sheets")
-    second = {"wer": "cer", "cer": "wer"}[headline(clip.text for clip in rows["reference"])]
+    second = {"wer": "cer", "cer": "wer"}[how["headline"]]
     print("\n" + report.table([name for name in report.metrics() if not name.startswith(second)]))
     print(f"\n{out}/results.json, items.jsonl, wavs/, sheets/, in {duration(time.monotonic() - started)}", flush=True)
 

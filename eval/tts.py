@@ -170,6 +170,7 @@ def chosen_clips(cfg: DictConfig, rows: dict[str, list[ScoredClip]], judge: str)
 def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Report, cache: Path | None) -> None:
     """Let every judge score its clips."""
     device = pick_device(cfg.device)
+    first = report.how["headline"]
     for name in cfg.recognisers:
         judged = chosen_clips(cfg, rows, name)
         try:
@@ -181,7 +182,7 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
         except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
             print(f"{name}: not computed: {error}", flush=True)
             for row, clips in judged.items():
-                report.rate(row, f"wer/{name}", {}, {clip.id: f"not computed: {error}" for clip in clips})
+                report.rate(row, f"{first}/{name}", {}, {clip.id: f"not computed: {error}" for clip in clips})
             continue
         for row, clips in judged.items():
             rate_words(report, row, name, clips, cfg.normaliser)
@@ -236,7 +237,7 @@ def main(cfg: DictConfig) -> None:
             "sentences": record_hash([[clip.id, clip.text, clip.speaker] for clip in sentences]),
             "audio": record_hash([sha256(clip.path) for clip in sentences if clip.path.is_file()]),
         },
-        **how_texts(cfg.normaliser),
+        **how_texts(cfg.normaliser, (clip.text for clip in sentences)),
         "tokenizer": tokenizer.describe() if tokenizer is not None else None,
         "model": speaker.how if speaker is not None else None,
         "seed": cfg.seed,
@@ -271,10 +272,11 @@ def main(cfg: DictConfig) -> None:
     judge_rows(cfg, rows, report, cache)
     judge_by_networks(cfg.weights, device, rows, report, cache)
     for name in cfg.recognisers:
-        report.difference(f"wer/{name}", "resynthesis", "reference")
-        report.difference(f"wer/{name}", "generated", "resynthesis")
+        report.difference(f"{how['headline']}/{name}", "resynthesis", "reference")
+        report.difference(f"{how['headline']}/{name}", "generated", "resynthesis")
     report.write(out, [clip.item for clips in rows.values() for clip in clips])
-    shown = [f"{metric}/{name}" for metric in ("wer", "wer-original") for name in cfg.recognisers]
+    first = how["headline"]
+    shown = [f"{metric}/{name}" for metric in (first, f"{first}-original") for name in cfg.recognisers]
     print("\n" + report.table([*shown, "dnsmos/p808", "dnsmos/ovrl", *network_metrics(report), *GENERATION]))
     print(f"\n{out}/results.json, items.jsonl and wavs/, in {duration(time.monotonic() - started)}", flush=True)
 

@@ -7,7 +7,6 @@ both. Nothing here touches audio, and nothing here knows how many evaluations th
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -16,6 +15,7 @@ from typing import Any
 
 from eval.report import fault_of_results, plain
 from page_labels import CONTROLS, KINDS, NAMES
+from tasks.normalisation import headline, words_alone
 
 NO_SCORES = ("seconds", "frames", "generation_seconds")  # numbers of an item that are none
 COMPARED = 400  # words that are compared one by one
@@ -272,20 +272,25 @@ def _is_number(value: Any) -> bool:
 
 def word_changes(text: str, heard: str) -> list[tuple[str, str]]:
     """What was heard, beside what the text says: (kind, words) with kind same, extra (heard, not in the
-    text) or missing (in the text, not heard). Case and punctuation do not count. Texts of more than 400 words are not
-    compared: the time for it grows with the product of their lengths."""
-    want, got = (re.findall(r"[^\W_]+(?:'[^\W_]+)*", side.lower()) for side in (text, heard))
+    text) or missing (in the text, not heard). Case and punctuation do not count; of scripts without spaces
+    characters are compared. Texts of more than 400 words are not: the time for it grows with the product of
+    their lengths."""
+    space = "" if headline([text]) == "cer" else " "
+    want, got = (
+        [word for part in side.split() if (word := part.strip("'"))] if space else list(side.replace(" ", ""))
+        for side in (words_alone(side.replace("’", "'"), "'") for side in (text, heard))
+    )
     if max(len(want), len(got)) > COMPARED:
         return [("same", heard)]
     changes: list[tuple[str, str]] = []
     for kind, i, j, k, m in SequenceMatcher(a=want, b=got, autojunk=False).get_opcodes():
         if kind == "equal":
-            changes.append(("same", " ".join(got[k:m])))
+            changes.append(("same", space.join(got[k:m])))
             continue
         if j > i:
-            changes.append(("missing", " ".join(want[i:j])))
+            changes.append(("missing", space.join(want[i:j])))
         if m > k:
-            changes.append(("extra", " ".join(got[k:m])))
+            changes.append(("extra", space.join(got[k:m])))
     return changes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.report import SHARES
 
@@ -80,6 +80,12 @@ def _kinds() -> Iterable[Kind]:
         )  # fmt: skip
 
 
+def by_characters(kind: Kind) -> Kind:
+    """The kind for scripts without spaces between words: error rates are those of characters."""
+    headline, rank = (tuple(name.replace("wer", "cer") for name in names) for names in (kind.headline, kind.rank))
+    return replace(kind, headline=headline, rank=rank)
+
+
 KINDS = tuple(_kinds())
 NAMES = tuple(dict.fromkeys(kind.name for kind in KINDS))
 
@@ -115,6 +121,7 @@ CONTROLS = ("generated-shuffled", "shuffled", "silence", "reference-at-codec-rat
 
 LABELS = {
     "wer": "WER", "cer": "CER", "wer-original": "WER against the text it was not given",
+    "cer-original": "CER against the text it was not given",
     "ctc-mini": "CTC", "model": "model", "pocketsphinx-grammar": "pocketsphinx, grammar",
     "dnsmos": "DNSMOS", "ovrl": "overall", "sig": "signal", "bak": "background", "p808": "P.808", "utmos": "UTMOS",
     "limit": "reached the length limit", "legal": "legal tokens only", "silent": "silent clips", "empty": "empty texts",

@@ -16,7 +16,7 @@ from typing import Any
 
 from eval.report import estimate
 from page_data import Clip, Evaluation, Item, PageError
-from page_labels import CONTROLS, KINDS, NOTES, ROWS, Kind, direction, in_order, of_family
+from page_labels import CONTROLS, KINDS, NOTES, ROWS, Kind, by_characters, direction, in_order, of_family
 
 HEADLINES = 6  # metrics of a summary table: more would not fit beside each other
 VIEWS = ("random", "best", "worst", "all")
@@ -132,6 +132,8 @@ def make_sections(
     sections = []
     for kind in KINDS:
         own = [e for e in evaluations if e.kind == kind.name and any(belongs(item, kind) for item in e.items.values())]
+        if any(e.how.get("headline") == "cer" for e in own):
+            kind = by_characters(kind)
         if own:
             sections.append(_section(kind, own, views, count, seed, rank))
     if not sections:

@@ -9,9 +9,9 @@ For other languages that is wrong: „Fünf Äpfel, hat's!" becomes "funf apfel 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from tasks.base import Task, TaskError
 
@@ -24,6 +24,17 @@ def words_alone(text: str, keep: str = "") -> str:
     composed = unicodedata.normalize("NFC", text.lower())
     letters = (c if unicodedata.category(c)[0] in "LMN" or c in keep else " " for c in composed)
     return " ".join("".join(letters).split())
+
+
+# Scripts that set no spaces between words (Unicode names begin so): the word is not a unit there, the character is.
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+
+
+def headline(texts: Iterable[str]) -> Literal["wer", "cer"]:
+    """The rate to look at first: ``cer`` where most letters are of scripts without spaces between words."""
+    letters = [letter for text in texts for letter in text if letter.isalpha()]
+    unspaced = sum(unicodedata.name(letter, "").startswith(UNSPACED) for letter in letters)
+    return "cer" if 2 * unspaced > len(letters) else "wer"
 
 
 @cache

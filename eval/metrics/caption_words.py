@@ -9,6 +9,7 @@ the Java program where that is installed.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # What the COCO scripts drop after tokenising. They mean to drop brackets too, but look for "-LRB-" in lower-cased text,
 # so brackets stay words.
@@ -18,13 +19,16 @@ ENDINGS = ("n't", "'ll", "'re", "'ve", "'s", "'m", "'d")
 SPLIT_WORDS = {"cannot": ["can", "not"], "gonna": ["gon", "na"], "gotta": ["got", "ta"], "wanna": ["wan", "na"]}
 SPLIT_WORDS["rock'n'roll"] = ["rock", "'n'", "roll"]
 ABBREVIATIONS = frozenset("mr. mrs. ms. dr. st. jr. sr. vs. etc. e.g. i.e. a.m. p.m. u.s. no. prof.".split())
+# A letter of a word or its marks, which Python's \w leaves out: vowels of Hindi, accents without a letter of their own.
+MARKS = "".join(c for c in map(chr, range(0x20000)) if unicodedata.category(c)[0] == "M")
+LETTER = rf"[\w{MARKS}]"
 TOKEN = re.compile(
-    r"""
-    \d+(?:[.,:/]\d+)*(?:st|nd|rd|th)?(?![\w])   # numbers, times and fractions stay whole
-    | (?:\w\.){2,}                               # u.s., d.j.
-    | [acf]\#(?!\w)                              # the note, the language
-    | \w+(?:[-'&./]\w+)*'?                       # words, also with inner hyphens, apostrophes and slashes
-    | \.\.\. | -- | [^\w\s]                       # every other mark alone
+    rf"""
+    \d+(?:[.,:/]\d+)*(?:st|nd|rd|th)?(?!{LETTER})   # numbers, times and fractions stay whole
+    | (?:{LETTER}\.){{2,}}                               # u.s., d.j.
+    | [acf]\#(?!{LETTER})                              # the note, the language
+    | {LETTER}+(?:[-'&./]{LETTER}+)*'?           # words, also with inner hyphens, apostrophes and slashes
+    | \.\.\. | -- | [^\w\s{MARKS}]                       # every other mark alone
     """,
     re.VERBOSE,
 )
@@ -32,7 +36,8 @@ TOKEN = re.compile(
 
 def words(caption: str) -> list[str]:
     """The words of one caption."""
-    text = caption.lower().replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"').replace("…", "...")
+    text = unicodedata.normalize("NFC", caption.lower())
+    text = text.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"').replace("…", "...")
     found: list[str] = []
     for chunk in text.split():
         # the full stop of an abbreviation belongs to it

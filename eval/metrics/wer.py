@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -23,7 +23,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from eval.metrics import CannotScore
-from tasks.normalisation import words_alone
+from tasks.normalisation import headline, words_alone
 
 Normaliser = Callable[[str], str]
 
@@ -34,20 +34,10 @@ def normalise_plain(text: str) -> str:
     return " ".join(word for word in (part.strip("'") for part in text.split()) if word)
 
 
-# Scripts that set no spaces between words (Unicode names begin so): the word is not a unit there, the character is.
-UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-
-
-def headline(texts: Iterable[str]) -> Literal["wer", "cer"]:
-    """The rate to look at first: ``cer`` where most letters are of scripts without spaces between words."""
-    letters = [letter for text in texts for letter in text if letter.isalpha()]
-    unspaced = sum(unicodedata.name(letter, "").startswith(UNSPACED) for letter in letters)
-    return "cer" if 2 * unspaced > len(letters) else "wer"
-
-
 @cache
 def load_normaliser(name: str) -> Normaliser:
-    """``plain`` (ours, above), ``whisper-english`` (OpenAI's, of the package whisper-normalizer) or ``none``.
+    """``plain`` (ours, above), ``whisper-english`` (OpenAI's, of the package whisper-normalizer) or ``none``
+    (composed letters, as in the others).
 
     Raises:
         ValueError: another name.
@@ -56,7 +46,7 @@ def load_normaliser(name: str) -> Normaliser:
     if name == "plain":
         return normalise_plain
     if name == "none":
-        return str.strip
+        return lambda text: unicodedata.normalize("NFC", text.strip())
     if name == "whisper-english":
         from whisper_normalizer.english import EnglishTextNormalizer
 
@@ -90,7 +80,8 @@ class Edits:
 
 
 def edits(reference: str, hypothesis: str, unit: Literal["word", "character"] = "word") -> Edits:
-    """Align two normalised texts.
+    """Align two normalised texts. Characters of a script without spaces are compared without spaces: those that are
+    there stand for punctuation, or are the recogniser's habit.
 
     Raises:
         CannotScore: the reference is empty ("empty reference").
@@ -98,6 +89,8 @@ def edits(reference: str, hypothesis: str, unit: Literal["word", "character"] = 
     if not reference.strip():
         raise CannotScore("empty reference")
     process = jiwer.process_words if unit == "word" else jiwer.process_characters
+    if unit == "character" and headline([reference]) == "cer":
+        reference, hypothesis = reference.replace(" ", ""), hypothesis.replace(" ", "")
     aligned = process(reference, hypothesis)
     units = aligned.hits + aligned.substitutions + aligned.deletions
     return Edits(aligned.substitutions, aligned.deletions, aligned.insertions, units)

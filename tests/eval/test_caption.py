@@ -47,6 +47,7 @@ def test_words() -> None:
         ["rain", "heavy", "rain", "2.5", "hours", "of", "half-open", "windows"]
     )
     assert words("") == words(" ... ") == []
+    assert words("मैं घर गया।") == ["मैं", "घर", "गया", "।"] and words("cafe\u0301s") == ["cafés"]
 
 
 @pytest.mark.slow

@@ -111,6 +111,19 @@ def test_the_control_is_tested(finished: tuple[Plan, DictConfig]) -> None:
     assert any(text.startswith("‡") for text in comparison.legend)
 
 
+def test_characters_are_compared_where_words_are_not_set_apart(finished: tuple[Plan, DictConfig]) -> None:
+    plan, c = finished
+    for row in RATES:
+        for name in ("results.json", "clips.json"):
+            path = plan.folder(f"{row}/tts") / name
+            record = json.loads(path.read_text().replace("wer/", "cer/"))
+            if name == "results.json":
+                record["how"]["headline"] = "cer"
+            path.write_text(json.dumps(record))
+    lines = {line.title: line for line in collect(plan, c, {}).lines}
+    assert lines["CER, ctc-mini (N = 40)"].marks == "‡" and not any(title.startswith("WER") for title in lines)
+
+
 def test_what_is_equal_is_read_from_the_configurations(finished: tuple[Plan, DictConfig]) -> None:
     plan, c = finished
     assert any("all else is equal" in line for line in collect(plan, c, {}).fairness)

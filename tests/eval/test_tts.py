@@ -1,6 +1,7 @@
 """eval/tts.py on a tiny codec and a tiny language model: what it writes, and that a second run redoes nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,28 @@ def test_networks_judge_where_their_weights_are(inside: Path, tmp_path: Path, mo
     assert results["how"]["speaker"]["weights_sha256"] and results["how"]["utmos"]["sha256"]
     with pytest.raises(ConfigError):
         evaluate(inside, "rows=[reference]", "recognisers=[]", "weights.speaker=no/such/folder")
+
+
+@pytest.mark.parametrize(
+    ("texts", "first", "second"),
+    [
+        (["今天天气很好", "你好，世界", "我们走吧"], "cer", "wer"),
+        (["मैं घर गया", "यह अच्छा है", "नमस्ते"], "wer", "cer"),
+    ],
+)
+def test_what_leads_is_the_rate_of_the_script(
+    texts: list[str], first: str, second: str, inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    rows = [json.loads(line) for line in (inside / "corpus/metadata.jsonl").read_text().splitlines()]
+    shutil.copytree(inside / "corpus", tmp_path / "corpus")
+    lines = [{**row, "text": texts[number % 3]} for number, row in enumerate(rows)]
+    (tmp_path / "corpus/metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = evaluate(inside, f"data.root={tmp_path / 'corpus'}")
+    assert results["how"]["headline"] == first
+    assert {part["of"]["metric"] for part in results["differences"]} == {f"{first}/ctc-mini"}
+    assert f"{first}-original/ctc-mini" in results["rows"]["generated-shuffled"]
+    printed = capsys.readouterr().out
+    assert f"{first}/ctc-mini" in printed and f"{second}/ctc-mini" not in printed
 
 
 def test_options_are_checked_at_the_door(inside: Path) -> None:

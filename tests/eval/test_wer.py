@@ -8,9 +8,9 @@ import torch
 
 from eval.judging import ScoredClip, rate_words, transcribe
 from eval.metrics import CannotScore
-from eval.metrics.wer import ErrorRate, edits, headline, load_normaliser, normalise_plain
+from eval.metrics.wer import ErrorRate, edits, load_normaliser, normalise_plain
 from eval.report import Report, show
-from tasks.normalisation import normaliser
+from tasks.normalisation import headline, normaliser
 
 
 def rate(hypotheses: list[str], references: list[str], **options: str) -> float:
@@ -191,6 +191,27 @@ def test_plain_normaliser() -> None:
 def test_whisper_normaliser(text: str, expected: str) -> None:
     pytest.importorskip("whisper_normalizer")
     assert load_normaliser("whisper-english")(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "errors", "units"),
+    [
+        ("今天，天气很好。", "今天天气很好", 0, 6),  # punctuation is no character
+        ("今天天气很好", "今天 天气 很好", 0, 6),  # nor is a recogniser's habit
+        ("今天天气很好", "今天天汽很好", 1, 6),
+        ("สวัสดี ครับ", "สวัสดีครับ", 0, 10),
+        ("good day", "goodday", 1, 8),  # elsewhere a space is one
+    ],
+)
+def test_characters_of_scripts_without_spaces(reference: str, hypothesis: str, errors: int, units: int) -> None:
+    found = edits(normalise_plain(reference), normalise_plain(hypothesis), "character")
+    assert (found.errors, found.units) == (errors, units)
+
+
+@pytest.mark.parametrize("name", ["plain", "none", "whisper-english"])
+def test_decomposed_letters_are_the_composed_ones(name: str) -> None:
+    normalise = load_normaliser(name)
+    assert edits(normalise("caf\u00e9"), normalise("cafe\u0301 "), "character").errors == 0
 
 
 @pytest.mark.parametrize("normalise", [normalise_plain, normaliser("basic")], ids=["plain", "basic"])

@@ -307,6 +307,9 @@ def test_errors_are_one_sentence(evaluation: Path, tmp_path: Path) -> None:
 
 def test_word_changes() -> None:
     assert word_changes("The red boat.", "the red boat") == [("same", "the red boat")]
+    assert word_changes("मैं घर गया।", "मैं घर गयी") == [("same", "मैं घर"), ("missing", "गया"), ("extra", "गयी")]
+    assert word_changes("cafe\u0301", "café") == [("same", "café")]
+    assert word_changes("今天天气", "今天 天汽") == [("same", "今天天"), ("missing", "气"), ("extra", "汽")]
     assert word_changes("the red boat", "the bed boat now") == [
         ("same", "the"),
         ("missing", "red"),

@@ -158,3 +158,14 @@ def test_references_that_differ_have_titles_that_differ(names: tuple[str, str], 
     assert len(titles) == len(set(titles)) == 2 and all(
         name in title for name, title in zip(names, titles, strict=True)
     )
+
+
+def test_characters_lead_where_words_are_not_set_apart(tmp_path: Path) -> None:
+    folder = made.tts(tmp_path / "runs" / "a" / "eval-tts", seconds=0.2)
+    for name in ("results.json", "clips.json"):
+        record = json.loads((folder / name).read_text().replace('"wer/', '"cer/'))
+        if name == "results.json":
+            record["how"]["headline"] = "cer"
+        (folder / name).write_text(json.dumps(record))
+    section = sections_of(folder)["tts"]
+    assert section.rank == section.headline()[:1] == ["cer/ctc"]
