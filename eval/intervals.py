@@ -4,7 +4,8 @@ A score is a ratio of sums over clips, errors / words for a corpus rate and valu
 function serves both. Resampling draws clips, not words: words of one clip are not independent.
 
 Clips that are each right or wrong make a share, and so do rates that are 0 or 1 throughout: no resample of them shows
-another value, so that a bootstrap would be sure of 0 or 100 % after ten clips. Wilson's interval (1927) is not. Below
+another value, so that a bootstrap would be sure of 0 or 100 % after ten clips. Wilson's interval (1927) is not, nor is
+Newcombe's for the paired difference of two shares (1998, method 10), which is made of Wilson's. Below
 ten clips there is none: what they say of others is too little for either method.
 """
 
@@ -20,7 +21,10 @@ from scipy.stats import binomtest
 RESAMPLES = 2000
 SEED = 20_240_229
 LEAST = 10  # clips
-HOW = f"percentile bootstrap over clips, {RESAMPLES} resamples, seed {SEED}; shares: Wilson; none below {LEAST} clips"
+HOW = (
+    f"percentile bootstrap over clips, {RESAMPLES} resamples, seed {SEED}; shares: Wilson, their paired differences: "
+    f"Newcombe; none below {LEAST} clips"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,32 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
+def paired_shares(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the difference of two shares of the same clips, ``[clips]`` of 0 and 1 each (Newcombe's)."""
+    n = len(first)
+    both, one, other = (float(part.sum()) for part in (first * second, first * (1 - second), (1 - first) * second))
+    neither = n - both - one - other
+    spread = (both + one) * (other + neither) * (both + other) * (one + neither)
+    product = both * neither - one * other
+    if product > 0:  # continuity
+        product = max(product - n / 2, 0.0)
+    alike = product / np.sqrt(spread) if spread else 0.0
+    (p, (p_low, p_high)), (q, (q_low, q_high)) = ((part.mean(), wilson(part.sum(), n)) for part in (first, second))
+
+    def reach(a: float, b: float) -> float:
+        return float(np.sqrt(max(a * a - 2 * alike * a * b + b * b, 0.0)))
+
+    difference = float(p - q)
+    return difference - reach(p - p_low, q_high - q), difference + reach(q - q_low, p_high - p)
+
+
+def _shares(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The rate of each clip where these are 0 and 1 and make a share, else None."""
+    rates = top / bottom
+    alike = (bottom == 1).all() or float(top.sum() / bottom.sum()) in (0, 1)
+    return rates if alike and np.isin(rates, (0, 1)).all() else None
+
+
 def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estimate | None:
     """Sum of ``numerators [clips]`` over sum of ``denominators [clips]`` (default: ones, which gives the
     mean).
@@ -64,8 +94,8 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estim
     value = float(top.sum() / bottom.sum())
     if n < LEAST:
         return Estimate(value, None, None, n)
-    shares = top / bottom
-    if np.isin(shares, (0, 1)).all() and ((bottom == 1).all() or value in (0, 1)):
+    shares = _shares(top, bottom)
+    if shares is not None:
         low, high = wilson(shares.sum(), n)
         return Estimate(value, low, high, n)
     sums = _counts(n) @ np.stack([top, bottom], 1)
@@ -89,6 +119,9 @@ def paired_difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLik
     value = float(a.sum() / b.sum() - c.sum() / d.sum())
     if n < LEAST:
         return Estimate(value, None, None, n)
+    shares, others = _shares(a, b), _shares(c, d)
+    if shares is not None and others is not None:
+        return Estimate(value, *paired_shares(shares, others), n)
     sums = _counts(n) @ np.stack([a, b, c, d], 1)
     low, high = np.percentile(sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3], [2.5, 97.5])
     return Estimate(value, float(low), float(high), n)

@@ -56,6 +56,34 @@ def test_intervals_of_shares_cover_near_none_and_all(share: float, clips: int) -
         assert estimate is not None and (estimate.low, estimate.high) == (low, high) and high - low > 0.03
 
 
+@pytest.mark.parametrize("shares", [(0.99, 0.99), (0.99, 0.95), (0.9, 0.5), (0.02, 0.02)])
+@pytest.mark.parametrize("clips", [20, 80])
+@pytest.mark.parametrize("common", [0.0, 0.7])
+def test_paired_intervals_of_shares_cover_near_none_and_all(
+    shares: tuple[float, float], clips: int, common: float
+) -> None:
+    generator = np.random.default_rng(1)
+    covered = []
+    for _ in range(600):
+        own, alone = generator.random(clips), generator.random(clips)
+        draws = [own, np.where(generator.random(clips) < common, own, alone)]  # hard clips are hard for both
+        sides = [((draw < share).astype(float), np.ones(clips)) for draw, share in zip(draws, shares, strict=True)]
+        found = paired_difference(*sides)
+        assert found is not None and found.low is not None and found.high is not None
+        covered.append(found.low <= shares[0] - shares[1] <= found.high)
+    assert np.mean(covered) > 0.92
+
+
+@pytest.mark.parametrize("words", [1.0, 9.0])
+def test_two_systems_that_never_fail_are_not_surely_equal(words: float) -> None:
+    size = np.full(20, words)
+    found = paired_difference((0 * size, size), (0 * size, size))
+    assert found is not None and found.value == 0 and found.low is not None and found.high is not None
+    assert found.low == -found.high and 0.1 < found.high < 0.25
+    apart = paired_difference((size, size), (0 * size, size))
+    assert apart is not None and apart.low is not None and 0.7 < apart.low < 0.9 and apart.value == 1
+
+
 def test_the_bootstrap_is_near_scipy_s_bca() -> None:
     generator = np.random.default_rng(3)
     words = generator.integers(3, 12, 80).astype(float)
