@@ -24,6 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from codec.corpus import CorpusError, Reject, corpus_folder
+from codec.identity import printable
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.portions import (
     PORTION_KEY,
@@ -77,7 +78,9 @@ class EncodeSummary:
         lines = [f"{'split':<12}{'domain':<12}{'clips':>9}{'hours':>10}{'frames':>12}"]
         for split, domains in sorted(self.index.totals.items()):
             for domain, total in sorted(domains.items()):
-                lines.append(f"{split:<12}{domain:<12}{total['clips']:>9}{total['hours']:>10.3f}{total['frames']:>12}")
+                lines.append(
+                    f"{printable(split):<12}{printable(domain):<12}{total['clips']:>9}{total['hours']:>10.3f}{total['frames']:>12}"
+                )
         totals = [total for domains in self.index.totals.values() for total in domains.values()]
         lines.append(
             f"{'all':<24}{sum(t['clips'] for t in totals):>9}{sum(t['hours'] for t in totals):>10.3f}"

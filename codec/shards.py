@@ -324,6 +324,9 @@ def _rows(table: pa.Table, listed: Sequence[IndexRow], info: TokenizerInfo) -> I
             raise ShardError(f"it holds {place}, its index says {listed[number]}")
         if not 0 <= columns["duration"] < float("inf"):
             raise ShardError(f"clip {place.id!r} lasts {columns['duration']} s")
+        told = n_frames / info.frame_rate  # s; the last frame may be a part of one, or have been padded
+        if abs(columns["duration"] - told) > 1 + 0.1 * told:
+            raise ShardError(f"clip {place.id!r} lasts {columns['duration']:g} s, and its frames {told:g} s")
         # A copy: a view would keep the codes of the whole row group alive.
         flat = values[offsets[number] : offsets[number + 1]].copy()
         if len(flat) != n_frames * info.levels:

@@ -20,9 +20,13 @@ Setting = str | Mapping[str, str]  # one name for all tasks, or task → name; t
 
 
 def words_alone(text: str, keep: str = "") -> str:
-    """Lower case, composed (NFC); everything but letters, their marks, numbers and ``keep`` becomes a space."""
-    composed = unicodedata.normalize("NFC", text.lower())
-    letters = (c if unicodedata.category(c)[0] in "LMN" or c in keep else " " for c in composed)
+    """Composed (NFC), lower case; everything but letters, their marks, numbers and ``keep`` becomes a space.
+
+    Characters that only format (soft hyphens, joiners inside words of Hindi and Persian) are left out.
+    """
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+    kinds = ((c, unicodedata.category(c)) for c in composed)
+    letters = (c if kind[0] in "LMN" or c in keep else " " for c, kind in kinds if kind != "Cf")
     return " ".join("".join(letters).split())
 
 

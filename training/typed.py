@@ -4,8 +4,8 @@
 
 Hydra reads ``1.50`` as a number and a comma as a sweep. A key is a string where its comment in ``configs/`` begins with
 ``str``, or its default is a string and the comment names no other type; ``list of str``, or a list of strings as its
-default, makes a list of them. Such values are quoted before Hydra sees them. ``null`` stays null, and what is in
-quotes already stays what it is.
+default, makes a list of them. Such values are quoted before Hydra sees them. ``null`` alone stays null (in a list it
+is a word), and what is in quotes already stays what it is.
 """
 
 from __future__ import annotations
@@ -187,6 +187,6 @@ def _elements(text: str) -> list[str] | None:
             return None
         element = match[1].strip()
         if element:
-            found.append(element if element[0] in "'\"" or element == "null" else literal(element))
+            found.append(element if element[0] in "'\"" else literal(element))
         place = match.end()
     return found

@@ -203,6 +203,7 @@ def code(value: Any) -> Callable[[dict[str, Any]], object]:
         (lambda c: c["id"].__setitem__(5, None), {}, "column id has empty cells"),
         (lambda c: c["duration"].__setitem__(5, float("nan")), {}, "lasts nan s"),
         (lambda c: c["duration"].__setitem__(5, float("inf")), {}, "lasts inf s"),
+        (lambda c: c["duration"].__setitem__(5, 1e9), {}, r"lasts 1e\+09 s, and its frames"),
         (lambda c: c["captions"].__setitem__(5, [None]), {}, "column captions has empty cells"),
         (lambda c: c.pop("licence"), {}, "has no column licence"),
         (lambda c: None, {"text": pa.large_string()}, "column text is large_string"),

@@ -222,6 +222,8 @@ def test_decomposed_letters_are_the_composed_ones(name: str) -> None:
         ("मैं घर गया", "मैं, घर गया।", 0, 3),
         ("café olé", "cafe\u0301 ole\u0301!", 0, 2),  # composed and decomposed are the same
         ("café", "cafe", 1, 1),
+        ("क्\u200dष", "क्ष", 0, 1),  # a joiner forms the letter and is none
+        ("so\u00adft", "soft", 0, 1),
         ("Tiếng Việt", "tiếng việt", 0, 2),
         ("über Straße", "Über straße", 0, 2),
     ],

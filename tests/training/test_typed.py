@@ -59,7 +59,7 @@ def test_a_text_arrives_as_it_was_typed(text: str) -> None:
     ("value", "texts"),
     [
         ("[1.50,7e3, it's]", ["1.50", "7e3", "it's"]),
-        ("['hello, world',\"a 'b'\",null]", ["hello, world", "a 'b'", None]),
+        ("['hello, world',\"a 'b'\",null]", ["hello, world", "a 'b'", "null"]),
         ("[a=b,c: d]", ["a=b", "c: d"]),
         ("'1.50'", "1.50"),
         ("'[a,b]'", "[a,b]"),
