@@ -43,13 +43,12 @@ def draw_step(step: int, cfg: DictConfig, codec: ALMTokenizerConfig) -> tuple[in
     return window, levels, resolutions, int(rng.integers(1 << 17))
 
 
-def draw_unquantised(step: int, share: float, first: int, count: int) -> torch.Tensor | None:
+def draw_unquantised(step: int, cfg: DictConfig, first: int, count: int) -> torch.Tensor | None:
     """Which of the crops ``first`` … ``first + count − 1`` of a step pass without quantising, ``[count]`` bool."""
-    if not share:
+    if not (share := cfg.trainer.unquantised_share):
         return None
-    return torch.tensor(
-        [np.random.default_rng([step, item, 1 << 23]).random() < share for item in range(first, first + count)]
-    )
+    draws = [np.random.default_rng([cfg.seed, step, item, 1 << 23]).random() for item in range(first, first + count)]
+    return torch.tensor(draws) < share
 
 
 def draw_masking(step: int, cfg: DictConfig) -> tuple[float, torch.Generator]:

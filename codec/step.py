@@ -89,9 +89,9 @@ class Learner:
             wav, files = self.sampler.batch(step, first, train.batch_size, samples)
             wav = wav.to(self.accelerator.device)
             masking = draw_masking(step, cfg) if self.staged.mae is not None else (0.0, None)
-            free = draw_unquantised(step, train.unquantised_share, first, train.batch_size)
+            free = draw_unquantised(step, cfg, first, train.batch_size)
             free = None if free is None or bypass else free.to(wav.device)
-            heard = self.listen(wav)
+            source = self.listen(wav)
             last = part == train.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 result = self.model(
@@ -105,14 +105,14 @@ class Learner:
                     first=first,
                     hold=not last,
                     unquantised=free,
-                    heard=heard[-1] if heard else None,
+                    heard=source[-1] if source else None,
                 )
                 # losses see a leaf when they are balanced: their gradients are mixed there, then sent back at once
                 leaf = result.wav.detach().requires_grad_() if self.balancer is not None else result.wav
                 outer, inner = self.losses(replace(result, wav=leaf), wav, resolutions)
-                if self.listener is not None and heard and cfg.loss.hearing:
+                if self.listener is not None and cfg.loss.hearing:
                     with self.accelerator.autocast():
-                        outer["hearing"] = hearing_loss(self.listener(leaf), heard)
+                        outer["hearing"] = hearing_loss(self.listener(leaf), source)
                 if self.adversary is not None and judged is not None:
                     outer |= self.adversary.losses(leaf, wav, judged)
                     heard.append((result.wav.detach(), wav))

@@ -8,6 +8,7 @@ import torch
 from codec.code_space import Whitening, axes_in_use, coding_rate_loss
 from codec.quantizer import ResidualQuantizer
 from codec.schedule import draw_unquantised
+from training.config import compose
 
 
 def correlated(count: int, seed: int) -> torch.Tensor:
@@ -92,8 +93,14 @@ def test_unquantised_clips_pass_as_they_are_and_the_others_do_not() -> None:
 
 
 def test_which_clips_pass_is_drawn_per_clip_of_the_global_batch() -> None:
-    whole = draw_unquantised(7, 0.5, 0, 64)
+    half, other, none = (
+        compose("codec_train", [f"trainer.unquantised_share={share}", f"seed={seed}"])
+        for share, seed in ((0.5, 0), (0.5, 1), (0.0, 0))
+    )
+    whole = draw_unquantised(7, half, 0, 64)
     assert whole is not None and 16 < int(whole.sum()) < 48
-    parts = [draw_unquantised(7, 0.5, first, 16) for first in range(0, 64, 16)]
+    parts = [draw_unquantised(7, half, first, 16) for first in range(0, 64, 16)]
     assert torch.equal(torch.cat([part for part in parts if part is not None]), whole)
-    assert draw_unquantised(7, 0.0, 0, 64) is None
+    assert draw_unquantised(7, none, 0, 64) is None
+    another = draw_unquantised(7, other, 0, 64)
+    assert another is not None and not torch.equal(another, whole), "another seed draws others"
