@@ -167,7 +167,7 @@ def test_the_name_of_a_cache_follows_from_the_folder(tmp_path: Path, monkeypatch
     assert len(names) == 4 and all("/" not in name and name for name in names)
 
 
-@pytest.mark.parametrize("name", ["../other", "a/../../b", "/tmp/b"])
+@pytest.mark.parametrize("name", ["../other", "a/../../b", "/elsewhere/b"])
 def test_a_name_does_not_lead_out_of_the_folder_of_caches(name: str) -> None:
     with pytest.raises(CorpusError, match="leads out of runs/tokens"):
         corpus_name("data/mini", name)
