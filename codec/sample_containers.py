@@ -192,6 +192,14 @@ def _check_aiff_count(file: BinaryIO, path: Path, count_at: int, held: int) -> N
         raise AudioError(f"{path} contradicts itself: its header counts {count} samples, {there} are there")
 
 
+def _refuse_more(file: BinaryIO, path: Path, body: int, promised: int, size: int) -> None:
+    """Refuse a file with more behind the ``promised`` bytes of samples from ``body`` on than padding."""
+    if body + promised < size and not all_zero(file, body + promised, size):
+        raise AudioError(
+            f"{path} holds more than its header says: {promised} bytes of samples, {size - body} are there"
+        )
+
+
 def _au(file: BinaryIO, path: Path, size: int) -> Part:
     head = read_at(file, 0, 24)
     order: Literal["little", "big"] = "big" if head[:4] == b".snd" else "little"
@@ -202,10 +210,7 @@ def _au(file: BinaryIO, path: Path, size: int) -> Part:
         return Part(path)
     if promised > size - body + HEADER_SLACK:
         raise _too_short(path, promised, size - body)
-    if body + promised < size and not all_zero(file, body + promised, size):
-        raise AudioError(
-            f"{path} holds more than its header says: {promised} bytes of samples, {size - body} are there"
-        )
+    _refuse_more(file, path, body, promised, size)
     return Part(path)
 
 
@@ -221,10 +226,7 @@ def _nist(file: BinaryIO, path: Path, size: int) -> Part:
     promised = count * channels * width
     if promised > size - body:
         raise _too_short(path, promised, size - body)
-    if body + promised < size and not all_zero(file, body + promised, size):
-        raise AudioError(
-            f"{path} holds more than its header says: {promised} bytes of samples, {size - body} are there"
-        )
+    _refuse_more(file, path, body, promised, size)
     return Part(path)
 
 

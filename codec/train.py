@@ -175,12 +175,12 @@ def train_codec(cfg: DictConfig) -> None:
         raise ConfigError(str(error)) from error
 
     # ---- data --------------------------------------------------------------------------------------------------
+    roots = ", ".join(map(str, [cfg.data.root, *cfg.corpora]))
     if rejects:
-        log.line(left_out(", ".join(map(str, [cfg.data.root, *cfg.corpora])), rejects))
+        log.line(left_out(roots, rejects))
     with refusing(ValueError):
         sampler = CropSampler(clips, config.sample_rate, dict(train.domain_weights), tuple(train.gain_db), cfg.seed)
     counts = {d: len(c) for d, c in sampler.by_domain.items()}
-    roots = ", ".join(map(str, [cfg.data.root, *cfg.corpora]))
     log.line(f"corpus {roots}: {counts} training clips, {len(valid_clips)} validation clips, {len(rejects)} rejected")
     for domain in sorted(set(counts) - set(sampler.domains)):
         log.line(f"left out: {counts[domain]} clips of domain {domain}, as trainer.domain_weights.{domain}=0 says")
