@@ -32,6 +32,7 @@ from codec.interface import AudioTokenizer, Codes
 from codec.model import ALMTokenizer
 from training.config import ConfigError, group_options, hydra_entry
 from training.launch import pick_device
+from training.lock import hold
 from training.typed import literal
 
 FORMATS = ("flac", "wav")
@@ -122,6 +123,11 @@ def reconstruct_long(source: Path, target: Path, tokenizer: ALMTokenizer) -> Rec
     return Reconstruction(source, target, samples / tokenizer.sample_rate, frames, encode_time, decode_time)
 
 
+def names_a_file(out: str | Path) -> bool:
+    """Whether `out` names the one file to write, and not a folder."""
+    return Path(out).suffix.lower().removeprefix(".") in FORMATS and not Path(out).is_dir()
+
+
 def reconstruct_files(
     source: str | Path, out: str | Path, tokenizer: AudioTokenizer, audio_format: str = "flac"
 ) -> tuple[list[Reconstruction], list[str]]:
@@ -132,7 +138,7 @@ def reconstruct_files(
     Raises FileNotFoundError when there is no audio and ValueError when a source file would be overwritten.
     """
     out = Path(out)
-    out_is_file = out.suffix.lower().removeprefix(".") in FORMATS and not out.is_dir()
+    out_is_file = names_a_file(out)
     if out_is_file and Path(source).is_dir():
         raise ValueError(f"out={out} is a file, {source} a folder; name a folder")
     done: list[Reconstruction] = []
@@ -220,6 +226,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
     if cfg.format not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, not {cfg.format}")
+    hold(cfg.out, "out", replaced=names_a_file(cfg.out))
     tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)
     try:
         done, refused = reconstruct_files(cfg.input, cfg.out, tokenizer, cfg.format)

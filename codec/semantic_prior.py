@@ -39,6 +39,7 @@ from codec.quantizer import kmeans, nearest
 from training.checkpoint import latest_checkpoint, write_file
 from training.config import SEED, ConfigError, check_ranges, hydra_entry, refusing
 from training.launch import pick_device
+from training.lock import hold
 from training.progress import progress
 
 
@@ -239,6 +240,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     check_options(cfg)
+    out = Path(cfg.out)
+    hold(out, "out", replaced=True)
     clips: list[Clip] = []
     for root in [cfg.data.root, *cfg.corpora]:
         with refusing(CorpusError):
@@ -258,7 +261,6 @@ def main(cfg: DictConfig) -> None:
     if codec is not None:
         tensors |= fit_map(sources, centres, codec, cfg.scale_hours)
         print(f"map to {cfg.map_to}: explains {float(tensors['explained']):.1%} of its latents' variance", flush=True)
-    out = Path(cfg.out)
     listened = [
         {"encoder": source.name, "layer": given.layer, "count": source.count, "revision": source.encoder.revision}
         for source, given in zip(sources, cfg.sources, strict=True)

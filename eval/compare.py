@@ -38,6 +38,7 @@ from eval.report import fault_of_results, show
 from eval.tables import Table
 from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
+from training.lock import hold, holding
 
 NOTATIONS = ("console", "markdown", "csv", "latex")
 
@@ -216,7 +217,8 @@ def compare_tokenizers(cfg: DictConfig) -> None:
         return
     sweep.run(only)
     comparison = collect(plan, c, sweep.failed)
-    files = write_comparison(comparison, out)
+    with holding(out, wait=True):  # other processes of the sweep write the same page
+        files = write_comparison(comparison, out)
     print("\n" + comparison.table().text(cfg.format))
     for line in (*comparison.fairness, *comparison.legend):
         print(line)
@@ -232,6 +234,8 @@ def main(cfg: DictConfig) -> None:
     if not cfg.runs:
         compare_tokenizers(cfg)
         return
+    if cfg.out:
+        hold(cfg.out, "out")
     evaluations = [read_evaluation(Path(folder)) for folder in cfg.runs]
     known_rows = list(dict.fromkeys(row for evaluation in evaluations for row in evaluation.rows))
     known = list(dict.fromkeys(m for e in evaluations for cells in e.rows.values() for m in cells))

@@ -40,6 +40,7 @@ from eval.metrics.mel import slaney_filters
 from eval.networks import weights_hash
 from eval.provenance import record_hash, sha256
 from training.checkpoint import save_folder
+from training.lock import holding
 from training.progress import progress
 
 KEYS = ("classes", "class", "instrument", "label", "category")  # metadata columns that name classes, first come
@@ -298,7 +299,8 @@ class CorpusClassifier:
                 continue
         record |= {"valid_clips": len(hits), "valid_accuracy": float(np.mean(hits)) if hits else None}
         if folder is not None:
-            save_folder(folder, judge._write)
+            with holding(folder, wait=True, replaced=True):  # another evaluation may have trained it, too
+                save_folder(folder, judge._write)
         return judge
 
     def _write(self, folder: Path) -> None:

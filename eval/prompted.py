@@ -38,7 +38,7 @@ from eval.judging import ScoredClip, as_stored, check_numbers, how_texts, write_
 from eval.listening import encode_clips
 from eval.network_judges import judge_by_networks, network_metrics
 from eval.networks import NetworkError
-from eval.processes import join
+from eval.processes import hold_out, join
 from eval.provenance import record_hash, sha256, versions
 from eval.report import Report
 from eval.speaking import Speaker, decode_clips, resynthesise, run_name
@@ -266,6 +266,7 @@ def main(cfg: DictConfig) -> None:
     asked = [name for case in cases for name in case.asked]
     needed = {case.given for case in cases} | set(asked)
     out = Path(cfg.out) if cfg.out else Path("runs") / run_name(folder) / f"eval-{task.name}"
+    hold_out(out)
     print(f"{len(asked)} clips of {cfg.data.root} ({cfg.split}), model {folder}, to {out}", flush=True)
     material = Material([clip for clip in clips if clip.id in needed], task, speaker.tokenizer)
     how: dict[str, Any] = {

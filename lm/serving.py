@@ -19,6 +19,7 @@ from lm.vocabulary import AudioVocabulary
 from tasks.base import Request
 from tasks.normalisation import normalisers
 from tasks.tts import TTS
+from training.lock import hold
 
 
 def speaking_parser(description: str | None, out: str) -> argparse.ArgumentParser:
@@ -39,6 +40,7 @@ def speak(
     options: argparse.Namespace, generate: Callable[[AudioVocabulary, list[list[int]], int], list[list[int]]]
 ) -> None:
     """Write what ``generate`` (vocabulary, prompts, most frames → ids of the clips) says to ``options.text``."""
+    hold(options.out, "--out")
     tokenizer = load(options.tokenizer)
     vocabulary, prompts = speech_prompts(options.model, options.text, options.speaker)
     vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")

@@ -27,6 +27,7 @@ from lm.model import ROW_INITS
 from text_backbone import train_text_backbone
 from training.checkpoint import write_file
 from training.config import REPOSITORY, ConfigError, hydra_entry
+from training.lock import hold
 
 PATTERNS = {
     "flat": ["lm.pattern=flat"],
@@ -156,6 +157,7 @@ def ablate(cfg: DictConfig) -> Path:
     """Train, score and compare as ``cfg`` (configs/ablate_lm.yaml) says; returns the file of the table."""
     folder = Path("runs") / (cfg.name or f"ablate-{cfg.what}-{cfg.steps}")
     lines = variants(cfg, folder)
+    hold(folder)
     if cfg.what == "init":
         train_text_backbone(cfg, folder / "text-backbone")
     runs: dict[str, list[Path]] = {variant: [] for variant in lines}

@@ -234,6 +234,8 @@ def build(cfg: DictConfig) -> Path:
     folders = [Path(folder) for folder in cfg.runs] or newest_evaluations(Path("runs"))
     out = Path(cfg.out)
     hold(out, "out", replaced=True)
+    if cfg.webmushra:
+        hold(cfg.webmushra, "webmushra", replaced=True)
     index = build_page(folders, out, options)
     for folder in folders:
         print(f"\n{folder}\n{console_table(folder)}")

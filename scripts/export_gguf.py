@@ -20,6 +20,8 @@ from safetensors.numpy import load_file
 
 from lm.depth import CONFIG_NAME
 from lm.vocabulary import AudioVocabulary
+from training.config import ending_plainly
+from training.lock import hold
 
 NORMAL, UNKNOWN, CONTROL, UNUSED, BYTE = 1, 2, 3, 5, 6  # token types of GGUF
 
@@ -141,6 +143,7 @@ def export(folder: Path, target: Path, kind: str = "f32") -> None:
     writer.close()
 
 
+@ending_plainly()
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="folder of a language model")
@@ -151,6 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
         import gguf  # noqa: F401
     except ImportError:
         raise ExportError('GGUF files need a package: pip install -e ".[gguf]".') from None
+    hold(options.target, "target", replaced=True)
     export(options.model, options.target, options.type)
     print(f"{options.target}: {options.target.stat().st_size / 2**20:.1f} MiB")
 

@@ -16,6 +16,7 @@ import numpy as np
 from lm.legality import Legality
 from lm.serving import speak, speaking_parser
 from lm.vocabulary import AudioVocabulary
+from training.config import ending_plainly
 
 
 def generate_ids(engine: object, rule: Legality, prompt: list[int], temperature: float = 0.0) -> list[int]:
@@ -42,6 +43,7 @@ def generate_ids(engine: object, rule: Legality, prompt: list[int], temperature:
     return written
 
 
+@ending_plainly()
 def main(arguments: list[str] | None = None) -> None:
     parser = speaking_parser(__doc__, "runs/gguf")
     parser.add_argument("gguf", type=Path, help="what scripts/export_gguf.py made of it")

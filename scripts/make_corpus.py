@@ -20,6 +20,8 @@ from typing import Any
 from mini_corpus import grammar, rendering, speech
 from mini_corpus.bigram import Bigram
 from mini_corpus.layout import CorpusError, check_stamp, remove_leftovers, write_atomically, write_stamp
+from training.config import ending_plainly
+from training.lock import holding
 from training.progress import progress
 
 MINI = Path(__file__).resolve().parents[1] / "data" / "mini"
@@ -129,15 +131,17 @@ def make_clips(options: argparse.Namespace, name: str, domain: str) -> None:
     print(f"{name}: {len(rows)} clips, {sum(row['seconds'] for row in rows) / 60:.1f} min in {options.out}")
 
 
+@ending_plainly()
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 could not be built (one sentence on stderr), 130 interrupted."""
     options = parse(arguments)
     try:
-        for name, domain in (("sounds", "sound"), ("music", "music")):
-            if name in options.what:
-                make_clips(options, name, domain)
-        if "speech" in options.what:
-            make_speech(options)
+        with holding(options.out, "--out"):
+            for name, domain in (("sounds", "sound"), ("music", "music")):
+                if name in options.what:
+                    make_clips(options, name, domain)
+            if "speech" in options.what:
+                make_speech(options)
     except CorpusError as error:
         print(f"make_corpus.py: {error}", file=sys.stderr)
         return 1

@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 
 from preparation.recipe import PreparationError, Recipe, prepare
+from training.config import ending_plainly
+from training.lock import holding
 
 NAMES = sorted(path.stem for path in (Path(__file__).parent / "preparation").glob("[a-z]*.py") if path.stem != "recipe")
 KEYS_HELP = "columns audio, text, caption, speaker, id; domain, licence, source, config, revision, splits, split.NAME"
@@ -39,6 +41,7 @@ def recipe_for(name: str, root: Path, out: Path, keys: list[str]) -> Recipe:
     return recipe(name)
 
 
+@ending_plainly()
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 could not be prepared (one sentence on stderr)."""
     parser = argparse.ArgumentParser(
@@ -52,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="for huggingface: " + KEYS_HELP)
     options = parser.parse_intermixed_args(arguments)
     try:
-        summary = prepare(recipe_for(options.name, options.root, options.out, options.keys), options.root, options.out)
+        with holding(options.out, "--out"):
+            made = recipe_for(options.name, options.root, options.out, options.keys)
+            summary = prepare(made, options.root, options.out)
     except PreparationError as error:
         print(f"prepare.py: {error}", file=sys.stderr)
         return 1

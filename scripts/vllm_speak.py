@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lm.serving import speak, speaking_parser
 from lm.vocabulary import AudioVocabulary
+from training.config import ending_plainly
 
 
 def generate_ids(
@@ -41,6 +42,7 @@ def generate_ids(
     return [list(result.outputs[0].token_ids) for result in results]
 
 
+@ending_plainly()
 def main(arguments: list[str] | None = None) -> None:
     options = speaking_parser(__doc__, "runs/vllm").parse_args(arguments)
 

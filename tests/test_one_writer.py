@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 import soundfile
 
 import training.lock
-from training.config import REPOSITORY, compose
-from training.lock import LockError, hold, release
+from training.config import REPOSITORY
+from training.lock import hold, release
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
@@ -21,27 +22,36 @@ CODEC = f"tokenizer.path={REPOSITORY}/checkpoints/codec-mini"
 MODEL = f"model={REPOSITORY}/checkpoints/lm-all-mini"
 CORPUS = ["data.root=corpus", "device=cpu"]
 EVALUATION = [CODEC, MODEL, *CORPUS, "out=out"]
-# program: its configuration, its options, the folder that it writes, and whether it puts it there as a whole
+WHOLE = {"codec.untrained", "codec.semantic_prior", "demo_page", "train_recogniser", "export_gguf"}  # put there as one
+# program: the options with which it writes `out`, a file or a folder; both trainings write a run
 PROGRAMS = {
-    "codec.train": ("codec_train", ["name=mine", *CORPUS], "runs/mine", False),
-    "codec.untrained": ("codec_untrained", ["out=out"], "out", True),
-    "lm.train": ("lm_train", ["name=mine", CODEC, *CORPUS], "runs/mine", False),
-    "lm.speak": ("lm_generate", ["text=boat", CODEC, MODEL, "device=cpu", "out=out"], "out", False),
-    "eval.asr": ("eval_asr", EVALUATION, "out", False),
-    "eval.captioning": ("eval_captioning", ["task=audio_captioning", *EVALUATION], "out", False),
-    "eval.likelihood": (
-        "eval_likelihood",
-        ["task=tts", *EVALUATION, f"data.root={REPOSITORY}/data/mini"],
-        "out",
-        False,
-    ),
-    "eval.reconstruction": ("eval_reconstruction", [CODEC, *CORPUS, "out=out"], "out", False),
-    "eval.semantics": ("eval_semantics", [CODEC, *CORPUS, "probes=[domain]", "out=out"], "out", False),
-    "eval.text_to_audio": ("eval_text_to_audio", ["task=text_to_sound", *EVALUATION], "out", False),
-    "eval.tts": ("eval_tts", EVALUATION, "out", False),
-    "demo_page": ("demo_page", ["runs=[there/eval-tts]", "out=out"], "out", True),
-    "train_recogniser": ("recogniser_train", ["out=out", "device=cpu"], "out", True),
+    "codec.train": ["name=mine", *CORPUS],
+    "codec.untrained": ["out=out"],
+    "codec.reconstruct": ["input=corpus", CODEC, "device=cpu", "out=out"],
+    "codec.semantic_prior": ["data.root=corpus", "sources=[{encoder: x, layer: 1, count: 2, domains: []}]", "out=out"],
+    "lm.train": ["name=mine", CODEC, *CORPUS],
+    "lm.speak": ["text=boat", CODEC, MODEL, "device=cpu", "out=out"],
+    "eval.asr": EVALUATION,
+    "eval.captioning": ["task=audio_captioning", *EVALUATION],
+    "eval.compare": ["runs=[there/eval-tts]", "out=out"],
+    "eval.likelihood": ["task=tts", *EVALUATION, f"data.root={REPOSITORY}/data/mini"],
+    "eval.prompted": ["task=voice_prompted_tts", *EVALUATION, f"data.root={REPOSITORY}/data/mini", "limit=1"],
+    "eval.reconstruction": [CODEC, *CORPUS, "out=out"],
+    "eval.semantics": [CODEC, *CORPUS, "probes=[domain]", "out=out"],
+    "eval.text_to_audio": ["task=text_to_sound", *EVALUATION],
+    "eval.tts": EVALUATION,
+    "ablate_lm": ["name=mine"],
+    "demo_page": ["runs=[there/eval-tts]", "out=out"],
+    "export_gguf": ["there", "out"],
+    "make_corpus": ["--out=out"],
+    "prepare": ["vctk", "--root=corpus", "--out=out"],
+    "train_recogniser": ["out=out", "corpus=corpus", "device=cpu"],
+    "vllm_speak": ["checkpoints/none", "--text=boat", "--out=out"],
 }
+# encode waits, and so do the processes of a sweep; gguf_speak writes as vllm_speak does; others write no folder that
+# two could name
+OTHERS = {"encode", "gguf_speak", "doctor", "selftest", "perceptual", "kill_runs"}
+OTHERS |= {"bench_audio", "bench_codec", "bench_encode", "bench_lm", "bench_long"}
 
 
 def write_corpus(root: Path) -> None:
@@ -57,20 +67,29 @@ def write_corpus(root: Path) -> None:
     (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def test_all_programs_are_here() -> None:
+    found = {path.stem for room in ("codec", "lm", "eval", "scripts") for path in (REPOSITORY / room).glob("*.py")
+             if "\ndef main(" in path.read_text("utf-8")}  # fmt: skip
+    assert found == {program.rpartition(".")[2] for program in PROGRAMS} | OTHERS
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_folder_that_another_process_writes_is_refused(
-    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, options, folder, replaced = PROGRAMS[program]
     monkeypatch.chdir(tmp_path)
     write_corpus(Path("corpus"))
-    Path(folder).mkdir(parents=True)
-    hold(folder, replaced=replaced)
+    folder = "runs/mine" if "name=mine" in PROGRAMS[program] else "out"
+    hold(folder, replaced=program in WHOLE)
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     main = importlib.import_module(program).main
-    with monkeypatch.context() as patch:
+    monkeypatch.setattr(sys, "argv", [f"{program}.py", *PROGRAMS[program]])
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(training.lock, "_held", {})  # as in another process
-        with pytest.raises(LockError, match=f"{folder} is being written by process .*: wait for it, or give another"):
-            main.__wrapped__(compose(config, options))
+        main()
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2 and re.fullmatch(
+        f"error: {folder} is being written by process .*: wait for it, or give another (name|(--)?out|target).", said
+    )
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
     release(folder)

@@ -1,7 +1,7 @@
 """One writer per folder: trainings, encodings, evaluations and pages hold a lock on where they write.
 
     hold(run_dir)                               # until the process ends, however it ends
-    hold(cache, wait=True) … release(cache)
+    with holding(cache, wait=True): …           # a part of the work
     hold(page, replaced=True)                   # of a folder that is put in place as a whole
 
 It needs a file system with flock; where there is none, that is said and nothing is locked.
@@ -14,7 +14,8 @@ import errno
 import fcntl
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -106,6 +107,16 @@ def release(folder: str | Path) -> None:
     """Let others write into ``folder``."""
     for path in _locks_of(folder):
         _release(path)
+
+
+@contextmanager
+def holding(folder: str | Path, key: str = "name", wait: bool = False, replaced: bool = False) -> Iterator[None]:
+    """As `hold`, inside a ``with`` block."""
+    hold(folder, key, wait, replaced)
+    try:
+        yield
+    finally:
+        release(folder)
 
 
 def _release(path: Path) -> None:
