@@ -1,44 +1,77 @@
 """scripts/train_recogniser.py: learns from the train split only, writes a folder that loads, continues from one."""
 
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from hydra import compose, initialize_config_dir
 
 import train_recogniser
 from eval.ctc import CTCRecogniser
-from training.config import CONFIG_DIR, ConfigError
+from training.checkpoint import CheckpointError
+from training.config import ConfigError, compose
+
+TINY = ["corpus=corpus", "out=out", "model.width=8", "model.blocks=1", "device=cpu", "steps=5", "warmup_steps=1"]
+TINY += ["clean_steps=2", "batch=2", "log_every=2", "save_every=2"]
 
 
-def test_a_tiny_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    corpus, generator, rows = tmp_path / "corpus", np.random.default_rng(0), []
-    corpus.mkdir()
+@pytest.fixture(autouse=True)
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory with nine clips of noise."""
+    monkeypatch.chdir(tmp_path)
+    generator, rows = np.random.default_rng(0), []
+    Path("corpus").mkdir()
     for number in range(9):
         wav = 0.1 * generator.standard_normal(8000 + 500 * number)
-        soundfile.write(corpus / f"{number}.flac", wav, 16_000)
+        soundfile.write(f"corpus/{number}.flac", wav, 16_000)
         split = "test" if number == 0 else "valid" if number < 4 else "train"
         row = {"file_name": f"{number}.flac", "id": str(number), "text": "Emma found, it.", "split": split}
         rows.append({**row, "domain": "speech"})
-    (corpus / "0.flac").write_bytes(b"the test split is never opened")
-    (corpus / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("corpus/0.flac").write_bytes(b"the test split is never opened")
+    Path("corpus/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def run(*overrides: str) -> None:
-        common = [f"corpus={corpus}", f"out={tmp_path / 'out'}", "model.width=8", "model.blocks=1", "device=cpu"]
-        common += ["steps=3", "warmup_steps=1", "clean_steps=2", "batch=2", "log_every=1"]
-        with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-            train_recogniser.main.__wrapped__(compose("recogniser_train", [*common, *overrides]))
 
-    run()
-    model = CTCRecogniser.load(tmp_path / "out")
-    assert model.config.width == 8
-    record = json.loads((tmp_path / "out/training.json").read_text())
+def run(*overrides: str) -> dict[str, Any]:
+    """Train; what training.json says."""
+    cfg = compose("recogniser_train", [*TINY, *overrides])
+    train_recogniser.main.__wrapped__(cfg)
+    return json.loads((Path(cfg.out) / "training.json").read_text())
+
+
+def test_a_tiny_training(capsys: pytest.CaptureFixture) -> None:
+    record = run()
+    assert CTCRecogniser.load(Path("out")).config.width == 8
     assert record["corpus"] == {"name": "corpus", "train_clips": 5, "valid_clips": 3}
-    assert len(record["curve"]) == 3 and record["wer_valid_clean"] >= 0.0
-    run(f"init={tmp_path / 'out'}", f"out={tmp_path / 'again'}")
-    assert json.loads((tmp_path / "again/training.json").read_text())["before"]["config"]["steps"] == 3
-    assert "step 3/3" in capsys.readouterr().out
+    assert [line["step"] for line in record["curve"]] == [2, 4, 5] and record["wer_valid_clean"] >= 0.0
+    assert run("init=out", "out=again")["before"]["config"]["steps"] == 5
+    assert "step 5/5" in capsys.readouterr().out
     with pytest.raises(ConfigError):
-        run(f"corpus={tmp_path / 'nowhere'}")
+        run("corpus=nowhere")
+
+
+@pytest.mark.parametrize(("sent", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
+def test_a_stopped_training_continues_as_if_it_had_not_been(
+    sent: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, steps = train_recogniser.loss_of, []
+
+    def loss_of(*given: Any) -> Any:
+        steps.append(given[3])
+        if steps == [1, 2, 3]:
+            os.kill(os.getpid(), getattr(signal, sent))
+        return honest(*given)
+
+    curve = [{**line, "seconds": 0} for line in run("out=whole")["curve"]]
+    monkeypatch.setattr(train_recogniser, "loss_of", loss_of)
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == status and not Path("out").exists()
+    with pytest.raises(CheckpointError, match="batch: 2 → 3"):
+        run("batch=3")
+    assert [{**line, "seconds": 0} for line in run()["curve"]] == curve and steps == [1, 2, 3, 4, 5]
+    for name in ("config.json", "model.safetensors"):
+        assert Path("out", name).read_bytes() == Path("whole", name).read_bytes()
