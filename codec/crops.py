@@ -108,7 +108,7 @@ class CropSampler:
             seconds = samples / self.sample_rate
             raise CorpusError(f"1000 clips of domain {domain} do not fill {seconds:g} s: lower trainer.crop_seconds.")
         reasons = "; ".join(list(self.rejected.values())[:3]) or "they have no samples"
-        raise CorpusError(f"none of 1000 clips of domain {domain} could be read ({reasons}): look at its files.")
+        raise CorpusError(f"none of 1000 clips of domain {domain} can be read ({reasons}): look at its files.")
 
     def batch(self, step: int, first: int, size: int, samples: int) -> tuple[Tensor, list[Path]]:
         """Crops ``first … first + size − 1`` of a step: ``[size, samples]`` and the files they were cut from."""

@@ -241,7 +241,7 @@ def main(cfg: DictConfig) -> None:
     for reason in refused:
         print(f"rejected: {reason}")
     if not done:
-        raise SystemExit(1)
+        raise ConfigError(f"none of the {len(refused)} files of {cfg.input} can be read: the reasons are above.")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ class Source:
         for x in self.stream(self.cfg.scale_hours, "scale"):
             count, total, squares = count + len(x), total + x.sum(0), squares + x.square().sum(0)
         if not count:
-            raise ConfigError(f"no clip of source {self.name} could be read: nothing to fit centres to.")
+            raise ConfigError(f"no clip of source {self.name} can be read: nothing to fit centres to.")
         self.mean = total / count
         self.deviation = (squares / count - self.mean.square()).clamp(min=1e-8).sqrt()
         clusters = StreamingKMeans(self.count, 20 * self.count, torch.Generator().manual_seed(self.seed))

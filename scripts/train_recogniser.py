@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
-from codec.corpus import Clip, CorpusError, read_audio, read_corpus
+from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
+from codec.identity import printable
 from eval.augmentation import AugmentationConfig, augment
 from eval.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
 from eval.metrics.wer import ErrorRate, normalise_plain
@@ -56,17 +57,26 @@ def load_split(clips: list[Clip], split: str, seconds: float, seed: int) -> list
     chosen = [clip for clip in clips if clip.split == split and clip.domain == "speech" and clip.text]
     order = np.random.default_rng([seed, 1]).permutation(len(chosen))
     found: list[Example] = []
+    unread: list[str] = []
     total = 0.0
     for index in progress(order.tolist(), desc=f"reading {split}"):
         if seconds and total >= seconds:
             break
         clip = chosen[index]
-        wav = read_audio(clip.path, SAMPLE_RATE)
+        try:
+            wav = read_audio(clip.path, SAMPLE_RATE)
+        except AudioError as error:
+            unread.append(str(error))
+            continue
         found.append(((wav * 32767.0).astype(np.int16), normalise_plain(clip.text or "")))
         total += len(wav) / SAMPLE_RATE
-    if not found:
+    if not chosen:
         raise ConfigError(f"the corpus has no speech with text in its {split} split.")
+    if not found:
+        raise ConfigError(f"none of the {len(unread)} {split} clips can be read, the first because: {unread[0]}")
     print(f"{split}: {len(found)} clips, {total / 3600:.2f} h", flush=True)
+    if unread:
+        print(f"left out: {len(unread)} {split} clips, the first because: {printable(unread[0])}", flush=True)
     return found
 
 

@@ -35,7 +35,7 @@ PROGRAMS = {
     "eval.captioning": ["task=audio_captioning", *EVALUATION],
     "eval.compare": ["runs=[there/eval-tts]", "out=out"],
     "eval.likelihood": ["task=tts", *EVALUATION, f"data.root={REPOSITORY}/data/mini"],
-    "eval.prompted": ["task=voice_prompted_tts", *EVALUATION, f"data.root={REPOSITORY}/data/mini", "limit=1"],
+    "eval.prompted": ["task=voice_prompted_tts", *EVALUATION],
     "eval.reconstruction": [CODEC, *CORPUS, "out=out"],
     "eval.semantics": [CODEC, *CORPUS, "probes=[domain]", "out=out"],
     "eval.text_to_audio": ["task=text_to_sound", *EVALUATION],
@@ -60,7 +60,7 @@ def write_corpus(root: Path) -> None:
     for number in range(12):
         domain, split = ("speech", "sound")[number % 2], ("train", "valid", "test")[number % 3]
         words = {"text": "the red boat"} if domain == "speech" else {"captions": ["a dog barks"]}
-        rows.append({"file_name": f"{number}.wav", "domain": domain, "split": split, **words})
+        rows.append({"file_name": f"{number}.wav", "speaker": "anna", "domain": domain, "split": split, **words})
     root.mkdir()
     for number in range(12):
         soundfile.write(root / f"{number}.wav", 0.1 * np.sin(np.arange(24_000) * (0.1 + 0.01 * number)), 24_000)

@@ -51,7 +51,7 @@ def test_clips_that_cannot_fill_a_crop_end_the_training_in_one_sentence(
     short, broken = (Clip(name, tmp_path / f"{name}.wav", domain="sound") for name in ("short", "broken"))
     with pytest.raises(CorpusError, match="1000 clips of domain sound do not fill 2 s: lower trainer.crop_seconds."):
         CropSampler([short], RATE, {"sound": 1.0}, (0, 0), 0).crop(0, 0, 2 * RATE)
-    with pytest.raises(CorpusError, match=r"none of 1000 clips of domain sound could be read \(.*broken.wav"):
+    with pytest.raises(CorpusError, match=r"none of 1000 clips of domain sound can be read \(.*broken.wav"):
         CropSampler([broken], RATE, {"sound": 1.0}, (0, 0), 0).crop(0, 0, RATE)
     capsys.readouterr()
     mixed = CropSampler([short, broken], RATE, {"sound": 1.0}, (0, 0), 0)
