@@ -58,7 +58,7 @@ $(INSTALLED): pyproject.toml constraints.txt requirements/lock.txt requirements/
 # The demo, step by step. A step's stamp is older than its inputs only if they changed: then it runs again, and the ones
 # after it. A training that was interrupted continues; one whose inputs changed starts over.
 STEPS   := runs/demo/steps
-SOURCES := $(wildcard codec/*.py lm/*.py tasks/*.py training/*.py configs/*.yaml configs/*/*.yaml)
+SOURCES := $(shell find codec lm tasks training configs -name '*.py' -o -name '*.yaml')
 MODELS  := $(wildcard checkpoints/codec-mini/* checkpoints/lm-tts-mini/*)
 
 demo: $(STEPS)/speak ## encode, train, speak, score, and build the page to listen to
@@ -70,7 +70,7 @@ $(STEPS)/corpus: data/mini/metadata.jsonl $(wildcard scripts/make_corpus.py scri
 	$(PY) scripts/make_corpus.py --jobs $(shell nproc)
 	@mkdir -p $(@D) && touch $@
 
-$(STEPS)/encode: $(STEPS)/corpus $(wildcard codec/*.py) $(MODELS)
+$(STEPS)/encode: $(STEPS)/corpus $(shell find codec -name '*.py') $(MODELS)
 	@echo "2/5  Audio to tokens"
 	$(PY) codec/encode.py data=mini tokenizer=almtokenizer
 	@touch $@
@@ -84,7 +84,7 @@ $(STEPS)/train: $(STEPS)/inputs
 	$(LAUNCH) lm/train.py task=tts name=demo init=checkpoints/lm-tts-mini $(DEMO_TRAINING)
 	@touch $@
 
-$(STEPS)/speak: $(STEPS)/train $(wildcard eval/*.py eval/*/*.py checkpoints/ctc-mini/*)
+$(STEPS)/speak: $(STEPS)/train $(shell find eval -name '*.py') $(wildcard checkpoints/ctc-mini/*)
 	@echo "4/5  Speaking unseen sentences, and scoring them"
 	$(PY) eval/tts.py model=runs/demo/final out=runs/demo/eval-tts
 	@touch $@

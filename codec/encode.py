@@ -1,4 +1,4 @@
-"""Turns a corpus into token shards: audio files -> AudioTokenizer -> parquet (codec/shards.py).
+"""Turns a corpus into token shards: audio files -> AudioTokenizer -> parquet (codec/shards/__init__.py).
 
     python codec/encode.py                                  # data=mini tokenizer=almtokenizer
     accelerate launch --multi_gpu --num_processes 4 codec/encode.py data=mini out=tokens  # a share of the shards each
@@ -14,28 +14,15 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
 
 import pyarrow.parquet as pq
 import torch
 from accelerate import PartialState
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from codec.corpus import CorpusError, Reject, corpus_folder
-from codec.identity import printable
-from codec.interface import AudioTokenizer, TokenizerError
-from codec.portions import (
-    PORTION_KEY,
-    REJECTS_KEY,
-    Portion,
-    Scan,
-    cut_into_portions,
-    encode_portions,
-    scan_corpus,
-)
-from codec.remote import file_system, is_remote, publish
+from codec.interface import AudioTokenizer
+from codec.load import load_tokenizer
 from codec.shards import (
     INDEX_NAME,
     ROWS_PER_SHARD,
@@ -48,9 +35,20 @@ from codec.shards import (
     write_index,
     writing,
 )
-from codec.token_source import OWNER, check_owner, note_owner, token_folder
+from codec.shards.portions import (
+    PORTION_KEY,
+    REJECTS_KEY,
+    Portion,
+    Scan,
+    cut_into_portions,
+    encode_portions,
+    scan_corpus,
+)
+from codec.shards.remote import file_system, is_remote, publish
+from codec.shards.token_source import OWNER, check_owner, note_owner, token_folder
 from training.checkpoint import write_file
 from training.config import ConfigError, check_ranges, hydra_entry, refusing
+from training.identity import printable
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
 from training.lock import hold, release
 from training.log import duration
@@ -261,44 +259,6 @@ def _write_lines(path: Path, items: list[dict]) -> None:
 
 def _read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def load_tokenizer(tokenizer: DictConfig, device: torch.device | str, **override: object) -> AudioTokenizer:
-    """The tokenizer that a `tokenizer/` config names; exits in one sentence if it cannot be loaded.
-
-    Args:
-        override: values in place of the config's, which must have the keys; None: as it says.
-    """
-    if OmegaConf.is_missing(tokenizer, "_target_"):
-        raise ConfigError("say which tokenizer: tokenizer._target_=my_module.MyCodec (see docs/tokenizers.md).")
-    target = tokenizer._target_
-    chosen = {key: value for key, value in override.items() if value is not None}
-    for key, value in chosen.items():
-        if key not in tokenizer:
-            raise ConfigError(f"{key}={value}: {target} has no {key} to choose.")
-    settings = cast(dict[str, object], OmegaConf.to_container(tokenizer, resolve=True, throw_on_missing=True))
-    try:
-        # what is null is left to the loader's default: one without that setting need not know of it
-        kept = {key: value for key, value in settings.items() if value is not None}
-        made = instantiate(kept, device=device, **chosen)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, TokenizerError | ValueError):
-            raise ConfigError(str(cause)) from error
-        if isinstance(cause, ImportError):
-            reason = str(cause.__cause__ or cause).splitlines()[0]
-            raise ConfigError(
-                f"tokenizer._target_={target} cannot be imported ({reason}): put its module's folder on PYTHONPATH."
-            ) from error
-        if isinstance(cause, TypeError) and "argument" in str(cause):
-            names = ", ".join(sorted({*map(str, tokenizer), "device"} - {"_target_"}))
-            raise ConfigError(f"tokenizer._target_={target} does not take the arguments {names}: {cause}.") from error
-        raise
-    if not isinstance(made, AudioTokenizer):
-        raise ConfigError(
-            f"tokenizer._target_={target} gave a {type(made).__name__} and not an AudioTokenizer (codec/interface.py)."
-        )
-    return made
 
 
 def write_record(path: Path, folder: Path, tokenizer: AudioTokenizer, summary: EncodeSummary) -> None:

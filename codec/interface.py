@@ -19,13 +19,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from codec.audio_files import LOUDEST
+from codec.audio.files import LOUDEST
 
 PEAK = 2 * LOUDEST  # what is read of a file passes, also where a resampler overshoots; 16-bit integers as floats do not
 
@@ -262,48 +261,3 @@ def checked_decode(decode: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return wav
 
     return checked
-
-
-def load(
-    path: str | Path, device: str | torch.device = "cpu", window: int | None = None, levels: int | None = None
-) -> AudioTokenizer:
-    """Load a saved ALMTokenizer.
-
-    Args:
-        path: folder that codec/train.py or save_pretrained wrote, or the hub id of such a one.
-        window: frames per query (2…10) to use instead of the checkpoint's default.
-        levels: so many of the checkpoint's levels, from the first; None: all.
-
-    Raises:
-        TokenizerError: the folder is missing, is no ALMTokenizer checkpoint, is damaged, or has no codebooks yet.
-        ValueError: the codec cannot have that window, or has fewer levels.
-    """
-    model = load_codec(path)
-    if not model.quantizer.begun:
-        raise TokenizerError(
-            f"the codebooks of '{path}' are random: its training ended before they began (stage=1, or before "
-            f"trainer.quantize_from); `accelerate launch codec/train.py stage=2 init={path}` goes on from it."
-        )
-    if window is not None:
-        model.set_window(window)
-    if levels is not None:
-        model.set_levels(levels)
-    return model.to(device).eval()
-
-
-def load_codec(path: str | Path) -> Any:
-    """The saved ALMTokenizer, also one whose codebooks have not begun: it hears, but has no codes.
-
-    Raises:
-        TokenizerError: the folder is missing, is no ALMTokenizer checkpoint, or is damaged.
-    """
-    from codec.model import ALMTokenizer  # late: these files need this module
-    from codec.pretrained import FILES, find_folder, holds_weights, load_whole
-
-    folder = find_folder(str(path), FILES)
-    if folder is None or not (folder / "config.json").is_file() or not holds_weights(folder):
-        raise TokenizerError(
-            f"no codec checkpoint at '{path}': train one with `accelerate launch codec/train.py codec=mini`, "
-            "or give tokenizer.path=FOLDER (or the hub id of one)."
-        )
-    return load_whole(ALMTokenizer, folder, exact=True)

@@ -24,17 +24,32 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from codec.architecture import LATER_KEYS, ALMTokenizerConfig, check_architecture, check_window
-from codec.convolutions import ConvPatchify, ConvUnpatchify, PatchPatchify, PatchUnpatchify, check_ratios
 from codec.interface import AudioTokenizer, Codes
-from codec.interleave import WindowPool, WindowSpread, interleave, retrieve_frames, retrieve_queries, windows_for
-from codec.patchify import SpectralHead, STFTPatchify, STFTUnpatchify, Synthesis
-from codec.quantizer import Quantized, ResidualQuantizer
-from codec.streaming import DecoderState, EncoderState, Latency, decode_long, decode_piece, encode_long, encode_piece
-from codec.streaming import latency as stream_latency
-from codec.strided import StridedDecoder, StridedEncoder
-from codec.tones import ToneHead
-from codec.transformer import LocalTransformer, RMSNorm
+from codec.network.architecture import LATER_KEYS, ALMTokenizerConfig, check_architecture, check_window
+from codec.network.convolutions import ConvPatchify, ConvUnpatchify, PatchPatchify, PatchUnpatchify, check_ratios
+from codec.network.interleave import (
+    WindowPool,
+    WindowSpread,
+    interleave,
+    retrieve_frames,
+    retrieve_queries,
+    windows_for,
+)
+from codec.network.patchify import SpectralHead, STFTPatchify, STFTUnpatchify, Synthesis
+from codec.network.quantizer import Quantized, ResidualQuantizer
+from codec.network.streaming import (
+    DecoderState,
+    EncoderState,
+    Latency,
+    decode_long,
+    decode_piece,
+    encode_long,
+    encode_piece,
+)
+from codec.network.streaming import latency as stream_latency
+from codec.network.strided import StridedDecoder, StridedEncoder
+from codec.network.tones import ToneHead
+from codec.network.transformer import LocalTransformer, RMSNorm
 
 
 @dataclass

@@ -23,14 +23,14 @@ import soundfile
 import torch
 from omegaconf import DictConfig
 
-from codec.audio_files import write_audio
-from codec.audio_folder import walk
+from codec.audio.files import write_audio
+from codec.audio.folder import walk
 from codec.corpus import AudioError, audio_info, read_audio, read_pieces
-from codec.encode import load_tokenizer
-from codec.identity import fault_of_id, file_names, path_inside, printable
 from codec.interface import AudioTokenizer, Codes
+from codec.load import load_tokenizer
 from codec.model import ALMTokenizer
 from training.config import ConfigError, group_options, hydra_entry
+from training.identity import fault_of_id, file_names, path_inside, printable
 from training.launch import pick_device
 from training.lock import hold
 from training.typed import literal

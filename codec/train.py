@@ -24,23 +24,23 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from codec import processes
-from codec.adversarial import Adversary, Balancer
-from codec.architecture import ALMTokenizerConfig
-from codec.averaging import WeightAverage
-from codec.centres import read_centres
 from codec.corpus import Clip, CorpusError, Reject, left_out, read_audio, read_usable_corpus, spread
-from codec.crops import CropSampler
-from codec.hearing import Listener
-from codec.initialise import calibrate, check_kmeans, initialise_codebooks
 from codec.interface import TokenizerError
 from codec.model import ALMTokenizer
-from codec.options import check_crop, check_options
+from codec.network.architecture import ALMTokenizerConfig
+from codec.objectives.adversarial import Adversary, Balancer
+from codec.objectives.hearing import Listener
 from codec.pretrained import FILES, find_folder, holds_weights, load_whole
-from codec.schedule import parameter_groups
-from codec.stages import StagedCodec
-from codec.step import Learner
-from codec.validation import validate
+from codec.recipe.averaging import WeightAverage
+from codec.recipe.crops import CropSampler
+from codec.recipe.initialise import calibrate, check_kmeans, initialise_codebooks
+from codec.recipe.options import check_crop, check_options
+from codec.recipe.schedule import parameter_groups
+from codec.recipe.stages import StagedCodec
+from codec.recipe.step import Learner
+from codec.recipe.validation import validate
+from codec.semantics.centres import read_centres
+from training import processes
 from training.checkpoint import CheckpointError, latest_checkpoint, save_checkpoint, save_folder
 from training.config import ConfigError, hydra_entry, refusing
 from training.failure import NonFiniteLoss

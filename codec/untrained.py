@@ -15,9 +15,9 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from codec.architecture import ALMTokenizerConfig
 from codec.model import ALMTokenizer
-from codec.quantizer import Codebook
+from codec.network.architecture import ALMTokenizerConfig
+from codec.network.quantizer import Codebook
 from training.checkpoint import save_folder
 from training.config import hydra_entry
 from training.lock import hold

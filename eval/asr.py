@@ -19,22 +19,25 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
-from codec.encode import load_tokenizer
-from codec.identity import file_names
 from codec.interface import TokenizerError
-from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
-from eval.judging import ScoredClip, as_stored, check_numbers, how_texts, rate_words, transcribe, write_clip
-from eval.listening import Listener, encode_clips
-from eval.processes import hold_out, join
-from eval.provenance import record_hash, sha256, versions
-from eval.recognisers import NAMES, RecogniserError, load_recogniser
-from eval.report import Report
-from eval.speaking import resynthesise, run_name
-from eval.worker_pool import WorkerError
+from codec.load import load_tokenizer
+from eval.harness.clips import choose_clips, derangement, heard_at, read_reference, silence_like
+from eval.harness.listening import Listener, encode_clips
+from eval.harness.processes import hold_out, join
+from eval.harness.provenance import record_hash, sha256, versions
+from eval.harness.report import Report
+from eval.harness.scored import ScoredClip, as_stored, write_clip
+from eval.harness.speaking import resynthesise, run_name
+from eval.harness.worker_pool import WorkerError
+from eval.judges.judging import how_texts, rate_words, transcribe
+from eval.judges.numbers import check_numbers
+from eval.judges.recognisers import load_recogniser
+from eval.judges.recognisers.interface import NAMES, RecogniserError
 from lm.model import ModelError
 from lm.run_state import newest_model
-from lm.vocabulary import VocabularyError
+from lm.sequences.vocabulary import VocabularyError
 from training.config import ConfigError, hydra_entry
+from training.identity import file_names
 from training.launch import pick_device
 from training.log import duration
 

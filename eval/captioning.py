@@ -22,24 +22,25 @@ from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import read_corpus
-from codec.encode import load_tokenizer
-from codec.identity import file_names
 from codec.interface import TokenizerError
-from eval.caption_judging import rate_captions, rate_classes_named
-from eval.clips import choose_clips, derangement, heard_at, read_reference, silence_like
-from eval.corpus_classifier import classes_of, find_key
-from eval.judging import ScoredClip, check_numbers, write_clip
-from eval.listening import Listener, encode_clips
-from eval.metrics import CannotScore
+from codec.load import load_tokenizer
+from eval.harness.clips import choose_clips, derangement, heard_at, read_reference, silence_like
+from eval.harness.failures import CannotScore
+from eval.harness.listening import Listener, encode_clips
+from eval.harness.processes import hold_out, is_main, join
+from eval.harness.provenance import record_hash, sha256, versions
+from eval.harness.report import Report
+from eval.harness.scored import ScoredClip, write_clip
+from eval.harness.speaking import run_name
+from eval.judges.captions import rate_captions, rate_classes_named
+from eval.judges.corpus_classifier import classes_of, find_key
+from eval.judges.numbers import check_numbers
 from eval.metrics.meteor import describe_meteor
-from eval.processes import hold_out, is_main, join
-from eval.provenance import record_hash, sha256, versions
-from eval.report import Report
-from eval.speaking import run_name
 from lm.model import ModelError
 from lm.run_state import newest_model
-from lm.vocabulary import VocabularyError
+from lm.sequences.vocabulary import VocabularyError
 from training.config import ConfigError, hydra_entry
+from training.identity import file_names
 from training.launch import pick_device
 from training.log import duration
 

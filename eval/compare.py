@@ -30,14 +30,18 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from codec.identity import printable
-from eval.intervals import LEAST, paired_difference
-from eval.protocols import differing, protocol
-from eval.provenance import record_hash
-from eval.report import fault_of_results, show
-from eval.tables import Table
+from eval.comparison.page import write_comparison
+from eval.comparison.plan import make_plan, read_file
+from eval.comparison.sweep import Sweep
+from eval.comparison.table_rows import collect
+from eval.harness.intervals import LEAST, paired_difference
+from eval.harness.protocols import differing, protocol
+from eval.harness.provenance import record_hash
+from eval.harness.report import fault_of_results, show
+from eval.harness.tables import Table
 from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
+from training.identity import printable
 from training.lock import hold, holding
 
 NOTATIONS = ("console", "markdown", "csv", "latex")
@@ -199,10 +203,6 @@ def compare_tokenizers(cfg: DictConfig) -> None:
     Raises:
         SystemExit: a cell failed.
     """
-    from eval.comparison_page import write_comparison
-    from eval.comparison_table import collect
-    from eval.sweep import Sweep
-    from eval.sweep_plan import make_plan, read_file
 
     c = read_file(cfg, HydraConfig.get().overrides.task)
     out = Path(cfg.out or f"runs/comparison-{c.name}")

@@ -19,11 +19,17 @@ from typing import Any
 from omegaconf import DictConfig
 
 from eval.embedders import load_embedder
-from eval.metrics import CannotScore
+from eval.harness.failures import CannotScore
+from eval.harness.networks import NetworkError, weights_hash
+from eval.harness.provenance import folder_hash, sha256
+from eval.judges.recognisers import load_recogniser
+from eval.judges.recognisers.interface import RecogniserError
+from eval.metrics.classifier import AudioClassifier
 from eval.metrics.meteor import SPICE_REASON, meteor_jar
-from eval.networks import NetworkError, weights_hash
-from eval.provenance import folder_hash, sha256
-from eval.recognisers import RecogniserError, load_recogniser
+from eval.metrics.speaker import SpeakerSimilarity
+from eval.metrics.utmos import UTMOS22
+from eval.metrics.visqol import ViSQOL
+from eval.metrics.voice_encoder import GE2E, find_weights
 from training.config import hydra_entry
 
 
@@ -63,8 +69,6 @@ def network(
 
 def visqol(metric: str, name: str) -> Finding:
     """A scale of ViSQOL."""
-    from eval.metrics.visqol import ViSQOL
-
     reason = ViSQOL(name).missing()
     on = reason or f"visqol-python {importlib.metadata.version('visqol-python')}"
     return Finding(metric, not reason, on, "Apache-2.0")
@@ -72,8 +76,6 @@ def visqol(metric: str, name: str) -> Finding:
 
 def voice_encoder() -> Finding:
     """Speaker similarity by the weights inside Resemblyzer."""
-    from eval.metrics.voice_encoder import GE2E, find_weights
-
     metric, path = "speaker similarity (GE2E)", find_weights()
     if path is None:
         return Finding(metric, False, "pip install --no-deps Resemblyzer", "Apache-2.0")
@@ -121,18 +123,12 @@ def findings(cfg: DictConfig) -> list[Finding]:
         return lambda path: load_embedder(name, path, layer=weights.ssl_layer).network  # type: ignore[attr-defined]
 
     def utmos(path: str) -> Any:
-        from eval.metrics.utmos import UTMOS22
-
         return UTMOS22.load(Path(path))
 
     def speaker(path: str) -> Any:
-        from eval.metrics.speaker import SpeakerSimilarity
-
         return SpeakerSimilarity(path).network
 
     def classifier(path: str) -> Any:
-        from eval.metrics.classifier import AudioClassifier
-
         return AudioClassifier(path).network
 
     card = "see its card"

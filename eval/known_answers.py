@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eval.intervals import paired_difference, ratio
+from codec.corpus import read_audio
+from eval.harness.intervals import paired_difference, ratio
+from eval.judges.recognisers.sphinx import Sphinx
 from eval.metrics.caption import Name, bleu, cider_d, rouge_l, score
 from eval.metrics.caption_words import words
 from eval.metrics.divergence import kl_divergence
@@ -300,7 +302,6 @@ INTERVALS = [
 # ---- recordings that others publish --------------------------------------------------------------------------------
 def recordings(folder: Path) -> list[KnownAnswer]:
     """Answers on ``speech.wav`` and ``speech_bab_0dB.wav`` of github.com/ludlows/PESQ (folder ``audio``), 16 kHz."""
-    from codec.corpus import read_audio
 
     @cache
     def pair() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -310,8 +311,6 @@ def recordings(folder: Path) -> list[KnownAnswer]:
         return pair()[1], pair()[0]
 
     def spoken() -> float:
-        from eval.recognisers.sphinx import Sphinx
-
         with Sphinx(processes=1) as judge:
             return float(judge.transcribe([pair()[0]], RATE) == ["the birch canoe slid on the smooth planks"])
 

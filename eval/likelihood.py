@@ -28,25 +28,25 @@ from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import CorpusError, spread
-from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
+from codec.load import load_tokenizer
 from codec.shards import INDEX_NAME, Row, ShardError, read_index, read_shards
-from codec.token_source import check_corpus, check_current, named_shards, shipped_shards, token_folder
-from eval.judging import check_numbers
-from eval.processes import hold_out, join, share
-from eval.provenance import record_hash, versions
-from eval.report import Report
-from eval.score_cache import ScoreCache
-from eval.speaking import open_model, run_name
-from lm.data import render_documents
-from lm.depth import DepthLM, DepthObjective
-from lm.documents import AudioSegment
+from codec.shards.token_source import check_corpus, check_current, named_shards, shipped_shards, token_folder
+from eval.harness.processes import hold_out, join, share
+from eval.harness.provenance import record_hash, versions
+from eval.harness.report import Report
+from eval.harness.score_cache import ScoreCache
+from eval.harness.speaking import open_model, run_name
+from eval.judges.numbers import check_numbers
 from lm.model import ModelError
-from lm.objective import Objective
-from lm.packing import pack_rows
+from lm.network.depth import DepthLM, DepthObjective
+from lm.network.objective import Objective
+from lm.recipe.data import render_documents
 from lm.run_state import newest_model
-from lm.vocabulary import AudioVocabulary, VocabularyError
+from lm.sequences.packing import pack_rows
+from lm.sequences.vocabulary import AudioVocabulary, VocabularyError
 from tasks.base import Task
+from tasks.document import AudioSegment
 from training.config import ConfigError, hydra_entry
 from training.launch import pick_device
 from training.log import duration

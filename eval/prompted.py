@@ -26,35 +26,36 @@ import numpy as np
 from omegaconf import DictConfig, open_dict
 
 from codec.corpus import Clip, read_corpus, spread
-from codec.encode import load_tokenizer
-from codec.identity import file_names
 from codec.interface import TokenizerError
-from eval.class_judging import judge_classes
-from eval.clips import choose_clips, derangement, heard_at, read_reference
-from eval.corpus_classifier import Recipe
+from codec.load import load_tokenizer
 from eval.embedders import NAMES as EMBEDDINGS
 from eval.embedders import load_embedder
-from eval.judging import ScoredClip, as_stored, check_numbers, how_texts, write_clip
-from eval.listening import encode_clips
-from eval.network_judges import judge_by_networks, network_metrics
-from eval.networks import NetworkError
-from eval.processes import hold_out, join
-from eval.provenance import record_hash, sha256, versions
-from eval.report import Report
-from eval.speaking import Speaker, decode_clips, resynthesise, run_name
+from eval.harness.clips import choose_clips, derangement, heard_at, read_reference
+from eval.harness.listening import encode_clips
+from eval.harness.networks import NetworkError
+from eval.harness.processes import hold_out, join
+from eval.harness.provenance import record_hash, sha256, versions
+from eval.harness.report import Report
+from eval.harness.scored import ScoredClip, as_stored, write_clip
+from eval.harness.speaking import Speaker, decode_clips, resynthesise, run_name
+from eval.judges.classes import judge_classes
+from eval.judges.corpus_classifier import Recipe
+from eval.judges.judging import how_texts
+from eval.judges.networks import judge_by_networks, network_metrics
+from eval.judges.numbers import check_numbers
 from eval.text_to_audio import file_frechet
 from eval.tts import GENERATION, ROWS, check_options, file_generation, judge_rows
-from lm.documents import AudioSegment
+from lm.generation.speak import sampling_of
 from lm.model import ModelError
-from lm.options import make_task
 from lm.run_state import newest_model
-from lm.speak import sampling_of
-from lm.vocabulary import VocabularyError
-from tasks.base import Request, Task, TaskError, changed
+from lm.sequences.vocabulary import VocabularyError
+from tasks.base import Request, Task, TaskError, changed, make_task
 from tasks.continuation import Continuation
+from tasks.document import AudioSegment
 from tasks.interleaved import Interleaved, Passage
 from tasks.voice_prompted_tts import VoicePromptedTTS
 from training.config import ConfigError, hydra_entry, refusing
+from training.identity import file_names
 from training.launch import pick_device
 from training.log import duration
 

@@ -24,39 +24,32 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from codec.corpus import AudioError, Clip, audio_info, read_audio, spread
-from codec.encode import load_tokenizer
-from codec.identity import file_names
 from codec.interface import AudioTokenizer, TokenizerError
+from codec.load import load_tokenizer
 from codec.shards import ShardError, iterate_shards, read_index
-from codec.token_source import shipped_shards
-from eval.audio import RESAMPLER, resample
-from eval.clips import read_clips, refuse_unreadable
-from eval.judging import (
-    ScoredClip,
-    as_stored,
-    check_numbers,
-    how_texts,
-    rate_mos,
-    rate_words,
-    score_mos,
-    transcribe,
-    write_clip,
-)
-from eval.metrics import CannotScore
+from codec.shards.token_source import shipped_shards
+from eval.harness.audio import RESAMPLER, resample
+from eval.harness.clips import read_clips, refuse_unreadable
+from eval.harness.failures import CannotScore
+from eval.harness.processes import gather, hold_out, is_main, join, share
+from eval.harness.provenance import record_hash, sha256, versions
+from eval.harness.report import Report
+from eval.harness.scored import ScoredClip, as_stored, write_clip
+from eval.harness.speaking import resynthesise
+from eval.harness.spectrogram_sheet import write_sheets
+from eval.harness.worker_pool import WorkerError
+from eval.judges.judging import how_texts, rate_mos, rate_words, score_mos, transcribe
+from eval.judges.networks import judge_by_networks
+from eval.judges.numbers import check_numbers
+from eval.judges.recognisers import load_recogniser
+from eval.judges.recognisers.interface import NAMES, RecogniserError
 from eval.metrics.delay import Delay, find_delay, undelayed
 from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, stoi
 from eval.metrics.visqol import NAMES as VISQOL
 from eval.metrics.visqol import ViSQOL
-from eval.network_judges import judge_by_networks
-from eval.processes import gather, hold_out, is_main, join, share
-from eval.provenance import record_hash, sha256, versions
-from eval.recognisers import NAMES, RecogniserError, load_recogniser
-from eval.report import Report
-from eval.speaking import resynthesise
-from eval.spectrogram_sheet import write_sheets
-from eval.worker_pool import WorkerError
 from training.config import ConfigError, hydra_entry
+from training.identity import file_names
 from training.launch import pick_device
 from training.log import duration
 from training.progress import progress

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from eval.harness.failures import CannotScore
 from eval.known_answers import ANSWERS, KnownAnswer, recordings
-from eval.metrics import CannotScore
 from training.config import ConfigError, hydra_entry
 
 

@@ -2,12 +2,12 @@
 
     python eval/semantics.py
     python eval/semantics.py tokenizer.path=runs/my-codec/final probes=[instrument] runs=5
-    python eval/semantics.py ctc_steps=600                # also a CTC probe for speech recognition (eval/word_probe.py)
+    python eval/semantics.py ctc_steps=600                # also a CTC probe of words (eval/probes/words.py)
     python eval/semantics.py probes=[] ctc_steps=3000 ctc_shards=data/mini/tokens    # on hours of tokens, without audio
 
 Rows: levels-1, levels-1-2, … (the tokens' vectors, summed over the levels in use), continuous (the encoder's output
 before quantisation: what quantising costs), log-mel (a spectrogram's statistics: what needs no codec), and
-shuffled-labels (chance). The probe is a linear classifier on the mean over time; see eval/probes.py. Clips of the
+shuffled-labels (chance). The probe is a linear classifier on the mean over time (eval/probes/linear.py). Clips of the
 train split train it, of the valid split choose its weight decay, of the test split score it. ``runs`` repeats the
 training on resampled train clips; the spread is written as ``deviation_of_runs``.
 """
@@ -26,18 +26,18 @@ from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import AudioError, Clip, read_audio
-from codec.encode import load_tokenizer
 from codec.interface import AudioTokenizer, TokenizerError
-from eval.clips import read_clips
+from codec.load import load_tokenizer
 from eval.embedders.log_mel import LogMel
-from eval.judging import check_numbers
-from eval.listening import encode_clips
-from eval.metrics import CannotScore
-from eval.probes import LinearProbe, choose_decay, macro_f1
-from eval.processes import gather, hold_out, join, share
-from eval.provenance import record_hash, sha256, versions
-from eval.report import Report
-from eval.word_probe import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
+from eval.harness.clips import read_clips
+from eval.harness.failures import CannotScore
+from eval.harness.listening import encode_clips
+from eval.harness.processes import gather, hold_out, join, share
+from eval.harness.provenance import record_hash, sha256, versions
+from eval.harness.report import Report
+from eval.judges.numbers import check_numbers
+from eval.probes.linear import LinearProbe, choose_decay, macro_f1
+from eval.probes.words import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
 from training.config import ConfigError, hydra_entry
 from training.launch import pick_device
 from training.log import duration

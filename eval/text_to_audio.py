@@ -8,8 +8,8 @@
 Rows: reference (the recordings), resynthesis (through the codec: the ceiling), generated (from each clip's first
 caption), generated-shuffled (the generated clips under other captions: the floor of what compares clip and caption) and
 silence. ``class-accuracy`` is the share of clips in which a classifier hears the class that was asked for; it is
-trained on the real train clips of the corpus, on first use (eval/corpus_classifier.py). ``fad/log-mel`` knows nothing
-of meaning; CLAP score, retrieval, KL and other Fréchet distances come with the networks in ``weights``. Fréchet
+trained on the real train clips of the corpus, on first use (eval/judges/corpus_classifier.py). ``fad/log-mel`` knows
+nothing of meaning; CLAP score, retrieval, KL and other Fréchet distances come with the networks in ``weights``. Fréchet
 distances are taken to the clips of another split (``against``), so that the recordings themselves have a value: the
 distance that is left when all is well. Writes results.json, items.jsonl and wavs/<row>/<id>.wav.
 """
@@ -28,29 +28,35 @@ from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import Clip, read_corpus
-from codec.encode import load_tokenizer
-from codec.identity import file_names
 from codec.interface import AudioTokenizer, TokenizerError
-from eval.audio import RESAMPLER
-from eval.class_judging import judge_classes
-from eval.clips import choose_clips, derangement, heard_at, read_generated, read_reference, silence_like
-from eval.corpus_classifier import Recipe
+from codec.load import load_tokenizer
 from eval.embedders import NAMES, Embedder, load_embedder
-from eval.judging import ScoredClip, as_stored, check_numbers, score_each, split_usable, write_clip
-from eval.metrics import CannotScore
+from eval.embedders.clap import Clap
+from eval.harness.audio import RESAMPLER
+from eval.harness.clips import choose_clips, derangement, heard_at, read_generated, read_reference, silence_like
+from eval.harness.failures import CannotScore
+from eval.harness.networks import NetworkError
+from eval.harness.processes import gather, hold_out, join, share
+from eval.harness.provenance import record_hash, sha256, versions
+from eval.harness.report import Report
+from eval.harness.score_cache import EmbeddingCache
+from eval.harness.scored import ScoredClip, as_stored, split_usable, write_clip
+from eval.harness.speaking import Speaker, decode_clips, resynthesise, run_name
+from eval.judges.classes import judge_classes
+from eval.judges.corpus_classifier import Recipe
+from eval.judges.judging import score_each
+from eval.judges.numbers import check_numbers
+from eval.metrics.clap import clip_vector, retrieval
+from eval.metrics.classifier import AudioClassifier
+from eval.metrics.divergence import kl_divergence
 from eval.metrics.frechet import FrechetDistance
-from eval.networks import NetworkError
-from eval.processes import gather, hold_out, join, share
-from eval.provenance import record_hash, sha256, versions
-from eval.report import Report
-from eval.score_cache import EmbeddingCache
-from eval.speaking import Speaker, decode_clips, resynthesise, run_name
+from lm.generation.speak import sampling_of
 from lm.model import ModelError
 from lm.run_state import newest_model
-from lm.speak import sampling_of
-from lm.vocabulary import VocabularyError
+from lm.sequences.vocabulary import VocabularyError
 from tasks.base import Request, Task
 from training.config import ConfigError, hydra_entry
+from training.identity import file_names
 from training.launch import pick_device
 from training.log import duration
 from training.progress import progress
@@ -164,9 +170,6 @@ def file_frechet(
 
 def file_clap(report: Report, path: str, rows: dict[str, list[ScoredClip]], device: str, cache: Path | None) -> None:
     """File CLAP score and retrieval of every row."""
-    from eval.embedders.clap import Clap
-    from eval.metrics.clap import clip_vector, retrieval
-
     clap = Clap(path, device)
     how = clap.how()
     report.how["clap"] = how
@@ -196,9 +199,6 @@ def file_divergence(
     report: Report, path: str, rows: dict[str, list[ScoredClip]], device: str, cache: Path | None
 ) -> None:
     """File the KL of class posteriors of every row to the recording of the same caption."""
-    from eval.metrics.classifier import AudioClassifier
-    from eval.metrics.divergence import kl_divergence
-
     judge = AudioClassifier(path, device)
     how = judge.how()
     report.how["classifier"] = how

@@ -21,37 +21,29 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from codec.corpus import AudioError, Clip, read_audio, spread
-from codec.encode import load_tokenizer
-from codec.identity import file_names
 from codec.interface import AudioTokenizer, TokenizerError
-from eval.clips import choose_clips, derangement, read_generated, read_reference, refuse_unreadable
-from eval.judging import (
-    ScoredClip,
-    as_stored,
-    check_numbers,
-    how_texts,
-    rate_mos,
-    rate_words,
-    score_mos,
-    split_usable,
-    transcribe,
-    write_clip,
-)
-from eval.metrics import CannotScore
+from codec.load import load_tokenizer
+from eval.harness.clips import choose_clips, derangement, read_generated, read_reference, refuse_unreadable
+from eval.harness.failures import CannotScore
+from eval.harness.processes import hold_out, join
+from eval.harness.provenance import record_hash, sha256, versions
+from eval.harness.report import Report
+from eval.harness.scored import ScoredClip, as_stored, split_usable, write_clip
+from eval.harness.speaking import Speaker, decode_clips, resynthesise, run_name
+from eval.harness.worker_pool import WorkerError
+from eval.judges.judging import how_texts, rate_mos, rate_words, score_mos, transcribe
+from eval.judges.networks import judge_by_networks, network_metrics
+from eval.judges.numbers import check_numbers
+from eval.judges.recognisers import load_recogniser
+from eval.judges.recognisers.interface import NAMES, RecogniserError
 from eval.metrics.mos import DNSMOS
-from eval.network_judges import judge_by_networks, network_metrics
-from eval.processes import hold_out, join
-from eval.provenance import record_hash, sha256, versions
-from eval.recognisers import NAMES, RecogniserError, load_recogniser
-from eval.report import Report
-from eval.speaking import Speaker, decode_clips, resynthesise, run_name
-from eval.worker_pool import WorkerError
+from lm.generation.speak import sampling_of
 from lm.model import ModelError
 from lm.run_state import newest_model
-from lm.speak import sampling_of
-from lm.vocabulary import VocabularyError
+from lm.sequences.vocabulary import VocabularyError
 from tasks.base import Request
 from training.config import ConfigError, hydra_entry
+from training.identity import file_names
 from training.launch import pick_device
 from training.log import duration
 

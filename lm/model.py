@@ -26,11 +26,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lm.depth import CONFIG_NAME, add_depth, load_depth
-from lm.head import ModelError as ModelError
-from lm.head import head_form
-from lm.text_tokenizer import load_text_tokenizer
-from lm.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
+from lm.network.depth import CONFIG_NAME, add_depth, load_depth
+from lm.network.head import ModelError as ModelError
+from lm.network.head import head_form
+from lm.sequences.text_tokenizer import load_text_tokenizer
+from lm.sequences.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
 from training.pretrained import ERRORS, PretrainedError, check_numbers, description, load_model, pinned
 
 ROW_INITS = ("normal", "mean", "codebook")
@@ -42,7 +42,7 @@ def build_lm(
     cfg: DictConfig, vocabulary: AudioVocabulary, seed: int, code_vectors: Sequence[Tensor] | None = None
 ) -> Any:
     """A language model for ``vocabulary``: ``cfg.pretrained`` extended, or a LLaMA of ``cfg.config`` from
-    scratch; with ``cfg.variant=depth`` a `lm.depth.DepthLM` on it.
+    scratch; with ``cfg.variant=depth`` a `lm.network.depth.DepthLM` on it.
 
     Args:
         cfg: configs/lm/*.yaml.

@@ -4,7 +4,7 @@
     accelerate launch lm/train.py task=tts init=checkpoints/lm-tts-mini     # continue from trained weights
     accelerate launch lm/train.py task=all                                  # one model for six tasks
     accelerate launch lm/train.py task=[tts,asr] task.tasks.tts.weight=2    # a mixture of one's own
-    accelerate launch lm/train.py task=tts lm.variant=depth                 # the paper's variant (lm/depth.py)
+    accelerate launch lm/train.py task=tts lm.variant=depth                 # the paper's variant (lm/network/depth.py)
     accelerate launch lm/train.py task=tts lm=qwen-0.5b tuning.method=lora trainer.optimiser=adamw
 
 The same command continues a run that was stopped or killed, exactly. Everything lies in runs/<name>/:
@@ -26,18 +26,25 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from omegaconf import DictConfig, OmegaConf
 
-from codec.encode import load_tokenizer
 from codec.interface import TokenizerError
+from codec.load import load_tokenizer
 from codec.shards import ShardError
-from lm.attention import attention_of, set_attention
-from lm.data import StepData, render_documents, step_batches
-from lm.depth import DepthLM, DepthObjective
-from lm.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
-from lm.listening import Listening
 from lm.model import ModelError, code_vectors_of, parameter_groups, save_lm
-from lm.muon import Muon
-from lm.objective import Objective
-from lm.options import check_options, level_weights, make_task
+from lm.network.attention import attention_of, set_attention
+from lm.network.depth import DepthLM, DepthObjective
+from lm.network.objective import Objective
+from lm.recipe.data import StepData, render_documents, step_batches
+from lm.recipe.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
+from lm.recipe.listening import Listening
+from lm.recipe.muon import Muon
+from lm.recipe.options import check_options, level_weights
+from lm.recipe.starting_point import check_start, starting_point
+from lm.recipe.throughput import peak_flops, training_flops
+from lm.recipe.token_rows import TokenRowsError, find_token_rows, left_out
+from lm.recipe.tracking import TrackedLog
+from lm.recipe.train_log import Meter, non_finite_message, shares_of_tasks, validation_lines
+from lm.recipe.tuning import add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
+from lm.recipe.validation import Validation
 from lm.run_state import (
     OPTIMISER_FILE,
     STATE_FILE,
@@ -48,17 +55,10 @@ from lm.run_state import (
     recipe,
     versions,
 )
-from lm.starting_point import check_start, starting_point
-from lm.text_tokenizer import TextTokenizerError
-from lm.throughput import peak_flops, training_flops
-from lm.token_rows import TokenRowsError, find_token_rows, left_out
-from lm.tracking import TrackedLog
-from lm.train_log import Meter, non_finite_message, shares_of_tasks, validation_lines
-from lm.tuning import add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
-from lm.validation import Validation
-from lm.vocabulary import VocabularyError
-from tasks.base import TaskError
-from tasks.normalisation import normalisers, note_on_english
+from lm.sequences.text_tokenizer import TextTokenizerError
+from lm.sequences.vocabulary import VocabularyError
+from tasks.base import TaskError, make_task
+from tasks.text import normalisers, note_on_english
 from training.checkpoint import CheckpointError, save_checkpoint, save_folder
 from training.config import ConfigError, hydra_entry
 from training.failure import NonFiniteLoss

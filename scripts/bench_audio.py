@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from codec.audio_files import audio_info, read_audio, read_pieces
+from codec.audio.files import audio_info, read_audio, read_pieces
 
 RATE = 16_000
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}

@@ -22,10 +22,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
+
+from codec.model import ALMTokenizer
+from codec.network.architecture import ALMTokenizerConfig
+from training.config import CONFIG_DIR
 
 PRESETS = ("mini", "mini_causal", "small", "base")
 PEERS = ("encodec", "mimi", "dac")
@@ -45,16 +50,10 @@ class Contestant:
 def preset(name: str, device: str) -> Contestant:
     """ALMTokenizer of configs/codec/<name>.yaml with random weights; wav ``[batch, samples]``."""
     import hydra
-    from omegaconf import OmegaConf
-
-    from codec.architecture import ALMTokenizerConfig
-    from codec.model import ALMTokenizer
-    from training.config import CONFIG_DIR
 
     with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
         cfg = hydra.compose("codec_train", overrides=[f"codec={name}"])
-    values = {str(key): value for key, value in OmegaConf.to_container(cfg.codec, resolve=True).items()}
-    model = ALMTokenizer(ALMTokenizerConfig(**values)).eval().to(device)
+    model = ALMTokenizer(ALMTokenizerConfig(**dict(cfg.codec))).eval().to(device)
     return Contestant(f"codec={name}", model.encode, model.decode, millions(model))
 
 
@@ -134,7 +133,7 @@ def _peak(name: str, shape: tuple[int, float], threads: int, answer: multiproces
 
 def peak_memory(name: str, shape: tuple[int, float], threads: int) -> float:
     """Bytes beyond the loaded model that encode and decode need on a CPU, in a process of its own."""
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     answer = context.SimpleQueue()
     process = context.Process(target=_peak, args=(name, shape, threads, answer))
     process.start()

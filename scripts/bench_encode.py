@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from codec.encode import encode_corpus
-from codec.interface import AudioTokenizer, Codes, load
+from codec.interface import AudioTokenizer, Codes
+from codec.load import load
 from codec.shards import iterate_shards
 
 SAMPLE_RATE = 16_000

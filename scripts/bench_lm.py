@@ -35,12 +35,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from lm.attention import attention_of, set_attention
-from lm.data import DocumentSet, StepData
-from lm.generate import generate
-from lm.objective import Objective
-from lm.sampling import LegalAudio, Sampling
-from lm.vocabulary import AudioVocabulary
+from lm.generation.frames import generate
+from lm.generation.sampling import LegalAudio, Sampling
+from lm.network.attention import attention_of, set_attention
+from lm.network.objective import Objective
+from lm.recipe.data import DocumentSet, StepData
+from lm.sequences.vocabulary import AudioVocabulary
 
 FRAME_RATE = 12.5
 SHAPES: dict[str, dict[str, Any]] = {

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from bench_codec import peak_resident
 from codec.corpus import read_audio, read_corpus
-from codec.interface import load
+from codec.load import load
 from codec.model import ALMTokenizer
 from codec.reconstruct import reconstruct_files
 from eval.metrics.signal import snr

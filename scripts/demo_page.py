@@ -28,14 +28,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import DictConfig
 
-from codec.identity import printable
-from eval.report import show as show_cell
+from eval.harness.report import show as show_cell
 from listening_test import write_listening_test
-from page_data import PageError, newest_evaluations, read_evaluation
-from page_sections import VIEWS, Section, make_sections
-from page_view import section_view
+from page.data import PageError, newest_evaluations, read_evaluation
+from page.sections import VIEWS, Section, make_sections
+from page.view import section_view
 from training.checkpoint import save_folder
 from training.config import hydra_entry
+from training.identity import printable
 from training.lock import hold
 
 TEMPLATE = Path(__file__).resolve().parent / "page_template"

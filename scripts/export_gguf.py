@@ -3,9 +3,9 @@
     python scripts/export_gguf.py checkpoints/lm-tts-mini runs/lm-tts-mini.gguf            # fp32
     python scripts/export_gguf.py checkpoints/lm-tts-mini runs/lm-tts-mini.gguf --type f16
 
-Needs `pip install -e ".[gguf]"`. For models whose text tokenizer was trained here (`lm/text_tokenizer.py`). A model
-that extends a published one (Llama 3, Qwen) has that one's tokenizer: llama.cpp's own `convert_hf_to_gguf.py` reads
-it. See docs/serving.md.
+Needs `pip install -e ".[gguf]"`. For models whose text tokenizer was trained here (`lm/sequences/text_tokenizer.py`).
+A model that extends a published one (Llama 3, Qwen) has that one's tokenizer: llama.cpp's own `convert_hf_to_gguf.py`
+reads it. See docs/serving.md.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from lm.depth import CONFIG_NAME
-from lm.vocabulary import AudioVocabulary
+from lm.network.depth import CONFIG_NAME
+from lm.sequences.vocabulary import AudioVocabulary
 from training.config import ending_plainly
 from training.lock import hold
 

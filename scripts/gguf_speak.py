@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.legality import Legality
-from lm.serving import speak, speaking_parser
-from lm.vocabulary import AudioVocabulary
+from lm.generation.legality import Legality
+from lm.sequences.vocabulary import AudioVocabulary
+from lm.serving.engines import speak, speaking_parser
 from training.config import ending_plainly
 
 

@@ -37,6 +37,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from training.lock import _release_all
+
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000
 DATA = ["data.root=corpus", "data.name=tones"]
@@ -57,7 +59,7 @@ TINY_LM = """
 TTS = ["model=runs/lm/final", "out=runs/lm/eval-tts", "max_seconds=1.0", "device=cpu", "processes=1", "dnsmos=false"]
 TTS += ["recognisers=[ctc-mini]", f"ctc={ROOT}/checkpoints/ctc-mini"]
 # what a clock says, in records and in the page
-CLOCKS = ("written", "finished", "seconds", "generation_seconds", "real-time-factor", "audio_s_per_s")
+CLOCKS: tuple[str, ...] = ("written", "finished", "seconds", "generation_seconds", "real-time-factor", "audio_s_per_s")
 CLOCKS += ("tokens_per_second", "audio_seconds_per_second", "mfu")
 STOPS = (signal.SIGTERM, signal.SIGINT)
 KINDS = ("SIGKILL", "SIGTERM", "SIGINT", "full", "read-only")
@@ -128,8 +130,6 @@ def start(writer: Writer, place: Path, log: Path, largest_file: int | None = Non
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        from training.lock import _release_all
-
         _release_all()  # as at the end of a program, which a fork does not reach
         os._exit(status)
 

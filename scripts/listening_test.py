@@ -24,11 +24,11 @@ import numpy as np
 import soxr
 from scipy.signal import fftconvolve, firwin
 
-from codec.audio_files import write_audio
-from page_data import Item, PageError
-from page_loudness import matching_gains, measure
-from page_media import apply_gain, read_mono
-from page_sections import Section, System
+from codec.audio.files import write_audio
+from page.data import Item, PageError
+from page.loudness import matching_gains, measure
+from page.media import apply_gain, read_mono
+from page.sections import Section, System
 from training.checkpoint import save_folder
 
 RATE = 48_000

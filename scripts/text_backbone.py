@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from codec.shards import ShardError, read_shards
-from codec.token_source import named_shards, shipped_shards
-from lm.text_tokenizer import train_text_tokenizer
+from codec.shards.token_source import named_shards, shipped_shards
+from lm.sequences.text_tokenizer import train_text_tokenizer
 from training.checkpoint import save_folder
 from training.config import CONFIG_DIR, ConfigError, refusing
 

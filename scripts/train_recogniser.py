@@ -3,7 +3,7 @@
     python scripts/train_recogniser.py corpus=runs/corpus-10h
 
 It learns from the ground-truth audio of the corpus' train split, distorted by level, filters, noise and
-reverberation (eval/augmentation.py), and never from the output of a codec. What it is measured on at the end
+reverberation (eval/judges/augmentation.py), and never from the output of a codec. What it is measured on at the end
 is the valid split, clean and distorted; the test split is not opened. A killed run continues exactly where its last
 checkpoint stands (runs/<name>/) when the same command is given again.
 """
@@ -29,13 +29,13 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
 from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
-from codec.identity import printable
-from eval.augmentation import AugmentationConfig, augment
-from eval.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
+from eval.harness.provenance import sha256
+from eval.judges.augmentation import AugmentationConfig, augment
+from eval.judges.recognisers.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
 from eval.metrics.wer import ErrorRate, normalise_plain
-from eval.provenance import sha256
 from training.checkpoint import save_checkpoint, save_folder, write_file
 from training.config import ConfigError, check_ranges, hydra_entry
+from training.identity import printable
 from training.launch import pick_device
 from training.lock import hold
 from training.log import RunLog, duration

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lm.serving import speak, speaking_parser
-from lm.vocabulary import AudioVocabulary
+from lm.sequences.vocabulary import AudioVocabulary
+from lm.serving.engines import speak, speaking_parser
 from training.config import ending_plainly
 
 
@@ -23,7 +23,10 @@ def generate_ids(
 
     # Text is not wanted back: audio ids are unknown to the text tokenizer, so nothing is detokenised.
     engine = LLM(
-        model=str(folder), logits_processors=["lm.vllm_legality:LegalAudio"], max_num_seqs=64, generation_config="vllm"
+        model=str(folder),
+        logits_processors=["lm.serving.vllm_legality:LegalAudio"],
+        max_num_seqs=64,
+        generation_config="vllm",
     )
     delayed = max(vocabulary.order.delays(vocabulary.levels)) > 0
     stop = vocabulary.control_id("<pad>" if delayed else "</audio>")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm.documents import AudioSegment, TextSegment
 from tasks.base import Task, changed
+from tasks.document import AudioSegment, TextSegment
 
 
 class ASR(Task):

@@ -16,7 +16,11 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from lm.documents import Document, TextSegment
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from tasks.document import Document, TextSegment
 
 PROMPTS = ("fixed", "paraphrased")
 INPUTS = ("text", "audio", "audio_text")  # what a person can give: a text, recordings, and what is said in them
@@ -68,7 +72,7 @@ class Task(ABC):
         metrics: what its output is scored with (eval/metrics/).
         evaluations: the commands that score the newest model of the task; its likelihood, unless it names others.
         normalise: applied to every text the task reads or writes, in training and inference alike
-            (`tasks.normalisation`).
+            (`tasks.text`).
     """
 
     name: str
@@ -169,3 +173,17 @@ class Task(ABC):
     def use_normaliser(self, normalisers: Callable[[str], Callable[[str], str]]) -> None:
         """Take the normaliser that ``normalisers`` (task name → function) has for this task."""
         self.normalise = normalisers(self.name)
+
+
+def make_task(config: DictConfig) -> Task:
+    """The task, or the mixture of tasks, of ``cfg.task``.
+
+    Raises:
+        TaskError: options of a task that cannot work.
+    """
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, TaskError):
+            raise error.__cause__ from None
+        raise

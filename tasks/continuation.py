@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lm.documents import AudioSegment
 from tasks.base import Request, Task, TaskError, changed
+from tasks.document import AudioSegment
 
 
 class Continuation(Task):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lm.documents import AudioSegment, TextSegment
 from tasks.base import Request, Task, TaskError, changed
+from tasks.document import AudioSegment, TextSegment
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lm.documents import Document
 from tasks.base import Task, TaskError
+from tasks.document import Document
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from lm.documents import AudioSegment, TextSegment
 from tasks.base import Request, Task, TaskError, changed
+from tasks.document import AudioSegment, TextSegment
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from eval.report import Report
+from eval.harness.report import Report
 
 EVIL = "<script>document.title='owned'</script> & \"two\" 'words' </table><img src=x onerror=alert(1)>"
 LONG = "word " * 2000 + "unbroken" * 500

@@ -15,9 +15,10 @@ from tiny_tones import write_corpus
 import text_backbone
 from codec.encode import encode_corpus
 from codec.shards import INDEX_NAME, ShardError
-from eval import likelihood, word_probe
-from lm.options import make_task
-from lm.token_rows import find_token_rows
+from eval import likelihood
+from eval.probes import words as word_probe
+from lm.recipe.token_rows import find_token_rows
+from tasks.base import make_task
 from training.config import compose
 
 SHARD = "shard-00000.parquet"

@@ -12,8 +12,8 @@ from tiny_tones import write_corpus
 from codec.corpus import CorpusError
 from codec.encode import encode_corpus
 from codec.shards import ShardError, read_index, read_shards
-from codec.token_source import OWNER, check_current, corpus_name, named_shards, shipped_shards, token_folder
-from lm.token_rows import TokenRowsError, find_token_rows, left_out
+from codec.shards.token_source import OWNER, check_current, corpus_name, named_shards, shipped_shards, token_folder
+from lm.recipe.token_rows import TokenRowsError, find_token_rows, left_out
 from training.config import CONFIG_DIR, compose
 
 PROGRAMS = {  # every configuration that draws on the group `data`, and its program

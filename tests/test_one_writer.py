@@ -30,7 +30,7 @@ PROGRAMS = {
     "codec.reconstruct": ["input=corpus", CODEC, "device=cpu", "out=out"],
     "codec.semantic_prior": ["data.root=corpus", "sources=[{encoder: x, layer: 1, count: 2, domains: []}]", "out=out"],
     "lm.train": ["name=mine", CODEC, *CORPUS],
-    "lm.speak": ["text=boat", CODEC, MODEL, "device=cpu", "out=out"],
+    "lm.generate": ["text=boat", CODEC, MODEL, "device=cpu", "out=out"],
     "eval.asr": EVALUATION,
     "eval.captioning": ["task=audio_captioning", *EVALUATION],
     "eval.compare": ["runs=[there/eval-tts]", "out=out"],

@@ -18,16 +18,16 @@ from tiny_models import tiny_codec
 from tiny_tones import write_corpus
 
 from codec.corpus import Clip
-from codec.identity import file_names, path_inside
+from codec.recipe.validation import validate
 from codec.reconstruct import find_audio, reconstruct_files
-from codec.validation import validate
 from demo_page import Options, build_page
-from eval.clips import find_generated, read_generated
-from eval.judging import write_clip
+from eval.harness.clips import find_generated, read_generated
+from eval.harness.scored import write_clip
 from listening_test import write_listening_test
-from page_data import read_evaluation
-from page_sections import make_sections
+from page.data import read_evaluation
+from page.sections import make_sections
 from training.config import REPOSITORY, ConfigError, compose
+from training.identity import file_names, path_inside
 
 ODD = [  # ids that are fine
     "plain", "speech/0001", "A", "a", unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é"), "a/b",

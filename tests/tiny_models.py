@@ -2,8 +2,8 @@
 
 import torch
 
-from codec.architecture import ALMTokenizerConfig
 from codec.model import ALMTokenizer
+from codec.network.architecture import ALMTokenizerConfig
 
 
 def tiny_codec(seed: int = 0, **changes: object) -> ALMTokenizer:

@@ -28,8 +28,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from codec.identity import printable
 from training.checkpoint import CheckpointError
+from training.identity import printable
 from training.lock import LockError
 from training.log import quiet_environment
 from training.typed import as_typed, kinds

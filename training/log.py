@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from codec.identity import printable
 from training.checkpoint import write_file
+from training.identity import printable
 
 
 class RunLog:

@@ -14,8 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.audio import Wave
-from eval.networks import NetworkError
+from eval.embedders.clap import Clap
+from eval.embedders.frames import EncodecFrames, SSLFrames
+from eval.embedders.log_mel import LogMel
+from eval.harness.audio import Wave
+from eval.harness.networks import NetworkError
 
 NAMES = ("log-mel", "clap", "encodec", "ssl")
 
@@ -47,15 +50,9 @@ def load_embedder(name: str, path: str | None = None, device: str = "cpu", layer
     if name not in NAMES:
         raise NetworkError(f"there is no embedding '{name}'; choose from {', '.join(NAMES)}.")
     if name == "log-mel":
-        from eval.embedders.log_mel import LogMel
-
         return LogMel()
     if not path:
         raise NetworkError(f"the embedding '{name}' needs its weights: give their folder or hub id.")
     if name == "clap":
-        from eval.embedders.clap import Clap
-
         return Clap(path, device)
-    from eval.embedders.frames import EncodecFrames, SSLFrames
-
     return EncodecFrames(path, device) if name == "encodec" else SSLFrames(path, device, layer)

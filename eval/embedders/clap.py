@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
-from eval.audio import RESAMPLER, Wave, check_wave, resample
-from eval.networks import describe_network, load_network, load_part
+from eval.harness.audio import RESAMPLER, Wave, check_wave, resample
+from eval.harness.networks import describe_network, load_network, load_part
 
 SECONDS, STEP = 10.0, 1.0
 CAPTION_TOKENS = 77

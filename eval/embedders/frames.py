@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, AutoModel, EncodecModel
 
-from eval.audio import RESAMPLER, Wave, check_wave, pieces, resample
-from eval.networks import NetworkError, describe_network, load_network, load_part
+from eval.harness.audio import RESAMPLER, Wave, check_wave, pieces, resample
+from eval.harness.networks import NetworkError, describe_network, load_network, load_part
 
 SHORTEST = 0.1  # s
 LONGEST = 30.0  # s in one piece

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.audio import RESAMPLER, Wave, check_wave, resample
-from eval.metrics.mel import slaney_filters
+from eval.harness.audio import RESAMPLER, Wave, check_wave, resample
+from eval.harness.mel import slaney_filters
 
 RATE = 16_000
 WINDOW, HOP, BANDS = 400, 160, 64  # 25 ms, 10 ms

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.audio import Wave
 from eval.embedders.clap import Clap
-from eval.metrics import CannotScore
+from eval.harness.audio import Wave
+from eval.harness.failures import CannotScore
 from eval.metrics.clip_metric import ClipMetric
 
 

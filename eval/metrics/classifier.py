@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-from eval.audio import RESAMPLER, Wave, check_wave, resample
 from eval.embedders.clap import windows
-from eval.networks import describe_network, load_network, load_part
+from eval.harness.audio import RESAMPLER, Wave, check_wave, resample
+from eval.harness.networks import describe_network, load_network, load_part
 
 SECONDS, STEP = 10.0, 5.0
 SHORTEST = 0.1  # s

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from eval.metrics import CannotScore
+from eval.harness.failures import CannotScore
 
 SIZES = 25  # of the regression
 SMALLEST = 500  # frames of the smallest draw

@@ -15,9 +15,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.metrics import CannotScore
+from eval.harness.failures import CannotScore
+from eval.harness.provenance import sha256
 from eval.metrics.caption import Words, check
-from eval.provenance import sha256
 
 SPICE_REASON = "not computed: SPICE needs Java 8 and Stanford CoreNLP 3.6.0, which no package carries"
 

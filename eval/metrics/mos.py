@@ -17,10 +17,10 @@ from types import TracebackType
 
 import numpy as np
 
-from eval.audio import Wave, check_wave, resample
-from eval.metrics import CannotScore
-from eval.provenance import sha256
-from eval.worker_pool import Job, WorkerPool
+from eval.harness.audio import Wave, check_wave, resample
+from eval.harness.failures import CannotScore
+from eval.harness.provenance import sha256
+from eval.harness.worker_pool import Job, WorkerPool
 
 RATE = 16_000
 SCORES = ("p808", "sig", "bak", "ovrl")

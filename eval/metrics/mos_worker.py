@@ -1,4 +1,4 @@
-"""Worker process of DNSMOS (see eval/worker_pool.py): float32 samples at 16 kHz in, four scores out."""
+"""Worker process of DNSMOS (see eval/harness/worker_pool.py): float32 samples at 16 kHz in, four scores out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.mel import slaney_filters
-from eval.worker_pool import Answer, Handler, serve
+from eval.harness.mel import slaney_filters
+from eval.harness.worker_pool import Answer, Handler, serve
 
 RATE = 16_000
 WINDOW = int(9.01 * RATE)  # samples

@@ -1,4 +1,4 @@
-"""Worker process of PESQ (see eval/worker_pool.py): reference and degraded clip in one buffer, a score out."""
+"""Worker process of PESQ (see eval/harness/worker_pool.py): reference and degraded clip in one buffer, a score out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.worker_pool import Answer, Handler, serve
+from eval.harness.worker_pool import Answer, Handler, serve
 
 REASONS = {  # the package's exceptions, in words that can be counted
     "NoUtterancesError": "no utterance found in the reference",

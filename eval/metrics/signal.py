@@ -16,11 +16,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from eval.audio import Wave, check_wave, resample
-from eval.metrics import CannotScore
+from eval.harness.audio import Wave, check_wave, resample
+from eval.harness.failures import CannotScore
+from eval.harness.mel import slaney_filters
+from eval.harness.worker_pool import WorkerPool
 from eval.metrics.clip_metric import ClipMetric
-from eval.metrics.mel import slaney_filters
-from eval.worker_pool import WorkerPool
 
 LONGEST_PESQ = 30.0  # s; the C code overruns a table of 50 utterances on longer audio and takes the process with it
 STFT_WINDOWS = (2048, 512)

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, WavLMForXVector
 
-from eval.audio import Wave, pieces, resample
+from eval.harness.audio import Wave, pieces, resample
+from eval.harness.networks import describe_network, load_network, load_part
 from eval.metrics.voices import VoiceSimilarity, check_voice
-from eval.networks import describe_network, load_network, load_part
 
 LONGEST = 30.0  # s; longer clips are the mean of the vectors of equal pieces
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from eval.audio import Wave, check_wave, pieces, resample
+from eval.harness.audio import Wave, check_wave, pieces, resample
+from eval.harness.networks import NetworkError
+from eval.harness.provenance import sha256
 from eval.metrics.clip_metric import ClipMetric
-from eval.networks import NetworkError
-from eval.provenance import sha256
 
 RATE = 16_000
 SHORTEST = 0.1  # s

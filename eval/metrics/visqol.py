@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.audio import Wave, resample
-from eval.metrics import CannotScore
+from eval.harness.audio import Wave, resample
+from eval.harness.failures import CannotScore
 from eval.metrics.signal import check_pair
 
 MODES = {

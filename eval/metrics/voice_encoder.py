@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eval.audio import RESAMPLER, Wave, resample
-from eval.metrics import CannotScore
-from eval.metrics.mel import slaney_filters
+from eval.harness.audio import RESAMPLER, Wave, resample
+from eval.harness.failures import CannotScore
+from eval.harness.mel import slaney_filters
+from eval.harness.networks import NetworkError, weights_hash
+from eval.harness.provenance import sha256
 from eval.metrics.voices import VoiceSimilarity, check_voice
-from eval.networks import NetworkError, weights_hash
-from eval.provenance import sha256
 
 RATE, N_FFT, HOP, BANDS = 16_000, 400, 160, 40
 PART = 160  # frames: 1.6 s, which is what the network was trained on

@@ -7,8 +7,8 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.audio import Wave, check_wave
-from eval.metrics import CannotScore
+from eval.harness.audio import Wave, check_wave
+from eval.harness.failures import CannotScore
 from eval.metrics.clip_metric import ClipMetric
 
 SHORTEST = 0.5  # s; WavLM's own layers need 0.3 s

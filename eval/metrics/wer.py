@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from eval.metrics import CannotScore
-from tasks.normalisation import headline, words_alone
+from eval.harness.failures import CannotScore
+from tasks.text import headline, words_alone
 
 Normaliser = Callable[[str], str]
 

@@ -33,7 +33,8 @@ def siren(rng: Rng, seconds: float, variant: str) -> Signal:
     position = np.where(phase < rise, phase / rise, (1 - phase) / (1 - rise))
     pitch = low * (high / low) ** (0.5 - 0.5 * np.cos(np.pi * position))
     angle = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
-    out = sum(gain * np.sin(k * angle) for k, gain in ((1, 1.0), (2, 0.3), (3, 0.4), (4, 0.12), (5, 0.15)))
+    partials = ((1, 1.0), (2, 0.3), (3, 0.4), (4, 0.12), (5, 0.15))
+    out = sum((gain * np.sin(k * angle) for k, gain in partials), np.zeros(n))
     out = shape(out, lambda f: 1 / np.sqrt(1 + (f / 3500) ** 4))
     return room(rng, out, 0.9, rng.uniform(0.1, 0.3), 4000) + 0.01 * noise(rng, n, 60, 3000, 1, tilt=-3)
 

@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -162,11 +162,13 @@ class SpeechSummary:
     """What a speech build holds."""
 
     clips: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     silent: list[str] = field(default_factory=list)
 
 
-def in_order(plan: Iterable[Utterance], folder: Path, flite: Flite, jobs: int) -> Iterator[tuple[Utterance, float]]:
+def in_order(
+    plan: Iterable[Utterance], folder: Path, flite: Flite, jobs: int
+) -> Generator[tuple[Utterance, float], None, None]:
     """Render ``jobs`` clips at a time, give them back in the plan's order with their seconds.
 
     What was rendered ahead when the caller stops is deleted: no file lies in the folder that no metadata names.

@@ -6,7 +6,7 @@ resonators are written as decaying sinusoids, so that nothing loops over samples
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def oscillate(frequency: Signal | float, n: int | None = None, phase: float = 0.
     return np.sin(2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE + phase)
 
 
-def ring(frequencies: Sequence[float], gains: Sequence[float], decays: Sequence[float], n: int) -> Signal:
+def ring(frequencies: Iterable[float], gains: Iterable[float], decays: Iterable[float], n: int) -> Signal:
     """[n] a struck body: decaying sinusoids; ``decays`` are seconds to -60 dB."""
     t = times(n)
     out = np.zeros(n)

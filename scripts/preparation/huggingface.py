@@ -13,7 +13,7 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ import soundfile
 from datasets import Audio, ClassLabel, Value, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetsError
 
-from codec.audio_files import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES
+from codec.audio.files import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES
 from codec.corpus import CorpusError, read_corpus
-from codec.identity import fault_of_id, path_inside, printable
-from codec.splits import own_name
+from codec.corpus.splits import own_name
 from preparation.recipe import ContentError, Item, Missing, PreparationError, Recipe
 from training.checkpoint import write_file
+from training.identity import fault_of_id, path_inside, printable
 
 KEYS = {
     "audio": "column of the audio; default: the one that is declared as audio",
@@ -58,7 +58,7 @@ Row = dict[str, Any]
 class Loaded:
     """A data set that has been opened: published split → its rows, and what it declares about itself."""
 
-    splits: dict[str, Iterable[Row]]
+    splits: Mapping[str, Iterable[Row]]
     columns: list[str]
     audio_columns: list[str]
     labels: dict[str, ClassLabel] = field(default_factory=dict)  # columns of numbers that stand for names
@@ -155,7 +155,8 @@ def open_streams(root: Path, options: dict[str, str]) -> Loaded:
 
 def opened(splits: Any, counts: dict[str, int], stored: Any = STORED, licence: str | None = None) -> Loaded:
     """``splits``: name → Dataset or IterableDataset; their audio is read as it is stored, without a decoder."""
-    plain, features = {}, {}
+    plain: dict[str, Any] = {}
+    features: dict[str, Any] = {}
     for name, rows in splits.items():
         found = rows.features or {}
         features.update(found)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codec.identity import fault_of_id, is_unicode, printable
 from training.checkpoint import write_file
+from training.identity import fault_of_id, is_unicode, printable
 
 AUDIO = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 

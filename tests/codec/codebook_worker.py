@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from codec.quantizer import Codebook
+from codec.network.quantizer import Codebook
 
 
 def updated(book: Codebook, batches: torch.Tensor) -> dict[str, torch.Tensor]:

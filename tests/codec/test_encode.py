@@ -28,9 +28,9 @@ from codec.corpus import CorpusError, read_audio
 from codec.encode import encode_corpus
 from codec.encode import main as encode_command
 from codec.interface import AudioTokenizer, Codes
-from codec.remote import publish
 from codec.shards import ShardError, read_index, read_shards
-from codec.token_source import OWNER, token_folder
+from codec.shards.remote import publish
+from codec.shards.token_source import OWNER, token_folder
 from training.config import compose
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_models import tiny_codec
 
-from codec.architecture import LATER_KEYS, ALMTokenizerConfig
 from codec.model import ALMTokenizer
+from codec.network.architecture import LATER_KEYS, ALMTokenizerConfig
 
 
 def filled() -> ALMTokenizer:

@@ -7,7 +7,8 @@ import torch
 from tiny_models import tiny_codec
 from transformers import AutoConfig, AutoModel
 
-from codec.interface import Codes, TokenizerError, load
+from codec.interface import Codes, TokenizerError
+from codec.load import load
 from codec.model import ALMTokenizer
 
 

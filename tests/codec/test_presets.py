@@ -8,8 +8,8 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from codec.architecture import ALMTokenizerConfig
 from codec.model import ALMTokenizer
+from codec.network.architecture import ALMTokenizerConfig
 from training.config import CONFIG_DIR, REPOSITORY, compose
 
 FILES = {path.stem: path for path in sorted(Path(CONFIG_DIR, "codec").glob("*.yaml"))}

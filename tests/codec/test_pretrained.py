@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
 
 import codec.pretrained
-from codec.architecture import ALMTokenizerConfig
-from codec.audio_encoders import load_encoder
-from codec.encode import load_tokenizer
-from codec.interface import TokenizerError, load, load_codec
+from codec.interface import TokenizerError
+from codec.load import load, load_codec, load_tokenizer
 from codec.model import ALMTokenizer
-from codec.quantizer import Codebook
+from codec.network.architecture import ALMTokenizerConfig
+from codec.network.quantizer import Codebook
+from codec.semantics.audio_encoders import load_encoder
 from codec.untrained import untrained_codec
 from training.config import ConfigError, compose
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codec.quantizer import Codebook
+from codec.network.quantizer import Codebook
 
 sys.path.insert(0, str(Path(__file__).parent))
 from codebook_worker import updated  # noqa: E402

@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from codec.audio_encoders import load_encoder
 from codec.corpus import read_corpus
 from codec.model import ALMTokenizer
-from codec.objectives import MaskedAutoencoder
-from codec.quantizer import ResidualQuantizer
+from codec.network.quantizer import ResidualQuantizer
+from codec.objectives.auxiliary import MaskedAutoencoder
 from codec.semantic_prior import Source, fit_map, join_sources, main
+from codec.semantics.audio_encoders import load_encoder
 from training.config import ConfigError, compose
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "semantics")]
 from test_audio_encoders import save_ast  # noqa: E402
 from test_train import REPOSITORY, TINY, write_corpus  # noqa: E402
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from codec.corpus import Clip
-from codec.crops import CropSampler
+from codec.recipe.crops import CropSampler
 from codec.train import train_codec
 from training.checkpoint import CheckpointError
 from training.config import compose

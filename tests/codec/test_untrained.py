@@ -7,9 +7,9 @@ import torch
 from omegaconf import OmegaConf
 from tiny_models import tiny_codec
 
-from codec.architecture import ALMTokenizerConfig
-from codec.interface import load
-from codec.quantizer import usage
+from codec.load import load
+from codec.network.architecture import ALMTokenizerConfig
+from codec.network.quantizer import usage
 from codec.untrained import coloured_noise, untrained_codec
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/codec"

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from eval.worker_pool import Answer, Handler, serve
+from eval.harness.worker_pool import Answer, Handler, serve
 
 
 def start(settings: dict[str, Any]) -> Handler:

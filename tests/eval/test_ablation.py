@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from eval.comparison_table import collect
-from eval.sweep_plan import Plan, make_plan
+from eval.comparison.plan import Plan, make_plan
+from eval.comparison.table_rows import collect
 from training.config import ConfigError, compose
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-import eval.listening
+import eval.harness.listening
 from eval import asr, captioning
 from tests.eval.tiny_task import CAPTIONS, build
 from training.config import CONFIG_DIR, ConfigError
@@ -48,7 +48,7 @@ def test_asr(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
             assert item["heard"] != item["id"] and item["hypotheses"]["model"] == written[item["heard"]]
     assert results["how"]["model"]["decoding"] == "greedy"
     assert "wer/model" in capsys.readouterr().out
-    monkeypatch.setattr(eval.listening, "write", None)  # the second run finds all texts
+    monkeypatch.setattr(eval.harness.listening, "write", None)  # the second run finds all texts
     assert evaluate(asr, "eval_asr", inside, *options)[0]["rows"] == rows
 
 

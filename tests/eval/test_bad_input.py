@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.corpus_classifier import ClassNetwork, CorpusClassifier
 from eval.embedders import load_embedder
-from eval.metrics import CannotScore
+from eval.harness.failures import CannotScore
+from eval.judges.corpus_classifier import ClassNetwork, CorpusClassifier
 from eval.metrics.classifier import AudioClassifier
 from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, snr
@@ -19,8 +19,8 @@ from eval.metrics.utmos import UTMOS, UTMOS22
 from eval.metrics.visqol import ViSQOL
 from eval.metrics.voice_encoder import VoiceEncoder
 from tests.eval import tiny_networks
+from tests.eval.metrics.test_voice_encoder import checkpoint
 from tests.eval.speechlike import speechlike
-from tests.eval.test_voice_encoder import checkpoint
 
 RATE = 16_000
 NUMBER = "a number"
@@ -173,9 +173,9 @@ def test_five_minutes(scores: dict[str, Score], name: str) -> None:
 
 
 def test_a_missing_file_is_a_failure_with_its_reason(tmp_path: Path) -> None:
-    from codec.audio_files import write_audio
+    from codec.audio.files import write_audio
     from codec.corpus import Clip
-    from eval.clips import heard_at, read_reference, silence_like
+    from eval.harness.clips import heard_at, read_reference, silence_like
 
     write_audio(tmp_path / "there.wav", np.full(RATE, 99, np.int16), RATE)
     row = read_reference([Clip("gone", tmp_path / "gone.flac", text="a"), Clip("there", tmp_path / "there.wav")])
@@ -185,9 +185,10 @@ def test_a_missing_file_is_a_failure_with_its_reason(tmp_path: Path) -> None:
 
 def test_texts_at_the_edges() -> None:
     """What has no words is a failure of the clip or a zero, and is written down here."""
-    from eval.caption_judging import rate_captions, rate_classes_named
-    from eval.judging import ScoredClip, rate_words
-    from eval.report import Report
+    from eval.harness.report import Report
+    from eval.harness.scored import ScoredClip
+    from eval.judges.captions import rate_captions, rate_classes_named
+    from eval.judges.judging import rate_words
 
     wav = np.ones(RATE, np.float32)
     clips = [ScoredClip(name, "row", text, wav, RATE) for name, text in (("a", "one two"), ("b", ""), ("c", "one"))]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from eval import compare
-from eval.intervals import paired_difference
-from eval.report import Report
-from eval.tables import Table
+from eval.harness.intervals import paired_difference
+from eval.harness.report import Report
+from eval.harness.tables import Table
 from training.config import ConfigError
 
 HOW = {

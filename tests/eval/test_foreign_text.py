@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from codec.identity import printable
 from eval.compare import read_evaluation
-from eval.report import Report
-from eval.tables import Table, csv_cell
+from eval.harness.report import Report
+from eval.harness.tables import Table, csv_cell
 from training.config import ConfigError
+from training.identity import printable
 from training.log import RunLog
 
 
@@ -63,8 +63,8 @@ CHANGES = [{"value": "1"}, {"n": 1.5}, {"n": None}, {"low": [1]}, {"low": None},
 def test_wrong_types_are_one_sentence(
     results: object, program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from page_data import PageError
-    from page_data import read_evaluation as read_for_page
+    from page.data import PageError
+    from page.data import read_evaluation as read_for_page
 
     folder = tmp_path / "a" / "eval-tts"
     folder.mkdir(parents=True)

@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from codec.encode import encode_corpus
-from codec.interface import load
+from codec.load import load
 from codec.shards import Row, read_shards
 from eval import likelihood
 from eval.likelihood import unigram_bits
@@ -72,8 +72,8 @@ def test_equal_to_the_losses_of_training(folder: Path, monkeypatch: pytest.Monke
     """Validation packs documents and adds over processes; both must come to the same bits per second."""
     from hydra.utils import instantiate
 
-    from lm.objective import Objective
-    from lm.validation import Validation
+    from lm.network.objective import Objective
+    from lm.recipe.validation import Validation
 
     monkeypatch.chdir(folder)
     rows = evaluate(folder, "task=tts")["rows"]

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from hydra.utils import instantiate
 
-import eval.speaking
+import eval.harness.speaking
 from codec.corpus import Clip, read_corpus
 from eval import prompted
 from eval.prompted import Case, cases_of, other_voices
@@ -90,7 +90,7 @@ def test_every_row_has_what_was_asked_for(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(eval.speaking, "generate", never)
+    monkeypatch.setattr(eval.harness.speaking, "generate", never)
     again, _ = evaluate(folder, *overrides)
     assert {row: {k: v for k, v in cells.items() if "factor" not in k} for row, cells in again["rows"].items()} == {
         row: {k: v for k, v in cells.items() if "factor" not in k} for row, cells in rows.items()

@@ -12,9 +12,9 @@ from tiny_models import tiny_codec
 
 from codec.interface import AudioTokenizer, Codes
 from eval import reconstruction
-from eval.judging import ScoredClip
+from eval.harness.report import Report
+from eval.harness.scored import ScoredClip
 from eval.reconstruction import code_usage, length_check
-from eval.report import Report
 from tests.eval.speechlike import speechlike
 from training.config import CONFIG_DIR, ConfigError
 

@@ -13,12 +13,12 @@ from tiny_models import tiny_codec
 
 from codec.corpus import Clip
 from codec.encode import encode_corpus
-from codec.interface import load
+from codec.load import load
 from eval import semantics
-from eval.probes import LinearProbe, choose_decay, macro_f1, train_ctc
-from eval.protocols import protocol
+from eval.harness.protocols import protocol
+from eval.probes.linear import LinearProbe, choose_decay, macro_f1, train_ctc
+from eval.probes.words import Spelling, choose_spoken, spell
 from eval.semantics import label_clips, label_of, token_features
-from eval.word_probe import Spelling, choose_spoken, spell
 from training.config import CONFIG_DIR, ConfigError
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from codec.corpus import read_audio, read_corpus
-from codec.interface import load
-from eval.judging import ScoredClip
+from codec.load import load
+from eval.harness.report import Report
+from eval.harness.scored import ScoredClip
+from eval.harness.speaking import resynthesise
+from eval.judges.recognisers.ctc_greedy import GreedyCTC
 from eval.metrics.signal import stoi
 from eval.metrics.wer import ErrorRate
-from eval.recognisers.ctc_greedy import GreedyCTC
 from eval.reconstruction import length_check
-from eval.report import Report
-from eval.speaking import resynthesise
 
 ROOT = Path(__file__).resolve().parents[2]
 CODEC = ROOT / "checkpoints/codec-mini"

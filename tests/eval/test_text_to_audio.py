@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-import eval.speaking
+import eval.harness.speaking
 from eval import text_to_audio
-from eval.clips import silence_like
-from eval.judging import ScoredClip
-from eval.metrics import CannotScore
-from eval.report import Report
+from eval.harness.clips import silence_like
+from eval.harness.failures import CannotScore
+from eval.harness.report import Report
+from eval.harness.scored import ScoredClip
 from tests.eval import tiny_networks
 from tests.eval.tiny_task import build
 from training.config import CONFIG_DIR, ConfigError
@@ -65,7 +65,7 @@ def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     def refuse(*_: object) -> None:
         raise CannotScore("shorter than 0.975 s")
 
-    monkeypatch.setattr(eval.speaking, "generate", None)
+    monkeypatch.setattr(eval.harness.speaking, "generate", None)
     monkeypatch.setattr("eval.embedders.log_mel.LogMel.embed", refuse)
     assert evaluate(inside)["rows"] == rows
 

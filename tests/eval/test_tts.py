@@ -12,14 +12,14 @@ from hydra import compose, initialize_config_dir
 from tiny_models import tiny_codec
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import eval.speaking
+import eval.harness.speaking
 from eval import tts
-from eval.clips import derangement
-from eval.metrics import CannotScore
+from eval.harness.clips import derangement
+from eval.harness.failures import CannotScore
 from eval.metrics.utmos import UTMOS22
 from lm.model import save_lm
-from lm.text_tokenizer import train_text_tokenizer
-from lm.vocabulary import AudioVocabulary
+from lm.sequences.text_tokenizer import train_text_tokenizer
+from lm.sequences.vocabulary import AudioVocabulary
 from tests.eval import tiny_networks
 from training.config import CONFIG_DIR, ConfigError
 
@@ -101,8 +101,8 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
     def never(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(eval.speaking, "generate", never)
-    monkeypatch.setattr("eval.recognisers.ctc_greedy.GreedyCTC.transcribe", never)
+    monkeypatch.setattr(eval.harness.speaking, "generate", never)
+    monkeypatch.setattr("eval.judges.recognisers.ctc_greedy.GreedyCTC.transcribe", never)
     assert evaluate(inside, "task.decoding.temperature=0.3")["rows"] == rows
 
 

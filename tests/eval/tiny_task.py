@@ -12,8 +12,8 @@ from tiny_models import tiny_codec
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lm.model import save_lm
-from lm.text_tokenizer import train_text_tokenizer
-from lm.vocabulary import AudioVocabulary
+from lm.sequences.text_tokenizer import train_text_tokenizer
+from lm.sequences.vocabulary import AudioVocabulary
 
 TEXTS = ["the tiger is near the table", "anna found the green ladder", "who lost the guitar"]
 CAPTIONS = [

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_tones import write_corpus
 
-from codec.interface import load
+from codec.load import load
 from codec.shards import read_index
 from lm.model import load_lm
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec.encode import load_tokenizer
+from codec.load import load_tokenizer
 from training.config import check_overrides, choose_custom, compose
 
 ROOT = Path(__file__).resolve().parents[2]

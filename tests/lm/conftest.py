@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 
 from codec.shards import Row, ShardWriter, TokenizerInfo
 from lm.model import build_lm
-from lm.text_tokenizer import train_text_tokenizer
-from lm.vocabulary import AudioVocabulary
+from lm.sequences.text_tokenizer import train_text_tokenizer
+from lm.sequences.vocabulary import AudioVocabulary
 
 WORDS = "anna peter found carried the green black table window apples three monkeys are in garden".split()
 SIZES = (16, 12, 8)

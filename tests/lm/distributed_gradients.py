@@ -19,11 +19,11 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from codec.shards import read_shards
-from lm.data import render_documents
-from lm.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
 from lm.model import load_lm
-from lm.objective import Objective
-from lm.validation import Validation
+from lm.network.objective import Objective
+from lm.recipe.data import render_documents
+from lm.recipe.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
+from lm.recipe.validation import Validation
 from tasks.tts import TTS
 from training.launch import leave
 

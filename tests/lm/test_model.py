@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
-from lm.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
+from lm.sequences.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lm.model import load_lm
+from lm.recipe.token_rows import TokenRowsError
 from lm.run_state import learning_rate
-from lm.token_rows import TokenRowsError
+from lm.sequences.vocabulary import VocabularyError
 from lm.train import NonFiniteLoss, train
-from lm.vocabulary import VocabularyError
 from training.checkpoint import CheckpointError, list_checkpoints
 from training.config import CONFIG_DIR, REPOSITORY, ConfigError
 

@@ -6,11 +6,11 @@ import json
 
 import hydra
 
-from lm.documents import render
+from lm.generation.writing import write
 from lm.model import load_lm
 from lm.run_state import normalisation_of
+from lm.sequences.documents import render
 from lm.train import train
-from lm.writing import write
 from tasks.asr import ASR
 from training.config import CONFIG_DIR, expand_lists
 

@@ -9,15 +9,15 @@ import hydra
 import pytest
 import torch
 
-from lm.data import StepData, render_documents, step_batches
-from lm.depth import DepthLM, DepthObjective
-from lm.documents import render
-from lm.generate import generate
+from lm.generation.frames import generate
+from lm.generation.writing import write
 from lm.model import load_lm
-from lm.packing import IGNORE, pack_rows
-from lm.patterns import NONE
+from lm.network.depth import DepthLM, DepthObjective
+from lm.recipe.data import StepData, render_documents, step_batches
+from lm.sequences.documents import render
+from lm.sequences.packing import IGNORE, pack_rows
+from lm.sequences.patterns import NONE
 from lm.train import train
-from lm.writing import write
 from tasks.base import Request
 from tasks.tts import TTS
 from training.config import CONFIG_DIR, ConfigError

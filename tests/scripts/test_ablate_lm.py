@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ablate_lm import ablate, table
-from codec.interface import load
+from codec.load import load
 from codec.shards import Row, ShardWriter, TokenizerInfo
 from lm.model import load_lm
 from text_backbone import train_text_backbone

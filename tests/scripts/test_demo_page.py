@@ -17,9 +17,9 @@ import soundfile
 from PIL import Image
 
 from demo_page import Options, build_page, console_table, page_size
-from page_data import PageError, kind_of, newest_evaluations, read_evaluation, word_changes
-from page_labels import KINDS
-from page_media import HEIGHT, WIDTH
+from page.data import PageError, kind_of, newest_evaluations, read_evaluation, word_changes
+from page.labels import KINDS
+from page.media import HEIGHT, WIDTH
 from training.checkpoint import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[2]

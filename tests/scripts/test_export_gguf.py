@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from lm.documents import render
-from lm.generate import generate
-from lm.legality import Legality
+from lm.generation.frames import generate
+from lm.generation.legality import Legality
+from lm.generation.sampling import Sampling
 from lm.model import load_lm
-from lm.sampling import Sampling
+from lm.sequences.documents import render
 from tasks.base import Request
 from tasks.tts import TTS
 from training.config import REPOSITORY

@@ -12,9 +12,9 @@ import soundfile
 import yaml
 
 from listening_test import ANCHOR, GRADES, LONGEST, MARKER, RATE, low_pass, write_listening_test
-from page_data import PageError, read_evaluation
-from page_loudness import measure
-from page_sections import Section, make_sections
+from page.data import PageError, read_evaluation
+from page.loudness import measure
+from page.sections import Section, make_sections
 
 
 def sections_of(*folders: Path, count: int = 2) -> list[Section]:

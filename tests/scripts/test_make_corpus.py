@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 import make_corpus
-from codec.interface import load
+from codec.load import load
 from codec.shards import read_index, read_shards
 from mini_corpus import layout, rendering, sounds, speech
 from mini_corpus.grammar import vocabulary

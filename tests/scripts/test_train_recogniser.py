@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 import train_recogniser
-from eval.ctc import CTCRecogniser
+from eval.judges.recognisers.ctc import CTCRecogniser
 from training.checkpoint import CheckpointError
 from training.config import ConfigError, compose
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
-from lm.data import RowOrder, StepData, render_documents
-from lm.documents import AudioSegment, TextSegment, render
-from lm.patterns import PATTERNS
-from lm.vocabulary import AudioVocabulary
+from lm.recipe.data import RowOrder, StepData, render_documents
+from lm.sequences.documents import render
+from lm.sequences.patterns import PATTERNS
+from lm.sequences.vocabulary import AudioVocabulary
 from tasks.base import Request, TaskError
-from tasks.normalisation import normaliser, normalisers, note_on_english
+from tasks.document import AudioSegment, TextSegment
+from tasks.text import normaliser, normalisers, note_on_english
 from training.config import CONFIG_DIR, check_overrides, expand_lists, group_options
 
 SIX = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]

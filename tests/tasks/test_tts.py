@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from codec.shards import Row
-from lm.documents import AudioSegment, TextSegment
 from tasks.base import Request
+from tasks.document import AudioSegment, TextSegment
 from tasks.tts import TTS
 
 

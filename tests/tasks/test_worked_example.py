@@ -12,9 +12,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import training.config
-from lm.data import StepData, render_documents
-from lm.patterns import PATTERNS
-from lm.vocabulary import AudioVocabulary
+from lm.recipe.data import StepData, render_documents
+from lm.sequences.patterns import PATTERNS
+from lm.sequences.vocabulary import AudioVocabulary
 from training.config import CONFIG_DIR, REPOSITORY, check_overrides, expand_lists, group_options
 
 PAGE = (REPOSITORY / "docs/tasks.md").read_text(encoding="utf-8")

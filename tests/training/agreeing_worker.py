@@ -14,7 +14,7 @@ from accelerate import PartialState
 from codec import encode
 from codec.interface import AudioTokenizer, Codes
 from codec.shards import read_index
-from eval.score_cache import ScoreCache
+from eval.harness.score_cache import ScoreCache
 from training.checkpoint import CheckpointError
 from training.launch import decide, leave
 from training.run_folder import choose_checkpoint

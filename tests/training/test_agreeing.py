@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from codec.encode import encode_corpus
-from eval.score_cache import cache_name
+from eval.harness.score_cache import cache_name
 from training.launch import decide
 
 sys.path.insert(0, str(Path(__file__).parent))

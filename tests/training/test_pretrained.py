@@ -23,14 +23,15 @@ from transformers import (
     dynamic_module_utils,
 )
 
-from codec.audio_encoders import load_encoder
-from codec.hearing import Listener
-from codec.interface import TokenizerError, load_codec
+from codec.interface import TokenizerError
+from codec.load import load_codec
 from codec.model import ALMTokenizer, ALMTokenizerConfig
-from eval.networks import NetworkError, describe_network, load_network, load_part
-from eval.sweep_budget import flops_per_position
+from codec.objectives.hearing import Listener
+from codec.semantics.audio_encoders import load_encoder
+from eval.comparison.budget import flops_per_position
+from eval.harness.networks import NetworkError, describe_network, load_network, load_part
 from lm.model import ModelError, load_weights
-from lm.text_tokenizer import TextTokenizerError, load_text_tokenizer
+from lm.sequences.text_tokenizer import TextTokenizerError, load_text_tokenizer
 from training import pretrained
 from training.config import REPOSITORY, ConfigError, compose
 from training.pretrained import OwnCode, PretrainedError, load_model, pinned

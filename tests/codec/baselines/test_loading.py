@@ -22,7 +22,7 @@ from transformers import (
 from codec.baselines import dac, encodec, mimi, speechtokenizer, stablecodec, wavtokenizer, xcodec2
 from codec.baselines.baseline import BaselineTokenizer
 from codec.baselines.taae import TAAEConfig
-from codec.encode import load_tokenizer
+from codec.load import load_tokenizer
 from training.config import CONFIG_DIR, REPOSITORY, ConfigError
 
 MODULES = (dac, encodec, mimi, speechtokenizer, stablecodec, wavtokenizer, xcodec2)

@@ -1,0 +1,1 @@
+"""Files of sound: what their containers say, what is there, and reading it whole or in part."""

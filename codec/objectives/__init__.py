@@ -1,0 +1,1 @@
+"""What the codec learns from: losses, discriminators, auxiliary networks, a listener."""

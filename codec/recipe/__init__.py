@@ -1,0 +1,1 @@
+"""One training of the codec: options, stages, crops, schedule, step, validation."""

@@ -1,0 +1,1 @@
+"""Semantic centres from audio encoders (paper, section 2.3)."""

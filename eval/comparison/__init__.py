@@ -1,0 +1,1 @@
+"""Many tokenizers in one set-up: plan, budget, sweep, table, page."""

@@ -1,0 +1,1 @@
+"""What evaluations share: clips in, rows, tables, intervals, caches, processes, provenance."""

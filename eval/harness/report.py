@@ -1,0 +1,300 @@
+"""What an evaluation writes: ``results.json`` (scores with intervals and how they were made), ``items.jsonl``
+(one line per clip) and a table for people.
+
+    report = Report(how={...}, rows=["reference", "generated"])
+    report.mean("generated", "dnsmos/p808", {clip id: value}, failures={clip id: reason})
+    report.rate("generated", "wer/ctc-mini", {clip id: (errors, words)})
+    report.write(folder, items)
+    print(report.table(["wer/ctc-mini", "dnsmos/p808"]))
+
+A clip that could not be judged is counted with its reason and is in no mean; ``n + n_failed`` is the number of clips
+of the row. A clip that a system did not deliver is a score where one is known (all of its words are wrong).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.harness.intervals import HOW, Estimate, paired_difference, ratio
+from eval.harness.processes import is_main
+from eval.harness.tables import Table
+from training.checkpoint import write_file
+
+CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE)  # user and password of a URL
+
+SHARES = (
+    "wer",
+    "cer",
+    "limit",
+    "legal",
+    "ended",
+    "usage",
+    "silent",
+    "empty",
+    "accuracy",
+    "class",
+)  # metrics that people read in percent
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One metric of one row: sums per clip, and the clips without a score."""
+
+    parts: dict[str, tuple[float, float]]  # clip id -> (numerator, denominator)
+    failures: dict[str, str]  # clip id -> reason
+    extra: dict[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        found = estimate(self.parts)
+        return {
+            "value": found.value if found else None,
+            "n": len(self.parts),
+            "n_failed": len(self.failures),
+            "low": found.low if found else None,
+            "high": found.high if found else None,
+            "failures": by_reason(self.failures),
+            **self.extra,
+        }
+
+
+def by_reason(failures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """``{clip: reason}`` as a list of reasons with their clips."""
+    reasons: dict[str, list[str]] = {}
+    for clip, reason in failures.items():
+        reasons.setdefault(reason, []).append(clip)
+    return [{"reason": reason, "n": len(ids), "ids": ids} for reason, ids in sorted(reasons.items())]
+
+
+def estimate(parts: Mapping[str, tuple[float, float]]) -> Estimate | None:
+    """The ratio of sums with its interval."""
+    columns = np.array(list(parts.values()), dtype=np.float64).reshape(-1, 2)
+    return ratio(columns[:, 0], columns[:, 1])
+
+
+class Report:
+    """Collects scores row by row.
+
+    Args:
+        how: how the numbers were made; two reports whose ``how`` differ are not comparable.
+        rows: the rows in the order of the table.
+    """
+
+    def __init__(self, how: Mapping[str, Any], rows: Sequence[str]) -> None:
+        self.how = {**how, "interval": HOW}
+        self.cells: dict[str, dict[str, _Cell]] = {row: {} for row in rows}
+        self.numbers: dict[str, dict[str, Any]] = {row: {} for row in rows}
+        self.differences: list[dict[str, Any]] = []
+
+    def rate(
+        self,
+        row: str,
+        metric: str,
+        parts: Mapping[str, tuple[float, float]],
+        failures: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        """A ratio of sums, ``parts[clip id] = (errors, words)``; ``extra`` is written beside it."""
+        self.cells[row][metric] = _Cell(dict(parts), dict(failures or {}), extra)
+
+    def mean(
+        self,
+        row: str,
+        metric: str,
+        values: Mapping[str, float],
+        failures: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        """A mean over clips; values that are not finite count as failures."""
+        failed = dict(failures or {})
+        failed |= {clip: "the score is not finite" for clip, value in values.items() if not math.isfinite(value)}
+        parts = {clip: (float(value), 1.0) for clip, value in values.items() if math.isfinite(value)}
+        self.rate(row, metric, parts, failed, **extra)
+
+    def number(
+        self,
+        row: str,
+        metric: str,
+        value: float,
+        n: int,
+        interval: tuple[float, float] | None = None,
+        failures: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        """A number of the row as a whole (speed, BLEU, a Fréchet distance), with an interval where it has one."""
+        low, high = interval or (None, None)
+        self.numbers[row][metric] = {
+            "value": value, "n": n, "n_failed": len(failures or {}), "low": low, "high": high,
+            "failures": by_reason(failures or {}), **extra,
+        }  # fmt: skip
+
+    def difference(self, metric: str, row: str, against: str) -> None:
+        """Note ``row`` minus ``against`` over the clips that both rows scored, with a paired interval."""
+        self._difference((row, metric), (against, metric))
+
+    def difference_of_metrics(self, row: str, metric: str, against: str) -> None:
+        """Note ``metric`` minus the metric ``against`` of the same row, with a paired interval."""
+        self._difference((row, metric), (row, against))
+
+    def _difference(self, first: tuple[str, str], second: tuple[str, str]) -> None:
+        cells = [self.cells.get(row, {}).get(metric) for row, metric in (first, second)]
+        if cells[0] is None or cells[1] is None:
+            return
+        common = [clip for clip in cells[0].parts if clip in cells[1].parts]
+        sides = [np.array([cell.parts[clip] for clip in common]).reshape(-1, 2).T for cell in cells if cell]
+        found = paired_difference((sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]))
+        if found is not None:
+            self.differences.append(
+                {
+                    "of": {"row": first[0], "metric": first[1]},
+                    "minus": {"row": second[0], "metric": second[1]},
+                    "value": found.value,
+                    "low": found.low,
+                    "high": found.high,
+                    "n": found.n,
+                }
+            )
+
+    def metrics(self) -> list[str]:
+        """The metrics of all rows in the order in which they were filed."""
+        rows = self.results()["rows"].values()
+        return list(dict.fromkeys(metric for found in rows for metric in found))
+
+    def results(self) -> dict[str, Any]:
+        """The content of ``results.json``."""
+        return {
+            "rows": {
+                row: {metric: cell.record() for metric, cell in cells.items()} | self.numbers[row]
+                for row, cells in self.cells.items()
+            },
+            "differences": self.differences,
+            "how": self.how,
+        }
+
+    def write(self, folder: Path, items: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``items.jsonl``, ``clips.json`` (the two sums of each clip, from which eval/compare.py makes paired
+        intervals between systems) and ``results.json``, each atomically; the results come last. Of
+        several processes the first writes.
+        """
+        if not is_main():
+            return
+        parts = {row: {metric: cell.parts for metric, cell in cells.items()} for row, cells in self.cells.items()}
+        write_file(folder / "clips.json", json.dumps(plain(parts), allow_nan=False) + "\n")
+        lines = "".join(json.dumps(plain(item), allow_nan=False) + "\n" for item in items)
+        write_file(folder / "items.jsonl", lines)
+        record = {"finished": round(time.time(), 3), **self.results()}
+        write_file(folder / "results.json", json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
+
+    def table(self, metrics: Sequence[str] | None = None) -> str:
+        """A plain table: a line per metric, a column per row, ``value [low, high]`` and N where it differs; why some
+        were not computed stands below.
+        """
+        rows = self.results()["rows"]
+        names = list(metrics) if metrics is not None else self.metrics()
+        names = [name for name in names if any(name in found for found in rows.values())]
+        clips = [len(c.parts) + len(c.failures) for found in self.cells.values() for c in found.values()]
+        most = max(clips, default=0)
+        why: dict[str, list[str]] = {}  # reason -> metrics
+
+        def cell(metric: str, found: Mapping[str, Any]) -> str:
+            reason = missing(found.get(metric))
+            if reason:
+                why.setdefault(reason, []).append(metric)
+            return "not computed" if reason else show(metric, found.get(metric), most)
+
+        body = [[name, *(cell(name, found) for found in rows.values())] for name in names]
+        notes = [f"{', '.join(dict.fromkeys(metrics))}: not computed: {reason}" for reason, metrics in why.items()]
+        below = [f"N = {most} clips; [95 % interval over clips]", *notes]
+        return "\n".join([Table(["", *rows], body).console(), *below])
+
+
+def missing(cell: Mapping[str, Any] | None) -> str:
+    """Why a cell has no value; empty where it has one, or where there was nothing to compute."""
+    if cell is None or cell["value"] is not None or not cell["failures"]:
+        return ""
+    return cell["failures"][0]["reason"].removeprefix("not computed: ")
+
+
+def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
+    """One cell of the table."""
+    if cell is None:
+        return "-"
+    if cell["value"] is None:
+        reason = missing(cell)
+        return f"not computed ({reason})" if reason else "-"
+    percent = metric.split("/")[0].split("-")[0] in SHARES
+
+    def text(value: float) -> str:
+        return f"{100 * value:.1f}" if percent else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+    out = text(cell["value"]) + (" %" if percent else "")
+    if cell["low"] is not None:
+        out += f" [{text(cell['low'])}, {text(cell['high'])}]"
+    if cell.get("undelivered"):
+        out += f" ({cell['undelivered']} not delivered)"
+    if cell["n_failed"]:
+        out += f" ({cell['n_failed']} failed)"
+    elif cell["n"] != usual and cell["low"] is not None:
+        out += f" (N={cell['n']})"
+    return out
+
+
+def fault_of_results(results: Any, clips: Any) -> str | None:
+    """What is not as `Report.write` writes it in the contents of results.json and clips.json; None where all is."""
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), dict):
+        return "has no 'rows': is it from this version's eval scripts?"
+    if not isinstance(results.get("how", {}), dict) or not isinstance(results.get("differences", []), list):
+        return "'how' must be a record and 'differences' a list"
+    for row, cells in results["rows"].items():
+        if not isinstance(cells, dict):
+            return f"row {row} is no record of metrics"
+        for metric, cell in cells.items():
+            where = f"{row}, {metric}"
+            if not isinstance(cell, dict) or not {"value", "n", "n_failed", "low", "high"} <= cell.keys():
+                return f"{where}: a score is a record with value, n, n_failed, low and high"
+            numbers = [cell[key] for key in ("value", "low", "high") if cell[key] is not None]
+            counts = [cell["n"], cell["n_failed"], cell.get("undelivered") or 0]
+            if not all(type(number) in (int, float) for number in numbers) or (cell["low"] is None) != (
+                cell["high"] is None
+            ):
+                return f"{where}: value, low and high must be numbers or null, and low and high come together"
+            if not all(type(count) is int for count in counts):
+                return f"{where}: n, n_failed and undelivered must be whole numbers"
+            why = cell.get("failures", [])
+            if not isinstance(why, list) or not all(
+                isinstance(f, dict) and isinstance(f.get("reason"), str) for f in why
+            ):
+                return f"{where}: failures must be a list of reasons"
+    if not isinstance(clips, dict) or not all(isinstance(cells, dict) for cells in clips.values()):
+        return "clips.json beside it is no record of rows"
+    for row, cells in clips.items():
+        for metric, parts in cells.items():
+            pairs = list(parts.values()) if isinstance(parts, dict) else [None]
+            if not all(
+                isinstance(p, list) and len(p) == 2 and all(type(number) in (int, float) for number in p) for p in pairs
+            ):
+                return f"clips.json beside it, {row}, {metric}: each clip has two numbers"
+    return None
+
+
+def plain(value: Any) -> Any:
+    """Numpy numbers as Python's, NaN and infinity as None, URLs without credentials: what is published as JSON."""
+    if isinstance(value, str):
+        return CREDENTIALS.sub(r"\1", value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""What turns clips into scores: recognisers, classifiers, networks."""

@@ -1,0 +1,137 @@
+"""Whisper and CTC networks (HuBERT, wav2vec 2.0) from a local folder or a hub id, decoded the one way that repeats.
+
+Whisper: greedy, no temperature fall-back, language and task fixed, no timestamps, no conditioning on earlier text; a
+clip longer than 30 s is cut into equal pieces of at most 30 s. CTC: greedy, clip by clip, no language model. No
+hypothesis is cleaned: what was recognised is what is counted.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForCTC, AutoProcessor, WhisperForConditionalGeneration
+
+from eval.harness.audio import Wave, pieces, resample
+from eval.harness.networks import NetworkError, describe_network, load_network, load_part
+from eval.judges.recognisers.interface import RecogniserError
+
+RATE = 16_000
+WHISPER_SECONDS = 30.0
+SHORTEST = 0.1  # s; CTC networks need 25 ms
+
+
+class _Network:
+    """What the two have in common: a transformers network, its processor, and an empty ``close``."""
+
+    name: str
+    decoding: str
+
+    def __init__(self, kind: Any, path: str, device: str) -> None:
+        try:
+            self.network = load_network(kind, path, device, self.name)
+            self.processor = load_part(AutoProcessor, path, self.name)
+        except NetworkError as error:
+            raise RecogniserError(str(error)) from None
+        self.path, self.device = path, device
+
+    @cached_property
+    def _record(self) -> dict[str, object]:
+        return describe_network(self.path, self.network)
+
+    def how(self) -> dict[str, object]:
+        """What a result records about this recogniser."""
+        return {**self._record, "decoding": self.decoding, "sample_rate": RATE}
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Whisper(_Network):
+    """A Whisper checkpoint.
+
+    Args:
+        path: folder or hub id, for example ``openai/whisper-base.en``.
+        language: spoken language, None: found out clip by clip; ignored by English-only checkpoints.
+        batch: pieces of 30 s per forward pass.
+
+    Raises:
+        RecogniserError: there is no such checkpoint.
+    """
+
+    name = "whisper"
+
+    def __init__(self, path: str, device: str = "cpu", language: str | None = "en", batch: int = 8) -> None:
+        self.language, self.batch = language, batch
+        self.decoding = (
+            f"greedy, language {language or 'found out'}, no timestamps, pieces of at most {WHISPER_SECONDS:g} s"
+        )
+        super().__init__(WhisperForConditionalGeneration, path, device)
+
+    @torch.inference_mode()
+    def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str]:
+        """Words of each clip ``[samples]``."""
+        jobs: list[tuple[int, Wave]] = []
+        for index, wav in enumerate(waves):
+            samples = resample(wav, sample_rate, RATE)
+            jobs += [(index, part) for part in pieces(samples, RATE, WHISPER_SECONDS)]
+        options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "return_timestamps": False}
+        if getattr(self.network.generation_config, "is_multilingual", False):
+            options |= {"language": self.language, "task": "transcribe"}
+        texts: list[list[str]] = [[] for _ in waves]
+        for start in range(0, len(jobs), self.batch):
+            chosen = jobs[start : start + self.batch]
+            inputs = self.processor.feature_extractor(
+                [part for _, part in chosen], sampling_rate=RATE, return_tensors="pt", return_attention_mask=True
+            ).to(self.device)
+            ids = self.network.generate(inputs.input_features, attention_mask=inputs.attention_mask, **options)
+            found = self.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            for (index, _), text in zip(chosen, found, strict=True):
+                texts[index].append(text.strip())
+        return [" ".join(part for part in parts if part) for parts in texts]
+
+    def __enter__(self) -> Whisper:
+        return self
+
+
+class HubertCTC(_Network):
+    """A CTC network with its character vocabulary.
+
+    Args:
+        path: folder or hub id, for example ``facebook/hubert-large-ls960-ft`` ("WER-H" of continuation papers).
+
+    Raises:
+        RecogniserError: there is no such checkpoint.
+    """
+
+    name = "hubert-ctc"
+    decoding = "greedy, clip by clip, no language model"
+
+    def __init__(self, path: str, device: str = "cpu") -> None:
+        super().__init__(AutoModelForCTC, path, device)
+
+    @torch.inference_mode()
+    def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str]:
+        """Words of each clip ``[samples]``; an empty string for clips under 0.1 s."""
+        texts = []
+        for wav in waves:
+            samples = resample(wav, sample_rate, RATE)
+            if len(samples) < SHORTEST * RATE:
+                texts.append("")
+                continue
+            inputs = self.processor.feature_extractor(samples, sampling_rate=RATE, return_tensors="pt")
+            ids = self.network(inputs.input_values.to(self.device)).logits[0].argmax(-1)
+            texts.append(self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip())
+        return texts
+
+    def __enter__(self) -> HubertCTC:
+        return self

@@ -1,0 +1,1 @@
+"""What can be read off representations: linear probes and words."""

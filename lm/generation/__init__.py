@@ -1,0 +1,1 @@
+"""From prompts to audio and text: legal tokens, sampling, decoding, streams."""

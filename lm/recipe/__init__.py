@@ -1,0 +1,1 @@
+"""One training of the language model: options, data, start, optimisers, validation, logs."""

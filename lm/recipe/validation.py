@@ -1,0 +1,161 @@
+"""Validation: held-out loss with the right condition and with another clip's.
+
+The gap between the two says whether the model reads its condition, long before a recogniser can: a model that
+babbles fluently has a low loss and no gap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm.recipe.data import DocumentSet, render_documents
+from lm.sequences.packing import IGNORE, PackedRows, best_fit, pack_rows
+from lm.sequences.patterns import Pattern
+from lm.sequences.vocabulary import AudioVocabulary
+from tasks.base import Task
+
+
+class Validation:
+    """Fixed clips of the valid split, packed once.
+
+    Args:
+        rows: valid rows the task can use; ``clips`` of them (of each task of a mixture) are chosen by the seed.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Any],
+        task: Task,
+        vocabulary: AudioVocabulary,
+        tokenizer: Any,
+        pattern: Pattern | None,
+        row_length: int,
+        clips: int,
+        seed: int,
+        fold_steps: bool = False,
+    ) -> None:
+        of_task: dict[str, list[Any]] = {}
+        for row in rows:
+            of_task.setdefault(task.task_of(row).name, []).append(row)
+        self.clips = 0
+        self.levels = vocabulary.levels
+        self.tasks = sorted(of_task)
+        # Without such a task the kind "other" holds nothing but ends of audio.
+        self.learns_text = any(task.task_of(members[0]).target == "text" for members in of_task.values())
+        pad = vocabulary.control_id("<pad>")
+        # Seconds of the audio that is learnt, where audio is learnt.
+        frames = 0
+        self.frame_rate = float(vocabulary.tokenizer.get("frame_rate", 0))
+        self.packed: dict[tuple[str, str], PackedRows] = {}  # (task, right or wrong)
+        for name in self.tasks:
+            members = of_task[name]
+            chosen = np.random.default_rng([seed, 2]).permutation(len(members))[:clips]
+            # Neighbours in length swap their conditions, so that a wrong one is not betrayed by its length.
+            picked = sorted((members[i] for i in chosen), key=lambda row: (len(row.codes), row.id))
+            others = picked[1:] + picked[:1]
+            swapped = [task.with_condition_of(row, other) for row, other in zip(picked, others, strict=True)]
+            self.clips += len(picked)
+            for condition, group in (("right", picked), ("wrong", swapped)):
+                documents: DocumentSet = render_documents(
+                    group, task, vocabulary, tokenizer, pattern, row_length, fold_steps
+                )
+                layout = best_fit(documents.lengths.tolist(), row_length)
+                packed = pack_rows([[documents[i] for i in row] for row in layout], row_length, pad)
+                if condition == "right":
+                    frames += int((vocabulary.levels_of(packed.targets) == 0).sum())
+                self.packed[name, condition] = packed
+        self.seconds = frames / self.frame_rate if self.frame_rate else 0.0
+
+    @torch.no_grad()
+    def run(
+        self,
+        objective: torch.nn.Module,
+        device: torch.device,
+        micro_rows: int,
+        rank: int,
+        world: int,
+        reduce: Callable[[Tensor], Tensor],
+    ) -> dict[str, float]:
+        """Mean losses: ``loss``, ``loss_1`` … per level, ``accuracy_1`` …, ``gap`` and ``gap_1`` … (wrong − right);
+        ``loss_text``, ``accuracy_text`` and ``gap_text`` of texts that are learnt; in a mixture ``loss/<task>`` and
+        ``gap/<task>`` as well. What has no target is left out.
+
+        ``bits_per_second``: what the model needs to say the audio of the clips, codes and end, divided by its duration.
+        Losses per token cannot be compared between tokenizers of different rates and sizes; this can. It depends on
+        what is normalised over (``trainer.loss_over``).
+        ``perplexity``: exp of ``loss``.
+
+        Args:
+            reduce: sums a tensor over all processes.
+        """
+        objective.eval()
+        sums: dict[tuple[str, str], Tensor] = {}
+        for key, rows in self.packed.items():
+            rows = with_idle_rows(rows, world)
+            total = torch.zeros(3, self.levels + 1, dtype=torch.float64, device=device)
+            mine = slice(rank, None, world)
+            parts = [torch.from_numpy(a[mine]) for a in (rows.input_ids, rows.position_ids, rows.targets)]
+            for start in range(0, len(parts[0]), micro_rows):
+                batch = [part[start : start + micro_rows].to(device) for part in parts]
+                loss = objective(*batch)
+                total += torch.stack([loss.loss, loss.correct, loss.count])
+            sums[key] = reduce(total).cpu()
+        objective.train()
+        right = torch.stack([sums[name, "right"] for name in self.tasks]).sum(0)
+        wrong = torch.stack([sums[name, "wrong"] for name in self.tasks]).sum(0)
+        values = _loss_and_gap(right, wrong, "")
+        kinds = {str(level + 1): level for level in range(self.levels)}
+        if self.learns_text:
+            kinds["text"] = self.levels
+        for kind, column in kinds.items():
+            count = float(right[2, column])
+            if count:
+                values[f"loss_{kind}"] = float(right[0, column]) / count
+                values[f"accuracy_{kind}"] = float(right[1, column]) / count
+                values[f"gap_{kind}"] = float(wrong[0, column] / wrong[2, column]) - float(right[0, column]) / count
+        if len(self.tasks) > 1:
+            for name in self.tasks:
+                values |= _loss_and_gap(sums[name, "right"], sums[name, "wrong"], f"/{name}")
+        if "loss" in values:
+            values["perplexity"] = math.exp(min(values["loss"], 80.0))
+        # Where texts are learnt, ends of audio cannot be told from them: then the codes alone are counted.
+        nats = float(right[0, : self.levels].sum() + (0.0 if self.learns_text else right[0, self.levels]))
+        if self.seconds:
+            values["bits_per_second"] = nats / math.log(2) / self.seconds
+        return values
+
+
+def with_idle_rows(rows: PackedRows, world: int) -> PackedRows:
+    """The rows and, at the end, copies of the last one without targets, until each of ``world`` processes has as many.
+
+    DDP and FSDP exchange something at each forward pass: a process with fewer of them would leave the others waiting.
+    """
+    missing = -len(rows.input_ids) % world
+    if not missing:
+        return rows
+
+    def longer(array: np.ndarray, value: int | None) -> np.ndarray:
+        last = np.repeat(array[-1:], missing, axis=0)
+        return np.concatenate([array, last if value is None else np.full_like(last, value)])
+
+    return replace(
+        rows,
+        input_ids=longer(rows.input_ids, None),
+        position_ids=longer(rows.position_ids, None),
+        targets=longer(rows.targets, IGNORE),
+    )
+
+
+def _loss_and_gap(right: Tensor, wrong: Tensor, suffix: str) -> dict[str, float]:
+    """Means over all targets of the sums ``[3, kinds]``; nothing where there are none."""
+    if not right[2].sum() or not wrong[2].sum():
+        return {}
+    loss = float(right[0].sum() / right[2].sum())
+    return {f"loss{suffix}": loss, f"gap{suffix}": float(wrong[0].sum() / wrong[2].sum()) - loss}

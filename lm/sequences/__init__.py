@@ -1,0 +1,1 @@
+"""Text and audio as one sequence of ids: vocabulary, patterns, documents, packed rows."""

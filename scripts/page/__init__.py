@@ -1,0 +1,1 @@
+"""The demo page: what it shows, and how."""

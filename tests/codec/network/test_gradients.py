@@ -1,0 +1,129 @@
+"""Which parts of the codec each objective teaches, in each stage: exactly those, through the real training pass."""
+
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from omegaconf import DictConfig
+from tiny_models import tiny_codec
+
+from codec.objectives.adversarial import Adversary
+from codec.objectives.losses import Resolution, pitch_loss, spectral_losses
+from codec.recipe.schedule import draw_masking
+from codec.recipe.stages import Pass, StagedCodec
+from training.config import compose
+
+ENDS = {"patchify", "unpatchify.spectra", "unpatchify.tones"}
+WHOLE = {
+    *ENDS,
+    "query",
+    "mask",
+    "pool",
+    "spread",
+    "encoder",
+    "decoder",
+    "quantizer.project_in",
+    "quantizer.project_out",
+}
+PITCH = WHOLE - {"unpatchify.spectra", "unpatchify.tones"} | {"unpatchify.pitch"}
+TONES = WHOLE - {"unpatchify.spectra"}
+TO_CODES = {"patchify", "query", "pool", "encoder", "quantizer.project_in"}
+STAGE_TWO = {"patchify"}
+
+# objective, stage → what its gradient reaches. Objectives that a stage does not have are left out.
+REACHED: dict[tuple[str, int | None], set[str]] = {
+    ("mel", None): WHOLE,
+    ("convergence", None): WHOLE,
+    ("adversarial", None): WHOLE,
+    ("features", None): WHOLE,
+    ("pitch", None): PITCH,
+    ("tones", None): TONES,
+    ("commitment", None): TO_CODES,
+    ("ar", None): TO_CODES | {"ar"},
+    ("prior", None): {"quantizer.books.0"},
+    ("mae", None): {"patchify", "mae"},
+    ("mel", 1): ENDS,
+    ("convergence", 1): ENDS,
+    ("adversarial", 1): ENDS,
+    ("features", 1): ENDS,
+    ("pitch", 1): {"patchify", "unpatchify.pitch"},
+    ("tones", 1): {"patchify", "unpatchify.tones"},
+    ("mae", 1): {"patchify", "mae"},
+    ("mel", 2): WHOLE - STAGE_TWO,
+    ("convergence", 2): WHOLE - STAGE_TWO,
+    ("adversarial", 2): WHOLE - STAGE_TWO,
+    ("features", 2): WHOLE - STAGE_TWO,
+    ("pitch", 2): PITCH - STAGE_TWO,
+    ("tones", 2): TONES - STAGE_TWO,
+    ("commitment", 2): TO_CODES - STAGE_TWO,
+    ("ar", 2): TO_CODES - STAGE_TWO | {"ar"},
+    ("prior", 2): {"quantizer.books.0"},
+}
+
+
+def configuration(stage: int | None) -> DictConfig:
+    small = ["ar.width=16", "ar.layers=1", "gan.start=0", "gan.sizes=[64,256]", "gan.channels=[8,8]"]
+    return compose("codec_train", [f"stage={stage or 'null'}", "loss.mae=1", "loss.ar=1", *small])
+
+
+def one_pass(stage: int | None, **changes: object) -> tuple[StagedCodec, Adversary, dict[str, torch.Tensor]]:
+    cfg = configuration(stage)
+    torch.manual_seed(0)
+    codec = tiny_codec(excitation=True, tonal=True, semantic_dim=6, **changes)
+    staged = StagedCodec(codec, cfg).train()
+    adversary = Adversary(cfg.gan, 24_000, Accelerator(cpu=True), 0)
+    samples = 320 * 6 * 12
+    t = torch.arange(samples) / 24_000
+    pulses = (torch.sin(torch.pi * 150 * t) ** 64)[None] * torch.tensor([[0.5], [0.3]])  # periodic: pitch counts
+    wav = pulses + 0.01 * torch.randn(2, samples)
+    share, generator = draw_masking(0, cfg)
+    result: Pass = staged(wav, 6, None, torch.Generator().manual_seed(0), False, 0, share, generator)
+    losses = spectral_losses(result.wav, wav, 24_000, Resolution(512, 64))
+    judged = adversary.draw(0, samples)
+    assert judged is not None and result.frequency is not None
+    losses |= adversary.losses(result.wav, wav, judged) | result.inner
+    losses["pitch"] = pitch_loss(result.frequency, wav, 24_000, 320, 60.0, 500.0)
+    return staged, adversary, losses
+
+
+def part(name: str) -> str:
+    """The part of the codec that a parameter belongs to, ``quantizer`` and ``unpatchify`` one level deeper."""
+    words = name.removeprefix("codec.").split(".")
+    depth = {"quantizer": 3 if words[1:2] == ["books"] else 2, "unpatchify": 2}.get(words[0], 1)
+    return ".".join(words[:depth])
+
+
+@pytest.mark.parametrize("stage", [None, 1, 2])
+def test_each_objective_reaches_exactly_its_parameters(stage: int | None) -> None:
+    staged, adversary, losses = one_pass(stage)
+    expected: dict[str, Any] = {name: parts for (name, at), parts in REACHED.items() if at == stage}
+    assert losses.keys() == expected.keys(), "an objective is missing, or one takes part that should not"
+    for name, loss in losses.items():
+        staged.zero_grad(set_to_none=True)
+        loss.backward(retain_graph=True)
+        reached = {part(n) for n, p in staged.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        assert reached == expected[name], name
+        assert all(p.grad is None for p in adversary.core.parameters()), f"{name} teaches the discriminators"
+
+
+def test_in_stage_one_a_bridge_joins_ends_of_unequal_widths() -> None:
+    staged, _, losses = one_pass(1, decoder_dim=24)
+    for name, loss in losses.items():
+        staged.zero_grad(set_to_none=True)
+        loss.backward(retain_graph=True)
+        reached = {part(n) for n, p in staged.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        assert reached == REACHED[name, 1] | ({"bridge"} if name != "mae" else set()), name
+    assert one_pass(1)[0].bridge is None and one_pass(2, decoder_dim=24)[0].bridge is None
+
+
+def test_what_the_discriminators_learn_does_not_reach_the_codec() -> None:
+    staged, adversary, _ = one_pass(None)
+    wav = torch.randn(2, 320 * 6 * 12) * 0.1
+    output = staged(wav, 6, None, None, False, 0).wav
+    before = [p.detach().clone() for p in adversary.core.parameters()]
+    judged = adversary.draw(1, wav.shape[1])
+    assert judged is not None
+    adversary.train([(output, wav)], judged, 1.0)
+    assert all(p.grad is None for p in staged.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, adversary.core.parameters(), strict=True))

@@ -1,0 +1,103 @@
+"""Options of the codec that cannot be carried out, each refused in one sentence."""
+
+from copy import deepcopy
+from math import inf, isfinite, nan
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from codec.network.architecture import ALMTokenizerConfig, check_architecture
+from codec.recipe.options import PAIRS, RANGES, check_crop, check_options
+from training.config import ABOVE_ZERO, BELOW_ONE, ConfigError, compose, range_in_words
+from training.launch import pick_device
+
+
+def sentence(capsys: pytest.CaptureFixture, cfg: DictConfig) -> str:
+    """What `codec/train.py` says of this configuration."""
+    with pytest.raises(ConfigError) as refused:
+        check_options(cfg)
+        check_crop(cfg, cfg.codec.sample_rate, cfg.codec.hop)
+    assert refused.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line.removeprefix("error: ")
+
+
+@pytest.fixture(scope="module")
+def defaults() -> DictConfig:
+    return compose("codec_train", [])
+
+
+def test_the_defaults_pass() -> None:
+    for preset in ("mini", "mini_causal", "mini_conv", "small", "base"):
+        cfg = compose("codec_train", [f"codec={preset}"])
+        check_options(cfg)
+        check_crop(cfg, cfg.codec.sample_rate, cfg.codec.hop)
+    assert pick_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_numbers_have_a_range(key: str, defaults: DictConfig, capsys: pytest.CaptureFixture) -> None:
+    least, most = RANGES[key]
+    beyond = [least - 1, most + 1, *((0,) if least == ABOVE_ZERO else ()), *((1,) if most == BELOW_ONE else ())]
+    wrong = (nan, inf, -inf, "abc", True, *(bound for bound in beyond if isfinite(bound)))
+    for value in wrong:
+        cfg = deepcopy(defaults)
+        OmegaConf.update(cfg, key, [value, value] if key in PAIRS else value)
+        said = sentence(capsys, cfg)
+        assert said.startswith(f"{key}=") and range_in_words(least, most) in said, value
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("device=gpu", "device=gpu is unknown; choose one of auto, cpu, cuda."),
+        ("precision=fp7", "precision=fp7 is unknown; choose one of null, no, bf16."),
+        ("stage=3", "stage=3 is unknown; choose one of null, 1, 2."),
+        ("stage=2", "stage=2 needs init=FOLDER"),
+        ("gan.kind=wave", "gan.kind=wave is unknown; choose one of mel, stft."),
+        ("gan.loss=wasserstein", "choose one of hinge, least_squares."),
+        ("trainer.max_steps=null", "trainer.max_steps=None must be at least 1."),
+        ("trainer.learning_rate=nan", "trainer.learning_rate=nan must be above 0."),
+        ("trainer.domain_weights.speech=-1", "trainer.domain_weights.speech=-1 must be at least 0."),
+        ("loss.mel=-1", "loss.mel=-1 must be at least 0."),
+        ("trainer.betas=[0.9]", "trainer.betas=[0.9] must be two numbers."),
+        ("mae.share=[0.5,0.2]", "mae.share=[0.5, 0.2] must be two numbers, the smaller first."),
+        ("trainer.gain_db=[4,-8]", "the smaller first."),
+        ("loss.resolutions=[[256]]", "must be pairs [window samples, mel bands]."),
+        ("loss.resolutions=[]", "must be pairs"),
+        ("loss.draw=5", "loss.draw=5 is more than the 4 of loss.resolutions."),
+        ("trainer.crop_seconds=0.1", "trainer.crop_seconds=0.1 must be at least 0.170667."),
+    ],
+)
+def test_what_cannot_work_is_refused(override: str, reason: str, capsys: pytest.CaptureFixture) -> None:
+    assert reason in sentence(capsys, compose("codec_train", [override]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"window": 11}, "window=11 is outside 2…10"),
+        ({"patchify": "wavelet"}, "patchify=wavelet is none of stft, conv, patch."),
+        ({"bottleneck": "none"}, "bottleneck=none is none of queries, strided."),
+        ({"hop": 0}, "hop=0 must be at least 1."),
+        ({"encoder_layers": 0}, "encoder_layers=0 must be at least 1."),
+        ({"span": 0}, "span=0 must be at least 1."),
+        ({"codebook_decay": 2}, "codebook_decay=2 must be from 0 to 1."),
+        ({"codebook_sizes": []}, "give at least one level"),
+        ({"codebook_sizes": [2048, 1]}, "each of at least 2 codes"),
+        ({"head_dim": 63}, "head_dim=63 must be even"),
+        ({"analysis_ffts": []}, "give the window of at least one spectrum"),
+        ({"synthesis_fft": 318}, "synthesis_fft=318 must be even and at least the hop of 320."),
+        ({"pitch_low": 500.0}, "pitch_low=500 and pitch_high=500 must rise"),
+        ({"pitch_high": 12_000.0}, "must rise between 0 Hz and half the sample rate of 24000 Hz."),
+    ],
+)
+def test_a_codec_that_cannot_be_is_refused(changes: dict, reason: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        check_architecture(ALMTokenizerConfig(**changes))
+    assert reason in str(refused.value)
+
+
+def test_keys_of_another_kind_of_patchify_are_not_looked_at() -> None:
+    check_architecture(ALMTokenizerConfig(patchify="conv", synthesis_fft=0, analysis_ffts=(), pitch_low=0.0))
+    check_architecture(ALMTokenizerConfig(excitation=False, pitch_low=0.0))

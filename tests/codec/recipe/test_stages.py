@@ -1,0 +1,261 @@
+"""The paper's two stages through the command: what is frozen, what is exported, exact resume of every part."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import tiny_codec
+
+from codec.interface import TokenizerError
+from codec.load import load
+from codec.objectives.losses import Resolution, spectral_losses
+from codec.recipe.averaging import WeightAverage
+from codec.recipe.schedule import parameter_groups
+from codec.recipe.stages import StagedCodec
+from codec.semantic_prior import StreamingKMeans
+from training.config import compose
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from test_train import REPOSITORY, TINY, losses, write_corpus  # noqa: E402
+
+PARTS = [
+    "codec.patchify=conv",
+    "codec.decoder_dim=24",  # unequal widths: stage 1 puts a bridge between the ends
+    "codec.conv_filters=2",
+    "codec.window_basis=0",
+    "codec.semantic_dim=6",
+    "gan.start=2",
+    "gan.sizes=[64,256]",
+    "gan.channels=[8,8]",
+    "gan.crop_seconds=0.2",
+    "gan.update_share=0.7",
+    "trainer.ema=0.9",
+    "trainer.max_steps=8",
+    "loss.mae=1",
+    "loss.ar=1",
+    "ar.width=16",
+    "ar.layers=1",
+]
+
+
+def run(cwd: Path, *extra: str, status: int = 0) -> str:
+    command = [sys.executable, str(REPOSITORY / "codec/train.py"), f"data.root={cwd / 'corpus'}", *TINY, *PARTS, *extra]
+    result = subprocess.run(
+        command,
+        cwd=cwd,
+        env={"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(cwd)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == status, result.stdout + result.stderr
+    return result.stdout + (result.stderr if status else "")
+
+
+@pytest.mark.slow
+def test_two_stages_and_exact_resume(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    save_file({"centres": torch.randn(16, 6)}, tmp_path / "centres.safetensors")
+    run(tmp_path, "name=one", "stage=1")
+    one = load_file(tmp_path / "runs/one/final/model.safetensors")
+    with pytest.raises(TokenizerError, match="are random: its training ended before they began"):
+        load(tmp_path / "runs/one/final")
+    stage_two = ["stage=2", "init=runs/one/final", "gan.balancer=true", "trainer.accumulate=2"]
+    stage_two += ["semantic_centres=centres.safetensors", "trainer.quantize_from=3"]
+    run(tmp_path, "name=two", *stage_two)
+    two = load_file(tmp_path / "runs/two/final/model.safetensors")
+
+    assert one.keys() == two.keys()
+    assert load(tmp_path / "runs/two/final").levels == 3
+    assert not any(key.startswith(("mae", "ar.", "bridge", "discriminator")) for key in two)
+    changed = {key.split(".")[0] for key in two if not torch.equal(one[key], two[key])}
+    assert changed == {"query", "mask", "encoder", "decoder", "quantizer", "unpatchify"}, "patchify must stay"
+    centres = load_file(tmp_path / "centres.safetensors")["centres"]
+    assert torch.equal(two["quantizer.books.0.centres"], centres)
+    records = [json.loads(line) for line in (tmp_path / "runs/two/log.jsonl").read_text().splitlines()]
+    seen = set().union(*records)
+    assert {"adversarial", "features", "discriminator", "ar", "prior", "commitment", "mel"} <= seen
+    assert "mae" not in seen
+
+    shutil.copytree(tmp_path / "runs/two", tmp_path / "runs/cut")
+    shutil.rmtree(tmp_path / "runs/cut/checkpoints/step_0000008")
+    shutil.rmtree(tmp_path / "runs/cut/final")
+    assert "resumed from" in run(tmp_path, "name=cut", *stage_two)
+    assert losses(tmp_path / "runs/cut") == losses(tmp_path / "runs/two")
+    again = load_file(tmp_path / "runs/cut/final/model.safetensors")
+    assert all(torch.equal(again[key], two[key]) for key in two)
+    parts = [tmp_path / f"runs/{n}/checkpoints/step_0000008/adversary.pt" for n in ("two", "cut")]
+    a, b = (torch.load(part, weights_only=True)["model"] for part in parts)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["stage=2"], "stage=2 needs init"),
+        (["stage=3"], "stage=3 is unknown; choose one of null, 1, 2"),
+        (["device=gpu"], "device=gpu is unknown; choose one of auto, cpu, cuda"),
+        (["stage=1", "init=somewhere"], "init=somewhere: there is no model.safetensors"),
+        (["init=somewhere"], "init=somewhere: there is no model.safetensors"),
+        (["codec.codebook_sizes=[]"], "codebook_sizes=[]: give at least one level"),
+        (["codec.window=11"], "window=11 is outside 2…10"),
+        (["codec.patchify=wavelet"], "patchify=wavelet is none of stft, conv, patch"),
+    ],
+)
+def test_impossible_starts_are_refused(tmp_path: Path, extra: list[str], reason: str) -> None:
+    command = [sys.executable, str(REPOSITORY / "codec/train.py"), *extra]
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2 and reason in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_trained_codec_goes_on_with_its_codebooks(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    short = [
+        "codec.patchify=stft",
+        "codec.window_basis=5",
+        "codec.semantic_dim=0",
+        "gan.start=null",
+        "loss.ar=0",
+    ]
+    short += ["loss.mae=0", "trainer.ema=0", "trainer.max_steps=8"]
+    run(tmp_path, "name=first", *short)
+    first = tmp_path / "runs/first/final"
+    text = run(tmp_path, "name=again", f"init={first}", *short, "trainer.max_steps=1", "trainer.learning_rate=1e-30")
+    assert "k-means" not in text
+    before, after = (load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "again"))
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved == {key for key in before if key.startswith("quantizer.books")}, "the codebooks follow from step 0"
+    assert all((before[key] - after[key]).abs().max() < 0.5 for key in moved if key.endswith("embed"))
+    other = run(tmp_path, "name=other", f"init={first}", *short, "codec.encoder_dim=24", status=2)
+    assert "init=" in other and "encoder_dim" in other.splitlines()[-1] and "Traceback" not in other
+
+
+@pytest.mark.slow
+def test_stages_warm_start_from_a_codec_without_semantic_centres(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    short = ["gan.start=null", "trainer.ema=0", "trainer.max_steps=4", "trainer.quantize_from=1"]
+    run(tmp_path, "name=first", *short, "codec.semantic_dim=0", "loss.ar=0", "loss.mae=0")
+    still = [*short, "trainer.max_steps=1", "trainer.learning_rate=1e-30"]
+    run(tmp_path, "name=one", "stage=1", f"init={tmp_path / 'runs/first/final'}", *still)
+    save_file({"centres": torch.randn(16, 6)}, tmp_path / "centres.safetensors")
+    centres = "semantic_centres=centres.safetensors"
+    text = run(tmp_path, "name=two", "stage=2", "init=runs/one/final", centres, *short)
+    assert "k-means" in text, "stage 2 begins with codebooks of its own"
+    text = run(tmp_path, "name=three", "init=runs/one/final", *short)
+    assert "step 1: codebooks initialised by k-means" in text, "there are none to go on with"
+    first, one, two = (load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "one", "two"))
+    books = {key for key in one if key.startswith("quantizer.books.")}
+    assert all(torch.equal(one[key], first[key]) for key in one if key not in books), "the rest is taken over"
+    assert "quantizer.books.0.centres" in one and "quantizer.books.0.embed" not in one
+    assert not torch.equal(two["encoder.blocks.0.attention.qkv.weight"], first["encoder.blocks.0.attention.qkv.weight"])
+
+
+def test_the_average_follows_and_is_taken_back() -> None:
+    model = torch.nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    average = WeightAverage(model, 0.5)
+    before = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight += 1.0
+    average.update(100)
+    with average.applied():
+        torch.testing.assert_close(model.weight, before + 0.5)
+    torch.testing.assert_close(model.weight, before + 1.0)
+    assert list(average.shadow) == ["weight"]
+
+
+def test_streaming_kmeans_finds_separated_clusters() -> None:
+    truth = torch.eye(4) * 10
+    generator = torch.Generator().manual_seed(0)
+    clusters = StreamingKMeans(4, start_after=400, generator=torch.Generator().manual_seed(1))
+    clusters.means = truth + torch.randn(4, 4, generator=generator)  # from random points Lloyd may merge two
+    for _ in range(40):
+        index = torch.randint(4, (50,), generator=generator)
+        clusters.add(truth[index] + 0.1 * torch.randn(50, 4, generator=generator))
+    assert torch.cdist(truth, clusters.centres()).amin(1).max() < 0.1
+    assert not clusters.waiting
+    points = torch.randn(30, 4)
+    started = StreamingKMeans(4, start_after=400, generator=torch.Generator().manual_seed(1))
+    started.add(points)
+    assert started.centres().shape == (4, 4)
+
+
+def test_codebooks_are_not_averaged_twice() -> None:
+    """They are moving averages of latents already: validation and export take them as they stand."""
+    codec = tiny_codec(semantic_dim=6)
+    average = WeightAverage(codec, 0.5)
+    assert {name for name in average.shadow if name.startswith("quantizer.books")} == {
+        "quantizer.books.0.map.weight",
+        "quantizer.books.0.map.bias",
+    }
+    assert set(average.shadow) == {name for name, _ in codec.named_parameters()}
+    start = {key: value.clone() for key, value in codec.state_dict().items()}
+    with torch.no_grad():
+        for value in codec.state_dict().values():
+            value += 1.0
+    average.update(100)
+    learnt = set(dict(codec.named_parameters()))
+    with average.applied():
+        for key, value in codec.state_dict().items():
+            torch.testing.assert_close(value, start[key] + (0.5 if key in learnt else 1.0), msg=key)
+    for key, value in codec.state_dict().items():
+        torch.testing.assert_close(value, start[key] + 1.0, msg=key)
+
+
+def staged_codec(stage: int | None, *overrides: str, **changes: object) -> StagedCodec:
+    settings = [f"stage={stage or 'null'}", "ar.width=16", "ar.layers=1", *overrides]
+    cfg = compose("codec_train", settings)
+    return StagedCodec(tiny_codec(**changes), cfg).train()
+
+
+def test_stage_one_learns_through_a_bridge_between_ends_of_unequal_widths() -> None:
+    staged = staged_codec(1, "loss.mae=1", decoder_dim=24)
+    before = {key: value.clone() for key, value in staged.state_dict().items()}
+    optimizer = torch.optim.AdamW(parameter_groups(staged, 0.01), lr=3e-3)
+    t = torch.arange(320 * 6 * 6) / 24_000
+    wav = torch.stack([0.3 * torch.sin(2 * torch.pi * hertz * t) for hertz in (200, 440)])
+    found = []
+    for step in range(12):
+        result = staged(wav, 6, None, None, True, 0, 0.25, torch.Generator().manual_seed(step))
+        loss = spectral_losses(result.wav, wav, 24_000, Resolution(512, 64))["mel"]
+        (loss + result.inner["mae"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(loss.item())
+    assert found[-1] < 0.8 * found[0]
+    moved = {key for key, value in staged.state_dict().items() if not torch.equal(before[key], value)}
+    assert {".".join(key.removeprefix("codec.").split(".")[:1]) for key in moved} == {
+        "patchify",
+        "bridge",
+        "unpatchify",
+        "mae",
+    }
+    assert {"bridge.weight", "bridge.bias"} <= staged.objectives().keys(), "a resumed run needs it"
+    assert not any("bridge" in key for key in staged.codec.state_dict()), "nothing of it is exported"
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_codecs_of_one_and_of_eight_levels_train(count: int) -> None:
+    staged = staged_codec(None, "loss.ar=1", codebook_sizes=(32,) * count, excitation=False)
+    wav = 0.1 * torch.randn(2, 320 * 6 * 10)
+    for levels in (None, *range(1, count)):
+        staged.zero_grad(set_to_none=True)
+        before = [book.embed.clone() for book in staged.codec.quantizer.books]
+        result = staged(wav, 6, levels, torch.Generator().manual_seed(0), False, 0)
+        (result.wav.square().mean() + result.inner["commitment"] + result.inner["ar"]).backward()
+        missing = {name for name, p in staged.named_parameters() if p.grad is None}
+        assert not missing, f"{missing}: several processes would wait for their gradients"
+        assert staged.codec.quantizer.project_in.weight.grad.abs().sum() > 0
+        predictable = (levels or count) > 1
+        assert result.inner["ar"] > 0 if predictable else result.inner["ar"] == 0, "one level leaves nothing to predict"
+        moved = [not torch.equal(b.embed, old) for b, old in zip(staged.codec.quantizer.books, before, strict=True)]
+        assert moved == [level < (levels or count) for level in range(count)]

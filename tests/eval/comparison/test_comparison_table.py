@@ -1,0 +1,339 @@
+"""The table of a comparison: every entry with its source, the control tested, what is unequal named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save_file
+
+from eval.comparison.budget import flops, row_length
+from eval.comparison.collect import DOWN, UP, Entry, Line, mark_control
+from eval.comparison.page import write_comparison
+from eval.comparison.plan import Plan, make_plan, read_file
+from eval.comparison.sweep import DONE
+from eval.comparison.table_rows import collect
+from eval.harness.report import Report
+from training.config import ConfigError, compose
+
+RATES = {"good": 12.5, "low": 7.5, "untrained": 12.5}
+HOSTILE = "python <script>alert('x')</script> & more"
+
+
+def settings(**changes: object) -> DictConfig:
+    c = compose("eval_compare", []).comparison
+    rows = {"good": {"tokenizer": "almtokenizer"}, "low": {"tokenizer": "almtokenizer", "options": {"window": 10}},
+            "untrained": {"tokenizer": "almtokenizer", "control": True}}  # fmt: skip
+    plain = OmegaConf.to_container(c, resolve=True)
+    assert isinstance(plain, dict)
+    plain |= {
+        "rows": rows,
+        "tasks": ["tts"],
+        "speech_hours": 0,
+        "evaluations": {"tts": [], "semantics": None, "likelihood": None},
+        **changes,
+    }
+    return OmegaConf.create(plain)
+
+
+def write(path: Path, record: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+
+
+def finish(plan: Plan, c: DictConfig, wer: dict[str, float], stoi: dict[str, float]) -> None:
+    """The folders of a finished sweep with these scores."""
+    for name, cell in plan.cells.items():
+        folder, row = plan.folder(name), cell.row
+        length = row_length(c, RATES[row] * 3)
+        if cell.kind == "tokens":
+            tokenizer = {"parameters": 3_190_000, "bitrate": RATES[row] * 33, "frame_rate": RATES[row], "levels": 3,
+                         "codebook_sizes": [2048] * 3, "fingerprint": row * 8}  # fmt: skip
+            write(folder / "tokens.json", {"tokenizer": tokenizer, "encoded_hours": 1.0, "seconds": 60.0, "totals": {}})
+        elif cell.kind == "lm":
+            config = compose(
+                "lm_train", [*c.lm, f"trainer.row_length={length}", f"name={row}", "trainer.max_steps=250"]
+            )
+            folder.mkdir(parents=True)
+            (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+            write(folder / "run/final/audio_vocabulary.json", {"size": 100})
+            write(
+                folder / "run/final/config.json",
+                {"hidden_size": 4, "num_hidden_layers": 2, "tie_word_embeddings": True},
+            )
+            save_file({"table": torch.zeros(100, 4), "block": torch.zeros(50)}, folder / "run/final/model.safetensors")
+            lines = [{"step": 1, "audio_seconds_per_second": 40.0}, {"step": 250, "valid_bits_per_second": 160.0,
+                     "valid_gap": 0.5}]  # fmt: skip
+            (folder / "run/log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        elif cell.kind != "semantics":
+            random = np.random.default_rng(0)
+            how = {"corpus": "c", "recognisers": {"ctc-mini": {"sha256": "r"}}, "comparison": {"rate": 1}}
+            if cell.kind == "task":
+                report = Report(how, ["reference", "resynthesis", "generated", "generated-shuffled"])
+                for source, share in (("reference", 0.05), ("generated", wer[row])):
+                    parts = {f"c{i}": (float(random.binomial(8, share)), 8.0) for i in range(40)}
+                    report.rate(source, "wer/ctc-mini", parts)
+            else:
+                report = Report(how, ["reference", "resynthesis"])
+                report.mean("resynthesis", "stoi", {f"c{i}": stoi[row] + random.normal(0, 0.03) for i in range(40)})
+            report.write(folder, [])
+        write(folder / DONE, {"cell": name, "key": "k", "command": HOSTILE, "seed": 0, "seconds": 1.5, "attempts": 1,
+                              "results": list(cell.results)})  # fmt: skip
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> tuple[Plan, DictConfig]:
+    c = settings()
+    plan = make_plan(c, tmp_path / "out")
+    # the codec of `good` keeps most; no model speaks better than the control's
+    finish(plan, c, {"good": 0.95, "low": 0.95, "untrained": 0.95}, {"good": 0.8, "low": 0.5, "untrained": 0.5})
+    return plan, c
+
+
+def test_the_control_is_tested(finished: tuple[Plan, DictConfig]) -> None:
+    plan, c = finished
+    comparison = collect(plan, c, {})
+    lines = {line.title: line for line in comparison.lines}
+    stoi = lines["STOI (N = 40)"]
+    assert stoi.entries["good"].marks == "" and stoi.entries["low"].marks == " °" and stoi.marks == ""
+    wer = lines["WER, ctc-mini (N = 40)"]
+    assert wer.marks == "‡" and all(wer.entries[row].marks == " °" for row in ("good", "low"))
+    assert wer.entries["recordings"].value is not None and wer.entries["untrained"].marks == ""
+    assert lines["bit/s that the model needs (valid)"].marks == ""  # codes that say nothing are cheap: no test
+    assert any(text.startswith("‡") for text in comparison.legend)
+
+
+def test_characters_are_compared_where_words_are_not_set_apart(finished: tuple[Plan, DictConfig]) -> None:
+    plan, c = finished
+    for row in RATES:
+        for name in ("results.json", "clips.json"):
+            path = plan.folder(f"{row}/tts") / name
+            record = json.loads(path.read_text().replace("wer/", "cer/"))
+            if name == "results.json":
+                record["how"]["headline"] = "cer"
+            path.write_text(json.dumps(record))
+    lines = {line.title: line for line in collect(plan, c, {}).lines}
+    assert lines["CER, ctc-mini (N = 40)"].marks == "‡" and not any(title.startswith("WER") for title in lines)
+
+
+def test_what_is_equal_is_read_from_the_configurations(finished: tuple[Plan, DictConfig]) -> None:
+    plan, c = finished
+    assert any("all else is equal" in line for line in collect(plan, c, {}).fairness)
+    path = plan.folder("low/lm-tts") / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["trainer"]["lr"] = 0.5
+    path.write_text(yaml.safe_dump(config))
+    assert any("NOT EQUAL although they should be: trainer.lr" in line for line in collect(plan, c, {}).fairness)
+
+
+def test_scores_that_were_made_differently_are_marked(finished: tuple[Plan, DictConfig]) -> None:
+    plan, c = finished
+    path = plan.folder("low/tts") / "results.json"
+    results = json.loads(path.read_text())
+    results["how"]["corpus"] = "other"
+    path.write_text(json.dumps(results))
+    comparison = collect(plan, c, {})
+    wer = next(line for line in comparison.lines if line.title.startswith("WER"))
+    assert "§ (corpus)" in wer.entries["low"].marks
+
+
+def test_budget(finished: tuple[Plan, DictConfig]) -> None:
+    plan, c = finished
+    lines = {line.title: line.entries for line in collect(plan, c, {}).lines}
+    length = row_length(c, 37.5)
+    assert length == 256 and lines["context, ids"]["low"].value == row_length(c, 22.5) == 176
+    assert lines["training FLOPs"]["good"].value == 250 * 8 * length * flops(450, 2, 4, length)
+    assert lines["parameters of the blocks, M"]["good"].value == 50
+
+
+@pytest.mark.slow
+def test_everything_is_written(finished: tuple[Plan, DictConfig]) -> None:
+    plan, c = finished
+    comparison = collect(plan, c, {})
+    write_comparison(comparison, plan.out)
+    rows = list(csv.DictReader(io.StringIO((plan.out / "entries.csv").read_text())))
+    assert {row["row"] for row in rows} == {"recordings", *plan.rows}
+    for row in rows:
+        assert (plan.out / row["json"]).is_file() and row["command"] == HOSTILE and row["seed"] == "0"
+    page = (plan.out / "index.html").read_text()
+    assert "<script" not in page and "&lt;script&gt;" in page
+    links = re.findall(r'href="([^"]+)"', page)
+    assert len(links) > 50 and not [link for link in links if "://" in link]
+    ids = set(re.findall(r'id="(cell-[^"]+)"', page))
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    assert page.count('src="data:image/svg+xml') == len(list((plan.out / "plots").glob("*.svg"))) == 4
+    assert "| **" not in (plan.out / "comparison.md").read_text()
+    before = {path.name: path.read_bytes() for path in (plan.out / "plots").iterdir()}
+    write_comparison(collect(plan, c, {}), plan.out)
+    assert before == {path.name: path.read_bytes() for path in (plan.out / "plots").iterdir()}
+
+
+def test_the_probe_of_all_levels_is_that_of_the_most(tmp_path: Path) -> None:
+    c = settings(evaluations={"tts": None, "reconstruction": None, "semantics": [], "likelihood": None})
+    plan = make_plan(c, tmp_path / "out")
+    finish(plan, c, {}, {})
+    for row in plan.rows:
+        report = Report({}, ["levels-1", "levels-1-2", "levels-1-10"])
+        for share, name in ((0.2, "levels-1"), (0.4, "levels-1-2"), (0.8, "levels-1-10")):
+            report.mean(name, "accuracy/speaker", {f"c{i}": float(i < 10 * share) for i in range(10)})
+        report.write(plan.folder(f"{row}/semantics"), [])
+    values = {
+        line.title: line.entries["good"].value for line in collect(plan, c, {}).lines if line.section == "semantics"
+    }
+    assert list(values.values()) == [0.8, 0.2]
+
+
+def test_unfinished_and_failed_cells(tmp_path: Path) -> None:
+    c = settings()
+    plan = make_plan(c, tmp_path / "out")
+    finish(plan, c, dict.fromkeys(RATES, 0.5), dict.fromkeys(RATES, 0.5))
+    for cell in ("low/tts", "untrained/lm-tts"):
+        (plan.folder(cell) / DONE).unlink()
+    comparison = collect(plan, c, {"low/tts": "exit status 1"})
+    assert comparison.cells["low/tts"]["failed"] == "exit status 1"
+    wer = next(line for line in comparison.lines if line.title.startswith("WER"))
+    assert wer.entries["low"].text == "failed"
+    assert "untrained" not in next(line for line in comparison.lines if line.title == "optimiser steps").entries
+    write_comparison(comparison, plan.out)
+
+
+def clips(numbers: range, value: float) -> dict[str, list[float]]:
+    return {f"c{n}": [value + n % 3 / 100, 1.0] for n in numbers}
+
+
+CLIPS = clips(range(40), 0.9)
+
+
+@pytest.mark.parametrize("better", [UP, DOWN])
+@pytest.mark.parametrize(
+    ("own", "control", "how", "mark"),
+    [  # value, low, high, clips of the row and of the control; what a system that is better by far gets
+        ((39.30, None, None, {}), (39.31, None, None, {}), "same", " ?"),  # no interval
+        ((0.9, 0.8, 1.0, {}), (0.5, None, None, {}), "same", " ?"),  # one interval
+        ((0.9, 0.8, 1.0, {}), (0.5, 0.4, 0.6, {}), "same", ""),  # two, apart
+        ((0.9, 0.5, 1.0, {}), (0.5, 0.4, 0.6, {}), "same", " °"),  # two that overlap
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(40), 0.5)), "same", ""),
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(10, 50), 0.5)), "same", " (tested over 30)"),
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(31, 71), 0.5)), "same", " ?"),  # 9 common
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(50, 90), 0.5)), "same", " ?"),  # none
+        ((0.9, 0.8, 1.0, CLIPS), (0.5, 0.4, 0.6, clips(range(40), 0.5)), "other", " ?"),
+        ((0.5, 0.4, 0.6, clips(range(40), 0.5)), (0.5, 0.4, 0.6, clips(range(40), 0.5)), "same", " °"),
+    ],
+)  # fmt: skip
+def test_no_test_no_verdict(own: tuple, control: tuple, how: str, mark: str, better: int) -> None:
+    line = Line("s", "t", better, score=True)
+    for row, (value, low, high, parts) in (("a", own), ("control", control)):
+        if better == DOWN:
+            value, low, high = -value, high and -high, low and -low
+            parts = {clip: [-top, bottom] for clip, (top, bottom) in parts.items()}
+        line.entries[row] = Entry("", "c", "f", value, low, high, len(parts) or 40)
+        line.how[row] = ({"judge": how if row == "a" else "same"}, parts)
+    mark_control(line, ["control"])
+    assert line.entries["a"].marks == mark and line.marks == ("‡" if mark == " °" else "")
+
+
+def test_matched_compute(tmp_path: Path) -> None:
+    c = settings(match="flops", flops=1e12)
+    plan = make_plan(c, tmp_path / "out")
+    steps = {}
+    for row in ("good", "low"):
+        record = {"tokenizer": {"name": row, "frame_rate": RATES[row], "levels": 3, "codebook_sizes": [2048] * 3}}
+        write(plan.folder(f"{row}/tokens-corpus") / "tokens.json", record)
+        arguments = plan.cells[f"{row}/lm-tts"].arguments()
+        steps[row] = int(next(a for a in arguments if a.startswith("trainer.max_steps=")).partition("=")[2])
+    assert 1.3 < steps["low"] / steps["good"] < 1.7
+
+
+@pytest.mark.parametrize("tasks", [["tts", "asr"], ["asr", "tts"], ["asr"]])
+def test_a_model_begins_with_that_of_another_task(tasks: list[str], tmp_path: Path) -> None:
+    evaluations = {"tts": [], "asr": [], "semantics": None, "likelihood": None}
+    c = settings(tasks=tasks, after={"asr": "tts"}, evaluations=evaluations)
+    plan = make_plan(c, tmp_path / "out")
+    cells = plan.cells["low/lm-asr"], plan.cells["low/lm-tts"]
+    assert cells[0].needs == ("low/tokens-corpus", "low/lm-tts") and cells[1].needs == ("low/tokens-corpus",)
+    record = {"tokenizer": {"name": "low", "frame_rate": 7.5, "levels": 3, "codebook_sizes": [2048] * 3}}
+    write(plan.folder("low/tokens-corpus") / "tokens.json", record)
+    starts = [[a for a in cell.arguments() if a.startswith("init=")] for cell in cells]
+    assert starts == [[f"init={plan.folder('low/lm-tts') / 'run/final'}"], []]
+    assert "low/asr" in plan.cells
+    assert ("low/tts" in plan.cells) == ("tts" in tasks)  # scored only where it was asked for
+    assert any("asr after tts" in note for note in plan.notes)
+
+
+def test_without_it_all_begin_from_scratch(tmp_path: Path) -> None:
+    for after in ({}, None, {"asr": None}):
+        plan = make_plan(settings(tasks=["asr"], after=after, evaluations={"asr": []}), tmp_path / "out")
+        assert "low/lm-tts" not in plan.cells and not any("begin with" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": {}}, "rows is empty"),
+        ({"rows": {"a/b": {"tokenizer": "mimi"}}}, "names a folder"),
+        ({"rows": {"a": {"tokeniser": "mimi"}}}, "Did you mean 'tokenizer'"),
+        ({"rows": {"a": {"tokenizer": "nimi"}}}, "choose one of"),
+        ({"rows": {"a": {"tokenizer": "almtokenizer", "train": ["x"], "untrained": ["x"]}}}, "leave one out"),
+        ({"tasks": ["sing"]}, "there is no 'sing'"),
+        ({"match": "flops"}, "needs comparison.flops"),
+        ({"match": "hours"}, "choose seconds or flops"),
+        ({"after": {"asr": "tss"}}, "comparison.after.asr=tss: the model of a task may begin with that of another one"),
+        ({"after": {"asr": "asr"}}, "comparison.after.asr=asr"),
+        ({"after": {"asr": "tts", "tts": "asr"}}, "which itself begins from scratch"),
+        ({"lm": ["lm=nano", "trainer.learningrate=1"]}, "comparison.lm: Could not override 'trainer.learningrate'"),
+        ({"evaluations": {"tts": ["row=[a]"]}}, "comparison.evaluations.tts: "),
+    ],
+)
+def test_refusals(changes: dict, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError):
+        make_plan(settings(**changes), tmp_path)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_tokenizer_of_ones_own_is_a_row_like_any_other(tmp_path: Path) -> None:
+    row = {"tokenizer": "custom", "options": {"_target_": "tone_codec.ToneCodec", "tones": 64}, "pattern": "delay"}
+    tasks = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]
+    evaluations = compose("eval_compare", []).comparison.evaluations
+    c = settings(rows={"tones": row}, tasks=tasks, evaluations=evaluations)
+    plan = make_plan(c, tmp_path / "out")
+    record = {"tokenizer": {"name": "tones", "frame_rate": 12.5, "levels": 2, "codebook_sizes": [64, 32]}}
+    write(plan.folder("tones/tokens-corpus") / "tokens.json", {**record, "folder": "runs/tokens/tones"})
+    assert len(plan.cells) == 1 + 3 * len(tasks) + 2
+    for cell in plan.cells.values():  # every command is one that its script takes
+        assert cell.config is not None
+        config = compose(cell.config, cell.arguments())
+        assert config.tokenizer == {"_target_": "tone_codec.ToneCodec", "tones": 64}
+        if cell.kind == "lm":
+            assert config.lm.pattern == "delay" and config.trainer.row_length == row_length(c, 25.0)
+
+
+def test_a_file_changes_the_comparison_and_the_command_line_wins(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("rows: {conv: null, mine: {tokenizer: mimi}}\nsteps: 7\nseed: 3\n")
+    overrides = [f"file={path}", "comparison.seed=5"]
+    c = read_file(compose("eval_compare", overrides), overrides)
+    assert (c.steps, c.seed) == (7, 5)
+    assert set(make_plan(c, tmp_path / "out").rows) == {"ours-w6", "ours-w10", "untrained", "mine"}
+    path.write_text("step: 7")
+    with pytest.raises(ConfigError):
+        read_file(compose("eval_compare", overrides), overrides)
+    assert "Did you mean 'steps'?" in capsys.readouterr().err
+
+
+def test_a_context_that_the_model_cannot_have(tmp_path: Path, capsys) -> None:
+    c = settings(context_seconds=60)
+    plan = make_plan(c, tmp_path / "out")
+    record = {"tokenizer": {"name": "good", "frame_rate": 12.5, "levels": 3, "codebook_sizes": [2048] * 3}}
+    write(plan.folder("good/tokens-corpus") / "tokens.json", record)
+    with pytest.raises(ConfigError):
+        plan.cells["good/lm-tts"].arguments()
+    assert "60 s are 2672 ids for good" in capsys.readouterr().err

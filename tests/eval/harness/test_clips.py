@@ -1,0 +1,55 @@
+"""The clips of an evaluation: what cannot be read is counted, and nothing readable is one sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec.audio.files import write_audio
+from codec.corpus import Clip, read_corpus
+from eval.harness.clips import read_clips, read_generated, read_reference
+from training.config import ConfigError
+
+
+def folder_of(place: Path, good: int, bad: int) -> tuple[Path, list[Clip]]:
+    """A corpus that was whole when it was read, and of which ``bad`` files are damaged since."""
+    place.mkdir()
+    for number in range(good + bad):
+        write_audio(place / f"c{number}.wav", np.full(8000, 99, np.int16), 8000)
+    clips, _ = read_corpus(place)
+    for number in range(bad):
+        (place / f"c{number}.wav").write_bytes(b"no audio")
+    return place, clips
+
+
+@pytest.mark.parametrize("row", ["reference", "generated"])
+@pytest.mark.parametrize(("good", "bad"), [(0, 1), (0, 3), (1, 2), (2, 0)])
+def test_nothing_that_can_be_read_is_one_sentence(
+    row: str, good: int, bad: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, clips = folder_of(tmp_path / "corpus", good, bad)
+
+    def read() -> list:
+        return read_reference(clips) if row == "reference" else read_generated(folder, clips)[0]
+
+    if good:
+        assert sum(clip.wav is None for clip in read()) == bad
+        return
+    with pytest.raises(ConfigError):
+        read()
+    said = capsys.readouterr().err
+    assert f"none of the {bad} clips can be read, the first because: " in said and "c0.wav" in said
+
+
+@pytest.mark.parametrize("bad", [0, 1, 200])
+def test_what_is_left_out_is_a_count_with_one_example(
+    bad: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = folder_of(tmp_path / "corpus", 1, 0)
+    lines = ["file_name,text\n", "c0.wav,one\n", *(f"gone{number}.wav,two\n" for number in range(bad))]
+    (folder / "metadata.csv").write_text("".join(lines))
+    assert len(read_clips(str(folder))) == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert len(said) == min(bad, 1)
+    for line in said:
+        assert line.startswith(f"{bad} clips of ") and "metadata.csv line 3" in line and "rejected.jsonl" in line

@@ -1,0 +1,54 @@
+"""Workers may die, hang and raise: that costs one clip with a reason, never the run."""
+
+import pytest
+
+from eval.harness.worker_pool import WorkerError, WorkerPool
+
+MODULE = "tests.eval.dying_worker"
+
+
+@pytest.mark.slow
+def test_one_clip_is_lost_and_the_rest_is_in_order() -> None:
+    what = ["answer", "die", "answer", "raise", "answer", "hang", "answer"]
+    jobs = [({"do": do, "number": i}, bytes(i)) for i, do in enumerate(what)]
+    with WorkerPool(MODULE, processes=2, timeout=3.0) as pool:
+        answers = pool.map(jobs)
+    assert answers[1] == {"failure": "worker died"}
+    assert answers[3] == {"failure": "ValueError: bad clip"}
+    assert answers[5] == {"failure": "timed out after 3 s"}
+    assert [answers[i] for i in (0, 2, 4, 6)] == [{"bytes": i, "number": i} for i in (0, 2, 4, 6)]
+
+
+def test_a_worker_that_cannot_start_says_why() -> None:
+    with WorkerPool(MODULE, {"refuse": True}) as pool, pytest.raises(WorkerError, match="no such model"):
+        pool.map([({"do": "answer", "number": 0}, b"")])
+    with WorkerPool("eval.no_such_module") as pool, pytest.raises(WorkerError, match="before it was ready"):
+        pool.map([({}, b"")])
+
+
+@pytest.mark.parametrize("how", ["no process", "late", "garbled"])
+def test_workers_that_cannot_start_are_not_waited_for(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {"no process": "cannot be started", "late": "was not ready after 1 s", "garbled": "before it was ready"}
+    if how == "no process":
+        monkeypatch.setattr("sys.executable", "/no/such/python")
+    elif how == "late":
+        monkeypatch.setattr("eval.harness.worker_pool.START", 1.0)
+    else:
+        monkeypatch.setenv("GARBLE", "1")
+    settings = {"linger": True} if how == "late" else {}
+    with WorkerPool(MODULE, settings, processes=2) as pool, pytest.raises(WorkerError, match=expected[how]):
+        pool.map([({"do": "answer", "number": i}, b"") for i in range(3)])
+
+
+def test_a_defect_of_the_pool_reaches_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("eval.harness.worker_pool.Worker.call", broken)
+    with WorkerPool(MODULE) as pool, pytest.raises(ZeroDivisionError):
+        pool.map([({"do": "answer", "number": 0}, b"")])
+
+
+def test_nothing_to_do_starts_nothing() -> None:
+    with WorkerPool("eval.no_such_module") as pool:
+        assert pool.map([]) == []

@@ -1,0 +1,44 @@
+"""ViSQOL: identity scores known from Google's conformance tests, order under noise, and what has no score."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from eval.harness.failures import CannotScore
+from eval.metrics.visqol import ViSQOL
+from tests.eval.speechlike import speechlike
+
+installed = pytest.mark.skipif(importlib.util.find_spec("visqol") is None, reason="visqol-python is not installed")
+RATE = 16_000
+
+
+@installed
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "identity"), [("visqol-audio/svr", 4.732101253042), ("visqol-speech/exponential", 5.0)]
+)
+def test_identity_and_order(name: str, identity: float) -> None:
+    """slow: the first call compiles for half a minute where numba is installed."""
+    score, clip = ViSQOL(name), speechlike(2.0)
+    noise = np.random.default_rng(1).standard_normal(len(clip)).astype(np.float32)
+    assert score(clip, clip, RATE) == pytest.approx(identity, abs=1e-9)
+    assert identity > score(clip, clip + 0.01 * noise, RATE) > score(clip, clip + 0.05 * noise, RATE) > 1.0
+
+
+@installed
+def test_what_has_no_score() -> None:
+    score, clip = ViSQOL("visqol-speech/exponential"), speechlike(2.0)
+    for reference, degraded, reason in (
+        (clip, 0 * clip, "silent degraded clip"), (0 * clip, clip, "silent reference"),
+        (clip[:15_000], clip[:15_000], "shorter than 1 s"), (clip, clip[:-9], "lengths differ"),
+        (clip, np.where(np.arange(len(clip)) == 5, np.nan, clip), "NaN"), (clip[:0], clip[:0], "no audio"),
+    ):  # fmt: skip
+        with pytest.raises(CannotScore, match=reason):
+            score(reference, degraded, RATE)
+
+
+def test_not_installed_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eval.metrics.visqol.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(CannotScore, match="not computed: visqol-python is not installed"):
+        ViSQOL("visqol-audio/svr")(speechlike(2.0), speechlike(2.0), RATE)

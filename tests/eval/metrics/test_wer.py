@@ -1,0 +1,251 @@
+"""Known answers of jiwer's and Seed-TTS' documentation; what happens at the edges."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from eval.harness.failures import CannotScore
+from eval.harness.report import Report, show
+from eval.harness.scored import ScoredClip
+from eval.judges.judging import rate_words, transcribe
+from eval.metrics.wer import ErrorRate, edits, load_normaliser, normalise_plain
+from tasks.text import headline, normaliser
+
+
+def rate(hypotheses: list[str], references: list[str], **options: str) -> float:
+    metric = ErrorRate(**options)  # type: ignore[arg-type]
+    metric.update(hypotheses, references)
+    return float(metric.compute())
+
+
+@pytest.mark.parametrize(
+    ("references", "hypotheses", "expected"),
+    [
+        (
+            ["this is the reference", "there is another one"],
+            ["this is the prediction", "there is an other sample"],
+            0.5,
+        ),
+        (["X"], ["X X Y Y"], 3.0),
+        (["X Y X"], ["X Z"], 2 / 3),
+        (["hello world", "i like monthy python"], ["hello duck", "i like python"], 1 / 3),
+        (["a b c"], [""], 1.0),
+    ],
+)
+def test_word_error_rates(references: list[str], hypotheses: list[str], expected: float) -> None:
+    assert rate(hypotheses, references) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_mean_of_sentences_is_another_number() -> None:
+    references, hypotheses = ["hello world", "i like monthy python"], ["hello duck", "i like python"]
+    assert rate(hypotheses, references, average="mean") == pytest.approx(0.375)
+    # eight right words and a wrong one: 0.111 of the words, 0.5 of the sentences
+    references, hypotheses = ["a b c d e f g h", "i"], ["a b c d e f g h", "j"]
+    assert rate(hypotheses, references) == pytest.approx(1 / 9)
+    assert rate(hypotheses, references, average="mean") == pytest.approx(0.5)
+
+
+def test_character_error_rates() -> None:
+    assert rate(["i kan cpell", "i hop"], ["i can spell", "i hope"], unit="character") == pytest.approx(3 / 17)
+    references = ["this is the reference", "there is another one"]
+    hypotheses = ["this is the prediction", "there is an other sample"]
+    assert rate(hypotheses, references, unit="character") == pytest.approx(0.34146, abs=1e-5)
+
+
+def test_counts_by_kind() -> None:
+    metric = ErrorRate()
+    references = ["this is the reference", "there is another one"]
+    metric.update(["this is the prediction", "there is an other sample"], references)
+    assert metric.counts().sum(0).tolist() == [3, 0, 1, 8]  # S, D, I, words
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "kinds"),
+    [
+        ("one two three four", (0, 0, 0)),
+        ("one two tree four", (1, 0, 0)),
+        ("one two four", (0, 1, 0)),
+        ("one two three or four", (0, 0, 1)),
+        ("won two three for five", (2, 0, 1)),
+        ("two free four and more", (1, 1, 2)),
+    ],
+)
+def test_every_kind_of_error_counts_alone_and_together(hypothesis: str, kinds: tuple[int, int, int]) -> None:
+    found = edits("one two three four", hypothesis)
+    assert (found.substitutions, found.deletions, found.insertions) == kinds and found.units == 4
+    assert found.errors == sum(kinds) and found.rate == pytest.approx(sum(kinds) / 4)
+    assert rate([hypothesis], ["one two three four"]) == pytest.approx(sum(kinds) / 4)
+    assert rate([hypothesis], ["one two three four"], average="mean") == pytest.approx(sum(kinds) / 4)
+
+
+@pytest.mark.parametrize(("hypothesis", "kinds"), [("abd", (1, 0, 0)), ("ab", (0, 1, 0)), ("abcc", (0, 0, 1))])
+def test_every_kind_of_error_in_characters(hypothesis: str, kinds: tuple[int, int, int]) -> None:
+    found = edits("abc", hypothesis, "character")
+    assert (found.substitutions, found.deletions, found.insertions) == kinds
+    assert found.errors == 1 and found.units == 3 and found.rate == pytest.approx(1 / 3)
+
+
+def test_a_report_counts_every_kind() -> None:
+    """What eval/tts.py and eval/asr.py file goes through the same counts."""
+    clips = [ScoredClip(str(i), "row", "one two three four", np.ones(9, np.float32), 16_000) for i in range(3)]
+    for clip, said in zip(clips, ("one two tree four", "one two four", "one two three or four"), strict=True):
+        clip.item["hypotheses"] = {"judge": said}
+    report = Report({}, ["row"])
+    rate_words(report, "row", "judge", clips, "plain")
+    cell = report.results()["rows"]["row"]["wer/judge"]
+    assert (cell["substitutions"], cell["deletions"], cell["insertions"], cell["units"]) == (1, 1, 1, 12)
+    assert cell["value"] == pytest.approx(3 / 12) == cell["mean_of_clips"]
+    assert [clip.item["wer"]["judge"] for clip in clips] == [0.25] * 3
+    assert report.cells["row"]["wer/judge"].parts["2"] == (1.0, 4.0)
+
+
+def said_by(rows: dict[str, list[str | None]], judge_fails: str = "", source: bool = True) -> dict:
+    """Cells of rows whose clips say this (None: not delivered) of four words; the judge fails on the clip named."""
+    report = Report({}, list(rows))
+    for row, texts in rows.items():
+        clips = []
+        for number, text in enumerate(texts):
+            wav = None if text is None else np.ones(9, np.float32)
+            clip = ScoredClip(str(number), row, "one two three four", wav, 16_000, source=source)
+            if clip.id == judge_fails:
+                clip.item["judge_failures"] = {"judge": "took longer than 120 s"}
+            elif text is not None:
+                clip.item["hypotheses"] = {"judge": text}
+            clips.append(clip)
+        rate_words(report, row, "judge", clips, "plain")
+    return report.results()["rows"]
+
+
+def test_half_of_the_clips_missing_is_not_perfect() -> None:
+    right = "one two three four"
+    rows = said_by({"whole": [right] * 4, "half": [right, None, right, None], "none": [None] * 4, "mute": [""] * 4})
+    assert [rows[row]["wer/judge"]["value"] for row in ("whole", "half", "none", "mute")] == [0.0, 0.5, 1.0, 1.0]
+    assert [rows[row]["cer/judge"]["value"] for row in ("half", "none")] == [0.5, 1.0]
+    cell = rows["half"]["wer/judge"]
+    assert (cell["n"], cell["n_failed"], cell["undelivered"], cell["deletions"]) == (4, 0, 2, 8)
+    assert "(2 not delivered)" in show("wer/judge", cell, 4)
+
+
+def test_what_is_not_the_system_s_fault_is_no_score() -> None:
+    right = "one two three four"
+    failed = said_by({"generated": ["one", right, right]}, judge_fails="0")["generated"]["wer/judge"]
+    assert (failed["value"], failed["n"], failed["n_failed"], failed["undelivered"]) == (0.0, 2, 1, 0)
+    assert failed["failures"][0]["reason"] == "judge: took longer than 120 s"
+    unreadable = said_by({"reference": [None, right]})["reference"]["wer/judge"]
+    assert (unreadable["value"], unreadable["n_failed"], unreadable["undelivered"]) == (0.0, 1, 0)
+    sourceless = said_by({"resynthesis": [None, right]}, source=False)["resynthesis"]["wer/judge"]
+    assert (sourceless["value"], sourceless["n_failed"], sourceless["undelivered"]) == (0.0, 1, 0)
+
+
+def test_one_clip_that_the_judge_fails_on_is_one_failure() -> None:
+    class Slow:
+        name = "slow"
+
+        def transcribe(self, waves: list, sample_rate: int) -> list:
+            return [CannotScore("took longer than 120 s") if len(wav) == 7 else "one" for wav in waves]
+
+        def how(self) -> dict:
+            return {}
+
+    clips = [ScoredClip(str(n), "row", "one", np.full(n, 0.1 * n, np.float32), 16_000) for n in (5, 6, 7, 8)]
+    transcribe(Slow(), clips, None)  # type: ignore[arg-type]
+    report = Report({}, ["row"])
+    rate_words(report, "row", "slow", clips, "plain")
+    cell = report.results()["rows"]["row"]["wer/slow"]
+    assert (cell["n"], cell["n_failed"]) == (3, 1) and cell["failures"][0]["ids"] == ["7"]
+
+
+def test_an_empty_reference_has_no_rate() -> None:
+    with pytest.raises(CannotScore, match="empty reference"):
+        edits("", "a b c")
+    metric = ErrorRate()
+    metric.update(["a b c", "a"], ["...", "a"])
+    assert metric.empty_references == 1 and float(metric.compute()) == 0.0
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_no_clip_gives_no_number() -> None:
+    assert torch.isnan(ErrorRate().compute())
+
+
+def test_plain_normaliser() -> None:
+    assert normalise_plain("  The Tiger's “tail”, isn't it? 'Yes' — 3_4") == "the tiger's tail isn't it yes 3 4"
+    assert normalise_plain("don’t") == "don't"
+    with pytest.raises(ValueError, match="choose plain"):
+        load_normaliser("english")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("two point five million", "2500000"),
+        ("nine double one", "911"),
+        ("he's like", "he is like"),
+        (
+            "Mr. Park visited Assoc. Prof. Kim Jr.",
+            "mister park visited associate professor kim junior",
+        ),
+    ],
+)
+def test_whisper_normaliser(text: str, expected: str) -> None:
+    pytest.importorskip("whisper_normalizer")
+    assert load_normaliser("whisper-english")(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "errors", "units"),
+    [
+        ("今天，天气很好。", "今天天气很好", 0, 6),  # punctuation is no character
+        ("今天天气很好", "今天 天气 很好", 0, 6),  # nor is a recogniser's habit
+        ("今天天气很好", "今天天汽很好", 1, 6),
+        ("สวัสดี ครับ", "สวัสดีครับ", 0, 10),
+        ("good day", "goodday", 1, 8),  # elsewhere a space is one
+    ],
+)
+def test_characters_of_scripts_without_spaces(reference: str, hypothesis: str, errors: int, units: int) -> None:
+    found = edits(normalise_plain(reference), normalise_plain(hypothesis), "character")
+    assert (found.errors, found.units) == (errors, units)
+
+
+@pytest.mark.parametrize("name", ["plain", "none", "whisper-english"])
+def test_decomposed_letters_are_the_composed_ones(name: str) -> None:
+    normalise = load_normaliser(name)
+    assert edits(normalise("caf\u00e9"), normalise("cafe\u0301 "), "character").errors == 0
+
+
+@pytest.mark.parametrize("normalise", [normalise_plain, normaliser("basic")], ids=["plain", "basic"])
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "errors", "units"),
+    [
+        ("मैं घर गया", "मैं घर गयी", 1, 3),  # vowels of Hindi are marks: one of three words is another
+        ("मैं घर गया", "मैं, घर गया।", 0, 3),
+        ("café olé", "cafe\u0301 ole\u0301!", 0, 2),  # composed and decomposed are the same
+        ("café", "cafe", 1, 1),
+        ("क्\u200dष", "क्ष", 0, 1),  # a joiner forms the letter and is none
+        ("so\u00adft", "soft", 0, 1),
+        ("Tiếng Việt", "tiếng việt", 0, 2),
+        ("über Straße", "Über straße", 0, 2),
+    ],
+)
+def test_marks_are_part_of_a_word_in_every_language(
+    normalise: Callable[[str], str], reference: str, hypothesis: str, errors: int, units: int
+) -> None:
+    found = edits(normalise(reference), normalise(hypothesis))
+    assert (found.errors, found.units) == (errors, units)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("今天天气很好", "cer"),
+        ("今日はいい天気です", "cer"),
+        ("สวัสดีครับ", "cer"),
+        ("good day", "wer"),
+        ("मैं घर गया", "wer"),
+        ("12", "wer"),
+    ],
+)
+def test_characters_are_the_unit_where_words_are_not_set_apart(text: str, unit: str) -> None:
+    assert headline([text, ""]) == unit

@@ -1,0 +1,153 @@
+"""Growing, fixed and compiled caches generate the same; few shapes are compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from lm.generation.decoding import LENGTH_STEP, Engine
+from lm.generation.frames import best_of, generate
+from lm.generation.sampling import Sampling
+from lm.generation.writing import write
+from lm.model import build_lm
+from lm.sequences.documents import render
+from lm.sequences.vocabulary import AudioVocabulary
+from tasks.asr import ASR
+from tasks.base import Request
+from tasks.tts import TTS
+
+STATIC = Engine("static")
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+SAMPLED = Sampling(0.9, 0, 0.95)
+
+
+@pytest.fixture(
+    params=[("flat", "flat"), ("delay", "flat"), ("one_frame_delay", "depth")], ids=["flat", "delay", "depth"]
+)
+def lm(request, make_variant):
+    return make_variant(*request.param)
+
+
+def prompts_of(vocabulary, rows, text_tokenizer, count=5):
+    return [render(TTS().document(row, with_target=False), vocabulary, text_tokenizer).ids for row in rows[:count]]
+
+
+@pytest.mark.parametrize("sampling", [SAMPLED, Sampling(0.9, guidance=2.0)], ids=["plain", "guided"])
+def test_a_cache_of_fixed_size_generates_the_same(lm, rows, text_tokenizer, sampling):
+    model, vocabulary = lm
+    prompts = prompts_of(vocabulary, rows, text_tokenizer)
+    limits, least = [6, 2, 9, 4, 6], [1, 2, 3, 1, 5]
+    options = (limits, least, sampling, [3, 1, 4, 1, 5])
+    for ours, theirs in zip(
+        generate(model, vocabulary, prompts, *options, batch_size=3, engine=STATIC),
+        generate(model, vocabulary, prompts, *options),
+        strict=True,
+    ):
+        assert (ours.codes == theirs.codes).all() and ours.ended == theirs.ended
+        assert ours.log_probability == pytest.approx(theirs.log_probability, abs=1e-4)
+
+
+def test_with_four_delayed_levels_a_row_never_sees_where_it_had_no_token(text_tokenizer, rows):
+    """A clip that has ended owes tokens of later levels, with places between them at which only others have one."""
+    vocabulary = AudioVocabulary(len(text_tokenizer), (16, 12, 8, 6), pattern="delay")
+    config = {**SMALL, "initializer_range": 0.3, "max_position_embeddings": 256, "tie_word_embeddings": True}
+    model = build_lm(OmegaConf.create({"pretrained": None, "config": config}), vocabulary, seed=3).eval()
+    prompts = prompts_of(vocabulary, rows, text_tokenizer, 3)
+    options = {"max_frames": [2, 9, 5], "sampling": Sampling(0.9, top_p=1.0)}
+    alone = [
+        generate(model, vocabulary, [prompt], [limit], sampling=options["sampling"], seeds=[number])[0]
+        for number, (prompt, limit) in enumerate(zip(prompts, options["max_frames"], strict=True))
+    ]
+    for engine in (Engine(), STATIC):
+        for clip, expected in zip(generate(model, vocabulary, prompts, engine=engine, **options), alone, strict=True):
+            assert (clip.codes == expected.codes).all()
+            assert clip.log_probability == pytest.approx(expected.log_probability, abs=1e-5)
+
+
+class Counting:
+    """A backend of torch.compile that counts the graphs it is given."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph, inputs):
+        self.graphs += 1
+        return graph.forward
+
+
+@pytest.mark.slow
+def test_the_compiled_step_generates_the_same_and_is_compiled_once(lm, rows, text_tokenizer):
+    model, vocabulary = lm
+    torch._dynamo.reset()
+    backend = Counting()
+    engine = Engine("static", compile=True, backend=backend)  # type: ignore[arg-type]
+    prompts = prompts_of(vocabulary, rows, text_tokenizer)
+    expected = generate(model, vocabulary, prompts, 7, sampling=SAMPLED)
+    first = generate(model, vocabulary, prompts, 7, sampling=SAMPLED, engine=engine)
+    compiled = backend.graphs
+    other = {"max_frames": 5, "sampling": SAMPLED, "seeds": [4, 3, 2, 1, 0]}
+    again = generate(model, vocabulary, prompts[::-1], engine=engine, **other)
+    assert compiled > 0 and backend.graphs == compiled  # other clips, other lengths, the same shapes
+    for ours, theirs in zip(first, expected, strict=True):
+        assert (ours.codes == theirs.codes).all() and ours.ended == theirs.ended
+    for ours, theirs in zip(again, generate(model, vocabulary, prompts[::-1], **other), strict=True):
+        assert (ours.codes == theirs.codes).all()
+
+
+@pytest.mark.slow
+def test_inductor_generates_the_same(lively_model, vocabulary, rows, text_tokenizer):
+    torch._dynamo.reset()
+    prompts = prompts_of(vocabulary, rows, text_tokenizer, 3)
+    sampling = Sampling(temperature=0)
+    expected = generate(lively_model, vocabulary, prompts, 6, sampling=sampling)
+    for ours, theirs in zip(
+        generate(lively_model, vocabulary, prompts, 6, sampling=sampling, engine=Engine("static", True)),
+        expected,
+        strict=True,
+    ):
+        assert (ours.codes == theirs.codes).all()
+
+
+def test_candidates_and_texts_take_it_too(lively_model, vocabulary, rows, text_tokenizer):
+    prompts = prompts_of(vocabulary, rows, text_tokenizer, 2)
+    ours, theirs = (best_of(lively_model, vocabulary, prompts, 2, 5, engine=engine) for engine in (STATIC, None))
+    for (a, _), (b, _) in zip(ours, theirs, strict=True):
+        assert (a.codes == b.codes).all() and a.seed == b.seed
+    listening = [
+        render(ASR().document(Request(row.id, codes=row.codes), with_target=False), vocabulary, text_tokenizer).ids
+        for row in rows[:3]
+    ]
+    ours, theirs = (
+        write(lively_model, vocabulary, text_tokenizer, listening, 6, engine=engine) for engine in (STATIC, None)
+    )
+    assert [text.ids for text in ours] == [text.ids for text in theirs]
+
+
+def test_lengths_beyond_one_step_of_the_cache(lively_model, vocabulary, rows, text_tokenizer):
+    prompts = prompts_of(vocabulary, rows, text_tokenizer, 1)
+    frames = LENGTH_STEP // vocabulary.levels + 3
+    kept = {"min_frames": frames, "sampling": SAMPLED}
+    ours = generate(lively_model, vocabulary, prompts, frames, engine=STATIC, **kept)[0]
+    assert ours.n_frames == frames
+    assert np.array_equal(ours.codes, generate(lively_model, vocabulary, prompts, frames, **kept)[0].codes)
+
+
+def test_the_keys_choose_the_engine():
+    def of(device, **options):
+        return Engine.of(OmegaConf.create({"cache": "auto", "compile": None, **options}), device)
+
+    assert of("cpu") == Engine("dynamic", False)
+    assert of("cuda") == of("cpu", compile=True) == Engine("static", True)
+    assert of("cuda", compile=False) == of("cuda", cache="dynamic") == Engine("dynamic", False)
+    assert of("cpu", cache="static") == Engine("static", False)
+    for wrong in ({"cache": "large"}, {"cache": "dynamic", "compile": True}):
+        with pytest.raises(ValueError, match="cache"):
+            of("cpu", **wrong)

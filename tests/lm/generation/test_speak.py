@@ -1,0 +1,360 @@
+"""The generation command: every task with its inputs and limits, files, best of n, and the stream."""
+
+from __future__ import annotations
+
+import json
+import types
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from codec.corpus import read_audio
+from codec.interface import AudioTokenizer, Codes
+from lm.generate import speak
+from lm.generation.asking import texts_of
+from lm.generation.frames import best_of, generate
+from lm.generation.sampling import Sampling
+from lm.generation.speak import limits_of, sampling_of
+from lm.generation.streaming import StreamDecoder
+from lm.model import save_lm
+from lm.sequences.documents import render
+from tasks.base import Request, TaskError
+from tasks.tts import TTS
+from training.config import ConfigError, compose, group_options
+
+TASKS = [name for name in group_options("task") if name not in ("all", "mixture")]
+HEARING = [name for name in TASKS if name in ("asr", "audio_captioning", "music_captioning")]
+SPEAKING = [name for name in TASKS if name not in HEARING]
+
+
+def made(*overrides: str):
+    return instantiate(compose("lm_train", list(overrides)).task)
+
+
+class Voice(AudioTokenizer):
+    """Decodes a frame to 10 samples that depend on ``sight`` frames on both sides."""
+
+    name, sample_rate, samples_per_frame, causal = "stand-in", 125, 10, False
+    codebook_sizes, fingerprint = (2048,) * 3, ""
+
+    def __init__(self, description, sight=2):
+        self.description, self.sight = description, sight
+
+    def describe(self):
+        return self.description
+
+    def encode(self, wav, lengths=None):
+        frames = wav[0, : len(wav[0]) // 10 * 10].view(-1, 10).abs().sum(1)
+        return Codes.from_clips([(frames[:, None] * torch.tensor([7.0, 11.0, 13.0]) * 100).long() % 8])
+
+    def decode(self, codes: Codes) -> torch.Tensor:
+        frames = codes.codes.double().sum(1)  # [batch, frames]
+        kernel = torch.linspace(1, 2, 2 * self.sight + 1, dtype=torch.float64)[None, None]
+        mixed = torch.nn.functional.conv1d(frames[:, None], kernel, padding=self.sight)[:, 0]
+        return (mixed.repeat_interleave(10, dim=1) / 500).float()
+
+
+def test_a_stream_with_enough_context_is_the_whole(vocabulary):
+    voice = Voice(vocabulary.tokenizer)
+    codes = np.random.default_rng(0).integers(0, 8, (37, 3))
+    whole = voice.decode(Codes.from_clips([torch.from_numpy(codes)]))[0].numpy()
+    for step in (1, 5, 37):
+        decoder = StreamDecoder(voice, frames=4, context=3, ahead=2)
+        pieces = [piece for i in range(0, 37, step) for piece in decoder.feed(codes[i : i + step])]
+        assert all(len(piece) == 40 for piece in pieces)
+        pieces += decoder.finish()
+        np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+    blind = StreamDecoder(voice, frames=4, context=0, ahead=0)
+    heard = np.concatenate([*blind.feed(codes), *blind.finish()])
+    assert heard.shape == whole.shape and np.abs(heard - whole).max() > 1e-3  # the test can fail
+    assert list(StreamDecoder(voice, 4, 3, 2).finish()) == []
+
+
+@pytest.fixture
+def setup(lively_model, vocabulary, text_tokenizer, tmp_path, monkeypatch):
+    """A saved model and a configuration of the command."""
+    monkeypatch.chdir(tmp_path)
+    save_lm(tmp_path / "lm", lively_model, vocabulary, text_tokenizer)
+    module = types.ModuleType("stand_in_voice")
+    module.load = lambda device="cpu": Voice(vocabulary.tokenizer)
+    monkeypatch.setitem(__import__("sys").modules, "stand_in_voice", module)
+    return configured(tmp_path)
+
+
+def configured(tmp_path, *overrides):
+    cfg = compose("lm_generate", [f"model={tmp_path}/lm", f"out={tmp_path}/out", "device=cpu", *overrides])
+    cfg.tokenizer = OmegaConf.create({"_target_": "stand_in_voice.load"})
+    return cfg
+
+
+def items(cfg):
+    with open(f"{cfg.out}/items.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def test_texts_become_files_whatever_is_generated_with_them(setup, tmp_path):
+    setup.text = ["anna carried apples", "peter found the green table", "monkeys"]
+    speak(setup)
+    together = items(setup)
+    for item in together:
+        wave, rate = soundfile.read(tmp_path / "out" / item["audio"])
+        assert rate == 125 and len(wave) == item["frames"] * 10 and item["legal"]
+    setup.text, setup.out, setup.seed = "peter found the green table", str(tmp_path / "alone"), 1
+    speak(setup)
+    alone = items(setup)[0]
+    assert {**alone, "id": "0001", "audio": "0001.wav"} == {
+        **together[1],
+        "log_probability": alone["log_probability"],
+        "candidates": alone["candidates"],
+    }
+
+
+INPUTS = {
+    "text": "text=[anna carried apples,peter]",
+    "audio": "audio={}/heard.wav",
+    "audio_text": "audio_text=a guitar",
+}
+
+
+@pytest.fixture
+def heard(tmp_path):
+    """A recording of 16 frames."""
+    wave = 0.5 * np.random.default_rng(0).standard_normal(1280).clip(-1, 1)
+    soundfile.write(tmp_path / "heard.wav", wave, 1000, subtype="PCM_16")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_is_generated_from_what_it_needs_and_from_nothing_else(setup, heard, capsys, name):
+    task = made(f"task={name}")
+    inputs = {key: value.format(heard) for key, value in INPUTS.items()}
+    short = "task.decoding.max_tokens=5" if task.target == "text" else "length.max_seconds=0.9"
+    cfg = configured(heard, f"task={name}", short, *(inputs[key] for key in task.needs))
+    speak(cfg)
+    made_items = items(cfg)
+    assert len(made_items) == (2 if "text" in task.needs else 1)
+    for item in made_items:
+        if task.target == "text":
+            assert (
+                isinstance(item["written"], str) and f"{heard}/heard.wav: {item['written']}" in capsys.readouterr().out
+            )
+            continue
+        wave, rate = soundfile.read(heard / "out" / item["audio"])
+        given = 16 if name == "continuation" else 0  # it is heard first, in the same file
+        assert len(wave) == 10 * (given + item["frames"]) and 1 <= item["frames"] <= 0.9 * 12.5 and item["legal"]
+    assert [item.get("text") for item in made_items] == (
+        ["anna carried apples", "peter"] if "text" in task.needs else [None]
+    )
+    for key in INPUTS:
+        others = [inputs[other] for other in task.takes if other != key]
+        if key in task.needs:
+            with pytest.raises(ConfigError):
+                speak(configured(heard, f"task={name}", *others))
+            assert f"task={name} needs {key}" in capsys.readouterr().err
+        if key not in task.takes:
+            with pytest.raises(ConfigError):
+                speak(configured(heard, f"task={name}", *(inputs[k] for k in {*task.needs, key})))
+            assert f"task={name} reads no {key}" in capsys.readouterr().err
+
+
+def test_interleaved_sentences_hear_what_was_said_before(setup, heard, lively_model, vocabulary, text_tokenizer):
+    texts = ["anna carried apples", "peter found the table", "monkeys", "a guitar"]
+    listed = f"text=[{','.join(texts)}]"
+    whole = [f"audio={heard}/heard.wav", "audio_text=who", "task.sentences=3", "length.max_seconds=0.9"]
+    cfg = configured(heard, "task=interleaved", listed, *whole)
+    speak(cfg)
+    task = made("task=interleaved", "task.sentences=3", "task.decoding.max_seconds=0.9")
+    wave = read_audio(heard / "heard.wav", 125)
+    before = [Request("", "who", codes=Voice({}).encode(torch.from_numpy(wave)[None]).clip(0).numpy())]
+    for i, text in enumerate(texts):
+        document = task.document(task.asked("", text, before), with_target=False)
+        assert len(document.segments) == 2 * min(3, i + 2)  # the sentences before it, no more than were trained
+        prompt = render(document, vocabulary, text_tokenizer).ids
+        least, most = limits_of(task, [task.asked("", text, before)], 12.5)
+        clip = generate(lively_model, vocabulary, [prompt], most, least, sampling_of(cfg, task), [i])[0]
+        said = soundfile.read(heard / f"out/{i:04d}.wav")[0]
+        np.testing.assert_allclose(
+            said, Voice({}).decode(Codes.from_clips([torch.from_numpy(clip.codes)]))[0], atol=1e-4
+        )
+        before.append(Request("", text, codes=clip.codes))
+    joined = soundfile.read(heard / "out/whole.wav")[0]
+    assert len(joined) == 10 * sum(len(said.codes) for said in before[1:])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["task=all", "text=a"], "task=all is several tasks"),
+        (["task=text_to_sound", "text=dog", "length.most_per_character=1"], "length.most_per_character"),
+        (["task=asr", "audio=nowhere.wav"], "nowhere.wav"),
+        (["task=voice_prompted_tts", "text=[a,b,c]", "audio=[x,y]", "audio_text=[u,v]"], "2 recordings for 3 texts"),
+        (
+            ["task=voice_prompted_tts", "text=a", "audio=[x,y]", "audio_text=u"],
+            "audio_text has 1 texts for 2 recordings",
+        ),
+        (["task=interleaved", "text=a", "audio=heard.wav"], "needs audio_text"),
+        (["task=interleaved", "text=a", "audio_text=u"], "audio=FILE, which is missing"),
+        (["task=continuation", "audio=heard.wav", "domain=noise"], "domain=noise"),
+        (["task=tts"], 'needs text="..." or file=FILE'),
+    ],
+)
+def test_inputs_that_cannot_be_used_are_one_sentence(setup, heard, capsys, overrides, reason):
+    for name in "xy":
+        (heard / name).write_bytes((heard / "heard.wav").read_bytes())
+    with pytest.raises(ConfigError):
+        speak(configured(heard, *overrides))
+    error = capsys.readouterr().err
+    assert reason in error and error.count("\n") == 1
+
+
+def test_a_recording_beyond_the_models_positions_is_refused_and_a_limit_ends_there(setup, heard, capsys):
+    soundfile.write(heard / "long.wav", np.zeros(1000 * 60), 1000)
+    with pytest.raises(ConfigError):
+        speak(configured(heard, "task=continuation", f"audio={heard}/long.wav"))
+    assert "positions: shorten it" in capsys.readouterr().err
+
+
+def test_the_stream_of_a_continuation_begins_with_what_was_heard(setup, heard):
+    waves = {}
+    for mode in ("false", "true"):
+        speak(configured(heard, "task=continuation", f"audio={heard}/heard.wav", f"stream={mode}", "stream_ahead=2"))
+        waves[mode] = soundfile.read(heard / "out/0000.wav")[0]
+    np.testing.assert_allclose(waves["true"], waves["false"], atol=1e-4)
+
+
+def test_the_stream_is_the_file(setup, tmp_path, capsys):
+    setup.text = ["anna carried apples and monkeys", "peter found the green table"]
+    speak(setup)
+    setup.stream, setup.out, setup.stream_ahead = True, str(tmp_path / "stream"), 2
+    speak(setup)
+    assert "first audio after" in capsys.readouterr().out
+    for item in items(setup):
+        whole, streamed = (soundfile.read(tmp_path / f / item["audio"])[0] for f in ("out", "stream"))
+        np.testing.assert_allclose(whole, streamed, atol=1e-4)
+        assert 0 < item["first_audio_seconds"] <= item["generation_seconds"]
+
+
+def test_best_of_n_takes_the_best_and_begins_with_n_of_one(lively_model, vocabulary, text_tokenizer, rows):
+    task = TTS()
+    prompts = [
+        render(task.document(Request(str(i), text=rows[i].text), with_target=False), vocabulary, text_tokenizer).ids
+        for i in range(3)
+    ]
+    single = generate(lively_model, vocabulary, prompts, 10, seeds=[4, 5, 6])
+    found = best_of(lively_model, vocabulary, prompts, 4, 10, seeds=[4, 5, 6])
+    for (best, group), first in zip(found, single, strict=True):
+        assert len(group) == 4 and group[0].codes.tolist() == first.codes.tolist()
+        assert (best.ended, best.log_probability) == max((c.ended, c.log_probability) for c in group)
+    shortest = best_of(lively_model, vocabulary, prompts, 4, 10, seeds=[4, 5, 6], scorer=lambda _, clip: -clip.n_frames)
+    for best, group in shortest:
+        assert best.n_frames == min(clip.n_frames for clip in group if clip.ended or not best.ended)
+
+
+@pytest.mark.parametrize("name", SPEAKING)
+def test_each_task_owns_its_limits(name):
+    """Speech follows its characters, sounds and music never do, and `max_seconds` holds for all."""
+    task = made(f"task={name}", "task.decoding.max_seconds=9")
+    reference = Request("r", "who", codes=np.zeros((5, 3), np.int64))
+    asked = [task.asked("x", text, [reference]) for text in ("dog", "d" * 10, "d" * 100)]
+    speech = name in ("tts", "voice_prompted_tts", "interleaved")
+    assert [task.seconds(row) for row in asked] == (
+        [(0.06, 1.75), (0.2, 3.5), (2.0, 9.0)] if speech else [(0.0, 9.0)] * 3
+    )
+    assert limits_of(task, asked, 10.0)[1] == ([17, 35, 90] if speech else [90] * 3)
+    with pytest.raises(TaskError, match=f"task {name}: decoding.max_seconds is missing"):
+        type(task)().seconds(asked[0])
+
+
+def test_the_model_obeys_limits(lively_model, vocabulary):
+    prompt = np.array([vocabulary.control_id("<audio>")])
+    clips = generate(
+        lively_model, vocabulary, [prompt] * 6, [9] * 6, [2, 2, 5, 5, 9, 9], Sampling(1.0, top_p=1.0), range(6)
+    )
+    assert all(clip.n_frames >= low for clip, low in zip(clips, [2, 2, 5, 5, 9, 9], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("temperature", -1, "sampling.temperature=-1 must be at least 0."),
+        ("temperature", [0.5, -1, 0.5], "must be at least 0."),
+        ("top_p", 0, "sampling.top_p=0 must be above 0 and at most 1."),
+        ("top_p", 1.5, "sampling.top_p=1.5 must be above 0 and at most 1."),
+        ("top_k", -2, "sampling.top_k=-2 must be whole and at least 0."),
+        ("guidance", -1, "sampling.guidance=-1 must be at least 0."),
+        ("temperature", "hot", "sampling.temperature=hot must be at least 0."),
+        ("temperature", float("inf"), "sampling.temperature=inf must be at least 0."),
+        ("temperature", [], "sampling.temperature=() must be at least 0."),
+        ("temperature", float("nan"), "sampling.temperature=nan must be at least 0."),
+        ("top_k", 2.5, "sampling.top_k=2.5 must be whole and at least 0."),
+        ("guidance", [1, 2, 3], "must be at least 0."),
+        ("repetition_share", 2, "sampling.repetition_share=2 must be from 0 to 1."),
+        ("repetition_window", -1, "sampling.repetition_window=-1 must be whole and at least 0."),
+        ("repetition_window", float("nan"), "sampling.repetition_window=nan must be whole and at least 0."),
+    ],
+)
+def test_what_nothing_can_be_drawn_with_is_refused(setup, capsys, key, value, reason):
+    setup.sampling[key] = value
+    with pytest.raises(ConfigError):
+        sampling_of(setup, TTS())
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["batch_size", "best_of", "length.max_seconds", "stream_frames"])
+def test_numbers_of_a_generation_have_a_range(setup, capsys, key):
+    OmegaConf.update(setup, key, -1)
+    with pytest.raises(ConfigError):
+        speak(setup)
+    assert f"error: {key}=-1 must be at least" in capsys.readouterr().err
+
+
+def test_the_task_gives_what_sampling_leaves_open(setup):
+    sampling = sampling_of(setup, TTS(decoding={"temperature": 0.3, "top_p": 0.7}))
+    assert (sampling.temperature, sampling.top_p) == (0.3, 0.7)
+    setup.sampling.temperature = [0.1, 0.2, 0.3]
+    assert sampling_of(setup, TTS(decoding={"temperature": 0.3})).temperature == (0.1, 0.2, 0.3)
+
+
+def test_what_cannot_work_is_refused(setup, tmp_path, capsys):
+    setup.text, setup.file = "anna", "texts.txt"
+    with pytest.raises(ConfigError):
+        texts_of(setup)
+    assert "not both" in capsys.readouterr().err
+    setup.file = None
+    setup.text, setup.stream, setup.best_of = "anna", True, 2
+    with pytest.raises(ConfigError):
+        speak(setup)
+    assert "best_of=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "texts"),
+    [
+        (b"\xef\xbb\xbfhello there\r\nthe second line\r\n", ["hello there", "the second line"]),
+        ("你好,世界\n\n 1.50 \n".encode(), ["你好,世界", "1.50"]),
+        ("one\u2028line\x0b, two\x85parts\rnext".encode(), ["one\u2028line\x0b, two\x85parts", "next"]),
+        (b"fine\ncaf\xe9 au lait\n", "line 2 is not UTF-8: save the file as UTF-8."),
+        ("hello".encode("utf-16"), "line 1 is not UTF-8"),
+        (b"\xef\xbb\xbf\n \n", "there is no text to generate from."),
+    ],
+)
+def test_a_text_file_is_its_lines(setup, tmp_path, capsys, data, texts):
+    (tmp_path / "texts.txt").write_bytes(data)
+    setup.file = str(tmp_path / "texts.txt")
+    if isinstance(texts, list):
+        assert texts_of(setup) == texts
+        return
+    with pytest.raises(ConfigError):
+        texts_of(setup)
+    assert texts in capsys.readouterr().err
+
+
+def test_a_command_line_that_is_not_utf8_is_refused(setup, capsys):
+    setup.text = b"caf\xe9".decode("utf-8", "surrogateescape")
+    with pytest.raises(ConfigError):
+        texts_of(setup)
+    assert "is not UTF-8" in capsys.readouterr().err

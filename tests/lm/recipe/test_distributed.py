@@ -1,0 +1,129 @@
+"""Two processes give the gradient of one, under DDP and FSDP2, with the chunked and the plain head."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from codec.shards import ShardWriter, TokenizerInfo
+from lm.model import build_lm, load_lm, save_lm
+from lm.network.objective import Objective
+from lm.recipe.data import StepData, render_documents
+from lm.recipe.validation import with_idle_rows
+from lm.sequences.packing import IGNORE, PackedRows
+from tasks.tts import TTS
+from tests.lm.distributed_gradients import VALID_CLIPS, validate
+from training.config import CONFIG_DIR, REPOSITORY
+
+CASES = ["ddp-legal-chunked", "ddp-vocabulary-plain", "fsdp2-legal-chunked", "fsdp2-vocabulary-plain"]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def source(request, tmp_path_factory, rows, text_tokenizer, vocabulary):
+    """A folder with a model and the batch of one step."""
+    from omegaconf import OmegaConf
+
+    folder = tmp_path_factory.mktemp("source")
+    config = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": request.param,
+        "initializer_range": 0.1,
+    }
+    model = build_lm(OmegaConf.create({"pretrained": None, "init_rows": "normal", "config": config}), vocabulary, 4)
+    save_lm(folder, model, vocabulary, text_tokenizer)
+    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96)
+    batch = StepData(documents, vocabulary, 96, 6, seed=0, hide=0.2).batch(0)
+    parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
+    with ShardWriter(
+        folder / "tokens", TokenizerInfo("stand-in", "a1" * 32, 16000, 12.5, vocabulary.codebook_sizes)
+    ) as writer:
+        for row in rows[:3]:
+            writer.add(row)
+    torch.save({"parts": parts, "targets": batch.targets}, folder / "batch.pt")
+    return folder
+
+
+def alone(source: Path, legal: bool) -> dict[str, torch.Tensor]:
+    model, vocabulary, _ = load_lm(source)
+    batch = torch.load(source / "batch.pt")
+    objective = Objective(model, vocabulary, legal).train()
+    (objective(*batch["parts"]).total / batch["targets"]).backward()
+    return {name: parameter.grad for name, parameter in objective.named_parameters()}
+
+
+@pytest.fixture(scope="module")
+def together(source, tmp_path_factory) -> dict[str, dict]:
+    """What two processes find, by case: how, over what, with which head."""
+    folder = tmp_path_factory.mktemp("together")
+    script = Path(__file__).parents[1].joinpath("distributed_gradients.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(script), str(source), str(folder), *CASES]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stdout + done.stderr
+    return {case: torch.load(folder / f"{case}.pt") for case in CASES}
+
+
+def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    assert set(first) == set(second)
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_give_the_gradient_of_one(source, together, case):
+    how, over, _ = case.split("-")
+    assert largest_difference(together[case]["gradients"], alone(source, over == "legal")) < 1e-5
+    if how == "fsdp2":  # What is saved is whole: the weights of all processes after one step.
+        model, _, _ = load_lm(source)
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        assert {name: value.shape for name, value in together[case]["weights"].items()} == shapes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_validate_few_clips_as_one_does(source, together, case):
+    how, over, _ = case.split("-")
+    model, vocabulary, _ = load_lm(source)
+    if how == "fsdp2":  # it has taken a step since
+        model.load_state_dict(together[case]["weights"])
+    objective = Objective(model, vocabulary, over == "legal")
+    for clips, found in zip(VALID_CLIPS, together[case]["validation"], strict=True):
+        assert found == pytest.approx(validate(objective, str(source), clips, 0, 1), abs=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "world"), [(1, 2), (2, 2), (3, 2), (3, 8), (0, 2)])
+def test_each_process_has_as_many_rows(rows, world):
+    arrays = np.arange(rows * 5).reshape(rows, 5)
+    filled = with_idle_rows(PackedRows(arrays, arrays, arrays, arrays), world)
+    assert len({len(filled.input_ids[rank::world]) for rank in range(world)}) == 1
+    assert (filled.targets[rows:] == IGNORE).all() and (filled.targets[:rows] == arrays).all()
+
+
+def test_the_head_stays_in_the_root_unit(model, vocabulary):
+    """accelerate finds heads and embeddings by these methods and makes units of them."""
+    objective = Objective(model, vocabulary)
+    assert not hasattr(objective, "get_output_embeddings") and not hasattr(objective, "get_input_embeddings")
+
+
+@pytest.mark.parametrize("name", ["single", "ddp", "fsdp2", "multi_node"])
+def test_launch_files_are_what_accelerate_reads(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = CONFIG_DIR / "accelerate" / f"{name}.yaml"
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "no"
+    assert yaml.safe_load(path.read_text())["num_processes"] % config.num_machines == 0
+    if name == "fsdp2":
+        assert config.fsdp_config["fsdp_version"] == 2

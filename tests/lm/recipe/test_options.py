@@ -1,0 +1,209 @@
+"""Options that say what is learnt and how it is weighed; what the log line computes from known numbers."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import hydra
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from codec.shards import ShardError
+from lm.network.objective import Objective
+from lm.recipe.data import StepData, render_documents
+from lm.recipe.options import RANGES, check_options, level_weights
+from lm.recipe.throughput import peak_flops, training_flops
+from lm.recipe.token_rows import TokenRowsError
+from lm.sequences.packing import IGNORE
+from lm.train import train
+from tasks.tts import TTS
+from training.config import (
+    ABOVE_ZERO,
+    BELOW_ONE,
+    CONFIG_DIR,
+    NUMBERS,
+    ConfigError,
+    check_overrides,
+    compose,
+    kind_of_value,
+    range_in_words,
+)
+from training.typed import kinds
+
+
+def configured(overrides):
+    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
+        return hydra.compose("lm_train", overrides=overrides)
+
+
+def test_the_last_weight_holds_for_further_levels():
+    assert level_weights(None, 3) is None
+    assert level_weights([1, 0.5, 0.25], 3) == [1, 0.5, 0.25]
+    assert level_weights([1, 0.5], 4) == [1, 0.5, 0.5, 0.5]
+    for wrong in ([1, 1, 1, 1], [], [1, -1], "abc", ["a", 1], [math.nan, 1], [0, 0], [True]):
+        with pytest.raises(ConfigError):
+            level_weights(wrong, 3)
+
+
+@pytest.fixture(scope="module")
+def defaults():
+    return configured(["task=tts"])
+
+
+WRONG = (math.nan, math.inf, -math.inf, "abc", True, -1)
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_numbers_have_a_range(key, defaults, capsys):
+    least, most = RANGES[key]
+    beyond = [least - 1, most + 1, *((0,) if least == ABOVE_ZERO else ()), *((1,) if most == BELOW_ONE else ())]
+    for value in (*WRONG, *(bound for bound in beyond if math.isfinite(bound))):
+        cfg = copy.deepcopy(defaults)
+        OmegaConf.update(cfg, key, [value, value] if key == "trainer.betas" else value)
+        with pytest.raises(ConfigError):
+            check_options(cfg, 1)
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"error: {key}=") and range_in_words(least, most) in said, value
+
+
+PROGRAMS = [path.stem for path in sorted(CONFIG_DIR.glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_numeric_key_takes_no_other_value(program):
+    """Whatever its default is, null included: by what its comment says."""
+    numeric = {key: kind for key, kind in kinds(CONFIG_DIR, program, ()).items() if kind in NUMBERS}
+    assert numeric or program == "eval_selftest"
+    cfg = compose(program, [])
+    for key, kind in numeric.items():
+        wrong = [math.nan, math.inf, -math.inf, "abc", True, {"a": 1}, *([1.5] if kind.startswith("whole") else [])]
+        for value in [*wrong, [math.nan, 1], *([] if kind.endswith("s") else [[1, 2]])]:
+            assert kind_of_value(OmegaConf.select(cfg, key), value, kind), (key, value)
+        assert kind_of_value(OmegaConf.select(cfg, key), 1, kind) is None
+    for key in list(numeric)[:1]:
+        with pytest.raises(ConfigError):
+            check_overrides(program, [f"{key}=abc"])
+
+
+def test_betas_are_two(capsys):
+    check_options(configured(["task=tts"]), 1)
+    with pytest.raises(ConfigError):
+        check_options(configured(["task=tts", "trainer.betas=[0.9]"]), 1)
+    assert "trainer.betas=[0.9] must be two numbers." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("trainer.row_length=8", "no document fits trainer.row_length=8: raise it."),
+        ("data.tokens=/nowhere", "data.tokens=/nowhere: no such folder"),
+    ],
+)
+def test_nothing_to_learn_from_is_one_sentence(overrides, tmp_path, monkeypatch, override, reason):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ShardError, TokenRowsError), match=reason.replace(".", r"\.")):
+        train(configured([*overrides, override]))
+
+
+def test_training_takes_a_short_list_of_weights(overrides, tmp_path, monkeypatch, capsys):
+    runs = {}
+    for name, weights in {"short": "[1,0.5]", "full": "[1,0.5,0.5]"}.items():
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        final = train(configured([*overrides, "trainer.max_steps=2", f"trainer.level_weights={weights}"]))
+        runs[name] = (final / "model.safetensors").read_bytes()
+    assert runs["short"] == runs["full"]
+    with pytest.raises(ConfigError):
+        train(configured([*overrides, "name=other", "trainer.level_weights=[1,1,1,1]"]))
+    assert "1 to 3 numbers" in capsys.readouterr().err
+
+
+@pytest.fixture
+def documents(rows, text_tokenizer, vocabulary):
+    return render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96)
+
+
+def test_everything_is_learnt_when_asked_for(documents, vocabulary):
+    target, everything = (StepData(documents, vocabulary, 96, 4, 0, hide=0.2, everything=e) for e in (False, True))
+    a, b = target.batch(1), everything.batch(1)
+    assert (a.rows.input_ids == b.rows.input_ids).all()
+    learnt = a.rows.targets != IGNORE
+    assert (b.rows.targets[learnt] == a.rows.targets[learnt]).all()
+    # Every id but each document's first is a target, once.
+    documents_in_rows = sum(len(names) for names in b.names)
+    assert b.targets == (b.rows.targets != IGNORE).sum() == b.tokens - documents_in_rows > a.targets
+    assert (b.rows.targets[b.rows.document < 0] == IGNORE).all()
+
+
+def test_a_dropped_text_is_no_target(documents, vocabulary):
+    batch = StepData(documents, vocabulary, 96, 4, 0, drop_condition=1.0, everything=True).batch(0)
+    targets = batch.rows.targets[batch.rows.targets != IGNORE]
+    assert (targets >= vocabulary.text_size).all()
+    assert (targets == vocabulary.control_id("</text>")).sum() == sum(len(names) for names in batch.names)
+
+
+@pytest.mark.parametrize("legal_only", [False, True])
+def test_the_loss_on_everything_counts_text_and_control_tokens(documents, vocabulary, lively_model, legal_only):
+    batch = StepData(documents, vocabulary, 96, 4, 0, everything=True).batch(0)
+    parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
+    loss = Objective(lively_model, vocabulary, legal_only, everything=True)(*parts)
+    assert loss.count.sum() == batch.targets and torch.isfinite(loss.per_target).all()
+    hidden = lively_model.model(input_ids=parts[0], position_ids=parts[1], use_cache=False).last_hidden_state
+    logits = hidden[parts[2] != IGNORE] @ lively_model.lm_head.weight.T
+    wanted = parts[2][parts[2] != IGNORE]
+    if legal_only:
+        end = vocabulary.control_id("</audio>")
+        legal = torch.zeros_like(logits, dtype=torch.bool)
+        for row, number in enumerate(wanted.tolist()):
+            level = int(vocabulary.levels_of(np.array([number]))[0])
+            if number == end or level == 0:
+                legal[row, end] = True
+            block = vocabulary.block(max(level, 0)) if number == end or level >= 0 else range(vocabulary.block(0).start)
+            legal[row, block.start : block.stop] = True
+        logits = logits.masked_fill(~legal, -torch.inf)
+    expected = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+    torch.testing.assert_close(loss.per_target, expected.detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["flat", "depth"])
+def test_a_model_of_everything_is_trained(overrides, tmp_path, monkeypatch, variant):
+    monkeypatch.chdir(tmp_path)
+    small = [
+        "lm.depth.hidden_size=16",
+        "lm.depth.intermediate_size=24",
+        "lm.depth.num_attention_heads=2",
+    ]
+    small.append("lm.depth.num_key_value_heads=2")
+    train(
+        configured([*overrides, "trainer.loss_on=everything", "trainer.max_steps=3", f"lm.variant={variant}", *small])
+    )
+    lines = list(map(json.loads, (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()))
+    assert all(math.isfinite(line["loss_text"]) for line in lines if "loss_text" in line)
+    assert any("loss_text" in line for line in lines)
+
+
+def test_every_position_knows_its_task(documents, vocabulary):
+    names = documents.task_names
+    documents.tasks = ["asr" if i % 2 else "tts" for i in range(len(documents))]
+    assert names == ["tts"] and documents.task_names == ["asr", "tts"]
+    batch = StepData(documents, vocabulary, 96, 4, 0).batch(0, rank=1, world=2)
+    for row, members in enumerate(batch.names):
+        for number, name in enumerate(members):
+            of = documents.tasks[documents.ids.index(name)]
+            assert set(batch.tasks[row][batch.rows.document[row] == number]) == {documents.task_names.index(of)}
+
+
+def test_utilisation_counts_the_products_that_are_useful(model, vocabulary, monkeypatch):
+    layers = sum(p.numel() for name, p in model.named_parameters() if "proj" in name)
+    assert training_flops(model, vocabulary, False, 10, 4) == 6 * (layers * 10 + 32 * vocabulary.size * 4)
+    assert training_flops(model, vocabulary, True, 10, 3) == 6 * (layers * 10 + 32 * 12 * 3)
+    assert peak_flops(torch.device("cpu"), None) is None
+    assert peak_flops(torch.device("cpu"), 2.0) == 2e12
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100 80GB HBM3")
+    assert peak_flops(torch.device("cuda"), None) == 989e12
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "an unknown one")
+    assert peak_flops(torch.device("cuda"), None) is None

@@ -1,0 +1,78 @@
+"""What a training cannot begin with is refused in one sentence before any data are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from lm.model import ModelError
+from lm.sequences.text_tokenizer import TextTokenizerError
+from lm.train import train
+from training.config import CONFIG_DIR, ConfigError
+
+GPT = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": 500}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, text_tokenizer) -> Path:
+    """Text models: gpt2 with a text tokenizer, and bare, the same without."""
+    folder = tmp_path_factory.mktemp("models")
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **GPT))
+    for name in ("gpt2", "bare"):
+        model.save_pretrained(folder / name)
+    text_tokenizer.save_pretrained(folder / "gpt2")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "reason"),
+    [
+        (["lm.pretrained={}/absent"], ModelError, "there is no folder '{}/absent'"),
+        (["lm.pretrained={}/bare"], TextTokenizerError, "no text tokenizer: '{}/bare'"),
+        (["lm.pretrained={}/gpt2"], ConfigError, "trainer.row_length=96 is more than the 64 positions of {}/gpt2."),
+        (
+            ["lm.pretrained={}/gpt2", "trainer.row_length=64", "tuning.method=lora"],
+            ModelError,
+            "has no linear layer q_proj or k_proj or v_proj or o_proj or gate_proj or up_proj or down_proj; choose "
+            "from c_attn, c_fc, c_proj.",
+        ),
+        (["init={}/absent"], ModelError, "no language model at '{}/absent'"),
+        (["lm.config.max_position_embeddings=64"], ConfigError, "positions of lm.config.max_position_embeddings."),
+        (["lm.config.hidden_size=0"], ModelError, "no LLaMA can be made of lm.config="),
+        (["lm.config.hidden_size=-8"], ModelError, "no LLaMA can be made of lm.config="),
+        (["lm.config.num_attention_heads=0"], ModelError, "no LLaMA can be made of lm.config="),
+        (["lm.config.num_attention_heads=3"], ModelError, "no LLaMA can be made of lm.config="),
+        (["lm.config.num_hidden_layers=100000"], ModelError, "num_hidden_layers=100000"),
+        (
+            ["lm.variant=depth", "lm.depth.num_attention_heads=0"],
+            ModelError,
+            "no LLaMA can be made of lm.depth=",
+        ),
+        (["trainer.grad_clip=0"], ConfigError, "trainer.grad_clip=0 must be above 0."),
+        (["seed=9223372036854775808"], ConfigError, "seed=9223372036854775808 must be from 0 to 4294967295."),
+    ],
+)
+def test_it_is_refused_before_any_work(models, overrides, monkeypatch, tmp_path, capsys, changes, kind, reason):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lm.train.find_token_rows", lambda *_: pytest.fail("data were read"))
+    changes = [change.replace("{}", str(models)) for change in changes]
+    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
+        cfg = hydra.compose("lm_train", [*overrides, *changes])
+    with pytest.raises(kind) as error:
+        train(cfg)
+    said = capsys.readouterr().err if kind is ConfigError else str(error.value)
+    assert reason.replace("{}", str(models)) in said
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("checkpoints"))
+
+
+def test_gpt2_is_extended_and_trained(models, overrides, monkeypatch, tmp_path):
+    """A model of another family, by adapters on its own layers."""
+    monkeypatch.chdir(tmp_path)
+    lora = [f"lm.pretrained={models}/gpt2", "trainer.row_length=64", "tuning.method=lora", "tuning.targets=[c_attn]"]
+    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
+        cfg = hydra.compose("lm_train", [*overrides, *lora, "trainer.max_steps=2", "tuning.warmup_new_rows=1"])
+    final = train(cfg)
+    assert (final / "model.safetensors").is_file()
