@@ -152,11 +152,6 @@ def train_codec(cfg: DictConfig) -> None:
     check_crop(cfg, config.sample_rate, config.hop)
     waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision, kwargs_handlers=[waiting])
-    if accelerator.mixed_precision not in ("no", "bf16"):
-        raise ConfigError(
-            f"precision={accelerator.mixed_precision} (from accelerate launch) is not supported: say precision=bf16 or "
-            "precision=no."
-        )
     check_processes(accelerator.num_processes)
     leave_at_exit()
     clusters = cfg.stage != 1 and not brings_codes

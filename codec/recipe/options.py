@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from math import inf
 
 from omegaconf import DictConfig, OmegaConf
@@ -74,6 +75,11 @@ def check_options(cfg: DictConfig) -> None:
         if (chosen := OmegaConf.select(cfg, key)) not in choices:
             named = ", ".join("null" if choice is None else str(choice) for choice in choices)
             raise ConfigError(f"{key}={chosen} is unknown; choose one of {named}.")
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if cfg.precision is None and launched not in CHOICES["precision"]:
+        raise ConfigError(
+            f"precision=null leaves accelerate launch its {launched}: say precision=bf16 or precision=no."
+        )
     pick_device(cfg.device)
     check_ranges(cfg, RANGES, optional=("threads", "gan.start"))
     check_ranges(cfg, {f"trainer.domain_weights.{name}": 0 for name in cfg.trainer.domain_weights})

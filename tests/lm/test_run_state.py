@@ -1,4 +1,4 @@
-"""Which model is taken where none is named."""
+"""Which model is taken where none is named, and when a run may go on for longer than it was to."""
 
 import json
 import os
@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lm.run_state import IN_ALL, SHIPPED, newest_model
-from training.config import CONFIG_DIR, ConfigError, group_options
+from lm.run_state import IN_ALL, SHIPPED, allowing_more_steps, newest_model
+from training.checkpoint import CheckpointError
+from training.config import CONFIG_DIR, ConfigError, compose, group_options
+from training.run_folder import check_recipe
 
 
 def finished(folder: Path, task: str, age: int = 0) -> Path:
@@ -53,3 +55,25 @@ def test_every_task_has_a_model_that_ships() -> None:
     for task in (name for name in group_options("task") if name not in ("all", "mixture")):
         folder = newest_model(task, Path("no-such-folder"), [CONFIG_DIR.parent / path for path in SHIPPED])
         assert (folder / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "goes_on"),
+    [
+        ("constant", 5, True), ("constant", 100, True), ("cosine", 5, True), ("cosine", 50, False),
+        ("cosine", 100, False), ("wsd", 5, True), ("wsd", 79, True), ("wsd", 81, False), ("wsd", 100, False),
+    ],
+)  # fmt: skip
+def test_more_steps_where_the_rate_does_not_jump(schedule: str, step: int, goes_on: bool) -> None:
+    """Ten steps of warm-up, a hundred in all, of which wsd falls in the last fifth (of those after the warm-up)."""
+    keys = [f"trainer.schedule={schedule}", "trainer.warmup_steps=10", "trainer.decay_share=0.2222"]
+    before, after = (compose("lm_train", [*keys, f"trainer.max_steps={steps}"]).trainer for steps in (100, 1000))
+    stored, wanted = {"trainer": dict(before)}, {"trainer": dict(after)}
+    allowed = allowing_more_steps(stored, after, step)
+    if goes_on:
+        check_recipe(allowed, wanted, Path("x"))
+    else:
+        with pytest.raises(CheckpointError, match="max_steps: 100 → 1000"):
+            check_recipe(allowed, wanted, Path("x"))
+    with pytest.raises(CheckpointError, match="seed: 1 → 2"):  # nothing else is allowed
+        check_recipe(allowing_more_steps({**stored, "seed": 1}, after, 5), {**wanted, "seed": 2}, Path("x"))

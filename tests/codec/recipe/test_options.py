@@ -73,6 +73,19 @@ def test_what_cannot_work_is_refused(override: str, reason: str, capsys: pytest.
     assert reason in sentence(capsys, compose("codec_train", [override]))
 
 
+@pytest.mark.parametrize("precision", ["null", "no", "bf16"])
+@pytest.mark.parametrize("launched", ["no", "bf16", "fp16", "fp8"])
+def test_the_launchers_precision_counts_where_none_is_named(
+    precision: str, launched: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    cfg = compose("codec_train", [f"precision={precision}"])
+    if precision == "null" and launched.startswith("fp"):
+        assert f"leaves accelerate launch its {launched}" in sentence(capsys, cfg)
+    else:
+        check_options(cfg)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
