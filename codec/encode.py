@@ -136,8 +136,7 @@ def encode_corpus(
     def prepare() -> list[int] | None:
         """The portions to encode; None where another program has just finished them."""
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            hold(folder, wait=True)
+            hold(folder, "out", wait=True)
         if resume and _current(folder, info, scan.key):
             return None
         check_owner(folder, corpus_root)
@@ -281,6 +280,8 @@ def main(cfg: DictConfig) -> None:
     if isinstance(cfg.splits, str):
         raise ConfigError(f"splits={cfg.splits} must be a list, as [train,valid].")
     state = PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)
+    if cfg.record:
+        decide(lambda: hold(cfg.record, "record", replaced=True, is_file=True))
     check_processes(state.num_processes)
     leave_at_exit()
     tokenizer = load_tokenizer(cfg.tokenizer, state.device)

@@ -226,7 +226,8 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
     if cfg.format not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, not {cfg.format}")
-    hold(cfg.out, "out", replaced=names_a_file(cfg.out))
+    is_file = names_a_file(cfg.out)
+    hold(cfg.out, "out", replaced=is_file, is_file=is_file)
     tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)
     try:
         done, refused = reconstruct_files(cfg.input, cfg.out, tokenizer, cfg.format)

@@ -56,10 +56,10 @@ def untrained_codec(config: ALMTokenizerConfig, seed: int) -> ALMTokenizer:
 
 @hydra_entry("codec_untrained")
 def main(cfg: DictConfig) -> None:
-    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
-    codec = untrained_codec(config, cfg.seed)
     out = Path(cfg.out) if cfg.out else Path("runs") / f"codec-{cfg.preset}-untrained"
     hold(out, "out", replaced=True)
+    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
+    codec = untrained_codec(config, cfg.seed)
     save_folder(out, lambda folder: codec.save_pretrained(folder))
     print(f"{out}: {sum(p.numel() for p in codec.parameters()) / 1e6:.2f} M random weights, {codec.bitrate:.1f} bit/s")
 

@@ -233,9 +233,9 @@ def build(cfg: DictConfig) -> Path:
     )  # fmt: skip
     folders = [Path(folder) for folder in cfg.runs] or newest_evaluations(Path("runs"))
     out = Path(cfg.out)
-    hold(out, "out", replaced=True)
     if cfg.webmushra:
         hold(cfg.webmushra, "webmushra", replaced=True)
+    hold(out, "out", replaced=True)
     index = build_page(folders, out, options)
     for folder in folders:
         print(f"\n{folder}\n{console_table(folder)}")

@@ -1,4 +1,4 @@
-"""Every program that writes into a folder refuses one that another process is writing, before it touches it."""
+"""Every program that writes refuses a place that another process is writing or that nobody can, and touches nothing."""
 
 from __future__ import annotations
 
@@ -48,6 +48,17 @@ PROGRAMS = {
     "train_recogniser": ["out=out", "corpus=corpus", "device=cpu"],
     "vllm_speak": ["checkpoints/none", "--text=boat", "--out=out"],
 }
+# further options with which programs write a place that is not asked for above
+UNUSABLE = {
+    f"{program} {'name' if 'name=mine' in options else 'out'}": options for program, options in PROGRAMS.items()
+}
+UNUSABLE |= {
+    "codec.encode out": [CODEC, "data.root=corpus", "out=out"],
+    "codec.encode record": [CODEC, "data.root=corpus", "record=out"],
+    "codec.reconstruct file": [CODEC, "input=corpus/0.wav", "out=out/x.wav"],
+    "demo_page webmushra": ["runs=[there/eval-tts]", "webmushra=out"],
+    "eval.tts cache": [CODEC, MODEL, *CORPUS, "limit=1", "recognisers=[]", "dnsmos=false", "cache=out"],
+}
 # encode waits, and so do the processes of a sweep; gguf_speak writes as vllm_speak does; others write no folder that
 # two could name
 OTHERS = {"encode", "gguf_speak", "doctor", "selftest", "kill_runs"}
@@ -93,3 +104,29 @@ def test_a_folder_that_another_process_writes_is_refused(
     )
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
     release(folder)
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_a_place_that_nobody_can_write_is_refused(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file where the folder should be, or a folder where the file should be."""
+    monkeypatch.chdir(tmp_path)
+    write_corpus(Path("corpus"))
+    program, _, key = case.partition(" ")
+    place = Path("runs/mine" if key == "name" else "out")
+    if program in ("codec.semantic_prior", "export_gguf") or key == "record":
+        place.mkdir()
+    else:
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("mine")
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    monkeypatch.setattr(sys, "argv", [f"{program}.py", *UNUSABLE[case]])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(program).main()
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2 and re.fullmatch(
+        f"error: {place}(/x.wav)? cannot be written .* give another (--)?(name|out|target|record|webmushra|cache), or "
+        "make room for it there.", said,
+    )  # fmt: skip
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock") == before

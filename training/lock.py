@@ -3,7 +3,9 @@
     hold(run_dir)                               # until the process ends, however it ends
     with holding(cache, wait=True): …           # a part of the work
     hold(page, replaced=True)                   # of a folder that is put in place as a whole
+    hold(target, replaced=True, is_file=True)   # of one file
 
+Every program asks for its place here before any work, so a place that cannot be written is refused here too.
 It needs a file system with flock; where there is none, that is said and nothing is locked.
 """
 
@@ -16,15 +18,33 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
+ATTEMPTS = 100
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _held: dict[Path, int] = {}  # locks of this process → open files: a lock lives as long as its file is open
 _made: set[Path] = set()  # folders that were made for their lock: one in which nothing was written goes again
 
 
 class LockError(RuntimeError):
-    """A folder that another process writes, with its name."""
+    """A folder that another process writes, or that nobody can write, with its name."""
+
+
+@contextmanager
+def usable(place: str | Path, key: str) -> Iterator[None]:
+    """What the system refuses inside the ``with`` block makes ``place``, given by ``key``, one that cannot be written.
+
+    Raises:
+        LockError: naming the place, the reason and the key.
+    """
+    try:
+        yield
+    except OSError as error:
+        whole = Path(place).absolute()
+        above = [path for path in (whole, *whole.parents) if os.path.lexists(path) and not os.path.isdir(path)]
+        why = f"{above[0]} is no folder" if above and error.errno != errno.EISDIR else os.strerror(error.errno or 0)
+        raise LockError(f"{place} cannot be written ({why}): give another {key}, or make room for it there.") from None
 
 
 def try_lock(path: Path, wait: bool = False) -> int | str:
@@ -36,11 +56,13 @@ def try_lock(path: Path, wait: bool = False) -> int | str:
     Raises:
         OSError: the file cannot be made, or its file system has no locks.
     """
-    while True:
+    for attempt in count(1):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:  # its holder has just taken the folder away, in which it wrote nothing
+            if attempt == ATTEMPTS:  # a folder in which nothing can be made, as /proc
+                raise
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -58,6 +80,7 @@ def try_lock(path: Path, wait: bool = False) -> int | str:
         except FileNotFoundError:
             pass  # its holder has removed it meanwhile: the next one makes another
         os.close(file)
+    raise AssertionError("counting has no end")
 
 
 def sign_lock(file: int, process: int) -> None:
@@ -72,32 +95,38 @@ def _locks_of(folder: str | Path) -> tuple[Path, Path]:
     return place / ".lock", place.with_name(f".{place.name}.lock")
 
 
-def hold(folder: str | Path, key: str = "name", wait: bool = False, replaced: bool = False) -> None:
+def hold(
+    folder: str | Path, key: str = "name", wait: bool = False, replaced: bool = False, is_file: bool = False
+) -> None:
     """Be the one writer of ``folder`` until `release`, or the end of this process.
 
     Args:
         key: the option that names the folder.
         wait: for another process that writes there, and say so.
+        is_file: it is a file, that is put there as a whole.
 
     Raises:
-        LockError: another process writes there.
-        OSError: nobody can.
+        LockError: another process writes there, or nobody can.
     """
     path = _locks_of(folder)[replaced]
     if path in _held:
         return
-    if not path.parent.exists():
+    made = not os.path.lexists(path.parent)
+    with usable(folder, key):
+        if os.path.lexists(folder) and os.path.isdir(folder) == is_file:
+            raise IsADirectoryError(errno.EISDIR, "") if is_file else NotADirectoryError(errno.ENOTDIR, "")
+        try:
+            lock = try_lock(path)
+            if isinstance(lock, str) and wait:
+                print(f"{folder} is being written by {lock}: waiting for it", flush=True)
+                lock = try_lock(path, wait=True)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(f"{folder} cannot be locked here ({error.strerror}): see to it that nobody else writes there.")
+            return
+    if made:
         _made.add(path.parent)
-    try:
-        lock = try_lock(path)
-        if isinstance(lock, str) and wait:
-            print(f"{folder} is being written by {lock}: waiting for it", flush=True)
-            lock = try_lock(path, wait=True)
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        print(f"{folder} cannot be locked here ({error.strerror}): see to it that nobody else writes there.")
-        return
     if isinstance(lock, str):
         raise LockError(f"{folder} is being written by {lock}: wait for it, or give another {key}.")
     _held[path] = lock

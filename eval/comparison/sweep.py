@@ -33,7 +33,7 @@ from eval.comparison.plan import Cell, Plan
 from eval.harness.provenance import folder_hash, record_hash, sha256
 from training.checkpoint import write_file
 from training.config import REPOSITORY, ConfigError, compose, refusing
-from training.lock import sign_lock, try_lock
+from training.lock import sign_lock, try_lock, usable
 from training.log import duration
 
 DONE, STARTED, LOG = "done.json", "started.json", "log.txt"
@@ -136,7 +136,8 @@ class Sweep:
     # ---- the loop --------------------------------------------------------------------------------------------
     def run(self, only: Sequence[str] | None = None) -> None:
         """Run what is missing of the rows ``only``; what fails is noted, and the rest goes on."""
-        (self.plan.out / "locks").mkdir(parents=True, exist_ok=True)
+        with usable(self.plan.out, "out"):
+            (self.plan.out / "locks").mkdir(parents=True, exist_ok=True)
         cells = self.plan.chosen(only)
         self._finished, self._total = 0, len(cells)
         done: set[str] = set()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from eval.harness import processes
 from eval.harness.provenance import record_hash, versions
+from training.lock import usable
 
 NETWORK_LIBRARIES = ("torch", "transformers", "onnxruntime", "soxr", "numpy")  # another version may score otherwise
 
@@ -42,6 +43,9 @@ class ScoreCache:
         self.path = folder / f"{self.name}{f'.rank{number}' if number else ''}.jsonl" if folder is not None else None
         self.scores: dict[str, Any] = {}
         self.fresh: dict[str, Any] = {}  # what the other processes have not been told
+        if folder is not None:
+            with usable(folder, "cache"):
+                folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob(f"{self.name}*.jsonl")) if folder is not None else ():
             damaged = 0
             for line in filter(None, path.read_bytes().split(b"\n")):
@@ -71,7 +75,6 @@ class ScoreCache:
         if processes.size() > 1:
             self.fresh[key] = value
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab") as stream:
                 # a killed run may have left a line without its end
                 start = b"\n" if stream.tell() and not self._ends_with_newline() else b""
@@ -102,6 +105,9 @@ class EmbeddingCache:
     def __init__(self, folder: Path | None, kind: str, how: Any) -> None:
         self.folder = folder / cache_name(kind, how) if folder is not None else None
         self.memory: dict[str, NDArray[np.float32]] = {}
+        if self.folder is not None:
+            with usable(self.folder, "cache"):
+                self.folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, key: str) -> NDArray[np.float32] | None:
         """The embeddings ``[frames, d]`` of the audio with the hash ``key``, or None."""
@@ -121,7 +127,6 @@ class EmbeddingCache:
         if self.folder is None:
             self.memory[key] = embeddings
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"{key}.{os.getpid()}.part"
         with open(part, "wb") as stream:
             np.save(stream, embeddings.astype(np.float32))

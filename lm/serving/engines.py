@@ -63,7 +63,6 @@ def speech_prompts(folder: Path, texts: list[str], speaker: str) -> tuple[AudioV
 
 def write_clips(vocabulary: AudioVocabulary, clips: list[list[int]], tokenizer: Any, out: Path) -> list[int]:
     """Ids of whole clips to NNNN.wav; frames of each."""
-    out.mkdir(parents=True, exist_ok=True)
     frames = []
     for number, ids in enumerate(clips):
         codes = torch.tensor(Legality(vocabulary).codes(ids)).view(-1, vocabulary.levels)

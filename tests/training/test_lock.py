@@ -1,5 +1,6 @@
 """One writer per folder, and what frees it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -65,6 +66,27 @@ def test_a_lock_that_was_removed_while_it_was_opened_locks_nobody_out(tmp_path: 
     assert isinstance(second, int) and isinstance(try_lock(path), str)
     os.close(first)
     os.close(second)
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "/proc/x/y", "file", "file/x", "n" * 300, "folder"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_place_that_nobody_can_write_is_named_with_its_key(place: str, replaced: bool, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    is_file = place == "folder"
+    with pytest.raises(LockError, match=r"cannot be written \(.*\): give another out, or make room for it there\.$"):
+        hold(tmp_path / place, "out", replaced=replaced or is_file, is_file=is_file)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_what_the_system_refuses_is_said(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(LockError, match=rf"out cannot be written \({os.strerror(number)}\): give another out"):
+        hold(tmp_path / "out", "out")
 
 
 def test_a_folder_that_is_replaced_is_locked_beside_it(tmp_path: Path) -> None:
