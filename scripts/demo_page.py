@@ -38,7 +38,7 @@ from training.config import hydra_entry
 from training.identity import printable
 from training.lock import hold
 
-TEMPLATE = Path(__file__).resolve().parent / "page_template"
+TEMPLATE = Path(__file__).resolve().parent / "page/template"
 MARKER = ".demo-page"  # names a folder as ours, which a rebuild may replace; holds what it was built from
 FORMATS = ("auto", "flac", "mp3")
 # what is copied of a comparison; a sweep's folder also holds weights and token shards
