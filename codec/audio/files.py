@@ -42,7 +42,9 @@ AUDIO_SUFFIXES = frozenset(
 # … and what is audio and is not read: these files are rejected by name, not passed over.
 OTHER_AUDIO_SUFFIXES = frozenset(
     ".m4a .m4b .mp4 .aac .wma .webm .weba .mka .amr .3gp .ape .wv .ac3 .dts .dsf .dff .tta .mpc .ra .spx .raw .pcm "
-    ".gsm .shn .mid .midi .sd2 .paf .pvf .svx .ircam .avr .sds .wve".split()
+    ".gsm .shn .mid .midi .sd2 .paf .pvf .svx .ircam .avr .sds .wve .g722 .g723 .g726 .g729 .al .ul .alaw .ulaw .vox "
+    ".adpcm .sln .dss .m4p .m4r .aax .mp+ .mpp .ofr .tak .oma .at3 .eac3 .ec3 .mlp .thd .mogg .opu .f4a .asf .8svx "
+    ".mov .mkv .avi .flv .wmv .mpg .mpeg .ogv .3g2 .ts .mts .vob .rm".split()
 )
 # Samples per read: a 20-minute file never stands in memory at its own rate and channels.
 BLOCK_SAMPLES = 1 << 21

@@ -2,9 +2,10 @@
 
     tree = walk("my_corpus")
     tree.files                                  # paths of audio files, sorted
-    tree.problems                               # [(path, why it cannot be read)]: dead links, names that are not UTF-8
+    tree.problems                               # [(path, why it cannot be read)]: dead links, archives, names not UTF-8
 
-Links to files and folders are followed. A folder that is reached twice, as in a loop of links, is read once.
+Links to files and folders are followed. A folder that is reached twice, as in a loop of links, is read once, and the
+link to it is a problem.
 """
 
 import os
@@ -29,6 +30,17 @@ def looks_like_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES | OTHER_AUDIO_SUFFIXES
 
 
+ARCHIVES = frozenset(".zip .tar .tgz .tbz .tbz2 .txz .tzst .7z .rar".split())
+COMPRESSED = frozenset(".gz .bz2 .xz .zst".split())
+
+
+def may_hold_audio(path: Path) -> bool:
+    """Whether the name is that of an archive, or of one compressed file of audio."""
+    inner = Path(path.stem)
+    packed = path.suffix.lower() in COMPRESSED and (inner.suffix.lower() == ".tar" or looks_like_audio(inner))
+    return packed or path.suffix.lower() in ARCHIVES
+
+
 def walk(root: str | Path) -> AudioTree:
     """The folders and audio files below `root`, sorted; what cannot be read is a problem and stops nothing."""
     found = AudioTree()
@@ -37,12 +49,15 @@ def walk(root: str | Path) -> AudioTree:
     visited: set[tuple[int, int]] = set()
     while folders or links:
         # Links come last: a folder that lies below the root keeps its own name.
-        if not folders:
+        linked = not folders
+        if linked:
             links.sort(reverse=True)
-        folder = folders.pop() if folders else links.pop()
+        folder = links.pop() if linked else folders.pop()
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in visited:
+                if linked:
+                    found.problems.append((folder, "it is a link to a folder that is read already"))
                 continue
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
@@ -65,6 +80,8 @@ def walk(root: str | Path) -> AudioTree:
                     found.files.append(path)
                 else:
                     found.problems.append((path, "its name is not UTF-8: rename it"))
+            elif is_file and may_hold_audio(path):
+                found.problems.append((path, "what is in an archive is not read: unpack it"))
             elif entry.is_symlink() and (looks_like_audio(path) or not path.suffix):
                 found.problems.append((path, "it is a link that leads nowhere"))
             elif looks_like_audio(path):

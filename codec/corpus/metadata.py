@@ -7,7 +7,7 @@ for line in read_metadata(Path("my_corpus/metadata.csv")):
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,11 @@ from typing import Any
 from codec.audio.folder import looks_like_audio
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+# A few kilobytes of parquet can hold billions of equal values: what more than this must be unpacked for is refused.
+VALUES_PER_GROUP = 1 << 24  # of a column in one row group
+BYTES_PER_GROUP = 1 << 28  # of a column, unpacked
+TEXT_BYTES = 1 << 20  # of one cell: a text, or all captions
+ROWS_PER_BYTE = 64  # of the file: more rows than that have no names of their own
 DELIMITERS = ",;\t"  # of a CSV file; that of the column file_name is taken
 
 
@@ -146,13 +151,27 @@ def _parquet_rows(source: Path) -> Iterator[Line]:
 
     wrong = (pyarrow.ArrowException, OSError, ValueError, OverflowError)
     try:
-        parquet = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
+        # as dictionaries: a long text that many rows share is in memory once, and its length known before it is copied
+        columns = pyarrow.parquet.read_metadata(source).schema
+        texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+        parquet = pyarrow.parquet.ParquetFile(source, read_dictionary=texts, page_checksum_verification=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise CorpusError(f"{source} is not a readable parquet file ({error})") from error
+    names = parquet.schema_arrow.names
+    rows, size = parquet.metadata.num_rows, source.stat().st_size
     with parquet:
+        if rows > ROWS_PER_BYTE * size:
+            yield Line(source.name, problem=f"{source.name} has {size} bytes and says that it has {rows} rows")
+            return
         first = 1
         for group in range(parquet.num_row_groups):
             number, end = first, first + parquet.metadata.row_group(group).num_rows
+            first = end
+            try:
+                check_unpacked(parquet.metadata.row_group(group))
+            except ValueError as error:
+                yield Line(source.name, problem=f"{source.name}: rows {number} to {end - 1} are not read: {error}")
+                continue
             batches = parquet.iter_batches(row_groups=[group], batch_size=1024)
             while number < end:
                 try:
@@ -161,11 +180,53 @@ def _parquet_rows(source: Path) -> Iterator[Line]:
                     reason = f"rows {number} to {end - 1} are damaged ({error})"
                     yield Line(source.name, problem=f"{source.name}: {reason}")
                     break
+                some_long = any(_bytes(column) > TEXT_BYTES for column in batch.columns)
                 for row in range(batch.num_rows):
                     place = f"{source.name} row {number}"
                     number += 1
                     try:
-                        yield Line(place, batch.slice(row, 1).to_pylist()[0])
+                        cells = batch.slice(row, 1)
+                        long = some_long and next((n for n in names if _bytes(cells.column(n)) > TEXT_BYTES), None)
+                        if long:
+                            yield Line(place, problem=f"{place}: its {long} takes more than {TEXT_BYTES} bytes")
+                        else:
+                            yield Line(place, cells.to_pylist()[0])
                     except wrong as error:  # texts that are not UTF-8, times that Python does not know
                         yield Line(place, problem=f"{place} cannot be read ({error})")
-            first = end
+
+
+def _bytes(cells: Any) -> int:
+    """What the values of an arrow array take when each is a value of its own."""
+    import pyarrow.compute
+    from pyarrow import types
+
+    if types.is_dictionary(cells.type):
+        cells = pyarrow.compute.binary_length(cells.dictionary).take(cells.indices)
+        return (pyarrow.compute.sum(cells).as_py() or 0) + len(cells)
+    if types.is_list(cells.type) or types.is_large_list(cells.type):
+        return _bytes(cells.flatten()) + len(cells)
+    if types.is_struct(cells.type):
+        return sum(map(_bytes, cells.flatten()))
+    return cells.nbytes
+
+
+def check_unpacked(group: Any, most: int = VALUES_PER_GROUP, counted: Sequence[str] | None = None) -> None:
+    """Refuse a row group that would take more memory than the limits above say; reads none of it.
+
+    Args:
+        group: ``pyarrow.parquet.RowGroupMetaData``.
+        most: values of a column.
+        counted: the columns that are read and whose bytes count; None: all.
+
+    Raises:
+        ValueError: with the column and its size.
+    """
+    for number in range(group.num_columns):
+        column = group.column(number)
+        name = column.path_in_schema.split(".")[0]
+        if column.num_values > most:
+            raise ValueError(
+                f"the {name} of {group.num_rows} rows are {column.num_values} values; a row group holds at most {most}"
+            )
+        if (counted is None or name in counted) and column.total_uncompressed_size > BYTES_PER_GROUP:
+            raise ValueError(f"its column {name} takes {column.total_uncompressed_size} bytes in one row group")

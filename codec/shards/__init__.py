@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from codec.corpus.metadata import TEXT_BYTES
 from codec.shards.format import (
     CODES_PER_GROUP,
     FORMAT_VERSION,
@@ -31,7 +32,6 @@ from codec.shards.format import (
     ROWS_PER_GROUP,
     ROWS_PER_SHARD,
     SCHEMA,
-    TEXT_BYTES,
     Index,
     IndexRow,
     Row,

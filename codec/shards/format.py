@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codec.corpus.metadata import check_unpacked
 from training.identity import fault_of_id
 
 FORMAT_VERSION = 1
@@ -22,8 +23,6 @@ ROWS_PER_SHARD = 1024  # about an hour of utterances: what a killed encoding has
 ROWS_PER_GROUP = 256  # what a reader holds in memory at a time
 # A few kilobytes of parquet can hold billions of equal codes: what more than this must be unpacked for is refused.
 CODES_PER_GROUP = 1 << 27  # 268 MB; a clip of 40 days at 12.5 frames/s and 3 levels, of 12 hours at 86 Hz and 32
-BYTES_PER_GROUP = 1 << 28  # of each other column, unpacked
-TEXT_BYTES = 1 << 20  # of one cell
 LARGEST_CODEBOOK = 65_536
 
 SCHEMA = pa.schema(
@@ -250,21 +249,11 @@ def check_schema(schema: pa.Schema) -> None:
 
 
 def check_group(group: pq.RowGroupMetaData) -> None:
-    """Refuse a row group that would take more memory than CODES_PER_GROUP and BYTES_PER_GROUP say; reads none of it.
-
-    Raises:
-        ShardError: with the column and its size.
-    """
-    for number in range(group.num_columns):
-        column = group.column(number)
-        name = column.path_in_schema.split(".")[0]
-        if column.num_values > CODES_PER_GROUP:
-            raise ShardError(
-                f"the {name} of {group.num_rows} rows are {column.num_values} values; a row group holds at most "
-                f"{CODES_PER_GROUP}"
-            )
-        if name != "codes" and name in SCHEMA.names and column.total_uncompressed_size > BYTES_PER_GROUP:
-            raise ShardError(f"its column {name} takes {column.total_uncompressed_size} bytes in one row group")
+    """Refuse a row group that would take too much memory; reads none of it. Raises ShardError."""
+    try:
+        check_unpacked(group, CODES_PER_GROUP, [name for name in SCHEMA.names if name != "codes"])
+    except ValueError as error:
+        raise ShardError(str(error)) from None
 
 
 def read_json(text: str, make: Callable[[Any], Any]) -> Any:

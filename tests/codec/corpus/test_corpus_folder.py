@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from codec.corpus import Clip, CorpusError, Reject, holds_audio, read_corpus, read_usable_corpus
+from codec.corpus import Clip, CorpusError, Reject, holds_audio, metadata, read_corpus, read_usable_corpus
 from codec.encode import encode_corpus
 
 
@@ -50,18 +50,21 @@ def link_to_folder(root: Path) -> None:
     (root / "b").symlink_to(root.parent / "elsewhere")
 
 
-def loop(root: Path) -> None:
-    write(root / "b/b.wav")
-    (root / "b/up").symlink_to("..")
-    (root / "again").symlink_to("b")
-
-
 def pipe(root: Path) -> None:
     os.mkfifo(root / "b.wav")
 
 
 def unread_suffix(root: Path) -> None:
-    write(root / "b.m4a")
+    write(root / "b.G726")
+
+
+def archive(root: Path) -> None:
+    write(root / "b.zip")
+
+
+def packed(root: Path) -> None:
+    write(root / "b.wav.gz")
+    write(root / "notes.txt.gz")  # and nothing of this
 
 
 def upper_case(root: Path) -> None:
@@ -92,9 +95,10 @@ PLACES: dict[Callable[[Path], None], tuple[str | None, str]] = {  # maker → (i
     link_to_itself: (None, "b.wav: it is a link that leads nowhere"),
     link_to_file: ("b", ""),
     link_to_folder: ("b/b", ""),
-    loop: ("b/b", ""),
     pipe: (None, "b.wav: it is neither a file nor a folder"),
-    unread_suffix: (None, "b.m4a: .m4a is audio that soundfile does not read: convert it"),
+    unread_suffix: (None, "b.G726: .G726 is audio that soundfile does not read: convert it"),
+    archive: (None, "b.zip: what is in an archive is not read: unpack it"),
+    packed: (None, "b.wav.gz: what is in an archive is not read: unpack it"),
     upper_case: ("b", ""),
     not_utf8: (None, "b\\udce9.wav: its name is not UTF-8: rename it"),
     folder_not_utf8: (None, "b\\udce9/b.wav: its name is not UTF-8: rename it"),
@@ -116,7 +120,13 @@ def test_every_audio_file_below_the_root_is_a_clip_or_a_reject(
     clips, rejects = read_corpus(root)
     identity, reason = PLACES[make]
     assert len(clips) + len(rejects) == 2
-    if described and "nowhere" not in reason and "neither" not in reason and "UTF-8" not in reason:
+    if (
+        described
+        and "nowhere" not in reason
+        and "neither" not in reason
+        and "UTF-8" not in reason
+        and "archive" not in reason
+    ):
         assert [clip.id for clip in clips] == ["a"] and rejects[0].reason.endswith("is not named in metadata.csv")
     elif identity:
         assert {clip.id for clip in clips} == {"a", identity}
@@ -125,6 +135,16 @@ def test_every_audio_file_below_the_root_is_a_clip_or_a_reject(
     for reject in rejects:  # can be written and printed
         assert f"{reject.id} {reject.file} {reject.reason}".encode() and "\n" not in reject.reason
     assert holds_audio(root)
+
+
+def test_a_folder_that_links_lead_to_again_is_read_once_and_the_links_are_rejects(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", tmp_path / "b/b.wav")
+    (tmp_path / "b/up").symlink_to("..")
+    (tmp_path / "again").symlink_to("b")
+    clips, reasons = found(tmp_path)
+    assert set(clips) == {"a", "b/b"} and reasons == {
+        name: f"{name}: it is a link to a folder that is read already" for name in ("again", "b/up")
+    }
 
 
 def test_a_folder_that_cannot_be_listed_is_a_reject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,3 +408,45 @@ def test_a_corpus_whose_own_path_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_rejects_can_be_printed_whatever_they_name() -> None:
     reject = Reject("a\udce9", "b\x1b[2J\udce9", "c\x1b[2J\nd")
     assert reject.id == "a\\udce9" and reject.reason == "c\\x1b[2J\\nd" and str(reject.file).encode()
+
+
+BOMBS = {  # columns of a parquet file of some kilobytes → why its second and third row are left out
+    "one text in many rows": (
+        {"text": pa.array(["short", *["a" * 1_100_000] * 2])}, "row 2: its text takes more than 1048576 bytes"
+    ),
+    "one caption many times": (
+        {"captions": pa.array([["short"], *[["a" * 1000] * 2000] * 2])}, "row 2: its captions takes more than 1048576"
+    ),
+    "many values": (
+        {"captions": pa.array([[], *[["a"] * 600] * 2])},
+        "rows 1 to 3 are not read: the captions of 3 rows are 1201 values; a row group holds at most 1000",
+    ),
+    "much in one column": (
+        {"text": pa.array([f"{number}" * 50_000 for number in range(3)])},
+        "rows 1 to 3 are not read: its column text takes 150",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_metadata_that_unpacks_to_much_is_left_out_with_the_reason(
+    bomb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns, reason = BOMBS[bomb]
+    write(*(tmp_path / f"{number}.wav" for number in range(3)))
+    table = pa.table({"file_name": [f"{number}.wav" for number in range(3)], **columns})
+    pq.write_table(table, tmp_path / "metadata.parquet", compression="zstd")
+    assert (tmp_path / "metadata.parquet").stat().st_size < 10_000
+    if bomb == "many values":
+        monkeypatch.setattr(metadata.check_unpacked, "__defaults__", (1000, None))
+    if bomb == "much in one column":
+        monkeypatch.setattr(metadata, "BYTES_PER_GROUP", 100_000)
+    clips, rejects = read_corpus(tmp_path)
+    assert rejects[0].reason.startswith(f"metadata.parquet{':' if 'rows' in reason else ''} {reason}")
+    assert [clip.id for clip in clips] == (["0"] if "row 2" in reason else [])
+
+
+def test_a_parquet_file_of_more_rows_than_can_have_names_is_not_read(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"file_name": pa.nulls(10_000_000, pa.string())}), tmp_path / "metadata.parquet")
+    _, (reject,) = read_corpus(tmp_path)
+    assert "bytes and says that it has 10000000 rows" in reject.reason

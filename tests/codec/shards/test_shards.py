@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from codec import shards
+from codec.corpus.metadata import TEXT_BYTES
 from codec.shards import (
     INDEX_NAME,
     Row,
@@ -286,7 +287,7 @@ def test_a_small_shard_that_unpacks_to_much_is_refused_unread(tmp_path: Path, mo
 def test_a_long_text_that_many_rows_share_is_refused_before_it_is_copied(tmp_path: Path) -> None:
     rows = make_rows(2)
     for row in rows:
-        row.text = "a" * (shard_format.TEXT_BYTES + 1)
+        row.text = "a" * (TEXT_BYTES + 1)
     folder = write(tmp_path / "tokens", rows)
     with pytest.raises(ShardError, match="column text has a text of 1048577 bytes"):
         read_shards(folder)
