@@ -54,12 +54,10 @@ from codec.network.transformer import LocalTransformer, RMSNorm
 
 @dataclass
 class CodecOutput:
-    """What a training forward returns: the output of unpatchify, the quantiser's result, its input latents in code
-    space ``[batch, windows, code_dim]``."""
+    """What a training forward returns: the output of unpatchify and the quantiser's result."""
 
     synthesis: Synthesis
     quantized: Quantized
-    latents: Tensor
 
 
 class ALMTokenizer(PreTrainedModel, AudioTokenizer):
@@ -194,7 +192,7 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         samples = int(windows.max()) * self.samples_per_frame
         wav = nn.functional.pad(wav, (0, max(0, samples - wav.shape[1])))[:, :samples]
         valid = torch.arange(samples // self.samples_per_frame, device=device) < windows[:, None]
-        codes = self.quantizer(self.encode_latents(wav, self.window, valid))[0].codes
+        codes = self.quantizer(self.encode_latents(wav, self.window, valid)).codes
         return Codes((codes * valid[:, None]).cpu(), windows.cpu(), lengths.cpu())
 
     @torch.inference_mode()
@@ -316,10 +314,8 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         wav: Tensor,
         window: int | None = None,
         levels: int | None = None,
-        update: torch.Generator | None = None,
         bypass: bool = False,
         noise_offset: int = 0,
-        hold: bool = False,
         unquantised: Tensor | None = None,
     ) -> CodecOutput:
         """Training pass over crops of whole windows.
@@ -327,22 +323,14 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         Args:
             wav: ``[batch, windows * w * hop]``.
             levels: use only the first levels (level dropout).
-            update: generator that turns codebook updates on.
             bypass: leave the quantiser out (warm-up).
-            hold: more batches of this optimiser step follow, and the codebooks move with the last.
             unquantised: ``[batch]`` bool, clips whose latents are not quantised.
         """
         window = window or self.window
-        quantized, latents = self.quantizer(
-            self.encode_latents(wav, window),
-            levels=levels,
-            update=update,
-            bypass=bypass,
-            hold=hold,
-            unquantised=unquantised,
-        )
+        latents = self.encode_latents(wav, window)
+        quantized = self.quantizer(latents, levels=levels, bypass=bypass, unquantised=unquantised)
         synthesis = self.decode_latents(quantized.latents, window, noise_offset=noise_offset)
-        return CodecOutput(synthesis, quantized, latents)
+        return CodecOutput(synthesis, quantized)
 
 
 def build_ends(config: ALMTokenizerConfig) -> tuple[nn.Module, nn.Module]:

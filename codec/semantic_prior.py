@@ -201,7 +201,7 @@ def fit_map(sources: list[Source], centres: list[Tensor], codec: ALMTokenizer, h
                 continue
             whole = len(ours) // window * window
             latents = codec.encode_latents(ours[None, :whole].to(device), codec.window)
-            latents = codec.quantizer(latents, bypass=True)[1][0].cpu().double()  # in code space
+            latents = codec.quantizer(latents, bypass=True).inputs[0].cpu().double()  # in code space
             heard = theirs[: round(whole / rate * source.rate)]
             index = nearest(source.normalised(source.features(heard, len(latents))), own)
             known = F.pad(joint[first + index], (0, 1), value=1.0)

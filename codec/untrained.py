@@ -44,7 +44,7 @@ def untrained_codec(config: ALMTokenizerConfig, seed: int) -> ALMTokenizer:
     generator = torch.Generator().manual_seed(seed)
     windows = SECONDS * config.sample_rate // codec.samples_per_frame
     wav = coloured_noise(ROWS, windows, codec.samples_per_frame, generator)
-    parts = [codec.quantizer(codec.encode_latents(row[None], codec.window), bypass=True)[1][0] for row in wav]
+    parts = [codec.quantizer(codec.encode_latents(row[None], codec.window), bypass=True).inputs[0] for row in wav]
     residual = torch.cat(parts)  # [n, code_dim]
     for book in codec.quantizer.books:
         if isinstance(book, Codebook):

@@ -26,6 +26,6 @@ def tiny_codec(seed: int = 0, **changes: object) -> ALMTokenizer:
     codec = ALMTokenizer(ALMTokenizerConfig(**{**values, **changes})).eval()
     with torch.no_grad():
         wav = torch.randn(4, 320 * 6 * 30) * torch.rand(4, 1) * torch.linspace(0, 1, 320 * 6 * 30)
-        latents = codec.quantizer(codec.encode_latents(wav, 6), bypass=True)[1].flatten(0, 1)
+        latents = codec.quantizer(codec.encode_latents(wav, 6), bypass=True).inputs.flatten(0, 1)
         codec.quantizer.initialise(latents, 10.0, 5, torch.Generator().manual_seed(seed))
     return codec

@@ -11,8 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training import processes
-
 
 class Whitening(nn.Module):
     """Latents ``[n, dim]`` → zero mean, unit variance on every axis, none correlated with another.
@@ -33,7 +31,6 @@ class Whitening(nn.Module):
     def __init__(self, dim: int, decay: float, floor: float = 1e-3) -> None:
         super().__init__()
         self.decay, self.floor = decay, floor
-        self.held: list[Tensor] = []  # latents of the step's batches so far
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("covariance", torch.eye(dim))
         self.register_buffer("map", torch.eye(dim))
@@ -43,19 +40,13 @@ class Whitening(nn.Module):
         return (x - self.mean) @ self.map
 
     @torch.no_grad()
-    def observe(self, x: Tensor, hold: bool = False) -> None:
-        """Take in the latents ``x [n, dim]`` of a step, of all processes; ``hold``: more of this step follow."""
-        self.held.append(x.float())
-        if hold:
-            return
-        x = torch.cat(self.held)
-        self.held.clear()
-        count = processes.summed(x.new_tensor([float(len(x))]))
-        total = processes.summed(x.sum(0)) / count
+    def observe(self, x: Tensor) -> None:
+        """Take in the latents ``x [n, dim]`` of a step, of all processes."""
+        x = x.float()
         weight = max(1 - self.decay, 1 / (int(self.steps) + 1))  # the first step replaces what the buffers began with
-        self.mean.lerp_(total, weight)
+        self.mean.lerp_(x.mean(0), weight)
         centred = x - self.mean
-        self.covariance.lerp_(processes.summed(centred.T @ centred) / count, weight)
+        self.covariance.lerp_(centred.T @ centred / len(x), weight)
         self.steps += 1
         variance, axes = torch.linalg.eigh(self.covariance)
         scale = variance.clamp(min=self.floor * float(variance.mean().clamp(min=1e-12))).rsqrt()

@@ -4,6 +4,7 @@ Each level quantises what the levels before it left over. Codebooks follow their
 averages (van den Oord et al., 2017; decay 0.99 as EnCodec), start from k-means over tens of thousands of latents
 (at 12.5 Hz one batch has a few hundred: initialising from it collapses the deeper levels), and codes that fall far
 below uniform usage are re-seeded with current latents. The straight-through gradient passes all levels at once.
+A pass changes nothing: :meth:`ResidualQuantizer.finish_step` moves the codebooks when a step's batches are through.
 
 With a semantic prior (paper section 3) the first codebook is frozen: k-means centres of self-supervised features, seen
 through a trainable linear map. ``codec/semantic_prior.py`` fits the centres.
@@ -13,6 +14,7 @@ The paper does not state the code dimension, the update rule or the dead-code po
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.network.code_space import Whitening
-from training import processes
 
 
 @dataclass
@@ -31,13 +32,17 @@ class Quantized:
         latents: ``[batch, windows, dim]`` the quantised latents, straight-through to the input.
         codes: ``[batch, levels, windows]`` int64.
         commitment: scalar, mean squared distance of each level's input to its (detached) code, over valid windows.
-        per_level: ``[levels, batch, windows, dim]`` each level's dequantised vector (the AR objective reads them).
+        per_level: ``[levels, batch, windows, code_dim]`` each level's dequantised vector (the AR objective reads them).
+        inputs: ``[batch, windows, code_dim]`` what was quantised.
+        projected: the same before whitening.
     """
 
     latents: Tensor
     codes: Tensor
     commitment: Tensor
     per_level: Tensor
+    inputs: Tensor
+    projected: Tensor
     prior: Tensor | None = None
     """scalar, mean squared distance of the (detached) latents to the mapped centres of a semantic prior, or None"""
 
@@ -77,7 +82,6 @@ class Codebook(nn.Module):
     def __init__(self, size: int, dim: int, decay: float, dead_below: float) -> None:
         super().__init__()
         self.size, self.decay, self.dead_below = size, decay, dead_below
-        self.held: list[tuple[Tensor, Tensor]] = []  # latents and codes of the step's batches so far
         self.register_buffer("embed", torch.randn(size, dim) * dim**-0.5)
         self.register_buffer("counts", torch.ones(size))
         self.register_buffer("sums", self.embed.clone())
@@ -98,23 +102,14 @@ class Codebook(nn.Module):
         self.sums.copy_(embed * uniform)
 
     @torch.no_grad()
-    def update(self, x: Tensor, codes: Tensor, generator: torch.Generator, hold: bool = False) -> int:
-        """Move towards the latents ``x [n, dim]`` with ``codes [n]``; returns the number of re-seeded codes.
+    def update(self, x: Tensor, codes: Tensor, generator: torch.Generator) -> int:
+        """Move towards a step's latents ``x [n, dim]`` with ``codes [n]``; returns the number of re-seeded codes.
 
         Args:
             generator: chooses the seeds; in the same state in all processes.
-            hold: keep the latents for the next call and do nothing yet, so that several batches of one optimiser step
-                move the codes once, as one large batch would.
         """
-        self.held.append((x.float(), codes))
-        if hold:
-            return 0
-        x, codes = (torch.cat(parts) for parts in zip(*self.held, strict=True))
-        self.held.clear()
         counts = torch.bincount(codes, minlength=self.size).to(x.dtype)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, x)
-        processes.summed(counts)  # statistics of all processes, or the replicas drift apart
-        processes.summed(sums)
         self.counts.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
         total = self.counts.sum()
@@ -122,7 +117,6 @@ class Codebook(nn.Module):
         self.embed.copy_(self.sums / smoothed[:, None])
         uniform = total / self.size
         dead = (self.counts < self.dead_below * uniform).nonzero()[:, 0]
-        x = processes.rows(x) if len(dead) else x
         if len(dead) and len(x):
             seeds = x[torch.randint(len(x), (len(dead),), generator=generator, device="cpu").to(x.device)]
             # the sum and the count move with the code, or the next update would undo the replacement
@@ -240,38 +234,27 @@ class ResidualQuantizer(nn.Module):
         x: Tensor,
         valid: Tensor | None = None,
         levels: int | None = None,
-        update: torch.Generator | None = None,
         bypass: bool = False,
-        hold: bool = False,
         unquantised: Tensor | None = None,
-    ) -> tuple[Quantized, Tensor]:
+    ) -> Quantized:
         """Quantise ``x [batch, windows, dim]``.
 
         Args:
-            valid: ``[batch, windows]`` bool; padding is kept out of the statistics and the loss.
+            valid: ``[batch, windows]`` bool; padding is kept out of the losses.
             levels: use only the first ``levels`` codebooks; None: all.
-            update: a generator turns the codebook update on (training).
             bypass: return the projected latents without quantising (warm-up); codes are computed all the same.
-            hold: with ``update``, only collect: a later batch of the same step moves the codebooks (accumulation).
             unquantised: ``[batch]`` bool, clips whose latents pass as they are; their codes count all the same.
-
-        Returns:
-            the :class:`Quantized` and the latents in code space ``[batch, windows, code_dim]``.
         """
         if levels is not None and not 1 <= levels <= len(self.books):
             raise ValueError(f"levels={levels}: this quantiser has levels 1 to {len(self.books)}.")
         with torch.autocast(x.device.type, enabled=False):  # distances in bf16 pick wrong codes
-            latents = self.project_in(x.float())
+            projected = self.project_in(x.float())
+            latents = projected if self.whitening is None else self.whitening(projected)
             keep = torch.ones(latents.shape[:2], dtype=torch.bool, device=x.device) if valid is None else valid
             keep = keep.flatten()
-            if self.whitening is not None:
-                if self.training and torch.is_grad_enabled():
-                    self.whitening.observe(latents.detach().flatten(0, 1)[keep], hold)
-                latents = self.whitening(latents)
-            flat = latents.flatten(0, 1)
-            residual = flat
-            total = torch.zeros_like(flat)
-            codes, vectors, commitment, prior = [], [], flat.new_zeros(()), None
+            residual = latents.flatten(0, 1)
+            total = torch.zeros_like(residual)
+            codes, vectors, commitment, prior = [], [], residual.new_zeros(()), None
             for book in list(self.books)[:levels]:
                 index = book.assign(residual.detach())
                 vector = book.embed[index]
@@ -283,8 +266,6 @@ class ResidualQuantizer(nn.Module):
                 if not bypass:
                     error = (residual - vector).square().mean(1)
                     commitment = commitment + (error * keep).sum() / keep.sum().clamp(min=1)
-                if update is not None and not bypass and isinstance(book, Codebook):
-                    book.update(residual.detach()[keep], index[keep], update, hold)
                 codes.append(index)
                 vectors.append(vector)
                 total = total + vector
@@ -293,14 +274,45 @@ class ResidualQuantizer(nn.Module):
             quantized = latents if bypass else latents + (total.view_as(latents) - latents).detach()
             if unquantised is not None:
                 quantized = torch.where(unquantised[:, None, None], latents, quantized)
-            result = Quantized(
+            return Quantized(
                 latents=self.project_out(quantized).to(x.dtype),
                 codes=torch.stack(codes).view(-1, *shape).transpose(0, 1),
                 commitment=commitment,
-                per_level=torch.stack(vectors).view(-1, *shape, flat.shape[1]),
+                per_level=torch.stack(vectors).view(-1, *shape, latents.shape[2]),
+                inputs=latents,
+                projected=projected,
                 prior=prior,
             )
-        return result, latents
+
+    @torch.no_grad()
+    def finish_step(
+        self,
+        batches: Sequence[Quantized],
+        generator: torch.Generator | None,
+        gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+    ) -> int:
+        """Move the codebooks and the whitening towards the latents of a training step; returns the re-seeded codes.
+
+        Args:
+            batches: what came of the step's batches, all with as many levels: they move the codes once, as one large
+                batch would.
+            generator: chooses the seeds, in the same state in all processes; None: the codebooks stay (warm-up).
+            gather: the rows ``[n, ...]`` of all processes of those of this one: statistics of their own would let the
+                replicas drift apart.
+        """
+        if self.whitening is not None:
+            self.whitening.observe(gather(torch.cat([batch.projected.flatten(0, 1) for batch in batches])))
+        if generator is None:
+            return 0
+        reseeded = 0
+        residual = torch.cat([batch.inputs.flatten(0, 1) for batch in batches])
+        codes = torch.cat([batch.codes.transpose(1, 2).flatten(0, 1) for batch in batches])  # [n, levels]
+        vectors = torch.cat([batch.per_level.flatten(1, 2) for batch in batches], dim=1)  # [levels, n, code_dim]
+        for book, index, vector in zip(self.books, codes.T, vectors, strict=False):
+            if isinstance(book, Codebook):
+                reseeded += book.update(gather(residual), gather(index.contiguous()), generator)
+            residual = residual - vector
+        return reseeded
 
     @property
     def begun(self) -> bool:

@@ -188,7 +188,7 @@ def encode_piece(
     if output.shape[1] == 0:
         codes = torch.zeros(len(wav), codec.levels, 0, dtype=torch.long)
     else:
-        codes = codec.quantizer(codec.encoded(output, window))[0].codes.cpu()
+        codes = codec.quantizer(codec.encoded(output, window)).codes.cpu()
     return codes, replace(state, tokens=following)
 
 

@@ -72,7 +72,7 @@ def initialise_codebooks(model: ALMTokenizer, sampler: CropSampler, cfg: DictCon
             for first in range(0, of_step, size):
                 wav, _ = sampler.batch(CODEBOOKS + i, first, min(size, of_step - first), samples)
                 frames = model.encode_latents(wav.to(model.device), model.window)
-                latents.append(model.quantizer(frames, bypass=True)[1].flatten(0, 1))
+                latents.append(model.quantizer(frames, bypass=True).inputs.flatten(0, 1))
     collected = processes.rows(torch.cat(latents))
     generator = torch.Generator().manual_seed(cfg.seed + step)
     model.quantizer.initialise(collected, global_batch(cfg) * windows, 15, generator)

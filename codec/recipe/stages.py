@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from codec.model import ALMTokenizer
 from codec.network.code_space import coding_rate_loss
 from codec.network.patchify import Synthesis, spectrum
+from codec.network.quantizer import Quantized
 from codec.network.tones import tone_loss
 from codec.objectives.auxiliary import LevelPredictor, MaskedAutoencoder, draw_mask
 from codec.objectives.hearing import WordPredictor
@@ -26,12 +27,13 @@ from codec.objectives.hearing import WordPredictor
 
 @dataclass
 class Pass:
-    """One training pass: ``wav [batch, samples]``, pitch ``[batch, frames]`` or None, and the losses that do not go
-    through the waveform, unweighted."""
+    """One training pass: ``wav [batch, samples]``, pitch ``[batch, frames]`` or None, the losses that do not go through
+    the waveform, unweighted, and what the quantiser made (None in stage 1)."""
 
     wav: Tensor
     frequency: Tensor | None
     inner: dict[str, Tensor]
+    quantized: Quantized | None = None
 
 
 class StagedCodec(nn.Module):
@@ -76,13 +78,11 @@ class StagedCodec(nn.Module):
         wav: Tensor,
         window: int,
         levels: int | None,
-        update: torch.Generator | None,
         bypass: bool,
         noise_offset: int,
         mask_share: float = 0.0,
         mask_generator: torch.Generator | None = None,
         first: int = 0,
-        hold: bool = False,
         unquantised: Tensor | None = None,
         heard: Tensor | None = None,
     ) -> Pass:
@@ -94,21 +94,23 @@ class StagedCodec(nn.Module):
             heard: ``[batch, frames, dim]`` what a listener makes of ``wav``, for the loss ``words``.
         """
         inner: dict[str, Tensor] = {}
+        quantized = None
         if self.stage == 1:
             frames = self.codec.patchify(wav)
             made = self.synthesise(frames, noise_offset)
         else:
-            out = self.codec(wav, window, levels, update, bypass, noise_offset, hold, unquantised)
-            made, inner["commitment"] = out.synthesis, out.quantized.commitment
+            out = self.codec(wav, window, levels, bypass, noise_offset, unquantised)
+            made, quantized = out.synthesis, out.quantized
+            inner["commitment"] = quantized.commitment
             if self.spread:
-                inner["spread"] = coding_rate_loss(out.latents)
+                inner["spread"] = coding_rate_loss(quantized.inputs)
             if self.words is not None and heard is not None:
-                inner["words"] = self.words(out.quantized.latents, heard)
-            if out.quantized.prior is not None:
-                inner["prior"] = out.quantized.prior
+                inner["words"] = self.words(quantized.latents, heard)
+            if quantized.prior is not None:
+                inner["prior"] = quantized.prior
             if self.ar is not None:
                 weight = 0.0 if bypass else 1.0  # nothing to predict while the quantiser is left out
-                inner["ar"] = self.ar(out.latents, out.quantized.per_level) * weight
+                inner["ar"] = self.ar(quantized.inputs, quantized.per_level) * weight
         if self.mae is not None and mask_generator is not None:
             frames = frames if self.stage == 1 else self.codec.patchify(wav)
             mask = draw_mask(len(wav), frames.shape[1], mask_share, self.mae_cfg.mask_run, mask_generator, first)
@@ -116,7 +118,7 @@ class StagedCodec(nn.Module):
         if made.tone_offset is not None:
             hop, size = self.codec.config.hop, self.codec.config.synthesis_fft
             inner["tones"] = tone_loss(made.tone_offset, spectrum(wav, size, hop), hop, size)
-        return Pass(made.wav, made.frequency, inner)
+        return Pass(made.wav, made.frequency, inner, quantized)
 
     def synthesise(self, frames: Tensor, noise_offset: int = 0) -> Synthesis:
         """Stage 1's way back: ``frames [batch, n, encoder_dim]`` → ``wav [batch, n * hop]`` and what it was made of."""

@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from codec.network.quantizer import Quantized
 from codec.objectives.adversarial import Adversary, Balancer
 from codec.objectives.hearing import Listener, hearing_loss
 from codec.objectives.losses import Resolution, pitch_loss, spectral_losses
@@ -84,6 +85,7 @@ class Learner:
         generator = None if bypass else torch.Generator().manual_seed(cfg.seed * 1_000_003 + step * 1009)
         report = StepReport({}, math.nan, learning_rate(step, train), 0, [], [])
         heard: list[tuple[Tensor, Tensor]] = []
+        quantized: list[Quantized] = []
         for part in range(train.accumulate):
             first = (self.accelerator.process_index * train.accumulate + part) * train.batch_size
             wav, files = self.sampler.batch(step, first, train.batch_size, samples)
@@ -98,12 +100,10 @@ class Learner:
                     wav,
                     window,
                     levels,
-                    generator,
                     bypass,
                     noise_offset,
                     *masking,
                     first=first,
-                    hold=not last,
                     unquantised=free,
                     heard=source[-1] if source else None,
                 )
@@ -124,11 +124,15 @@ class Learner:
                 else:
                     objective = loss
                 self.accelerator.backward(objective / train.accumulate if train.accumulate > 1 else objective)
+            if result.quantized is not None:
+                quantized.append(result.quantized)
             for name, value in {"loss": loss, **losses}.items():
                 report.losses[name] = report.losses.get(name, 0.0) + value.item() / train.accumulate
             report.samples += wav.numel()
             report.files += files
             report.suspects += [] if torch.isfinite(loss) else files
+        if quantized:
+            self.core.quantizer.finish_step(quantized, generator, self.accelerator.gather)
         report.norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), train.clip_norm))
         for group in self.optimizer.param_groups:
             group["lr"] = report.rate

@@ -90,8 +90,8 @@ def validate(
 def code_space(model: ALMTokenizer, wav: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """``wav [1, samples]`` → what is quantised, and its code vectors: ``[windows, code_dim]`` both."""
     padded = torch.nn.functional.pad(wav, (0, -wav.shape[1] % model.samples_per_frame)).to(model.device)
-    quantized, latents = model.quantizer(model.encode_latents(padded, model.window))
-    return latents[0], quantized.per_level.sum(0)[0]
+    quantized = model.quantizer(model.encode_latents(padded, model.window))
+    return quantized.inputs[0], quantized.per_level.sum(0)[0]
 
 
 def draw_pairs(pairs: list[tuple[str, np.ndarray, np.ndarray]], sample_rate: int, path: Path) -> None:

@@ -14,10 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codec.network.quantizer import Codebook
-
 sys.path.insert(0, str(Path(__file__).parent))
-from codebook_worker import updated  # noqa: E402
+from codebook_worker import quantizer, updated  # noqa: E402
 from test_train import REPOSITORY, TINY, launcher, losses, write_corpus  # noqa: E402
 
 EVERYTHING = [
@@ -98,14 +96,13 @@ def test_accumulated_batches_teach_what_one_large_batch_does(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_codebooks_learn_from_the_latents_of_all_processes(tmp_path: Path) -> None:
     """The statistics of half of the batch, or seeds that differ, would let the replicas drift apart."""
-    settings = (16, 4, 0.7, 0.4)
-    book = Codebook(*settings)
+    rvq = quantizer()
     generator = torch.Generator().manual_seed(0)
     places = torch.randn(16, 4, generator=generator)
     places[12:] += 100  # no latent is near these: they are re-seeded, with latents of any process
-    book.set_codes(places, 4.0)
+    rvq.books[0].set_codes(places, 4.0)
     batches = torch.randn(6, 64, 4, generator=generator)
-    torch.save({"settings": settings, "book": book.state_dict(), "batches": batches}, tmp_path / "updates.pt")
+    torch.save({"quantizer": rvq.state_dict(), "batches": batches}, tmp_path / "updates.pt")
     worker = str(Path(__file__).with_name("codebook_worker.py"))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     pipes = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -114,8 +111,8 @@ def test_codebooks_learn_from_the_latents_of_all_processes(tmp_path: Path) -> No
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
 
-    half = copy.deepcopy(book)
-    one = updated(book, batches)
+    half = copy.deepcopy(rvq)
+    one = updated(rvq, batches)
     assert one["reseeded"].tolist()[:3] == [0, 0, 4]
     for rank in (0, 1):
         found = torch.load(tmp_path / f"rank-{rank}.pt")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_a_fitted_map_leads_from_a_window_s_centre_to_its_latent(tmp_path: Path)
     with pytest.MonkeyPatch.context() as patch:
         spoken = lambda self, wav, window: latents[torch.arange(wav.shape[1] // (window * 320)) % 6][None]  # noqa: E731
         patch.setattr(ALMTokenizer, "encode_latents", spoken)
-        patch.setattr(ResidualQuantizer, "forward", lambda self, x, bypass: (None, x))
+        patch.setattr(ResidualQuantizer, "forward", lambda self, x, bypass: SimpleNamespace(inputs=x))
         found = fit_map(sources, centres, codec, 1.0)
     assert found["weight"].shape == (codec.config.code_dim, 12)
     made = join_sources(centres) @ found["weight"].T + found["bias"]
@@ -145,7 +146,7 @@ def test_windows_of_an_encoder_of_fixed_length_are_paired_with_the_latents_of_th
         # latents that say only whether their window is loud: the map explains them if the pairs are of the same time
         spoken = lambda self, wav, window: (wav.view(1, -1, window * 320).std(2) > 0.05)[..., None].float().tile(4)  # noqa: E731
         patch.setattr(ALMTokenizer, "encode_latents", spoken)
-        patch.setattr(ResidualQuantizer, "forward", lambda self, x, bypass: (None, x))
+        patch.setattr(ResidualQuantizer, "forward", lambda self, x, bypass: SimpleNamespace(inputs=x))
         found = fit_map([one], [centres], codec, 1.0)
     assert float(found["explained"]) > 0.9
 

@@ -78,7 +78,7 @@ def one_pass(stage: int | None, **changes: object) -> tuple[StagedCodec, Adversa
     pulses = (torch.sin(torch.pi * 150 * t) ** 64)[None] * torch.tensor([[0.5], [0.3]])  # periodic: pitch counts
     wav = pulses + 0.01 * torch.randn(2, samples)
     share, generator = draw_masking(0, cfg)
-    result: Pass = staged(wav, 6, None, torch.Generator().manual_seed(0), False, 0, share, generator)
+    result: Pass = staged(wav, 6, None, False, 0, share, generator)
     losses = spectral_losses(result.wav, wav, 24_000, Resolution(512, 64))
     judged = adversary.draw(0, samples)
     assert judged is not None and result.frequency is not None
@@ -120,7 +120,7 @@ def test_in_stage_one_a_bridge_joins_ends_of_unequal_widths() -> None:
 def test_what_the_discriminators_learn_does_not_reach_the_codec() -> None:
     staged, adversary, _ = one_pass(None)
     wav = torch.randn(2, 320 * 6 * 12) * 0.1
-    output = staged(wav, 6, None, None, False, 0).wav
+    output = staged(wav, 6, None, False, 0).wav
     before = [p.detach().clone() for p in adversary.core.parameters()]
     judged = adversary.draw(1, wav.shape[1])
     assert judged is not None

@@ -19,19 +19,19 @@ def test_nearest_is_brute_force() -> None:
 def test_residual_levels_shrink_the_error_and_lookup_inverts() -> None:
     rvq = quantizer()
     x = torch.randn(2, 40, 6)
-    latents = rvq(x, bypass=True)[1].detach()
+    latents = rvq(x, bypass=True).inputs.detach()
     rvq.initialise(latents.flatten(0, 1), 5.0, 10, torch.Generator().manual_seed(0))
-    result, _ = rvq(x)
+    result = rvq(x)
     errors = [(latents - result.per_level[: n + 1].sum(0)).square().mean().item() for n in range(3)]
     assert errors[0] > errors[1] > errors[2]
     torch.testing.assert_close(rvq.lookup(result.codes), result.latents, atol=1e-6, rtol=1e-5)
-    assert [rvq(x, levels=n)[0].codes.shape[1] for n in (1, 2)] == [1, 2]
+    assert [rvq(x, levels=n).codes.shape[1] for n in (1, 2)] == [1, 2]
 
 
 def test_straight_through_gradient_reaches_the_input_through_all_levels() -> None:
     rvq = quantizer()
     x = torch.randn(2, 7, 6, requires_grad=True)
-    result, latents = rvq(x)
+    result = rvq(x)
     direction = torch.randn_like(result.latents)
     (result.latents * direction).sum().backward()
     expected = direction @ rvq.project_out.weight @ rvq.project_in.weight
@@ -41,9 +41,9 @@ def test_straight_through_gradient_reaches_the_input_through_all_levels() -> Non
 def test_commitment_gradient_is_residual_minus_code() -> None:
     rvq = quantizer(levels=1)
     x = torch.randn(1, 5, 6)
-    result, latents = rvq(x)
+    result = rvq(x)
     code = rvq.books[0].embed[result.codes[0, 0]]
-    torch.testing.assert_close(result.commitment, (latents[0] - code).square().mean())
+    torch.testing.assert_close(result.commitment, (result.inputs[0] - code).square().mean())
 
 
 def test_update_is_the_moving_average_of_its_latents() -> None:
@@ -77,12 +77,10 @@ def test_padding_changes_nothing() -> None:
     x = torch.randn(1, 10, 6)
     padded = torch.cat((x, torch.full((1, 5, 6), 50.0)), dim=1)
     valid = torch.arange(15)[None] < 10
-    a, b = quantizer(), quantizer()
-    first = a(x, update=torch.Generator().manual_seed(1))[0]
-    second = b(padded, valid=valid, update=torch.Generator().manual_seed(1))[0]
+    rvq = quantizer()
+    first, second = rvq(x), rvq(padded, valid=valid)
     torch.testing.assert_close(first.commitment, second.commitment)
-    for one, two in zip(a.books, b.books, strict=True):
-        torch.testing.assert_close(one.embed, two.embed)
+    assert torch.equal(first.codes, second.codes[..., :10])
 
 
 def test_kmeans_finds_separated_clusters() -> None:
@@ -118,10 +116,10 @@ def test_a_start_from_enough_latents_uses_all_levels() -> None:
     """Levels that all fit the same latents, not what is left over, would leave few codes in use in the deeper ones."""
     rvq = quantizer()
     x = torch.randn(40 * 16, 6) @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 1.0, 0.5, 0.2]))
-    latents = rvq(x[None], bypass=True)[1][0].detach()
+    latents = rvq(x[None], bypass=True).inputs[0].detach()
     rvq.initialise(latents, 5.0, 15, torch.Generator().manual_seed(0))
     unseen = torch.randn(1, 2000, 6) @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 1.0, 0.5, 0.2]))
-    codes = rvq(unseen)[0].codes
+    codes = rvq(unseen).codes
     for level in range(3):
         share, perplexity = usage(codes[:, level], 16)
         assert share == 1.0 and perplexity > 10, f"level {level}"
@@ -176,7 +174,9 @@ def test_codes_under_bf16_autocast_are_those_of_float32(semantic_dim: int) -> No
         rvq = ResidualQuantizer(6, 5, 4, (256, 256), decay=0.9, dead_below=0.1, semantic_dim=semantic_dim)
         x = (torch.randn(2, 300, 6) + 3).bfloat16().to(dtype)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            return rvq, rvq(x, update=torch.Generator().manual_seed(1))[0]
+            result = rvq(x)
+        rvq.finish_step([result], torch.Generator().manual_seed(1))
+        return rvq, result
 
     plain, expected = made(torch.float32, False)
     for dtype in (torch.float32, torch.bfloat16):
@@ -197,12 +197,16 @@ def test_dropped_levels_neither_learn_nor_cost() -> None:
     rvq = quantizer()
     before = [book.embed.clone() for book in rvq.books]
     x = torch.randn(2, 30, 6, requires_grad=True)
-    result, latents = rvq(x, levels=2, update=torch.Generator().manual_seed(0))
+    result = rvq(x, levels=2)
+    assert all(torch.equal(book.embed, old) for book, old in zip(rvq.books, before, strict=True)), (
+        "a pass moves nothing"
+    )
+    rvq.finish_step([result], torch.Generator().manual_seed(0))
     assert result.codes.shape == (2, 2, 30) and result.per_level.shape == (2, 2, 30, 4)
     moved = [not torch.equal(book.embed, old) for book, old in zip(rvq.books, before, strict=True)]
     assert moved == [True, True, False]
-    first = (latents - result.per_level[0]).square().mean()
-    second = (latents - result.per_level.sum(0)).square().mean()
+    first = (result.inputs - result.per_level[0]).square().mean()
+    second = (result.inputs - result.per_level.sum(0)).square().mean()
     torch.testing.assert_close(result.commitment, first + second)
     # what the dropped level would have added is missing, yet the gradient passes as if nothing had been quantised
     direction = torch.randn_like(result.latents)
@@ -213,11 +217,26 @@ def test_dropped_levels_neither_learn_nor_cost() -> None:
             rvq(x, levels=levels)
 
 
+def test_the_batches_of_a_step_move_the_codes_once_as_one_large_batch_does() -> None:
+    whole, parts = (ResidualQuantizer(6, 5, 4, (16, 16), 0.9, 0.1, whiten=True) for _ in range(2))
+    parts.load_state_dict(whole.state_dict())
+    for seed in (0, 1):
+        x = torch.randn(4, 30, 6, generator=torch.Generator().manual_seed(seed))
+        counts = [
+            rvq.finish_step([rvq(part) for part in batches], torch.Generator().manual_seed(seed))
+            for rvq, batches in ((whole, [x]), (parts, x.split(1)))
+        ]
+        assert counts[0] == counts[1]
+    for one, two in zip(whole.buffers(), parts.buffers(), strict=True):
+        torch.testing.assert_close(one, two)
+
+
 def test_left_out_the_quantiser_passes_its_input_and_learns_nothing() -> None:
     rvq = quantizer()
     before = [buffer.clone() for buffer in rvq.buffers()]
     x = torch.randn(1, 20, 6)
-    result, latents = rvq(x, bypass=True, update=torch.Generator().manual_seed(0))
+    result = rvq(x, bypass=True)
+    rvq.finish_step([result], None)
     torch.testing.assert_close(result.latents, rvq.project_out(rvq.project_in(x)))
     assert result.commitment == 0 and result.codes.shape == (1, 3, 20)
     assert all(torch.equal(old, new) for old, new in zip(before, rvq.buffers(), strict=True))

@@ -40,7 +40,7 @@ def test_ar_reaches_the_encoder_and_not_the_decoder() -> None:
     codec = tiny_codec()
     ar = LevelPredictor(4, 3, 16, 1, 8, over_time=False, span=4)
     out = codec(torch.randn(1, 320 * 30) * 0.1)
-    ar(out.latents, out.quantized.per_level).backward()
+    ar(out.quantized.inputs, out.quantized.per_level).backward()
     reached = {name.split(".")[0] for name, p in codec.named_parameters() if p.grad is not None}
     assert reached == {"patchify", "query", "pool", "encoder", "quantizer"}
     assert codec.quantizer.project_out.weight.grad is None
@@ -79,12 +79,13 @@ def semantic_quantizer() -> ResidualQuantizer:
 def test_the_centres_stay_and_the_map_moves() -> None:
     rvq = semantic_quantizer()
     x = torch.randn(2, 40, 6)
-    rvq.initialise(rvq(x, bypass=True)[1].detach().flatten(0, 1), 5.0, 5, torch.Generator().manual_seed(0))
+    rvq.initialise(rvq(x, bypass=True).inputs.detach().flatten(0, 1), 5.0, 5, torch.Generator().manual_seed(0))
     centres, weight = rvq.books[0].centres.clone(), rvq.books[0].map.weight.clone()
     optimizer = torch.optim.AdamW(rvq.parameters(), lr=1e-2)
     for step in range(3):
-        result, _ = rvq(x, update=torch.Generator().manual_seed(step))
+        result = rvq(x)
         (result.latents.square().mean() + result.commitment + result.prior).backward()
+        rvq.finish_step([result], torch.Generator().manual_seed(step))
         optimizer.step()
         optimizer.zero_grad()
     assert torch.equal(rvq.books[0].centres, centres)
@@ -99,7 +100,7 @@ def test_semantic_lookup_compares_directions_and_returns_the_unnormalised_code()
     assert torch.equal(book.assign(x), distance.argmin(1))
     assert torch.equal(book.assign(x * 7), book.assign(x))
     rvq = semantic_quantizer()
-    result, latents = rvq(torch.randn(1, 9, 6))
+    result = rvq(torch.randn(1, 9, 6))
     torch.testing.assert_close(result.per_level[0, 0], rvq.books[0].embed[result.codes[0, 0]].detach())
     rvq.zero_grad()
     result.prior.backward()
@@ -109,7 +110,7 @@ def test_semantic_lookup_compares_directions_and_returns_the_unnormalised_code()
 def test_straight_through_passes_the_semantic_level() -> None:
     rvq = semantic_quantizer()
     x = torch.randn(1, 7, 6, requires_grad=True)
-    result, _ = rvq(x)
+    result = rvq(x)
     direction = torch.randn_like(result.latents)
     (result.latents * direction).sum().backward()
     torch.testing.assert_close(x.grad, direction @ rvq.project_out.weight @ rvq.project_in.weight, atol=1e-5, rtol=1e-4)
