@@ -48,7 +48,6 @@ from codec.shards.remote import file_system, is_remote, publish
 from codec.shards.token_source import OWNER, check_owner, note_owner, token_folder
 from training.checkpoint import write_file
 from training.config import ConfigError, check_ranges, hydra_entry, refusing
-from training.identity import printable
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
 from training.lock import hold, release
 from training.log import duration
@@ -76,9 +75,7 @@ class EncodeSummary:
         lines = [f"{'split':<12}{'domain':<12}{'clips':>9}{'hours':>10}{'frames':>12}"]
         for split, domains in sorted(self.index.totals.items()):
             for domain, total in sorted(domains.items()):
-                lines.append(
-                    f"{printable(split):<12}{printable(domain):<12}{total['clips']:>9}{total['hours']:>10.3f}{total['frames']:>12}"
-                )
+                lines.append(f"{split:<12}{domain:<12}{total['clips']:>9}{total['hours']:>10.3f}{total['frames']:>12}")
         totals = [total for domains in self.index.totals.values() for total in domains.values()]
         lines.append(
             f"{'all':<24}{sum(t['clips'] for t in totals):>9}{sum(t['hours'] for t in totals):>10.3f}"

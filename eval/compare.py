@@ -41,7 +41,6 @@ from eval.harness.report import fault_of_results, show
 from eval.harness.tables import Table
 from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
-from training.identity import printable
 from training.lock import hold, holding
 
 NOTATIONS = ("console", "markdown", "csv", "latex")
@@ -249,11 +248,11 @@ def main(cfg: DictConfig) -> None:
     text = "\n\n".join(table.text(cfg.format) for table in tables if table.body)
     print(text)
     for sentence in unscored(evaluations, layout, rows):
-        print(printable(sentence))
+        print(sentence)
     if any(part["n"] < LEAST for part in found):
         print(f"differences over fewer than {LEAST} common clips have no interval and say nothing")
     for sentence in unlike_versions(evaluations):
-        print(f"not the same version of {printable(sentence)}")
+        print(f"not the same version of {sentence}")
     if cfg.out:
         out = Path(cfg.out)
         for notation, suffix in (("markdown", "md"), ("csv", "csv"), ("latex", "tex")):

@@ -16,9 +16,9 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -31,7 +31,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from training.checkpoint import CheckpointError
 from training.identity import printable
 from training.lock import LockError
-from training.log import quiet_environment
+from training.log import PlainStream, quiet_environment
 from training.typed import as_typed, kinds
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -70,9 +70,10 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errn
 
 @contextmanager
 def ending_plainly() -> Iterator[None]:
-    """A full disk, a folder that cannot be written and Ctrl-C end a program in one sentence."""
+    """A full disk, a folder that cannot be written and Ctrl-C end a program in one sentence; all it prints is plain."""
     try:
-        yield
+        with redirect_stdout(cast(TextIO, PlainStream(sys.stdout))):
+            yield
     except (CheckpointError, LockError) as error:
         raise ConfigError(str(error)) from None
     except OSError as error:

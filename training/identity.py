@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 LONGEST_ID = 1024  # bytes
 LONGEST_NAME = 240  # bytes of a file or folder: file systems take 255, a file that is being written has a longer one
+JOINERS = "\u200c\u200d"
 LONGEST_PATH = 900  # bytes of a path that ids name, within an id's length with the folders above it
 
 
@@ -28,10 +29,21 @@ def is_unicode(text: str) -> bool:
     return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text)
 
 
+def fault_of_name(name: str) -> str | None:
+    """Why ``name`` (an id, a speaker, a domain, a split, a licence) is not what one sees of it, or None where it is.
+
+    Of the invisible characters those that join letters or keep them apart are part of words (Persian, Hindi).
+    """
+    for character in name:
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in JOINERS:
+            return "it has control characters, invisible ones or half a character"
+    return None
+
+
 def fault_of_id(identity: str) -> str | None:
     """Why ``identity`` cannot name a file below a folder, or None where it can; it may have folders (``a/b``)."""
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in identity):
-        return "it has control characters or half a character"
+    if fault := fault_of_name(identity):
+        return fault
     if len(identity.encode()) > LONGEST_ID:
         return f"it is longer than {LONGEST_ID} bytes"
     if PurePosixPath(identity).is_absolute() or PureWindowsPath(identity).drive:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 from training.checkpoint import write_file
 from training.identity import printable
@@ -47,7 +48,21 @@ class RunLog:
     def line(self, text: str) -> None:
         """Print one line at once (also when the output is a file)."""
         if self.is_main:
-            print("\n".join(map(printable, text.split("\n"))), flush=True)
+            print(text, flush=True)
+
+
+class PlainStream:
+    """A stream of text that passes on lines of what can be printed: names and texts come from files of anybody."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write("\n".join(map(printable, text.split("\n"))))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def duration(seconds: float) -> str:

@@ -19,13 +19,18 @@ from typing import BinaryIO
 
 import soundfile
 
+from training.identity import printable
+
 MOST_BLOCKS = 10_000  # chunks, tags or blocks of metadata that are looked at: an honest file has a few
 SCAN_BYTES = 1 << 20  # a file is searched in pieces of this size
 TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")  # what may lie behind the sound
 
 
 class AudioError(ValueError):
-    """One audio file cannot be used; the message says why in one sentence."""
+    """One audio file cannot be used; the message says why in one sentence, on one line whatever the file is called."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class View(io.RawIOBase):

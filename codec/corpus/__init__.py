@@ -32,7 +32,7 @@ from codec.audio.files import (
 from codec.audio.folder import AudioTree, walk
 from codec.corpus.metadata import METADATA_NAMES, CorpusError, Line, read_metadata
 from codec.corpus.splits import own_name, split_of
-from training.identity import fault_of_id, is_unicode, printable
+from training.identity import fault_of_id, fault_of_name, is_unicode, printable
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -237,6 +237,9 @@ def _clip(root: Path, folder: Path, line: Line, listed: set[object]) -> Clip | R
     for key in NAME_COLUMNS:
         if not isinstance(columns.get(key), str | int | float | None):
             return reject(f"{key} must be a string or a number, not {type(columns[key]).__name__}")
+        value = _name(columns.get(key))
+        if key != "id" and value and (fault := fault_of_name(value)):
+            return reject(f"the {key} {value[:80]!r} cannot be used: {fault}; give another")
     if file_problem:
         return reject(file_problem)
     if fault := fault_of_id(identity):

@@ -40,6 +40,7 @@ from codec.shards.format import (
     check_codes,
     check_group,
     check_schema,
+    fault_of_names,
     read_json,
 )
 from training.checkpoint import write_atomically, write_file
@@ -341,6 +342,8 @@ def _check_texts(name: str, cells: pa.DictionaryArray) -> None:
     longest = pc.max(pc.binary_length(cells.dictionary)).as_py() or 0
     if longest > TEXT_BYTES:
         raise ShardError(f"its column {name} has a text of {longest} bytes; at most {TEXT_BYTES} are read")
+    if name in ("speaker", "licence") and (fault := fault_of_names(name, filter(None, cells.dictionary.to_pylist()))):
+        raise ShardError(fault)
 
 
 def read_shards(

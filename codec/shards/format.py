@@ -5,7 +5,7 @@ Shards are downloaded and handed on, so nothing in them is believed: what is rea
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codec.corpus.metadata import check_unpacked
-from training.identity import fault_of_id
+from training.identity import fault_of_id, fault_of_name
 
 FORMAT_VERSION = 1
 INDEX_NAME = "index.json"
@@ -188,6 +188,9 @@ class Index:
         for row in rows:
             if fault := fault_of_id(row.id):
                 raise ValueError(f"the id {row.id[:120]!r} cannot be used: {fault}")
+        for kind in ("split", "domain"):
+            fault = fault_of_names(kind, {getattr(row, kind) for row in rows})
+            _want(fault is None, str(fault))
         _want(len({row.id for row in rows}) == len(rows), "it lists a clip twice")
         _want(sum(count for _, count in shards) == len(rows), "its shards and its rows differ in number")
         totals = content["totals"]
@@ -202,6 +205,12 @@ class Index:
 def _want(held: bool, otherwise: str) -> None:
     if not held:
         raise ValueError(otherwise)
+
+
+def fault_of_names(kind: str, names: Iterable[str]) -> str | None:
+    """Which of the names is not what one sees of it, in a sentence; None where all are."""
+    faults = ((name, fault_of_name(name)) for name in names)
+    return next((f"the {kind} {name[:120]!r} cannot be used: {fault}" for name, fault in faults if fault), None)
 
 
 def _is_count(value: Any, least: int) -> bool:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from codec.audio.part import AudioError
 from eval.compare import read_evaluation
 from eval.harness.report import Report
 from eval.harness.tables import Table, csv_cell
-from training.config import ConfigError
+from training.config import ConfigError, ending_plainly
 from training.identity import printable
 from training.log import RunLog
 
@@ -28,13 +29,18 @@ def test_numbers_stay_as_they_are(cell: object) -> None:
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\rb", "\x9b31m", "\u202egnp", "\x07"])
 def test_nothing_reaches_the_terminal_raw(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    RunLog(tmp_path).line(f"left out: {name}")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError), ending_plainly():  # as every program does
+        RunLog(tmp_path).line(f"left out: {name}")
+        print(f"{name}\ud800: {name}", AudioError(f"{name}\n is no audio"), flush=True)
         raise ConfigError(f"{name} is damaged")
     print(Table(["a"], [[name]]).console())
     said = capsys.readouterr()
     assert all(letter == "\n" or letter.isprintable() for letter in said.out + said.err)
-    assert name.encode("unicode_escape").decode() in said.out
+    assert (
+        said.out.count(name.encode("unicode_escape").decode()) == 5
+        and "\\ud800" in said.out
+        and "\\n is no" in said.out
+    )
 
 
 def test_markdown_holds_no_tag_and_no_further_cell() -> None:

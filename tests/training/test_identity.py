@@ -21,7 +21,8 @@ def test_ids_that_stay_inside(identity: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "identity",
     [*"/. ", "", "..", "../a", "a/../../b", "/a", "//a", "a//b", "a/", "C:\\a", "..\\a", "a\\..\\..\\b",
-     "a\0b", "a\nb", "\x1b[2Ja", "a\u2028b", "a\ud800"],
+     "a\0b", "a\nb", "\x1b[2Ja", "a\u2028b", "a\ud800",
+     "a\u202eb", "\u2066a", "a\u200b", "a\xadb", "\ufeffa", "a\U000e0041"],
 )  # fmt: skip
 def test_ids_that_do_not(identity: str) -> None:
     assert fault_of_id(identity)
