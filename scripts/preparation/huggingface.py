@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -122,12 +123,29 @@ def open_folder(root: Path) -> Loaded | None:
     if not (root / "dataset_dict.json").is_file() and not (root / "state.json").is_file():
         return None
     try:
+        for name in saved_names(root):
+            if own_address(name, root, None) is None:
+                raise ValueError(f"it reads {printable(name[:200])}, which is no part of it")
         saved = load_from_disk(str(root))
-    except (DatasetsError, OSError, ValueError) as error:
+    except (DatasetsError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise PreparationError(f"{root} cannot be loaded ({first_line(error)})") from None
     splits = saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}
     counts = {name: len(rows) for name, rows in splits.items()}
     return opened(splits, counts)
+
+
+def saved_names(root: Path) -> Iterator[str]:
+    """The folders and files, relative to ``root``, of what `Dataset.save_to_disk` wrote there."""
+
+    def said(file: str) -> Any:
+        path = root / file
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    splits = [str(name) for name in said("dataset_dict.json").get("splits", [])]
+    yield from splits
+    for folder in splits or ["."]:
+        files = said(f"{folder}/state.json").get("_data_files", [])
+        yield from (os.path.join(folder, str(file["filename"])) for file in files)
 
 
 def open_streams(root: Path, options: dict[str, str]) -> Loaded:

@@ -259,12 +259,22 @@ def test_a_row_cannot_have_other_files_copied(stored, address, tmp_path, monkeyp
     assert not [path for path in written if path.read_bytes() == secret.read_bytes()]
 
 
-def test_a_data_set_that_reads_files_of_its_reader_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize("by", ["README", "split", "shard"])
+def test_a_data_set_that_reads_files_of_its_reader_is_refused(by, tmp_path, capsys):
     (tmp_path / "private.jsonl").write_text('{"audio": "a.wav", "text": "a secret"}\n')
-    root = tmp_path / "published"
+    private, root = tmp_path / "private", tmp_path / "published"
     root.mkdir()
+    Dataset.from_list([{"audio": {"bytes": recording(4, "WAV"), "path": "a.wav"}}]).save_to_disk(str(private))
     (root / "a.wav").write_bytes(recording(4, "WAV"))
-    head = f"---\nconfigs:\n- config_name: default\n  data_files: {tmp_path}/private.jsonl\n---\n"
-    (root / "README.md").write_text(head)
+    if by == "README":
+        head = f"---\nconfigs:\n- config_name: default\n  data_files: {tmp_path}/private.jsonl\n---\n"
+        (root / "README.md").write_text(head)
+    elif by == "split":
+        (root / "dataset_dict.json").write_text('{"splits": ["../private"]}')
+    else:
+        state = json.loads((private / "state.json").read_text())
+        state["_data_files"] = [{"filename": str(path)} for path in private.glob("*.arrow")]
+        (root / "state.json").write_text(json.dumps(state))
+        (root / "dataset_info.json").write_bytes((private / "dataset_info.json").read_bytes())
     assert run(root, tmp_path / "out", "audio=audio") == 1
     assert "which is no part of it" in capsys.readouterr().err and not (tmp_path / "out").exists()
