@@ -66,6 +66,7 @@ REFUSED = {
     "recurrent_gemma": ({}, "packed documents read each other"),
     "opt": ({"ffn_dim": 48, "word_embed_proj_dim": 32}, "packed documents read each other"),
     "bert": ({"is_decoder": True}, "packed documents read each other"),
+    "llama": ({"rms_norm_eps": -9.0}, "values that are not finite: its weights are damaged"),
 }
 
 
