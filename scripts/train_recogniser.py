@@ -35,7 +35,7 @@ from eval.judges.recognisers.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, t
 from eval.metrics.wer import ErrorRate, normalise_plain
 from training.checkpoint import save_checkpoint, save_folder, write_file
 from training.config import ConfigError, check_ranges, hydra_entry
-from training.identity import printable
+from training.identity import printable, without_credentials
 from training.launch import pick_device
 from training.lock import hold
 from training.log import RunLog, duration
@@ -277,7 +277,7 @@ def main(cfg: DictConfig) -> None:
 
     def write(folder: Path) -> None:
         average.cpu().save(folder)
-        write_file(folder / "training.json", json.dumps(report, indent=2) + "\n")
+        write_file(folder / "training.json", json.dumps(without_credentials(report), indent=2) + "\n")
         if (out / "README.md").is_file():  # the words of people stay
             write_file(folder / "README.md", (out / "README.md").read_bytes())
 

@@ -1,4 +1,4 @@
-"""What the id of a clip may be, and which file in a folder is named by it.
+"""What the id of a clip may be, which file in a folder is named by it, and what of a text may be shown.
 
     fault = fault_of_id("../../victim")                 # "it leads out of its folder"; None where an id is fine
     names = file_names(["a/b", "A/B"], ".wav")          # {"a/b": "a/b-….wav", "A/B": "A/B-….wav"}
@@ -8,11 +8,14 @@ Ids come from files that anybody may have written: they are checked where corpor
 """
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
+CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE)  # user and password of a URL
 LONGEST_ID = 1024  # bytes
 LONGEST_NAME = 240  # bytes of a file or folder: file systems take 255, a file that is being written has a longer one
 JOINERS = "\u200c\u200d"
@@ -22,6 +25,17 @@ LONGEST_PATH = 900  # bytes of a path that ids name, within an id's length with 
 def printable(text: str) -> str:
     """``text`` on one line, for messages: what cannot be printed or is no Unicode is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_credentials(value: Any) -> Any:
+    """A text, or a record with all its texts, with ``https://host/x`` for ``https://user:password@host/x``: whatever
+    may be published passes here.
+    """
+    if isinstance(value, str):
+        return CREDENTIALS.sub(r"\1", value)
+    if isinstance(value, Mapping):
+        return {without_credentials(key): without_credentials(entry) for key, entry in value.items()}
+    return [without_credentials(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def is_unicode(text: str) -> bool:

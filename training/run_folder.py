@@ -15,6 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from training.checkpoint import CheckpointError, damage, list_checkpoints, restore_folder, step_of, write_file
+from training.identity import without_credentials
 from training.launch import decide
 
 SETTINGS = "config.yaml"
@@ -113,12 +114,12 @@ def write_settings(cfg: DictConfig, run_dir: Path, step: int, say: Callable[[str
 
     One that says otherwise is kept as ``config-<step>.yaml``: the settings in force until that step.
     """
-    path, text = Path(run_dir) / SETTINGS, OmegaConf.to_yaml(cfg, resolve=True)
+    path, text = Path(run_dir) / SETTINGS, without_credentials(OmegaConf.to_yaml(cfg, resolve=True))
     if path.is_file() and (earlier := path.read_text(encoding="utf-8")) != text:
         kept = path.with_name(f"config-{step}.yaml")
         if not kept.exists():  # of several starts at one step the first ends what was trained before
             path.replace(kept)
         before = OmegaConf.to_container(OmegaConf.create(earlier))
-        differing = changes(before, OmegaConf.to_container(cfg, resolve=True)) or ["their order"]
+        differing = changes(before, OmegaConf.to_container(OmegaConf.create(text))) or ["their order"]
         say(f"settings that changed at step {step} (before: {kept.name}): {'; '.join(differing)}")
     write_file(path, text)

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from training.identity import without_credentials
+
 KINDS = ("wandb", "tensorboard")
 
 
@@ -51,7 +53,7 @@ class Tracker:
                 resume="allow",
                 dir=str(run_dir),
                 mode=mode,  # type: ignore[arg-type]  # WANDB_MODE is checked by wandb
-                config=config,
+                config=without_credentials(config),
             )
         elif self.kind == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter

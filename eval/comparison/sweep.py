@@ -33,6 +33,7 @@ from eval.comparison.plan import Cell, Plan
 from eval.harness.provenance import folder_hash, record_hash, sha256
 from training.checkpoint import write_file
 from training.config import REPOSITORY, ConfigError, compose, refusing
+from training.identity import without_credentials
 from training.lock import sign_lock, try_lock, usable
 from training.log import duration
 
@@ -55,7 +56,7 @@ class Order:
     def shown(self) -> str:
         """The command as a person would type it in the repository."""
         start = self.cell.launch or ("python",)
-        return shlex.join([*start, self.cell.script, *self.arguments])
+        return without_credentials(shlex.join([*start, self.cell.script, *self.arguments]))
 
     @property
     def command(self) -> list[str]:
@@ -209,7 +210,8 @@ class Sweep:
         attempt = int(before.get("attempt", 0)) + 1 if before.get("key") == order.key else 1
         write_file(folder / "command.txt", order.shown + "\n")
         if order.config is not None:
-            write_file(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(order.config)))
+            shown = without_credentials(order.config)
+            write_file(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(shown)))
         write_file(folder / STARTED, json.dumps({"key": order.key, "attempt": attempt, "started": time.time()}) + "\n")
         again = f" (attempt {attempt})" if attempt > 1 else ""
         self.say(f"{cell.name}: {order.shown}{again}")
@@ -234,7 +236,8 @@ class Sweep:
         if part.process.returncode == 0 and not missing:
             started = read_json(folder / STARTED)
             record = {
-                "cell": cell.name, "key": order.key, "command": order.shown, "inputs": order.inputs,
+                "cell": cell.name, "key": order.key, "command": order.shown,
+                "inputs": without_credentials(order.inputs),
                 "seed": _seed(order), "seconds": round(seconds, 1), "attempts": started.get("attempt", 1),
                 "started": started.get("started"), "results": list(cell.results),
             }  # fmt: skip
@@ -246,7 +249,7 @@ class Sweep:
             lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
             said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
             why = f"exit status {part.process.returncode}" if part.process.returncode else f"left no {missing[0]}"
-            self.failed[cell.name] = f"{why}: {said}" if said else why
+            self.failed[cell.name] = without_credentials(f"{why}: {said}" if said else why)
             self.say(f"{cell.name}: FAILED, {self.failed[cell.name]}  ({folder / LOG})")
         os.close(part.lock)
         return cell.name not in self.failed

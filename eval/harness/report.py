@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +27,7 @@ from eval.harness.intervals import HOW, Estimate, paired_difference, ratio
 from eval.harness.processes import is_main
 from eval.harness.tables import Table
 from training.checkpoint import write_file
-
-CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE)  # user and password of a URL
+from training.identity import without_credentials
 
 SHARES = (
     "wer",
@@ -288,9 +286,9 @@ def fault_of_results(results: Any, clips: Any) -> str | None:
 def plain(value: Any) -> Any:
     """Numpy numbers as Python's, NaN and infinity as None, URLs without credentials: what is published as JSON."""
     if isinstance(value, str):
-        return CREDENTIALS.sub(r"\1", value)
+        return without_credentials(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {without_credentials(str(key)): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
     if isinstance(value, np.generic):

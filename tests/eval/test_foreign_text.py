@@ -3,17 +3,22 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from codec.audio.part import AudioError
 from eval.compare import read_evaluation
+from eval.comparison.plan import Cell, Plan
+from eval.comparison.sweep import Sweep
 from eval.harness.report import Report
 from eval.harness.tables import Table, csv_cell
 from training.config import ConfigError, ending_plainly
 from training.identity import printable
 from training.log import RunLog
+from training.run_folder import write_settings
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3+cmd|'x'!A0", "\t=1", "-x", "\r=1"])
@@ -48,11 +53,40 @@ def test_markdown_holds_no_tag_and_no_further_cell() -> None:
     assert "<" not in line and line.replace("\\\\", "").replace("\\|", "").count("|") == 2
 
 
-def test_no_credentials_are_published(tmp_path: Path) -> None:
-    report = Report({"weights": ["https://me:secret@host.example/w", {"x": "s3://key@b/c"}]}, ["generated"])
-    report.write(tmp_path, [{"id": "a", "error": "ftp://u:secret@h/x failed"}])
-    written = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert "secret" not in written and "key@" not in written and "https://host.example/w" in written
+URL = "https://me:secret@host.example/w"
+
+
+def evaluate(folder: Path, say: Callable[[str], object]) -> None:
+    report = Report({"weights": [URL, {"x": "s3://secret@b/c", URL: 1}]}, ["generated"])
+    report.write(folder, [{"id": "a", "error": "ftp://u:secret@h/x failed"}])
+
+
+def train(folder: Path, say: Callable[[str], object]) -> None:
+    for number in (1, 2):
+        write_settings(OmegaConf.create({"data": {"root": URL}, "number": number}), folder, number, say)
+
+
+def compare(folder: Path, say: Callable[[str], object]) -> None:
+    """One cell that works and one that fails, each given the URL."""
+    (folder.parent / "fake.py").write_text("import sys; open(sys.argv[1], 'w'); sys.exit(sys.argv[3:] and sys.argv[2])")
+    plan = Plan(folder, {"a": {}}, [])
+    for name, more in (("works", []), ("fails", ["now"])):
+        arguments = [str(folder / "cells" / name / "x"), URL, *more]
+        script = str(folder.parent / "fake.py")
+        plan.cells[name] = Cell(name, "lm", "a", script, None, (), lambda given=arguments: given, ("x",))
+    sweep = Sweep(plan, say=say)
+    sweep.run()
+    say(str(sweep.failed))
+    (folder / "cells/fails/log.txt").unlink()  # what the command itself said
+
+
+@pytest.mark.parametrize("write", [evaluate, train, compare], ids=lambda write: write.__name__)
+def test_no_credentials_are_published(write: Callable, tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out", said.append)
+    written = "".join([*said, *(path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file())])
+    assert "secret" not in written and "https://host.example/w" in written
 
 
 CELL = {"value": 1.0, "n": 12, "n_failed": 0, "low": 0.5, "high": 1.5, "failures": []}
