@@ -200,10 +200,11 @@ def check_numbers(node: Any, path: str | Path, key: str = "") -> None:
     elif isinstance(node, int) and not isinstance(node, bool) and "theta" not in key:
         counted = "layer" in key or "depth" in key or "codebooks" in key
         most = MOST_LAYERS if counted else MOST_LABELS if key == "num_labels" else MOST
-        if node > most or (counted and node < 0):
+        least = 1 if key.endswith("_heads") else 0
+        if node > most or (node < least and (counted or least)):
             raise PretrainedError(
-                f"'{path}': its config.json says {key}={str(node)[:20]}, and no model has less than 0 or more than "
-                f"{most:,}: it is damaged, or not meant well."
+                f"'{path}': its config.json says {key}={str(node)[:20]}, and no model has less than {least} or more "
+                f"than {most:,}: it is damaged, or not meant well."
             )
 
 

@@ -6,7 +6,7 @@ from inspect import signature
 
 from transformers import PretrainedConfig
 
-from training.config import fits_number
+from training.config import BELOW_ONE, fits_number, range_in_words
 
 MIN_WINDOW, MAX_WINDOW = 2, 10
 
@@ -98,7 +98,7 @@ RANGES = {
     "span": (1, LARGEST),
     "window_basis": (0, MOST_LAYERS),
     "code_dim": (1, LARGEST),
-    "codebook_decay": (0, 1),
+    "codebook_decay": (0, BELOW_ONE),
     "dead_code_share": (0, 1),
     "conv_filters": (1, LARGEST),
     "semantic_dim": (0, LARGEST),
@@ -149,7 +149,7 @@ def check_architecture(config: ALMTokenizerConfig) -> None:
     for key, (least, most) in RANGES.items():
         if not least <= getattr(config, key) <= most:
             above = getattr(config, key) > most
-            limits = f"from {least} to {most}" if most == 1 else f"at most {most}" if above else f"at least {least}"
+            limits = range_in_words(least, most) if most <= 1 else f"at most {most}" if above else f"at least {least}"
             raise ValueError(f"{key}={getattr(config, key)} must be {limits}.")
     for key in ("codebook_sizes", "analysis_ffts", "conv_ratios"):
         if len(getattr(config, key)) > MOST_LAYERS or max(getattr(config, key), default=0) > LARGEST:

@@ -33,7 +33,7 @@ RANGES = {
     "trainer.valid_every": (1, inf),
     "trainer.valid_clips": (0, inf),
     "trainer.save_every": (1, inf),
-    "trainer.keep": (0, inf),
+    "trainer.keep": (1, inf),
     "trainer.log_every": (1, inf),
     "loss.draw": (1, inf),
     "mae.share": SHARE,
@@ -84,6 +84,12 @@ def check_options(cfg: DictConfig) -> None:
     check_ranges(cfg, RANGES, optional=("threads", "gan.start"))
     check_ranges(cfg, {f"trainer.domain_weights.{name}": 0 for name in cfg.trainer.domain_weights})
     check_ranges(cfg, {f"loss.{name}": 0 for name in cfg.loss if name not in ("resolutions", "draw")})
+    weights = {name: cfg.loss[name] for name in cfg.loss if name not in ("resolutions", "draw")}
+    if cfg.gan.start is None:
+        weights |= {"adversarial": 0, "features": 0}
+    for key, values in (("loss", weights), ("trainer.domain_weights", dict(cfg.trainer.domain_weights))):
+        if not any(values.values()):
+            raise ConfigError(f"{key}: all weights that count are 0, so nothing would be learnt: raise one of them.")
     for key in PAIRS:
         group, name = key.split(".")
         pair = list(cfg[group][name])

@@ -43,7 +43,7 @@ def use_lengths(length: DictConfig, task: Task) -> None:
     """Put ``length`` over the task's own limits; null leaves them.
 
     Raises:
-        ConfigError: a limit that does not apply to the task.
+        ConfigError: a limit that does not apply to the task, or a least above the most.
     """
     for key, value in ((str(key), value) for key, value in length.items()):
         if value is None:
@@ -51,6 +51,9 @@ def use_lengths(length: DictConfig, task: Task) -> None:
         if key not in task.decoding:
             raise ConfigError(f"length.{key}: the length of task={task.name} does not follow from that; leave it out.")
         task.decoding[key] = value
+    least, most = (task.decoding.get(f"{end}_per_character") for end in ("least", "most"))
+    if least is not None and most is not None and least > most:
+        raise ConfigError(f"length.least_per_character={least} is above most_per_character={most}: lower it.")
 
 
 def limits_of(task: Task, rows: Sequence[Any], frame_rate: float) -> tuple[list[int], list[int]]:

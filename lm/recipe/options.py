@@ -50,14 +50,14 @@ RANGES = {
     "trainer.hide": SHARE,
     "trainer.drop_condition": SHARE,
     "trainer.curriculum_steps": (0, inf),
-    "trainer.curriculum_share": SHARE,
+    "trainer.curriculum_share": (ABOVE_ZERO, 1),
     "trainer.log_every": (1, inf),
     "trainer.valid_every": (1, inf),
     "trainer.valid_clips": (0, inf),
     "trainer.valid_audio": (0, inf),
     "trainer.peak_tflops": (ABOVE_ZERO, inf),
     "trainer.save_every": (1, inf),
-    "trainer.keep": (0, inf),
+    "trainer.keep": (1, inf),
 }
 
 

@@ -178,7 +178,7 @@ def two_processes(tmp_path_factory, uninterrupted, overrides, stand_in):
         "--main_process_port=0",
         str(REPOSITORY / "lm/train.py"),
     ]
-    options = [*overrides, "trainer.keep=0", "trainer.micro_rows=1", "threads=1"]
+    options = [*overrides, "trainer.keep=1000", "trainer.micro_rows=1", "threads=1"]
 
     def run(folder: Path, *more: str) -> None:
         subprocess.run([*launch, *options, *more], cwd=folder, env=environment, check=True, timeout=300)

@@ -144,6 +144,8 @@ HOSTILE: dict[str, list[Any]] = {
     "hidden_size": [10**7, 10**12, "big", -4, True, float("nan")],
     "vocab_size": [10**8, "x"],
     "num_labels": [10**7],
+    "num_attention_heads": [0, -1],
+    "num_key_value_heads": [0],
 }
 HOSTILE_CODEC: dict[str, list[Any]] = {
     "encoder_layers": [100_000, "many", 1.5, -3, None],

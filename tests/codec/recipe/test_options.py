@@ -60,6 +60,14 @@ def test_numbers_have_a_range(key: str, defaults: DictConfig, capsys: pytest.Cap
         ("trainer.learning_rate=nan", "trainer.learning_rate=nan must be above 0."),
         ("trainer.domain_weights.speech=-1", "trainer.domain_weights.speech=-1 must be at least 0."),
         ("loss.mel=-1", "loss.mel=-1 must be at least 0."),
+        (
+            "loss={mel: 0, convergence: 0, commitment: 0, pitch: 0, tones: 0, prior: 0}",
+            "loss: all weights that count are",
+        ),
+        (
+            "trainer.domain_weights={speech: 0, sound: 0, music: 0}",
+            "trainer.domain_weights: all weights that count are",
+        ),
         ("trainer.betas=[0.9]", "trainer.betas=[0.9] must be two numbers."),
         ("mae.share=[0.5,0.2]", "mae.share=[0.5, 0.2] must be two numbers, the smaller first."),
         ("trainer.gain_db=[4,-8]", "the smaller first."),
@@ -95,7 +103,7 @@ def test_the_launchers_precision_counts_where_none_is_named(
         ({"hop": 0}, "hop=0 must be at least 1."),
         ({"encoder_layers": 0}, "encoder_layers=0 must be at least 1."),
         ({"span": 0}, "span=0 must be at least 1."),
-        ({"codebook_decay": 2}, "codebook_decay=2 must be from 0 to 1."),
+        ({"codebook_decay": 1}, "codebook_decay=1 must be at least 0 and below 1."),
         ({"codebook_sizes": []}, "give at least one level"),
         ({"codebook_sizes": [2048, 1]}, "each of at least 2 codes"),
         ({"head_dim": 63}, "head_dim=63 must be even"),
