@@ -1,13 +1,13 @@
 """Does the same command, given again, end with the result of an undisturbed run, whatever happened to the first?
 
     python scripts/kill_runs.py --count 20          # 20 of each disturbance for each writer
-    python scripts/kill_runs.py --count 1 --only encode page
+    python scripts/kill_runs.py --count 1 --only encode page/full      # writers, or cells of them
 
-Every program that writes for long (codec/train.py, codec/encode.py, lm/train.py, eval/tts.py, scripts/demo_page.py)
-runs on a corpus of tones with tiny settings. It is disturbed at a random moment: killed (SIGKILL), stopped (SIGTERM,
-SIGINT), its disk becomes full or read-only. Then it is started again without disturbance, and what it leaves is
-compared with the undisturbed run byte by byte, but for clocks. No disturbance but SIGKILL may end in a traceback, and
-nothing temporary may stay behind.
+Every program that writes for long (scripts/train_recogniser.py, codec/train.py, codec/encode.py, lm/train.py,
+eval/tts.py, scripts/demo_page.py) runs on a corpus of tones with tiny settings. It is disturbed at a random moment:
+killed (SIGKILL), stopped (SIGTERM, SIGINT), its disk becomes full or read-only. Then it is started again without
+disturbance, and what it leaves is compared with the undisturbed run byte by byte, but for clocks. No disturbance but
+SIGKILL may end in a traceback, and nothing temporary may stay behind.
 
 A full disk is a tmpfs of a random size and a read-only one a remount, where mounting is permitted; otherwise a limit on
 the size of files, and folders without permission to write. Programs start in forks of one process that has imported
@@ -56,11 +56,15 @@ TINY_LM = """
     trainer.batch_rows=2 trainer.micro_rows=2 trainer.precision=fp32 trainer.valid_every=8 trainer.valid_clips=2
     trainer.save_every=3 trainer.log_every=1
 """.split()
+TINY_RECOGNISER = """
+    corpus=corpus out=runs/judge model.width=8 model.blocks=1 steps=20 batch=2 warmup_steps=2 log_every=4 save_every=3
+    threads=1 device=cpu
+""".split()
 TTS = ["model=runs/lm/final", "out=runs/lm/eval-tts", "max_seconds=1.0", "device=cpu", "processes=1", "dnsmos=false"]
 TTS += ["recognisers=[ctc-mini]", f"ctc={ROOT}/checkpoints/ctc-mini"]
 # what a clock says, in records and in the page
 CLOCKS: tuple[str, ...] = ("written", "finished", "seconds", "generation_seconds", "real-time-factor", "audio_s_per_s")
-CLOCKS += ("tokens_per_second", "audio_seconds_per_second", "mfu")
+CLOCKS += ("tokens_per_second", "audio_seconds_per_second", "mfu", "seconds_training")
 STOPS = (signal.SIGTERM, signal.SIGINT)
 KINDS = ("SIGKILL", "SIGTERM", "SIGINT", "full", "read-only")
 
@@ -74,13 +78,15 @@ class Writer:
     results: tuple[str, ...]
 
 
-WRITERS = {
+WRITERS = {  # each goes on from what those before it have written
+    "recogniser": Writer("train_recogniser", TINY_RECOGNISER, ("runs/judge",)),
     "codec": Writer("codec.train", [*DATA, *TINY_CODEC], ("runs/codec/final", "runs/codec/log.jsonl")),
     "encode": Writer("codec.encode", [*DATA, *TOKENIZER, "clips_per_shard=2"], ("runs/tokens",)),
     "lm": Writer("lm.train", [*DATA, *TOKENIZER, *TINY_LM], ("runs/lm/final", "runs/lm/log.jsonl")),
     "evaluation": Writer("eval.tts", [*DATA, *TOKENIZER, *TTS], ("runs/lm/eval-tts",)),
     "page": Writer("demo_page", ["runs=[runs/lm/eval-tts]", "out=runs/page"], ("runs/page",)),
 }
+CELLS = [f"{name}/{kind}" for name in WRITERS for kind in KINDS]
 
 
 def write_corpus(root: Path) -> None:
@@ -269,14 +275,16 @@ def attempt(again: Callable[[], int], place: Path, expected: dict[str, Any], res
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20, help="of each disturbance for each writer")
-    parser.add_argument("--only", nargs="+", choices=WRITERS, default=list(WRITERS))
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--only", nargs="+", choices=[*WRITERS, *CELLS], default=list(WRITERS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
     sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-    for writer in WRITERS.values():
-        importlib.import_module(writer.module)
+    asked = {name: [kind for kind in KINDS if {name, f"{name}/{kind}"} & {*options.only}] for name in WRITERS}
+    while not asked[list(asked)[-1]]:  # nobody needs what the last ones write
+        del asked[list(asked)[-1]]
+    for name in asked:
+        importlib.import_module(WRITERS[name].module)
     choice, failures = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory(prefix="kill-runs-") as folder:
         work = Path(folder)
@@ -284,8 +292,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_corpus(work / "before" / "corpus")
         print(f"a disk of its own: {'yes' if place.mounts else 'no, so limits and permissions instead'}", flush=True)
         try:
-            for name, writer in WRITERS.items():
-                for _ in range(2):  # the first one takes longer
+            for name, kinds in asked.items():
+                writer = WRITERS[name]
+                for _ in range(2 if kinds else 1):  # the first one takes longer
                     place.fill(work / "before")
                     before, began = place.size(), time.monotonic()
                     if wait(start(writer, place.path, log)):
@@ -293,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     seconds, expected = time.monotonic() - began, content(place.path, writer.results)
                     grown = place.size() - before
                 shutil.copytree(place.path, work / "after")
-                for kind in options.kinds if name in options.only else ():
+                for kind in kinds:
                     good, statuses = 0, dict[int, int]()
                     for _ in range(options.count):
                         place.fill(work / "before")
