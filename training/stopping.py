@@ -1,4 +1,5 @@
-"""Being told to stop: SIGTERM, SIGINT (Ctrl-C) and SIGHUP let a training save and leave.
+"""Being told to stop: SIGTERM, SIGINT (Ctrl-C) and SIGHUP let a training save and leave, and so does the end of its
+launcher: `accelerate launch` passes on no signal, and what it started would train on, where nobody waits for it.
 
 stop = Stop().listen()
 while step < last and not stop.asked: ...
@@ -8,12 +9,15 @@ if step < last: stop.leave()     # exit status 143, 130 or 129: what was asked f
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK")  # in the environment of what a launcher has started
+PARENT = os.getppid()  # at the start: it may end long before the first step
 PATIENCE = 2.0  # seconds: a launcher passes on what a terminal has sent to the whole group already
 
 
@@ -23,16 +27,23 @@ class Stop:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._since = 0.0
+        self._launched = any(name in os.environ for name in LAUNCHED)
         self._before: dict[int, Any] = {}
 
     @property
     def asked(self) -> bool:
-        return self.signal is not None
+        return self.signal is not None or self._is_left
+
+    @property
+    def _is_left(self) -> bool:
+        return self._launched and os.getppid() != PARENT
 
     @property
     def name(self) -> str:
         """``SIGTERM``; of the process that was asked."""
-        return signal.Signals(self.signal).name if self.signal is not None else "a signal to another process"
+        if self.signal is not None:
+            return signal.Signals(self.signal).name
+        return "the end of its launcher" if self._is_left else "a signal to another process"
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal is None:

@@ -20,7 +20,7 @@ from training.checkpoint import (
     step_folder,
 )
 from training.run_folder import check_recipe, choose_checkpoint, set_aside, write_settings
-from training.stopping import PATIENCE, Stop
+from training.stopping import LAUNCHED, PATIENCE, Stop
 
 
 def checkpoint(run: Path, step: int) -> Path:
@@ -132,6 +132,17 @@ def test_a_signal_is_noted_and_told_by_the_exit_status(number: signal.Signals, s
     with pytest.raises(SystemExit) as left:
         stop.leave()
     assert left.value.code == status
+
+
+@pytest.mark.parametrize("name", ["ACCELERATE_MIXED_PRECISION", "LOCAL_RANK", "OTHER"])
+def test_the_end_of_a_launcher_asks_to_stop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for launcher in LAUNCHED:
+        monkeypatch.delenv(launcher, raising=False)
+    monkeypatch.setenv(name, "0")
+    stop = Stop()
+    assert not stop.asked
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert stop.asked == (name in LAUNCHED) and ("launcher" in stop.name) == stop.asked
 
 
 def test_ctrl_c_again_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
