@@ -14,9 +14,7 @@ audio_vocabulary.json.
 
 from __future__ import annotations
 
-import json
 import time
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,43 +27,34 @@ from omegaconf import DictConfig, OmegaConf
 from codec.interface import TokenizerError
 from codec.load import load_tokenizer
 from codec.shards import ShardError
-from lm.model import ModelError, code_vectors_of, parameter_groups, save_lm
+from lm.model import ModelError, code_vectors_of, parameter_groups
 from lm.network.attention import attention_of, set_attention
 from lm.network.depth import DepthLM, DepthObjective
 from lm.network.objective import Objective
 from lm.recipe.data import StepData, render_documents, step_batches
-from lm.recipe.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
+from lm.recipe.keeping import keeping_of
 from lm.recipe.listening import Listening
 from lm.recipe.muon import Muon
 from lm.recipe.options import check_options, level_weights
+from lm.recipe.run import Run
 from lm.recipe.starting_point import check_start, starting_point
 from lm.recipe.throughput import peak_flops, training_flops
 from lm.recipe.token_rows import TokenRowsError, find_token_rows, left_out
 from lm.recipe.tracking import TrackedLog
-from lm.recipe.train_log import Meter, non_finite_message, shares_of_tasks, validation_lines
-from lm.recipe.tuning import add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
+from lm.recipe.train_log import Meter, shares_of_tasks, validation_lines
 from lm.recipe.validation import Validation
-from lm.run_state import (
-    OPTIMISER_FILE,
-    STATE_FILE,
-    allowing_more_steps,
-    computes_in_bf16,
-    learning_rate,
-    read_state,
-    recipe,
-    versions,
-)
+from lm.run_state import STATE_FILE, computes_in_bf16, read_state, recipe, versions
 from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import TaskError, make_task
 from tasks.text import normalisers, note_on_english
-from training.checkpoint import CheckpointError, save_checkpoint, save_folder
+from training.checkpoint import CheckpointError
 from training.config import ConfigError, hydra_entry
 from training.failure import NonFiniteLoss
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
 from training.lock import hold
 from training.log import duration
-from training.run_folder import check_recipe, choose_checkpoint, set_aside, write_settings
+from training.run_folder import choose_checkpoint, set_aside, write_settings
 from training.stopping import Stop
 from training.threads import set_threads
 from training.tracking import TrackerError
@@ -126,22 +115,14 @@ def train(cfg: DictConfig) -> Path:
 
     # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -------------------------
     checkpoint = choose_checkpoint(run_dir, cfg.resume, log.line)
-    lora = cfg.tuning.method == "lora"
-    trained = (None if lora else checkpoint) or cfg.init  # adapters go onto the weights that the run began with
-    model, vocabulary, text_tokenizer = starting_point(
-        cfg, trained, description, vectors, rows, task, run_dir, accelerator
+    keeping = keeping_of(cfg, sharded)
+    model = keeping.load_model(
+        checkpoint, lambda folder: starting_point(cfg, folder, description, vectors, rows, task, run_dir, accelerator)
     )
-    weights_of_levels = level_weights(trainer.level_weights, vocabulary.levels)
+    vocabulary, text_tokenizer = keeping.vocabulary, keeping.text_tokenizer
     is_depth = isinstance(model, DepthLM)
-    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
-    adapted = None
-    if lora:
-        torch.manual_seed(cfg.seed)
-        adapted = add_lora(model, cfg.tuning, vocabulary)
-        model = adapted.base_model.model
-        if checkpoint:
-            load_adapter(adapted, checkpoint)
-    if not set_attention(model.lm if is_depth else model, attention_of(trainer.attention, device, trainer.compile)):
+    temporal = model.lm if is_depth else model
+    if not set_attention(temporal, attention_of(trainer.attention, device, trainer.compile)):
         log.line(f"trainer.attention={trainer.attention} does not fit this model, which keeps transformers' own.")
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable()
@@ -157,226 +138,123 @@ def train(cfg: DictConfig) -> Path:
         )
     if not len(documents):
         raise TokenRowsError(f"no document fits trainer.row_length={trainer.row_length}: raise it.")
-    data = StepData(
-        documents,
-        vocabulary,
-        trainer.row_length,
-        trainer.batch_rows,
-        cfg.seed,
-        trainer.curriculum_steps,
-        trainer.curriculum_share,
-        trainer.hide,
-        trainer.drop_condition,
-        everything,
-    )
+    curriculum = (trainer.curriculum_steps, trainer.curriculum_share)
+    shape = (trainer.row_length, trainer.batch_rows, cfg.seed)
+    data = StepData(documents, vocabulary, *shape, *curriculum, trainer.hide, trainer.drop_condition, everything)
     if len(set(documents.tasks)) > 1:
         log.line(f"data: {shares_of_tasks(documents)}")
-    validation = None
+    validation, listening = None, None
     if valid_rows:
-        validation = Validation(
-            valid_rows,
-            task,
-            vocabulary,
-            text_tokenizer,
-            None,
-            trainer.row_length,
-            trainer.valid_clips,
-            cfg.seed,
-            is_depth,
-        )
+        of_clips = (trainer.row_length, trainer.valid_clips, cfg.seed, is_depth)
+        validation = Validation(valid_rows, task, vocabulary, text_tokenizer, None, *of_clips)
     else:
         log.line("data: the corpus has no valid split for this task, so there is no validation.")
-    listening = None
     if sampled and valid_rows:
         listening = Listening(valid_rows, task, vocabulary, text_tokenizer, codec, trainer.valid_audio)
     elif cfg.tracker and trainer.valid_audio and sharded:
         log.line("tracker: under FSDP no process has the whole model, so no audio is generated at validation.")
 
-    # ---- optimiser and state -----------------------------------------------------------------------------
-    this_recipe = recipe(cfg, documents.hash, vocabulary.hash)
-    kind = DepthObjective if is_depth else Objective
+    # ---- loss, optimiser, and what a checkpoint holds of both ---------------------------------------------
     legal = trainer.loss_over == "legal"
+    kind = DepthObjective if is_depth else Objective
+    weights_of_levels = level_weights(trainer.level_weights, vocabulary.levels)
     objective = kind(model, vocabulary, legal, weights_of_levels, trainer.head, everything)
     objective.to(device).train()
-    groups = parameter_groups(model, trainer.weight_decay)
-    shares = [1.0, 1.0]  # of the learning rate, per group
+    groups, betas = parameter_groups(model, trainer.weight_decay), tuple(trainer.betas)
     if trainer.optimiser == "muon":
         groups[0]["orthogonal"] = True
-        shares[0] = trainer.muon_lr / trainer.lr
-        optimiser: torch.optim.Optimizer = Muon(groups, trainer.lr, betas=tuple(trainer.betas))
+        optimiser: torch.optim.Optimizer = Muon(groups, trainer.lr, betas=betas)
     else:
-        optimiser = torch.optim.AdamW(groups, lr=trainer.lr, betas=tuple(trainer.betas), fused=True)
-    step, seconds_before = 0, 0.0
-    if checkpoint:
-        state = read_state(checkpoint)
-        step, seconds_before = state["step"], state["seconds"]
-        check_recipe(allowing_more_steps(state["recipe"], trainer, step), this_recipe, checkpoint)
-        # several processes on CPUs call their device cpu:0, which torch.load does not know
-        place = "cpu" if device.type == "cpu" else device
-        moments = torch.load(checkpoint / OPTIMISER_FILE, map_location=place, weights_only=True)
-        if not state.get("optimiser_by_name"):
-            if sharded:
-                raise CheckpointError(f"{checkpoint} was written without FSDP: continue it so, or give init=FOLDER.")
-            optimiser.load_state_dict(moments)
+        optimiser = torch.optim.AdamW(groups, lr=trainer.lr, betas=betas, fused=True)
     if trainer.compile:
-        (model.lm if is_depth else model).base_model.compile(dynamic=False)
+        temporal.base_model.compile(dynamic=False)
+    frame_rate, peak = description["frame_rate"], peak_flops(device, trainer.peak_tflops)
+    flops = partial(training_flops, model, vocabulary, legal)
+    meter = Meter(
+        vocabulary.levels, documents.task_names, learns_text, frame_rate, device, flops, peak * world if peak else None
+    )
+    about = {
+        "task": task.name,
+        "recipe": recipe(cfg, documents.hash, vocabulary.hash),
+        "normalise": settings["text"]["normalise"],
+        "versions": versions(),
+    }
     objective, optimiser = accelerator.prepare(objective, optimiser)
-    if checkpoint and state.get("optimiser_by_name"):
-        scatter_optimiser(accelerator.unwrap_model(objective), optimiser.optimizer, moments)
+    run = Run(cfg, accelerator, run_dir, keeping, objective, optimiser, meter, about, bf16)
+    if checkpoint:
+        run.load(checkpoint)
 
     def begin() -> None:
-        set_aside(run_dir, checkpoint, step, log.line)
-        write_settings(cfg, run_dir, step, log.line)
-        log.rewind(step if checkpoint else -1)  # validation at step 0 is repeated, too
+        set_aside(run_dir, checkpoint, run.done, log.line)
+        write_settings(cfg, run_dir, run.done, log.line)
+        log.rewind(run.done if checkpoint else -1)  # validation at step 0 is repeated, too
 
     decide(begin)  # not before all that could refuse
     parameters = sum(p.numel() for p in model.parameters())
-    hours = documents.audio_tokens(vocabulary) / vocabulary.levels / description["frame_rate"] / 3600
+    hours = documents.audio_tokens(vocabulary) / vocabulary.levels / frame_rate / 3600
     log.line(
         f"{run_dir}: {parameters / 1e6:.1f} M parameters, {len(documents):,} documents, {hours:.2f} h of audio, "
         f"{(documents.lengths * documents.weights).sum() / 1e6:.2f} M tokens per epoch; {device.type}, "
         f"{'bf16 autocast' if bf16 else 'fp32'}, "
         f"{world} process{'es' if world > 1 else ''}"
         + (f" of {threads} thread{'s' if threads > 1 else ''}; " if device.type == "cpu" else "; ")
-        + (f"continues at step {step}" if checkpoint else f"starts from {cfg.init or cfg.lm.pretrained or 'scratch'}")
+        + (
+            f"continues at step {run.done}"
+            if checkpoint
+            else f"starts from {cfg.init or cfg.lm.pretrained or 'scratch'}"
+        )
     )
 
-    warm_up = trainer.max_steps if cfg.tuning.method == "new_rows" else cfg.tuning.warmup_new_rows
-
     # ---- loop --------------------------------------------------------------------------------------------
-    stop = Stop().listen()
-    started = time.monotonic()
-
-    def add_up(sums: torch.Tensor) -> torch.Tensor:
-        return accelerator.reduce(sums, "sum")
-
-    def seconds() -> float:
-        return seconds_before + time.monotonic() - started
-
-    def save(final: bool = False) -> None:
-        state = {
-            "step": step,
-            "written": time.time(),
-            "seconds": seconds(),
-            "task": task.name,
-            "recipe": this_recipe,
-            "normalise": cfg.text.normalise if isinstance(cfg.text.normalise, str) else dict(cfg.text.normalise),
-            "versions": versions(),
-            **meter.state(add_up),
-            **({"optimiser_by_name": True} if sharded else {}),
-        }
-        # Under FSDP every process takes part in putting the weights together; the first one writes them.
-        weights = gather_model(objective) if sharded else None
-        moments = None
-        if not final:
-            moments = gather_optimiser(objective, optimiser.optimizer) if sharded else optimiser.state_dict()
-
-        def write(folder: Path) -> None:
-            if adapted is not None and not final:
-                save_adapter(adapted, folder)
-            else:
-                stock = model if adapted is None else merged(adapted)
-                save_lm(folder, stock, vocabulary, text_tokenizer, weights)
-            (folder / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-            if not final:
-                torch.save(moments, folder / OPTIMISER_FILE)
-
-        def put() -> None:
-            if final:
-                save_folder(run_dir / "final", write)
-            else:
-                save_checkpoint(run_dir, step, write, trainer.keep)
-
-        decide(put)
-
     def validate() -> None:
         if validation is None:
             return
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            values = validation.run(objective, device, trainer.micro_rows, rank, world, add_up)
-        log.log(step, {f"valid_{key}": value for key, value in values.items()})
-        for line in validation_lines(step, values, vocabulary.levels, validation.tasks):
+        with run.autocast():
+            values = validation.run(run.objective, device, trainer.micro_rows, rank, world, run.add_up)
+        log.log(run.done, {f"valid_{key}": value for key, value in values.items()})
+        for line in validation_lines(run.done, values, vocabulary.levels, validation.tasks):
             log.line(line)
         if listening is not None:
             for name, wave in listening.spoken(model).items():
-                log.audio(step, f"{name}/generated", wave, description["sample_rate"])
+                log.audio(run.done, f"{name}/generated", wave, description["sample_rate"])
         accelerator.wait_for_everyone()
 
-    peak = peak_flops(device, trainer.peak_tflops)
-    meter = Meter(
-        vocabulary.levels,
-        documents.task_names,
-        learns_text,
-        description["frame_rate"],
-        device,
-        partial(training_flops, model, vocabulary, legal),
-        peak * world if peak else None,
-    )
-    if checkpoint and accelerator.is_main_process:
-        meter.restore(state)
-    if listening is not None and step == 0:
-        for name, wave in listening.recorded().items():
-            log.audio(step, f"{name}/codec", wave, description["sample_rate"])
-    if step == 0:
+    stop = Stop().listen()
+    run.start_clock()
+    if run.done == 0:
+        if listening is not None:
+            for name, wave in listening.recorded().items():
+                log.audio(0, f"{name}/codec", wave, description["sample_rate"])
         validate()
-    batches = step_batches(data, step, trainer.max_steps, rank, world, trainer.workers)
-    while step < trainer.max_steps:
-        batch = next(batches)
-        lr = learning_rate(step, trainer)
-        for group, share in zip(optimiser.param_groups, shares, strict=True):
-            group["lr"] = lr * share
-        torch.manual_seed(cfg.seed * 1_000_003 + step * world + rank)  # dropout: a function of the step as well
-        arrays = (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets, batch.tasks)
-        parts = [torch.from_numpy(array) for array in arrays]
-        starts = range(0, len(parts[0]), trainer.micro_rows)
-        per_target = []
-        for start in starts:
-            *micro, tasks = [part[start : start + trainer.micro_rows].to(device) for part in parts]
-            last = start == starts[-1]  # only then are gradients exchanged
-            with nullcontext() if last else accelerator.no_sync(objective):
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    loss = objective(*micro)
-                # DDP averages over processes: times world, so that the sum is divided by the global count
-                # once.
-                accelerator.backward(loss.total * (world / batch.targets))
-            meter.add(loss, micro[2], tasks)
-            per_target.append(loss.per_target)
-        if step < warm_up:
-            freeze_all_but_new_rows(model, tables, vocabulary.text_size)
-        norm = whole(accelerator.clip_grad_norm_(objective.parameters(), trainer.grad_clip))
-        if not torch.isfinite(norm):
-            raise NonFiniteLoss(non_finite_message(step, batch, torch.cat(per_target)))
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        step += 1
-        meter.step(batch)
-
-        if step % trainer.log_every == 0 or step == trainer.max_steps:
-            values, line = meter.report(step, trainer.max_steps, lr, float(norm), batch.epoch, seconds(), add_up)
-            log.log(step, values)
+    for batch in step_batches(data, run.done, trainer.max_steps, rank, world, trainer.workers):
+        lr, norm = run.step(batch)
+        last = run.done == trainer.max_steps
+        if run.done % trainer.log_every == 0 or last:
+            values, line = meter.report(run.done, trainer.max_steps, lr, norm, batch.epoch, run.seconds, run.add_up)
+            log.log(run.done, values)
             log.line(line)
             meter.restart()
-        if step % trainer.valid_every == 0 or step == trainer.max_steps:
+        if run.done % trainer.valid_every == 0 or last:
             before = time.monotonic()
             validate()
             meter.pause(time.monotonic() - before)  # validation is not training time in tok/s
-        told = add_up(torch.tensor(float(stop.asked), device=device)) if world > 1 else stop.asked
-        if step % trainer.save_every == 0 or step == trainer.max_steps or told:
-            save()
+        told = run.add_up(torch.tensor(float(stop.asked), device=device)) if world > 1 else stop.asked
+        if run.done % trainer.save_every == 0 or last or told:
+            run.save()
         if told:
-            log.line(f"stopped by {stop.name} at step {step}; the checkpoint is saved, the same command continues.")
+            log.line(f"stopped by {stop.name} at step {run.done}; the checkpoint is saved, the same command continues.")
             break
     stop.close()
-    if step < trainer.max_steps:
+    if run.done < trainer.max_steps:
         log.close()
         stop.leave()
 
     # ---- the model to keep -------------------------------------------------------------------------------
     final = run_dir / "final"
-    if decide(lambda: not (final / STATE_FILE).is_file() or read_state(final)["step"] != step):
-        save(final=True)
+    if decide(lambda: not (final / STATE_FILE).is_file() or read_state(final)["step"] != run.done):
+        run.save(final=True)
         scored = ", ".join(f"`{command}`" for command in task.evaluations)
-        log.line(f"{final}: trained {step} steps in {duration(seconds())}; score it with {scored}.")
+        log.line(f"{final}: trained {run.done} steps in {duration(run.seconds)}; score it with {scored}.")
     else:
         log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
     log.close()

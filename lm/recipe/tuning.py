@@ -89,12 +89,13 @@ def merged(model: PeftModel) -> Any:
     return copy.deepcopy(model).merge_and_unload()
 
 
-def freeze_all_but_new_rows(model: nn.Module, tables: list[nn.Module], text_size: int) -> None:
-    """Drop every gradient but that of the new rows of ``tables``: nothing else moves in this step.
+def freeze_all_but_new_rows(model: nn.Module, text_size: int) -> None:
+    """Drop every gradient but that of the new rows of both tables of ``model``: nothing else moves in this step.
 
     The optimisers here skip parameters without gradient and do not decay the tables, so that text rows stay bit for
     bit as they are as long as they have never had a gradient. Under LoRA the new rows are parameters of their own.
     """
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]
     rows = {id(table.weight) for table in tables}
     for name, parameter in model.named_parameters():
         if "trainable_tokens" in name:

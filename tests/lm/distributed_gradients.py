@@ -8,6 +8,7 @@ test of FSDP2 must see.
 """
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import torch.distributed
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+from omegaconf import OmegaConf
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,8 +24,9 @@ from codec.shards import read_shards
 from lm.model import load_lm
 from lm.network.objective import Objective
 from lm.recipe.data import render_documents
-from lm.recipe.distributed import gather_model, gather_optimiser, scatter_optimiser, whole
+from lm.recipe.keeping import Sharded, whole
 from lm.recipe.validation import Validation
+from lm.run_state import OPTIMISER_FILE
 from tasks.tts import TTS
 from training.launch import leave
 
@@ -82,13 +85,14 @@ def measure(source: str, how: str, over: str, head: str) -> dict[str, Any]:
         optimiser = torch.optim.AdamW(objective.parameters(), lr=1e-2)
         optimiser.step()
         optimiser.zero_grad()
-        moments = gather_optimiser(objective, optimiser)
-        result["weights"] = gather_model(objective)
+        keeping, place = Sharded(OmegaConf.create()), Path(source)
+        moments, result["weights"] = keeping.moments(objective, optimiser), keeping.weights(objective)
+        if rank == 0:
+            torch.save(moments, place / OPTIMISER_FILE)
+        torch.distributed.barrier()
         again = torch.optim.AdamW(objective.parameters(), lr=1e-2)
-        shared = [moments]
-        torch.distributed.broadcast_object_list(shared, src=0)
-        scatter_optimiser(objective, again, shared[0])
-        back = gather_optimiser(objective, again)
+        keeping.load_optimiser(place, True, objective, again, torch.device("cpu"))
+        back = keeping.moments(objective, again)
         if rank == 0:
             first, second = moments["state"], back["state"]
             assert all(torch.equal(first[n]["exp_avg"], second[n]["exp_avg"]) for n in first)
