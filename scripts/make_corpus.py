@@ -5,7 +5,7 @@
     python scripts/make_corpus.py --what speech --sentences my.txt --voices slt awb --out data/mine
 
 Speech needs flite; sounds and music need nothing. A build that was interrupted goes on where it stopped when
-the same command is given again. See docs/corpus.md.
+the same command is given again; where all is there, nothing is written or locked. See docs/corpus.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mini_corpus import grammar, rendering, speech
 from mini_corpus.bigram import Bigram
 from mini_corpus.layout import CorpusError, check_stamp, remove_leftovers, write_atomically, write_stamp
 from training.config import ending_plainly
-from training.lock import holding
+from training.lock import hold, release
 from training.progress import progress
 
 MINI = Path(__file__).resolve().parents[1] / "data" / "mini"
@@ -89,6 +89,7 @@ def make_speech(options: argparse.Namespace) -> None:
     if speech.is_complete(options.out, {**settings, **amount}):
         print(f"speech: all there in {options.out}")
         return
+    hold(options.out, "--out")
     flite = speech.Flite()
     flite.check_voices(options.voices)
     remove_leftovers(options.out, "speech")
@@ -112,6 +113,7 @@ def write_grammar(options: argparse.Namespace) -> None:
     vocabulary = grammar.vocabulary()
     if words.exists() and model.exists() and words.read_text(encoding="utf-8").split() == list(vocabulary):
         return
+    hold(options.out, "--out")
     train = islice(
         grammar.sentence_stream(options.seed), 2 * speech.SPLIT_SIZE, 2 * speech.SPLIT_SIZE + BIGRAM_SENTENCES
     )
@@ -125,6 +127,7 @@ def make_clips(options: argparse.Namespace, name: str, domain: str) -> None:
     if not rows and rendering.rows_are_current(domain, options.seed, options.out, options.times):
         print(f"{name}: all there in {options.out}")
         return
+    hold(options.out, "--out")
     clips = rendering.build_clips(rows, domain, options.seed, options.out, options.jobs, options.times)
     for _ in progress(clips, len(rows), name):
         pass
@@ -136,18 +139,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 could not be built (one sentence on stderr), 130 interrupted."""
     options = parse(arguments)
     try:
-        with holding(options.out, "--out"):
-            for name, domain in (("sounds", "sound"), ("music", "music")):
-                if name in options.what:
-                    make_clips(options, name, domain)
-            if "speech" in options.what:
-                make_speech(options)
+        for name, domain in (("sounds", "sound"), ("music", "music")):
+            if name in options.what:
+                make_clips(options, name, domain)
+        if "speech" in options.what:
+            make_speech(options)
     except CorpusError as error:
         print(f"make_corpus.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nmake_corpus.py: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
+    finally:
+        release(options.out)
     return 0
 
 
