@@ -207,10 +207,21 @@ def whole_numbers(values: Tensor, name: str, batch: int) -> Tensor:
     return values.long()
 
 
+def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` in the precision of its weights, whatever its caller computes in: a sound has one code."""
+
+    def run(self: AudioTokenizer, *given: Any, **named: Any) -> Any:
+        with torch.autocast(torch.device(getattr(self, "device", "cpu")).type, enabled=False):
+            return function(self, *given, **named)
+
+    return run
+
+
 def checked_encode(encode: Callable[..., Codes]) -> Callable[..., Codes]:
     """``encode`` of a tokenizer behind the checks that all tokenizers share."""
 
     @functools.wraps(encode)
+    @without_autocast
     def checked(self: AudioTokenizer, wav: Tensor, lengths: Tensor | None = None) -> Codes:
         wav, lengths = self.check_wav(wav, lengths)
         self.use_float32()
@@ -233,6 +244,7 @@ def checked_decode(decode: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """``decode`` of a tokenizer behind the checks that all tokenizers share."""
 
     @functools.wraps(decode)
+    @without_autocast
     def checked(self: AudioTokenizer, codes: Codes) -> Tensor:
         batch, _, frames = codes.codes.shape
         lengths = whole_numbers(codes.lengths, "lengths", batch)
