@@ -313,7 +313,7 @@ def read_items(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
     if not path.is_file():
         raise PageError(f"error: {path} does not exist: run the evaluation again.")
     items: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if most is not None and len(items) == most:
                 break
@@ -321,7 +321,7 @@ def read_items(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
                 continue
             try:
                 item = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise PageError(f"error: {path}, line {number} is not JSON ({error}).") from error
             if not isinstance(item, dict) or "id" not in item or "row" not in item:
                 raise PageError(f"error: {path}, line {number} has no 'id' or no 'row'.")

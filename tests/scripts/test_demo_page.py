@@ -297,9 +297,15 @@ def test_errors_are_one_sentence(evaluation: Path, tmp_path: Path) -> None:
         build(evaluation, rank="beauty")
     with pytest.raises(PageError, match="there is no evaluation under"):
         newest_evaluations(tmp_path / "empty")
-    (evaluation / "items.jsonl").write_text('{"id": 1}')
-    with pytest.raises(PageError, match="line 1 has no 'id' or no 'row'"):
-        build(evaluation)
+    no_json = {
+        b"\xff\xfe{}": "is not JSON",
+        b"[" * 100_000: "is not JSON",
+        b'{"a": ' + b"9" * 5000 + b"}": "is not JSON",
+    }
+    for line, reason in {b'{"id": 1}': "has no 'id' or no 'row'", **no_json}.items():
+        (evaluation / "items.jsonl").write_bytes(line)
+        with pytest.raises(PageError, match=f"line 1 {reason}"):
+            build(evaluation)
     (evaluation / "results.json").write_text("[]")
     with pytest.raises(PageError, match="holds no record"):
         build(evaluation)
