@@ -39,7 +39,7 @@ from eval.judges.recognisers.interface import NAMES, RecogniserError
 from eval.metrics.mos import DNSMOS
 from lm.generation.speak import sampling_of
 from lm.model import ModelError
-from lm.run_state import newest_model
+from lm.run_state import newest_model, speakers_of
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import Request
 from training.config import ConfigError, hydra_entry
@@ -101,6 +101,19 @@ def read_rows(
                 scored.wav = as_stored(found[scored.id])
         refuse_unreadable(rows["resynthesis"])
     return rows
+
+
+def note_strangers(sentences: list[Clip], folder: Path) -> None:
+    """Say of how many sentences the model in ``folder`` has not heard the speaker: it knows voices by name."""
+    heard = speakers_of(folder)
+    if heard is None:
+        print(f"{folder} does not record which speakers it has heard: those of the sentences are taken as they are.")
+    elif strange := [clip.speaker for clip in sentences if clip.speaker and clip.speaker not in heard]:
+        print(
+            f"{len(strange)} of {len(sentences)} sentences name a speaker that the model has not heard, as "
+            f"{strange[0]}; it has heard {', '.join(heard[:20]) or 'none by name'}{' …' if len(heard) > 20 else ''}.",
+            flush=True,
+        )
 
 
 def speak_rows(cfg: DictConfig, sentences: list[Clip], speaker: Speaker) -> dict[str, list[ScoredClip]]:
@@ -220,6 +233,8 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(str(error)) from error
     source = folder or cfg.generated or "none"
     print(f"{len(sentences)} sentences of {cfg.data.root} ({cfg.split}), model {source}, to {out}", flush=True)
+    if folder is not None:
+        note_strangers(sentences, folder)
 
     # ---- how: everything that makes the numbers ------------------------------------------------------------
     how: dict[str, Any] = {

@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 
 from codec.audio.files import write_audio
 from codec.interface import TokenizerError
-from lm.generation.asking import check_inputs, hear, listed, texts_of, told
+from lm.generation.asking import check_inputs, check_speaker, hear, listed, texts_of, told
 from lm.generation.speak import Generator, decode, use_lengths
 from lm.model import ModelError
 from lm.run_state import newest_model
@@ -69,6 +69,8 @@ def speak(cfg: DictConfig) -> Path:
     given = {"text": texts, "audio": listed(cfg.audio), "audio_text": told("audio_text", cfg.audio_text)}
     check_inputs(task, given)
     folder = Path(cfg.model) if cfg.model else newest_model(task.name)
+    speaker = cfg.speaker if task.name == "tts" else None
+    check_speaker(speaker, folder)
     out = Path(cfg.out)
     hold(out, "out")
     generator = Generator(cfg, task, out, folder, device)
@@ -89,9 +91,9 @@ def speak(cfg: DictConfig) -> Path:
         count = len(texts) or len(heard)
         texts = texts or [""] * count
         voices = heard if len(heard) == count else heard * count
-        speaker = cfg.speaker if task.name == "tts" else ""
         rows = [
-            task.asked(f"{i:04d}", text, voices[i : i + 1], speaker, cfg.domain or "") for i, text in enumerate(texts)
+            task.asked(f"{i:04d}", text, voices[i : i + 1], speaker or "", cfg.domain or "")
+            for i, text in enumerate(texts)
         ]
         items = generator.write(rows) if task.target == "text" else generator.speak(rows, 0)[0]
         for i, item in enumerate(items):

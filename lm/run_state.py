@@ -14,6 +14,7 @@ import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
 
+from tasks.base import Task
 from training.checkpoint import CheckpointError
 from training.config import ConfigError
 
@@ -131,6 +132,19 @@ def normalisation_of(folder: Path) -> str | dict[str, str]:
     """``text.normalise`` of the training that made the model in ``folder``; ``none`` for a model without a state."""
     path = Path(folder) / STATE_FILE
     return read_state(folder).get("normalise", "none") if path.is_file() else "none"
+
+
+def speakers_of(folder: Path) -> list[str] | None:
+    """The speakers that the prompts of the training of the model in ``folder`` named; None: that is not recorded."""
+    path = Path(folder) / STATE_FILE
+    return read_state(folder).get("speakers") if path.is_file() else None
+
+
+def named_speakers(rows: Sequence[Any], task: Task, init: str | None) -> list[str] | None:
+    """What `speakers_of` gives of a training on ``rows``: theirs, and those that the model ``init`` knows."""
+    before = speakers_of(Path(init)) if init else []
+    named = {row.speaker for row in rows if task.task_of(row).name == "tts" and row.speaker}
+    return None if before is None else sorted(named.union(before))
 
 
 def versions() -> dict[str, str]:

@@ -43,7 +43,7 @@ from lm.recipe.token_rows import TokenRowsError, find_token_rows, left_out
 from lm.recipe.tracking import TrackedLog
 from lm.recipe.train_log import Meter, shares_of_tasks, validation_lines
 from lm.recipe.validation import Validation
-from lm.run_state import STATE_FILE, computes_in_bf16, read_state, recipe, versions
+from lm.run_state import STATE_FILE, computes_in_bf16, named_speakers, read_state, recipe, versions
 from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import TaskError, make_task
@@ -177,6 +177,7 @@ def train(cfg: DictConfig) -> Path:
         "task": task.name,
         "recipe": recipe(cfg, documents.hash, vocabulary.hash),
         "normalise": settings["text"]["normalise"],
+        "speakers": named_speakers(rows, task, cfg.init),
         "versions": versions(),
     }
     objective, optimiser = accelerator.prepare(objective, optimiser)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from codec.corpus import AudioError, read_audio
 from codec.interface import AudioTokenizer
+from lm.run_state import speakers_of
 from tasks.base import INPUTS, Request, Task
 from tasks.interleaved import Interleaved
 from training.config import ConfigError
@@ -91,6 +92,22 @@ def check_inputs(task: Task, given: Mapping[str, Sequence[str]]) -> None:
     for file in files:
         if not Path(file).is_file():
             raise ConfigError(f"audio={file} does not exist.")
+
+
+def check_speaker(name: str | None, folder: Path) -> None:
+    """Refuse the name of a speaker that the model in ``folder`` has not heard; say so where that is not recorded.
+
+    Raises:
+        ConfigError: with those that it has heard.
+    """
+    heard = speakers_of(folder)
+    if name and heard is None:
+        print(f"{folder} does not record which speakers it has heard: speaker={name} is taken as it is.", flush=True)
+    elif name and not heard:
+        raise ConfigError(f"speaker={name}: the model in {folder} has heard no speaker by name: give speaker=null.")
+    elif name and heard and name not in heard:
+        known = ", ".join(heard[:20]) + (f" and {len(heard) - 20} more" if len(heard) > 20 else "")
+        raise ConfigError(f"speaker={name}: the model in {folder} has heard {known}: choose one of them.")
 
 
 def hear(files: Sequence[str], texts: Sequence[str], tokenizer: AudioTokenizer, device: str) -> list[Request]:

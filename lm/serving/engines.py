@@ -12,6 +12,7 @@ import torch
 from codec.audio.files import write_audio
 from codec.interface import Codes
 from codec.load import load
+from lm.generation.asking import check_speaker
 from lm.generation.legality import Legality
 from lm.run_state import normalisation_of
 from lm.sequences.documents import render
@@ -52,6 +53,7 @@ def speak(
 
 def speech_prompts(folder: Path, texts: list[str], speaker: str) -> tuple[AudioVocabulary, list[list[int]]]:
     """The layout of the model in ``folder`` and the ids of the prompts, as training rendered them."""
+    check_speaker(speaker, folder)
     vocabulary, task = AudioVocabulary.load(folder), TTS()
     task.use_normaliser(normalisers(normalisation_of(folder)))
     tokenizer = load_text_tokenizer(folder)

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import eval.harness.speaking
 from eval import tts
-from eval.harness.clips import derangement
+from eval.harness.clips import choose_clips, derangement
 from eval.harness.failures import CannotScore
 from eval.metrics.utmos import UTMOS22
 from lm.model import save_lm
@@ -104,6 +104,27 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(eval.harness.speaking, "generate", never)
     monkeypatch.setattr("eval.judges.recognisers.ctc_greedy.GreedyCTC.transcribe", never)
     assert evaluate(inside, "task.decoding.temperature=0.3")["rows"] == rows
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({}, "does not record which speakers it has heard"),
+        ({"speakers": ["rms", "slt"]}, ""),
+        (
+            {"speakers": ["rms"]},
+            "3 of 3 sentences name a speaker that the model has not heard, as slt; it has heard rms.",
+        ),
+        ({"speakers": []}, "it has heard none by name."),
+    ],
+)
+def test_sentences_of_speakers_that_the_model_has_not_heard_are_counted(
+    state: dict, said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    tts.note_strangers(choose_clips(str(folder / "corpus"), "test", 0, lambda clip: True, "clips"), tmp_path)
+    printed = capsys.readouterr().out
+    assert said in printed and bool(printed) == bool(said)
 
 
 def test_what_is_skipped_is_absent_and_what_cannot_run_says_so(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lm.run_state import IN_ALL, SHIPPED, allowing_more_steps, newest_model
+from lm.run_state import IN_ALL, SHIPPED, allowing_more_steps, newest_model, speakers_of
 from training.checkpoint import CheckpointError
 from training.config import CONFIG_DIR, ConfigError, compose, group_options
 from training.run_folder import check_recipe
@@ -55,6 +55,7 @@ def test_every_task_has_a_model_that_ships() -> None:
     for task in (name for name in group_options("task") if name not in ("all", "mixture")):
         folder = newest_model(task, Path("no-such-folder"), [CONFIG_DIR.parent / path for path in SHIPPED])
         assert (folder / "model.safetensors").is_file()
+        assert speakers_of(folder) == (["rms", "slt"] if "spoken" not in folder.name else None)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from lm.model import load_lm
 from lm.recipe.token_rows import TokenRowsError
-from lm.run_state import learning_rate
+from lm.run_state import learning_rate, speakers_of
 from lm.sequences.vocabulary import VocabularyError
 from lm.train import NonFiniteLoss, train
 from training.checkpoint import CheckpointError, list_checkpoints
@@ -69,6 +69,7 @@ def test_training_learns_and_exports_a_plain_model(reference, monkeypatch, capsy
     model, vocabulary, tokenizer = load_lm(reference / "runs/tiny/final")
     assert type(model).__name__ == "LlamaForCausalLM" and vocabulary.tokenizer["name"] == "stand-in"
     assert len(list_checkpoints(reference / "runs/tiny")) == 2
+    assert speakers_of(reference / "runs/tiny/final") == ["rms", "slt"]
     # The same command again finds nothing to do and changes nothing.
     monkeypatch.chdir(reference)
     before = (reference / "runs/tiny/final/model.safetensors").stat().st_mtime_ns
@@ -265,6 +266,7 @@ def test_continues_from_trained_weights(reference, overrides, tmp_path, monkeypa
     # Told to, it learns the new tokenizer's codes and says so in its vocabulary.
     final = train(configured([*other, f"data.tokens={tmp_path}/tokens", "adopt_tokenizer=true", "trainer.max_steps=1"]))
     assert load_lm(final)[1].tokenizer["name"] == "another"
+    assert speakers_of(final) == ["rms", "slt"]  # nobody's name in these rows; those of init stay known
 
 
 def test_another_recipe_is_refused(reference, overrides, monkeypatch):

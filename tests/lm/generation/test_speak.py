@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -332,6 +333,28 @@ def test_what_cannot_work_is_refused(setup, tmp_path, capsys):
     with pytest.raises(ConfigError):
         speak(setup)
     assert "best_of=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("heard", "speaker", "said"),
+    [
+        (["rms", "slt"], "slt", ""),
+        (["rms", "slt"], "null", ""),
+        (["rms", "slt"], "Slt", "has heard rms, slt: choose one of them."),
+        ([str(n) for n in range(30)], "slt", "18, 19 and 10 more: choose"),
+        ([], "slt", "has heard no speaker by name: give speaker=null."),
+        ([], "null", ""),
+        (None, "slt", "speaker=slt is taken as it is"),
+    ],
+)
+def test_a_speaker_is_one_that_the_model_has_heard(setup, tmp_path, capsys, heard, speaker, said):
+    if heard is not None:
+        (tmp_path / "lm/state.json").write_text(json.dumps({"speakers": heard}))
+    cfg = configured(tmp_path, "text=anna", "length.max_seconds=0.2", f"speaker={speaker}")
+    with pytest.raises(ConfigError) if heard is not None and said else nullcontext():
+        assert speak(cfg) and items(cfg)[0].get("speaker") == cfg.speaker
+    printed = capsys.readouterr()
+    assert said in printed.err + printed.out and ("speaker=" in printed.err + printed.out) == bool(said)
 
 
 @pytest.mark.parametrize(
