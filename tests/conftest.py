@@ -1,8 +1,26 @@
 """Settings that hold for every test: no hub, no display, one thread (tiny tensors lose by more)."""
 
 import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # on most machines there is none
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; processes that tests start inherit it
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``refusal(call, …)``: the one line on the console with which ``call(…)`` ends its program, exit status 2."""
+
+    def line(call: Callable[..., object], *arguments: Any, **named: Any) -> str:
+        with pytest.raises(SystemExit) as refused:
+            call(*arguments, **named)
+        assert refused.value.code == 2
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return said
+
+    return line

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_training import REPOSITORY, TINY, launcher, losses, train
 
 sys.path.insert(0, str(Path(__file__).parent))
 from codebook_worker import quantizer, updated  # noqa: E402
-from test_train import REPOSITORY, TINY, launcher, losses, write_corpus  # noqa: E402
 
 EVERYTHING = [
     "codec.excitation=true",
@@ -45,50 +45,38 @@ TOLERANCE = 0.02
 FLIPS = 0.05
 
 
-def train(cwd: Path, name: str, processes: int, batch: int, *more: str) -> dict[str, torch.Tensor]:
-    command = [
-        *launcher(processes),
-        str(REPOSITORY / "codec/train.py"),
-        f"name={name}",
-        f"data.root={cwd / 'corpus'}",
-        *TINY,
-    ]
-    command += [*EVERYTHING, f"trainer.batch_size={batch}", *more]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return load_file(cwd / "runs" / name / "final/model.safetensors")
-
-
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], keys: set[str]) -> float:
     return sum(float((a[key] - b[key]).square().sum()) for key in keys) ** 0.5
 
 
-@pytest.mark.slow
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "corpus")
-    one = train(tmp_path, "one", 1, 4)
-    two = train(tmp_path, "two", 2, 2)
+def assert_alike(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
     assert one.keys() == two.keys()
     books = {key for key in one if key.startswith("quantizer.books")}
     assert distance(one, two, one.keys() - books) < TOLERANCE
     assert max(float((one[key] - two[key]).abs().max()) for key in books) < FLIPS
-    smaller = train(tmp_path, "smaller", 1, 2)
-    assert distance(one, smaller, one.keys() - books) > 1.0, "a test that half of the batch would pass says nothing"
-    assert len(losses(tmp_path / "runs/two")) == 10
 
 
 @pytest.mark.slow
-def test_accumulated_batches_teach_what_one_large_batch_does(tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns(place: Path) -> None:
+    one = train("one", *EVERYTHING, "trainer.batch_size=4")
+    command = [*launcher(2), str(REPOSITORY / "codec/train.py"), "name=two", "data.root=corpus", *TINY, *EVERYTHING]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert_alike(one, load_file("runs/two/final/model.safetensors"))
+    smaller = train("smaller", *EVERYTHING)
+    learnt = {key for key in one if not key.startswith("quantizer.books")}
+    assert distance(one, smaller, learnt) > 1.0, "a test that half of the batch would pass says nothing"
+    assert len(losses("two")) == 10
+
+
+@pytest.mark.slow
+def test_accumulated_batches_teach_what_one_large_batch_does(place: Path) -> None:
     """The balancer is left out: the averages of its norms move with each batch."""
-    write_corpus(tmp_path / "corpus")
-    plain = ["gan.balancer=false"]
-    whole = train(tmp_path, "whole", 1, 4, *plain)
-    parts = train(tmp_path, "parts", 1, 2, "trainer.accumulate=2", *plain)
-    books = {key for key in whole if key.startswith("quantizer.books")}
-    assert distance(whole, parts, whole.keys() - books) < TOLERANCE
-    assert max(float((whole[key] - parts[key]).abs().max()) for key in books) < FLIPS
-    judges = [tmp_path / f"runs/{name}/checkpoints/step_0000010/adversary.pt" for name in ("whole", "parts")]
+    plain = [*EVERYTHING, "gan.balancer=false"]
+    whole = train("whole", *plain, "trainer.batch_size=4")
+    assert_alike(whole, train("parts", *plain, "trainer.accumulate=2"))
+    judges = [f"runs/{name}/checkpoints/step_0000010/adversary.pt" for name in ("whole", "parts")]
     one, two = (torch.load(judge, weights_only=True)["model"] for judge in judges)
     assert distance(one, two, set(one)) < TOLERANCE
 

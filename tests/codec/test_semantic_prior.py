@@ -1,8 +1,8 @@
 """Fitting semantic centres: from a transformers encoder saved locally, and from a codec."""
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,21 +11,22 @@ import pytest
 import soundfile
 import torch
 from omegaconf import DictConfig, OmegaConf
+from programs import run_program
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
+from tiny_training import train, write_corpus
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from codec.corpus import read_corpus
 from codec.model import ALMTokenizer
 from codec.network.quantizer import ResidualQuantizer
 from codec.objectives.auxiliary import MaskedAutoencoder
-from codec.semantic_prior import Source, fit_map, join_sources, main
+from codec.semantic_prior import Source, fit_map, join_sources
 from codec.semantics.audio_encoders import load_encoder
-from training.config import ConfigError, compose
+from training.config import ConfigError
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "semantics")]
 from test_audio_encoders import save_ast  # noqa: E402
-from test_train import REPOSITORY, TINY, write_corpus  # noqa: E402
 
 
 def settings(**changes: object) -> DictConfig:
@@ -152,31 +153,17 @@ def test_windows_of_an_encoder_of_fixed_length_are_paired_with_the_latents_of_th
 
 
 @pytest.mark.slow
-def test_the_command_fits_centres_to_a_stage_one_run(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "corpus")
-    environment = {
-        "PYTHONPATH": str(REPOSITORY),
-        "OMP_NUM_THREADS": "1",
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-    }
-
-    def run(script: str, *overrides: str) -> str:
-        command = [sys.executable, str(REPOSITORY / script), "data.root=corpus", *overrides]
-        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
-
-    run("codec/train.py", *TINY, "name=one", "stage=1", "loss.mae=1", "trainer.max_steps=4", "codec.semantic_dim=16")
-    source = "sources=[{encoder: runs/one, layer: 0, count: 5, domains: [speech]}]"
-    said = run("codec/semantic_prior.py", source, "out=one.safetensors", "threads=1", "device=cpu")
-    assert "codec.semantic_dim=16 and 5 codes first" in said
-    centres = load_file(tmp_path / "one.safetensors")["centres"]
+def test_the_command_fits_centres_to_a_stage_one_run(place: Path, capsys: pytest.CaptureFixture) -> None:
+    train("one", "stage=1", "loss.mae=1", "trainer.max_steps=4", "codec.semantic_dim=16")
+    options = ["data.root=corpus", "sources=[{encoder: runs/one, layer: 0, count: 5, domains: [speech]}]", "device=cpu"]
+    run_program("codec_semantic_prior", *options, "out=one.safetensors")
+    assert "codec.semantic_dim=16 and 5 codes first" in capsys.readouterr().out
+    centres = load_file("one.safetensors")["centres"]
     torch.testing.assert_close(centres.norm(dim=1), torch.ones(5))
     # without the MAE encoder the same run gives other centres
-    (tmp_path / "runs/one/checkpoints/step_0000004/objectives.safetensors").unlink()
-    run("codec/semantic_prior.py", source, "out=plain.safetensors", "threads=1", "device=cpu")
-    assert not torch.allclose(load_file(tmp_path / "plain.safetensors")["centres"], centres, atol=1e-2)
+    Path("runs/one/checkpoints/step_0000004/objectives.safetensors").unlink()
+    run_program("codec_semantic_prior", *options, "out=plain.safetensors")
+    assert not torch.allclose(load_file("plain.safetensors")["centres"], centres, atol=1e-2)
 
 
 SOURCE = "{encoder: somewhere, layer: 0, count: 4, domains: [speech]}"
@@ -196,27 +183,20 @@ SOURCE = "{encoder: somewhere, layer: 0, count: 4, domains: [speech]}"
     ],
 )
 def test_what_cannot_be_fitted_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture, overrides: list[str], reason: str
+    place: Path, refusal: Callable[..., str], overrides: list[str], reason: str
 ) -> None:
-    corpus = write_corpus(tmp_path / "corpus")
-    with pytest.raises(ConfigError):
-        main.__wrapped__(compose("codec_semantic_prior", [f"data.root={corpus}", *overrides]))  # type: ignore[attr-defined]
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and reason in line
+    assert reason in refusal(run_program, "codec_semantic_prior", "data.root=corpus", *overrides)
 
 
 @pytest.mark.parametrize(("count", "reason"), [(4, "no clip of source"), (100_000, "at least as many latents")])
-def test_too_little_audio_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture, count: int, reason: str
-) -> None:
-    tiny_codec().save_pretrained(tmp_path / "codec")
-    corpus = write_corpus(tmp_path / "corpus")
+def test_too_little_audio_is_one_sentence(place: Path, capsys: pytest.CaptureFixture, count: int, reason: str) -> None:
+    tiny_codec().save_pretrained(place / "codec")
     if count == 4:
-        for path in corpus.glob("*.wav"):
+        for path in place.glob("corpus/*.wav"):
             path.write_bytes(b"RIFF and no more")
-    source = f"sources=[{{encoder: {tmp_path / 'codec'}, layer: 0, count: {count}, domains: [speech]}}]"
+    source = f"sources=[{{encoder: codec, layer: 0, count: {count}, domains: [speech]}}]"
     with pytest.raises(ConfigError):
-        main.__wrapped__(compose("codec_semantic_prior", [f"data.root={corpus}", "device=cpu", source]))  # type: ignore[attr-defined]
+        run_program("codec_semantic_prior", "data.root=corpus", "device=cpu", source)
     captured = capsys.readouterr()
     assert reason in captured.err.splitlines()[-1]
     assert (captured.out.count("skipped:") > 1) is (count == 4), "every broken file is named"

@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from safetensors.torch import load_file
+from accelerate.state import AcceleratorState
+from tiny_training import REPOSITORY, TINY, assert_equal, losses, start, train, wait_for_steps, write_corpus
 
 from codec.corpus import Clip
 from codec.recipe.crops import CropSampler
@@ -21,128 +20,47 @@ from codec.train import train_codec
 from training.checkpoint import CheckpointError
 from training.config import compose
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-TINY = [
-    "device=cpu",
-    "threads=1",
-    "codec.encoder_dim=16",
-    "codec.decoder_dim=16",
-    "codec.encoder_layers=1",
-    "codec.decoder_layers=1",
-    "codec.head_dim=8",
-    "codec.code_dim=4",
-    "codec.codebook_sizes=[16,16,16]",
-    "codec.analysis_ffts=[640]",
-    "codec.synthesis_fft=640",
-    "trainer.batch_size=2",
-    "trainer.crop_seconds=0.6",
-    "trainer.quantize_from=6",
-    "trainer.init_batches=4",
-    "trainer.log_every=1",
-    "trainer.save_every=4",
-    "trainer.valid_every=1000",
-]
-
-
-def write_corpus(root: Path, clips: int = 6) -> Path:
-    root.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(clips):
-        t = np.arange(int(24000 * rng.uniform(0.3, 1.0))) / 24000
-        wav = 0.2 * np.sin(2 * np.pi * rng.uniform(100, 400) * t * (1 + 0.1 * t)) + 0.01 * rng.standard_normal(len(t))
-        soundfile.write(root / f"{i}.wav", wav, 24000)
-        split = "valid" if i == 0 else "train"
-        rows.append({"file_name": f"{i}.wav", "id": str(i), "domain": "speech", "text": "x", "split": split})
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return root
-
-
-def launcher(processes: int) -> list[str]:
-    """``accelerate launch`` of so many processes, with every setting named."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={processes}"]
-    command += ["--multi_gpu"] if processes > 1 else ["--cpu"]  # the launcher for several processes, also without GPUs
-    return [*command, "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
-
-
-def start(cwd: Path, corpus: Path, name: str, steps: int, *more: str) -> subprocess.Popen:
-    command = [sys.executable, str(REPOSITORY / "codec/train.py"), f"name={name}", f"data.root={corpus}", *TINY]
-    command += [f"trainer.max_steps={steps}", *more]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def losses(run_dir: Path) -> dict[int, float]:
-    lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
-
 
 @pytest.mark.slow
-def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "corpus")
-    whole = start(tmp_path, corpus, "whole", 14)
-    output, _ = whole.communicate(timeout=300)
-    assert whole.returncode == 0, output
-
-    killed = start(tmp_path, corpus, "killed", 14)
-    log = tmp_path / "runs/killed/log.jsonl"
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 9):
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
+def test_a_killed_run_continues_bit_for_bit(place: Path, capsys: pytest.CaptureFixture) -> None:
+    whole = train("whole", "trainer.max_steps=14")
+    killed = start("killed", "trainer.max_steps=14")
+    wait_for_steps("killed", 9)
+    killed.kill()
     killed.communicate()
-    assert not (tmp_path / "runs/killed/final").exists()
-    again = start(tmp_path, corpus, "killed", 14)
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
-    assert "resumed from" in output
-
-    assert losses(tmp_path / "runs/killed") == losses(tmp_path / "runs/whole")
-    a, b = (load_file(tmp_path / f"runs/{n}/final/model.safetensors") for n in ("whole", "killed"))
-    assert a.keys() == b.keys()
-    for key in a:
-        assert torch.equal(a[key], b[key]), key
+    assert killed.returncode == -signal.SIGKILL and not Path("runs/killed/final").exists()
+    assert_equal(whole, train("killed", "trainer.max_steps=14"))
+    assert "resumed from" in capsys.readouterr().out
+    assert losses("killed") == losses("whole")
 
 
 @pytest.mark.slow
-def test_bf16_and_compiled_training_learn_as_plain_training_does(tmp_path: Path) -> None:
+def test_bf16_and_compiled_training_learn_as_plain_training_does(place: Path) -> None:
     """Compiled: the same to rounding; bf16: to the digits that its products have. What is saved has the same form."""
-    corpus = write_corpus(tmp_path / "corpus")
     runs = {"plain": ([], 0.0), "bf16": (["precision=bf16"], 0.05), "compiled": (["trainer.compile=true"], 1e-3)}
     if not shutil.which("g++"):
         del runs["compiled"]  # torch.compile needs it on a CPU
+    saved = {}
     for name, (more, _) in runs.items():
-        process = start(tmp_path, corpus, name, 8, *more)
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output
-    plain = losses(tmp_path / "runs/plain")
-    saved = {name: load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in runs}
+        AcceleratorState._reset_state(reset_partial_state=True)  # of this process, which has one precision
+        saved[name] = train(name, "trainer.max_steps=8", *more)
+    AcceleratorState._reset_state(reset_partial_state=True)
     for name, (more, tolerance) in runs.items():
-        assert losses(tmp_path / f"runs/{name}") == pytest.approx(plain, rel=tolerance)
-        assert {k: (v.shape, v.dtype) for k, v in saved[name].items()} == {
-            k: (v.shape, v.dtype) for k, v in saved["plain"].items()
-        }
+        assert losses(name) == pytest.approx(losses("plain"), rel=tolerance)
+        form = [{key: (value.shape, value.dtype) for key, value in saved[one].items()} for one in (name, "plain")]
+        assert form[0] == form[1]
         assert not more or any(not torch.equal(v, saved["plain"][k]) for k, v in saved[name].items())
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_only_with_options_that_fit_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    corpus = write_corpus(tmp_path / "corpus")
-    monkeypatch.chdir(tmp_path)
-
-    def go_on(steps: int, *more: str) -> str:
-        settings = [f"data.root={corpus}", *TINY, f"trainer.max_steps={steps}", *more]
-        train_codec(compose("codec_train", ["name=run", *settings]))
+def test_a_run_goes_on_only_with_options_that_fit_it(place: Path, capsys: pytest.CaptureFixture) -> None:
+    def go_on(*more: str) -> str:
+        train_codec(compose("codec_train", ["name=run", "data.root=corpus", *TINY, "trainer.max_steps=2", *more]))
         return capsys.readouterr().out
 
-    go_on(2)
+    go_on()
     settings = Path("runs/run/config.yaml").read_text()
-    other = write_corpus(tmp_path / "other")
+    other = write_corpus(place / "other")
     for option in (
         "seed=7",
         "trainer.max_steps=3",  # the rate of every step follows from it
@@ -156,20 +74,21 @@ def test_a_run_goes_on_only_with_options_that_fit_it(
         f"corpora=[{other}]",
     ):
         with pytest.raises(CheckpointError, match="was trained with other settings") as refused:
-            go_on(2, option)
+            go_on(option)
         named = "clips of the corpus" if option.startswith("corpora") else option.partition("=")[0]
         assert f"({named}" in str(refused.value) and "resume=none" in str(refused.value)
         assert Path("runs/run/config.yaml").read_text() == settings, "as the run was made"
-    said = go_on(2, "trainer.log_every=7")
+    said = go_on("trainer.log_every=7")
     assert "resumed from" in said and "trainer.log_every: " in said
     assert Path("runs/run/config-2.yaml").read_text() == settings
-    said = go_on(2, "trainer.batch_size=1", "trainer.accumulate=2")
+    said = go_on("trainer.batch_size=1", "trainer.accumulate=2")
     assert "resumed from" in said, "as many crops per step"
-    assert "moved to runs/run/aside-1" in go_on(2, "seed=7", "resume=none")
+    assert "moved to runs/run/aside-1" in go_on("seed=7", "resume=none")
 
 
 @pytest.mark.slow
 def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    """By the command itself; what else is refused is tried in this process."""
     command = [sys.executable, str(REPOSITORY / "codec/train.py"), "trainer.max_step=3"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -201,15 +120,12 @@ class Recorder:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [None, 1])
-def test_validations_are_logged_and_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int | None) -> None:
-    corpus = write_corpus(tmp_path / "corpus")
+def test_validations_are_logged_and_tracked(place: Path, monkeypatch: pytest.MonkeyPatch, stage: int | None) -> None:
     recorder = Recorder()
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("codec.train.Tracker", lambda *_: recorder)
     stages = ["stage=1", "codec.decoder_dim=24", "trainer.ema=0.9"] if stage else []  # two widths: with a bridge
-    overrides = [*TINY, f"data.root={corpus}", "name=seen", "trainer.valid_every=1", "trainer.max_steps=2", *stages]
-    train_codec(compose("codec_train", overrides))
-    records = [json.loads(line) for line in (tmp_path / "runs/seen/log.jsonl").read_text().splitlines()]
+    train("seen", "trainer.valid_every=1", "trainer.max_steps=2", *stages)
+    records = [json.loads(line) for line in Path("runs/seen/log.jsonl").read_text().splitlines()]
     scores = {name for record in records for name in record if name.startswith("valid_")}
     codes = {f"valid_{name}_{level}" for name in ("usage", "perplexity") for level in (1, 2, 3)}
     assert {"valid_stoi", "valid_mel", "valid_stft"} <= scores

@@ -10,10 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
 from eval import asr, captioning, likelihood, prompted, reconstruction, semantics, text_to_audio, tts
-from training.config import CONFIG_DIR
+from training.config import compose
 
 CTC = Path(__file__).resolve().parents[2] / "checkpoints/ctc-mini"
 SPEECH = (f"ctc={CTC}", "recognisers=[ctc-mini]")
@@ -46,8 +44,7 @@ def run(folder: Path, out: Path) -> None:
                   "device=cpu"]  # fmt: skip
         if config != "eval_semantics":
             common.append(f"cache={out / 'cache'}")
-        with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-            cfg = compose(config, [*common, *options])
+        cfg = compose(config, [*common, *options])
         script.main.__wrapped__(cfg)  # type: ignore[attr-defined]
 
 

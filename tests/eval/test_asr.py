@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 import eval.harness.listening
 from eval import asr, captioning
 from tests.eval.tiny_task import CAPTIONS, build
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError, compose
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,8 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(script, config: str, folder: Path, *overrides: str) -> tuple[dict, list[dict]]:
     common = [f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out"]
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        cfg = compose(config, [*common, *overrides])
+    cfg = compose(config, [*common, *overrides])
     script.main.__wrapped__(cfg)
     items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
     return json.loads(Path("out/results.json").read_text()), items

@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
 from eval.doctor import findings, table
 from tests.eval import tiny_networks
-from training.config import CONFIG_DIR
+from training.config import compose
 
 
 def diagnose(*overrides: str) -> dict:
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        cfg = compose("eval_doctor", list(overrides))
+    cfg = compose("eval_doctor", list(overrides))
     return {finding.metric: finding for finding in findings(cfg)}
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from codec.encode import encode_corpus
 from codec.load import load
@@ -16,7 +15,7 @@ from eval import likelihood
 from eval.likelihood import unigram_bits
 from lm.model import load_lm, save_lm
 from tests.eval.tiny_task import build
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError, compose
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluate(folder: Path, *overrides: str) -> dict:
     common = [f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out",
               f"tokens={folder / 'tokens'}", "data.tokens=null", "cache=null"]  # fmt: skip
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        cfg = compose("eval_likelihood", [*common, *overrides])
+    cfg = compose("eval_likelihood", [*common, *overrides])
     likelihood.main.__wrapped__(cfg)  # type: ignore[attr-defined]
     return json.loads(Path("out/results.json").read_text())
 
@@ -78,8 +76,7 @@ def test_equal_to_the_losses_of_training(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(folder)
     rows = evaluate(folder, "task=tts")["rows"]
     model, vocabulary, text = load_lm(folder / "runs/lm-tiny/final")
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        task = instantiate(compose("eval_likelihood").task)
+    task = instantiate(compose("eval_likelihood").task)
     tested = [row for row in read_shards(folder / "tokens") if row.split == "test" and task.accepts(row)]
     validation = Validation(tested, task, vocabulary, text, None, 512, 100, 0)
     values = validation.run(Objective(model, vocabulary, True), torch.device("cpu"), 4, 0, 1, lambda sums: sums)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hydra import compose, initialize_config_dir
 from tiny_models import tiny_codec
 
 from codec.interface import AudioTokenizer, Codes
@@ -16,7 +15,7 @@ from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
 from eval.reconstruction import code_usage, length_check
 from tests.eval.speechlike import speechlike
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError, compose
 
 RATE = 16_000
 
@@ -84,8 +83,7 @@ def test_a_run_writes_scores_wavs_and_sheets(
 
     def run(*overrides: str) -> dict:
         common = [f"data.root={corpus}", "data.tokens=null", f"tokenizer.path={tmp_path / 'codec'}", "device=cpu"]
-        with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-            cfg = compose("eval_reconstruction", [*common, "recognisers=[]", "out=out", *overrides])
+        cfg = compose("eval_reconstruction", [*common, "recognisers=[]", "out=out", *overrides])
         reconstruction.main.__wrapped__(cfg)  # type: ignore[attr-defined]
         return json.loads(Path("out/results.json").read_text())
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tiny_models import tiny_codec
 
@@ -19,7 +18,7 @@ from eval.harness.protocols import protocol
 from eval.probes.linear import LinearProbe, choose_decay, macro_f1, train_ctc
 from eval.probes.words import Spelling, choose_spoken, spell
 from eval.semantics import label_clips, label_of, token_features
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError, compose
 
 
 def points(count: int, gap: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -137,14 +136,13 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "corpus/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tiny_codec().save_pretrained(tmp_path / "codec")
     monkeypatch.chdir(tmp_path)
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        cfg = compose(
-            "eval_semantics",
-            [
-                "data.root=corpus", "tokenizer.path=codec", "device=cpu", "out=out", "probes=[kind]", "runs=2",
-                "+probe.kind={domain:null,label:kind,group:null}", "ctc_steps=2", "ctc_runs=2", "ctc_group=null",
-            ],
-        )  # fmt: skip
+    cfg = compose(
+        "eval_semantics",
+        [
+            "data.root=corpus", "tokenizer.path=codec", "device=cpu", "out=out", "probes=[kind]", "runs=2",
+            "+probe.kind={domain:null,label:kind,group:null}", "ctc_steps=2", "ctc_runs=2", "ctc_group=null",
+        ],
+    )  # fmt: skip
     semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
     results = json.loads(Path("out/results.json").read_text())
     rows_ = results["rows"]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
 import eval.harness.speaking
 from eval import text_to_audio
@@ -16,7 +15,7 @@ from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
 from tests.eval import tiny_networks
 from tests.eval.tiny_task import build
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError, compose
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +34,7 @@ def evaluate(folder: Path, *overrides: str) -> dict:
         f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out",
         "max_seconds=2.0", "class_steps=12", "sampling.temperature=1.0", "sampling.guidance=1.0",
     ]  # fmt: skip
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        cfg = compose("eval_text_to_audio", [*common, *overrides])
+    cfg = compose("eval_text_to_audio", [*common, *overrides])
     text_to_audio.main.__wrapped__(cfg)  # type: ignore[attr-defined]
     return json.loads(Path("out/results.json").read_text())
 

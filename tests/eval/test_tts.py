@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hydra import compose, initialize_config_dir
 from tiny_models import tiny_codec
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -21,7 +20,7 @@ from lm.model import save_lm
 from lm.sequences.text_tokenizer import train_text_tokenizer
 from lm.sequences.vocabulary import AudioVocabulary
 from tests.eval import tiny_networks
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError, compose
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["the tiger is near the table", "anna found the green ladder", "who lost the guitar"]
@@ -63,8 +62,7 @@ def evaluate(folder: Path, *overrides: str) -> dict:
         f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", f"ctc={ROOT / 'checkpoints/ctc-mini'}",
         "recognisers=[ctc-mini]", "dnsmos=false", "max_seconds=1.0", "device=cpu", "out=out",
     ]  # fmt: skip
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        cfg = compose("eval_tts", [*common, *overrides])
+    cfg = compose("eval_tts", [*common, *overrides])
     tts.main.__wrapped__(cfg)  # type: ignore[attr-defined]
     return json.loads(Path("out/results.json").read_text())
 

@@ -11,29 +11,25 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
+from programs import TINY_LM, TINY_ROWS, run_command
+from tiny_tones import RATE, write_corpus
 
 from codec.load import load_tokenizer
-from training.config import check_overrides, choose_custom, compose
+from training.config import REPOSITORY, check_overrides, choose_custom, compose
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/tokenizers.md").read_text(encoding="utf-8")
-RATE = 16000
-WORDS = {"anna": 220.0, "carried": 330.0, "green": 440.0, "apples": 550.0}  # a tone each, Hz
-JUDGE = f"recognisers=[ctc-mini] ctc={ROOT}/checkpoints/ctc-mini"
+PAGE = (REPOSITORY / "docs/tokenizers.md").read_text(encoding="utf-8")
+JUDGE = f"recognisers=[ctc-mini] ctc={REPOSITORY}/checkpoints/ctc-mini"
 DATA = "data.name=tones data.root=corpus"
 # What makes each command of the page tiny.
 TINY = {
     "codec/encode.py": DATA,
     "codec/reconstruct.py": "input=corpus/speech",
-    "lm/train.py": f"""{DATA} data.tokens=null device=cpu trainer.max_steps=3 trainer.row_length=128
-        trainer.batch_rows=2 trainer.micro_rows=2 trainer.precision=fp32 lm.config.hidden_size=32
-        lm.config.intermediate_size=48 lm.config.num_hidden_layers=1 lm.config.num_attention_heads=2
-        lm.config.num_key_value_heads=2 lm.text_tokenizer.vocab_size=290""",
+    "lm/train.py": f"{DATA} data.tokens=null trainer.max_steps=3 {' '.join(TINY_LM + TINY_ROWS)}",
     "lm/generate.py": "device=cpu length.max_seconds=1.0",
     "eval/tts.py": f"{DATA} {JUDGE} device=cpu dnsmos=false max_seconds=1.0",
     "eval/asr.py": f"{DATA} {JUDGE} device=cpu max_tokens=8",
@@ -55,49 +51,26 @@ def commands() -> list[list[str]]:
 def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder outside the repository with the copied example."""
     folder = tmp_path_factory.mktemp("mine")
-    shutil.copy(ROOT / "docs/examples/tone_codec.py", folder / "my_codec.py")
+    shutil.copy(REPOSITORY / "docs/examples/tone_codec.py", folder / "my_codec.py")
     return folder
 
 
-def write_corpus(root: Path) -> None:
-    """Ten clips of tones, one tone per word; some in every split, two speakers in each."""
-    random = np.random.default_rng(0)
-    time = np.arange(RATE // 4) / RATE
-    rows = []
-    (root / "speech").mkdir(parents=True)
-    for number in range(10):
-        words = [str(word) for word in random.choice(list(WORDS), 4)]
-        split = "test" if number < 2 else "valid" if number < 4 else "train"
-        tones = [0.3 * np.sin(2 * np.pi * WORDS[word] * time) for word in words]
-        soundfile.write(root / f"speech/{number}.flac", np.concatenate(tones), RATE)
-        row = {"file_name": f"speech/{number}.flac", "id": f"clip-{number}", "text": " ".join(words), "split": split}
-        rows.append({**row, "speaker": "slt" if number % 2 else "rms", "domain": "speech"})
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def run(folder: Path, arguments: list[str], python_path: Path | None) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository in ``folder``; output and errors come together."""
-    path = [str(python_path or ""), str(ROOT)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ":".join(path)}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
 @pytest.mark.slow
-def test_every_command_of_the_page_runs(module_folder: Path, tmp_path: Path) -> None:
+def test_every_command_of_the_page_runs(module_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first in a process, which finds the module by PYTHONPATH; the others in this one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{module_folder}{os.pathsep}{REPOSITORY}")
+    monkeypatch.syspath_prepend(module_folder)
+    monkeypatch.delitem(sys.modules, "my_codec", raising=False)
     write_corpus(tmp_path / "corpus")
     seen = []
-    for arguments in commands():
-        script = next(word for word in arguments if word.endswith(".py"))
-        given = [word for word in arguments[arguments.index(script) + 1 :] if not word.startswith("input=")]
-        done = run(tmp_path, [str(ROOT / script), *given, *TINY[script].split()], module_folder)
-        assert done.returncode == 0, f"{shlex.join(arguments)}\n{done.stdout}"
+    for words in commands():
+        script = next(word for word in words if word.endswith(".py"))
+        given = [word for word in words[words.index(script) + 1 :] if not word.startswith("input=")]
+        if seen:
+            run_command(script, *given, *TINY[script].split())
+        else:
+            subprocess.run([sys.executable, REPOSITORY / script, *given, *TINY[script].split()], check=True)
         seen.append(script)
     assert seen == list(TINY)
 
@@ -131,16 +104,14 @@ def test_what_cannot_be_loaded_is_one_sentence(
     message: str,
     module_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refusal: Callable[..., str],
 ) -> None:
     monkeypatch.delitem(sys.modules, "my_codec", raising=False)
     if outside:
         monkeypatch.syspath_prepend(module_folder)
-    with pytest.raises(SystemExit):
-        load_tokenizer(compose("encode", options).tokenizer, "cpu")
+    said = refusal(load_tokenizer, compose("encode", options).tokenizer, "cpu")
     sys.modules.pop("my_codec", None)
-    (error,) = [line for line in capsys.readouterr().err.splitlines() if line]
-    assert error.startswith("error: ") and re.search(message, error)
+    assert re.search(message, said)
 
 
 @pytest.mark.parametrize("explicit", [[], ["tokenizer=custom"]])

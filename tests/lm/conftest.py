@@ -176,8 +176,9 @@ def stand_in(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def overrides(shards, stand_in, tmp_path):
-    """Overrides of configs/lm_train.yaml for a training of seconds."""
+def overrides(shards, stand_in, tmp_path, monkeypatch):
+    """Overrides of configs/lm_train.yaml for a training of seconds, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
     return [
         "tokenizer._target_=stand_in_tokenizer.load",
         f"data.root={tmp_path}/no-audio",

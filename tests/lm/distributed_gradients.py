@@ -1,10 +1,9 @@
 """Run by `torch.distributed.run`: the gradient of one step on several processes, under DDP or FSDP2, into files.
 
-    python -m torch.distributed.run --nproc_per_node 2 distributed_gradients.py SOURCE FOLDER ddp-legal-chunked …
+    python -m torch.distributed.run --nproc_per_node 2 distributed_gradients.py FOLDER FOLDER … -- ddp-legal-chunked …
 
-A case is how (ddp, fsdp2 or separate_head), over what the loss is normalised (legal, vocabulary) and the head (chunked,
-plain, torch); FOLDER/<case>.pt is written. ``separate_head`` puts the head into a unit of its own: the defect that the
-test of FSDP2 must see.
+A case is how (ddp or fsdp2), over what the loss is normalised (legal, vocabulary) and the head (chunked, plain);
+<case>.pt is written into each FOLDER, where the model and the batch lie.
 """
 
 import sys
@@ -17,7 +16,6 @@ import torch.distributed
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from omegaconf import OmegaConf
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from codec.shards import read_shards
@@ -59,8 +57,6 @@ def measure(source: str, how: str, over: str, head: str) -> dict[str, Any]:
     if how == "ddp":
         module = DistributedDataParallel(objective)
     else:
-        if how == "separate_head":
-            fully_shard(objective.lm.lm_head)
         plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,
             auto_wrap_policy="transformer_based_wrap",
@@ -101,11 +97,12 @@ def measure(source: str, how: str, over: str, head: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    source, folder, *cases = sys.argv[1:]
+    end = sys.argv.index("--")
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
-    for case in cases:
-        result = measure(source, *case.split("-"))
-        if torch.distributed.get_rank() == 0:
-            torch.save(result, f"{folder}/{case}.pt")
+    for folder in sys.argv[1:end]:
+        for case in sys.argv[end + 1 :]:
+            result = measure(folder, *case.split("-"))
+            if torch.distributed.get_rank() == 0:
+                torch.save(result, f"{folder}/{case}.pt")
     leave()

@@ -12,23 +12,18 @@ import sys
 import time
 from pathlib import Path
 
-import hydra
 import pytest
 import torch
+from programs import train_lm
 from transformers import AutoModelForCausalLM
 
 from lm.model import load_lm
 from lm.recipe.token_rows import TokenRowsError
 from lm.run_state import learning_rate, speakers_of
 from lm.sequences.vocabulary import VocabularyError
-from lm.train import NonFiniteLoss, train
+from lm.train import NonFiniteLoss
 from training.checkpoint import CheckpointError, list_checkpoints
-from training.config import CONFIG_DIR, REPOSITORY, ConfigError
-
-
-def configured(overrides):
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        return hydra.compose("lm_train", overrides=overrides)
+from training.config import REPOSITORY, ConfigError, compose
 
 
 def curve(folder: Path, kind: str = "loss") -> dict[int, float]:
@@ -56,8 +51,9 @@ def uninterrupted(tmp_path_factory):
 def reference(uninterrupted, overrides, monkeypatch):
     """A run of 12 steps that nothing interrupts."""
     if not (uninterrupted / "runs/tiny/final").exists():
-        monkeypatch.chdir(uninterrupted)
-        train(configured(overrides))
+        with monkeypatch.context() as there:
+            there.chdir(uninterrupted)
+            train_lm(*overrides)
     return uninterrupted
 
 
@@ -73,14 +69,13 @@ def test_training_learns_and_exports_a_plain_model(reference, monkeypatch, capsy
     # The same command again finds nothing to do and changes nothing.
     monkeypatch.chdir(reference)
     before = (reference / "runs/tiny/final/model.safetensors").stat().st_mtime_ns
-    train(configured(overrides))
+    train_lm(*overrides)
     assert "nothing was to do" in capsys.readouterr().out
     assert (reference / "runs/tiny/final/model.safetensors").stat().st_mtime_ns == before
 
 
 def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, monkeypatch):
     """Stops at a step that is no multiple of anything, also of the accumulation."""
-    monkeypatch.chdir(tmp_path)
     real = torch.optim.AdamW.step
     calls = []
 
@@ -92,20 +87,19 @@ def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, mon
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step_and_stop)
     with pytest.raises(SystemExit) as stopped:
-        train(configured([*overrides, "trainer.log_every=1"]))
+        train_lm(*overrides, "trainer.log_every=1")
     assert stopped.value.code == 143, "what was asked for is not done"
     assert not (tmp_path / "runs/tiny/final").exists()
     assert list_checkpoints(tmp_path / "runs/tiny")[-1].name == "step_0000005"
-    train(configured(overrides))
+    train_lm(*overrides)
     assert_same_run(reference, tmp_path)
 
 
 def test_a_run_that_died_before_its_first_checkpoint_has_each_line_once(reference, overrides, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr("training.checkpoint.save_folder", lambda *_: 1 / 0)
-        train(configured(overrides))
-    train(configured(overrides))
+        train_lm(*overrides)
+    train_lm(*overrides)
     lines = [
         [sorted(json.loads(line)) for line in (folder / "runs/tiny/log.jsonl").read_text().splitlines()]
         for folder in (reference, tmp_path)
@@ -114,14 +108,13 @@ def test_a_run_that_died_before_its_first_checkpoint_has_each_line_once(referenc
     assert_same_run(reference, tmp_path)
 
 
-def test_workers_change_nothing_also_after_a_stop(reference, overrides, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_workers_change_nothing_also_after_a_stop(reference, overrides, tmp_path):
     options = [*overrides, "trainer.workers=2"]
-    train(configured(options))
+    train_lm(*options)
     for checkpoint in list_checkpoints(tmp_path / "runs/tiny")[1:]:
         shutil.rmtree(checkpoint)
     shutil.rmtree(tmp_path / "runs/tiny/final")
-    train(configured(options))
+    train_lm(*options)
     assert_same_run(reference, tmp_path)
 
 
@@ -130,15 +123,15 @@ def test_muon_learns_and_continues_bit_for_bit(overrides, tmp_path, monkeypatch)
     for name in ("straight", "cut"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "straight")
-    train(configured(options))
+    train_lm(*options)
     losses = curve(tmp_path / "straight")
     assert sorted(losses) == [4, 8, 12] and losses[12] < losses[4]
     monkeypatch.chdir(tmp_path / "cut")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.checkpoint.rotate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):  # dies right after its first checkpoint, between two log lines
-            train(configured(options))
-    train(configured(options))
+            train_lm(*options)
+    train_lm(*options)
     assert_same_run(tmp_path / "straight", tmp_path / "cut")
 
 
@@ -158,7 +151,7 @@ def test_kill_minus_nine_at_a_random_step(reference, overrides, stand_in, tmp_pa
             break
         time.sleep(0.002)
     assert victim.wait() == -signal.SIGKILL, f"the run ended before it could be killed at step {last}"
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    train_lm(*overrides)
     assert_same_run(reference, tmp_path)
 
 
@@ -200,12 +193,11 @@ def interrupt(folder: Path, step: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "step"), [(0, 3), (2, 6)])
-def test_two_processes_continue_bit_for_bit(two_processes, tmp_path, workers, step):
+def test_two_processes_continue_bit_for_bit_also_with_workers(two_processes, tmp_path):
     whole, _, run = two_processes
     shutil.copytree(whole / "runs", tmp_path / "runs")
-    interrupt(tmp_path, step)
-    run(tmp_path, f"trainer.workers={workers}")
+    interrupt(tmp_path, 3)
+    run(tmp_path, "trainer.workers=2")
     assert_same_run(whole, tmp_path)
 
 
@@ -225,21 +217,19 @@ def test_two_processes_train_like_one_and_one_goes_on(reference, two_processes, 
     shutil.copytree(whole / "runs", tmp_path / "runs")
     interrupt(tmp_path, 6)  # one process goes on from the sixth step of the two
     monkeypatch.chdir(tmp_path)
-    train(configured(options))
+    train_lm(*options)
     compare(tmp_path)
 
 
-def test_accumulation_does_not_change_the_run(reference, overrides, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    train(configured([*overrides, "trainer.micro_rows=1"]))
+def test_accumulation_does_not_change_the_run(reference, overrides, tmp_path):
+    train_lm(*overrides, "trainer.micro_rows=1")
     for step, loss in curve(tmp_path).items():
         assert loss == pytest.approx(curve(reference)[step], abs=1e-4)
 
 
 def test_continues_from_trained_weights(reference, overrides, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     init = f"init={reference}/runs/tiny/final"
-    train(configured([*overrides, init, "trainer.max_steps=2", "trainer.lr=1e-5"]))
+    train_lm(*overrides, init, "trainer.max_steps=2", "trainer.lr=1e-5")
     assert curve(tmp_path, "valid_loss")[0] == pytest.approx(curve(reference, "valid_loss")[12], abs=1e-6)
     other = [*overrides, init, "name=other", "tokenizer._target_=another_tokenizer.load"]
     module = type(sys)("another_tokenizer")
@@ -254,7 +244,7 @@ def test_continues_from_trained_weights(reference, overrides, tmp_path, monkeypa
     module.load = lambda path, window=None, device="cpu": Another()
     monkeypatch.setitem(sys.modules, "another_tokenizer", module)
     with pytest.raises(TokenRowsError):  # its tokens are not there, and other tokens are not taken instead
-        train(configured(other))
+        train_lm(*other)
     from codec.shards import Row, ShardWriter, TokenizerInfo
 
     with ShardWriter(tmp_path / "tokens", TokenizerInfo.of(Another())) as writer:
@@ -262,9 +252,9 @@ def test_continues_from_trained_weights(reference, overrides, tmp_path, monkeypa
             codes = torch.zeros(4, 3, dtype=torch.int64).numpy()
             writer.add(Row(id=str(number), codes=codes, duration=0.3, text="anna", domain="speech"))
     with pytest.raises(VocabularyError, match="stand-in.*another"):
-        train(configured([*other, f"data.tokens={tmp_path}/tokens"]))
+        train_lm(*other, f"data.tokens={tmp_path}/tokens")
     # Told to, it learns the new tokenizer's codes and says so in its vocabulary.
-    final = train(configured([*other, f"data.tokens={tmp_path}/tokens", "adopt_tokenizer=true", "trainer.max_steps=1"]))
+    final = train_lm(*other, f"data.tokens={tmp_path}/tokens", "adopt_tokenizer=true", "trainer.max_steps=1")
     assert load_lm(final)[1].tokenizer["name"] == "another"
     assert speakers_of(final) == ["rms", "slt"]  # nobody's name in these rows; those of init stay known
 
@@ -272,26 +262,25 @@ def test_continues_from_trained_weights(reference, overrides, tmp_path, monkeypa
 def test_another_recipe_is_refused(reference, overrides, monkeypatch):
     monkeypatch.chdir(reference)
     with pytest.raises(CheckpointError, match="trainer.lr"):
-        train(configured([*overrides, "trainer.lr=0.5"]))
+        train_lm(*overrides, "trainer.lr=0.5")
     with pytest.raises(CheckpointError, match="resume="):
-        train(configured([*overrides, "resume=nowhere"]))
+        train_lm(*overrides, "resume=nowhere")
     with pytest.raises(ConfigError):
-        train(configured([*overrides, "trainer.schedule=stairs"]))
+        train_lm(*overrides, "trainer.schedule=stairs")
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_documents(overrides, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_loss_that_is_not_finite_stops_and_names_the_documents(overrides, tmp_path, capsys):
     with pytest.raises(NonFiniteLoss, match=r"clip-\d+"):
-        train(configured([*overrides, "trainer.lr=1e30", "trainer.warmup_steps=0", "trainer.grad_clip=1e30"]))
+        train_lm(*overrides, "trainer.lr=1e30", "trainer.warmup_steps=0", "trainer.grad_clip=1e30")
     assert not (tmp_path / "runs/tiny/final").exists()
 
 
 def test_learning_rate_schedules(overrides):
     base = ["trainer.lr=1.0", "trainer.min_lr=0.1", "trainer.warmup_steps=10", "trainer.max_steps=110"]
-    cosine = configured([*overrides, *base, "trainer.schedule=cosine"]).trainer
+    cosine = compose("lm_train", [*overrides, *base, "trainer.schedule=cosine"]).trainer
     assert learning_rate(0, cosine) == pytest.approx(0.1) and learning_rate(9, cosine) == 1
     assert learning_rate(60, cosine) == pytest.approx(0.55)
     assert learning_rate(110, cosine) == pytest.approx(0.1)
-    wsd = configured([*overrides, *base, "trainer.schedule=wsd", "trainer.decay_share=0.5"]).trainer
+    wsd = compose("lm_train", [*overrides, *base, "trainer.schedule=wsd", "trainer.decay_share=0.5"]).trainer
     assert learning_rate(59, wsd) == 1 and learning_rate(85, wsd) == pytest.approx(0.55)
     assert learning_rate(110, wsd) == pytest.approx(0.1)

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 
-import hydra
+from programs import train_lm
 
 from lm.generation.writing import write
 from lm.model import load_lm
 from lm.run_state import normalisation_of
 from lm.sequences.documents import render
-from lm.train import train
 from tasks.asr import ASR
-from training.config import CONFIG_DIR, expand_lists
 
 
-def configured(overrides):
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        return hydra.compose("lm_train", overrides=expand_lists(overrides))
-
-
-def test_two_tasks_in_one_model(overrides, tmp_path, monkeypatch, capsys, rows):
-    monkeypatch.chdir(tmp_path)
+def test_two_tasks_in_one_model(overrides, tmp_path, capsys, rows):
     options = ["task=[tts,asr]", "task.tasks.asr.weight=2", "text.normalise={asr: basic}"]
-    train(configured([*overrides, *options]))
+    train_lm(*overrides, *options)
     printed = capsys.readouterr().out
     assert "asr 64 documents" in printed and "tts 32 documents" in printed
     lines = [json.loads(line) for line in (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()]
@@ -40,9 +32,8 @@ def test_two_tasks_in_one_model(overrides, tmp_path, monkeypatch, capsys, rows):
     assert len(write(model.eval(), vocabulary, tokenizer, [prompt], max_tokens=5)[0].ids) <= 5
 
 
-def test_recognition_alone_has_no_levels(overrides, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    train(configured([*overrides, "task=asr", "trainer.max_steps=2"]))
+def test_recognition_alone_has_no_levels(overrides, tmp_path, capsys):
+    train_lm(*overrides, "task=asr", "trainer.max_steps=2")
     lines = [json.loads(line) for line in (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()]
     assert all("loss_1" not in line and "valid_loss_1" not in line for line in lines)
     assert any("loss_text" in line for line in lines) and "wrong condition" in capsys.readouterr().out

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import hydra
 import pytest
 import torch
+from programs import train_lm
 
 from lm.generation.frames import generate
 from lm.generation.writing import write
@@ -17,10 +17,9 @@ from lm.recipe.data import StepData, render_documents, step_batches
 from lm.sequences.documents import render
 from lm.sequences.packing import IGNORE, pack_rows
 from lm.sequences.patterns import NONE
-from lm.train import train
 from tasks.base import Request
 from tasks.tts import TTS
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError
 
 SMALL_DEPTH = [
     "lm.depth.hidden_size=16",
@@ -28,11 +27,6 @@ SMALL_DEPTH = [
     "lm.depth.num_attention_heads=2",
     "lm.depth.num_key_value_heads=2",
 ]
-
-
-def configured(overrides):
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        return hydra.compose("lm_train", overrides=overrides)
 
 
 def records(folder: Path) -> list[dict]:
@@ -50,7 +44,7 @@ def test_trains_continues_bit_for_bit_and_generates(options, overrides, rows, tm
         monkeypatch.chdir(tmp_path / name)
         for last in steps:
             schedule = ["trainer.schedule=constant", f"trainer.max_steps={last}"]
-            train(configured([*options, *schedule]))
+            train_lm(*options, *schedule)
     whole, parts = records(tmp_path / "whole"), records(tmp_path / "parts")
     losses = {r["step"]: r["loss"] for r in whole if "loss" in r}
     assert losses[12] < losses[1] - 0.1
@@ -63,9 +57,8 @@ def test_trains_continues_bit_for_bit_and_generates(options, overrides, rows, tm
     assert clip.legal and clip.n_frames >= 1
 
 
-def test_a_depth_model_writes_text(overrides, tmp_path, monkeypatch, rows):
-    monkeypatch.chdir(tmp_path)
-    final = train(configured([*overrides, "task=asr", "lm.variant=depth", *SMALL_DEPTH, "trainer.max_steps=3"]))
+def test_a_depth_model_writes_text(overrides, rows):
+    final = train_lm(*overrides, "task=asr", "lm.variant=depth", *SMALL_DEPTH, "trainer.max_steps=3")
     model, vocabulary, tokenizer = load_lm(final)
     from tasks.asr import ASR
 
@@ -165,8 +158,7 @@ def test_steps_are_the_same_with_workers(depth):
             assert (one.rows.input_ids == other.rows.input_ids).all()
 
 
-def test_a_pattern_that_the_depth_variant_cannot_use_is_refused(overrides, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_pattern_that_the_depth_variant_cannot_use_is_refused(overrides, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         from lm.train import main
 
@@ -174,7 +166,7 @@ def test_a_pattern_that_the_depth_variant_cannot_use_is_refused(overrides, tmp_p
         main()
     assert "one_frame_delay" in capsys.readouterr().err
     with pytest.raises(ConfigError):
-        train(configured([*overrides, "lm.pattern=diagonal"]))
+        train_lm(*overrides, "lm.pattern=diagonal")
 
 
 def test_the_depth_model_is_one(make_variant):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import hydra
 import numpy as np
 import pytest
 import torch
@@ -15,7 +14,7 @@ from codec.load import load
 from codec.shards import Row, ShardWriter, TokenizerInfo
 from lm.model import load_lm
 from text_backbone import train_text_backbone
-from training.config import CONFIG_DIR, REPOSITORY, ConfigError
+from training.config import REPOSITORY, ConfigError, compose
 
 CODEC = REPOSITORY / "checkpoints/codec-mini"
 WORDS = "anna peter found carried the green black table window".split()
@@ -48,8 +47,7 @@ def setup(tmp_path, monkeypatch):
 
     def configured(*overrides):
         keys = [f"data.root={tmp_path}/none", f"data.tokens={tmp_path}/tokens", f"tokenizer.path={CODEC}", "device=cpu"]
-        with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-            cfg = hydra.compose("ablate_lm", overrides=[*keys, "steps=2", "valid_clips=4", "threads=1", *overrides])
+        cfg = compose("ablate_lm", [*keys, "steps=2", "valid_clips=4", "threads=1", *overrides])
         cfg.train = [*cfg.train, *SMALL]
         return cfg
 

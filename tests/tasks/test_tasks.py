@@ -19,7 +19,7 @@ from lm.sequences.vocabulary import AudioVocabulary
 from tasks.base import Request, TaskError
 from tasks.document import AudioSegment, TextSegment
 from tasks.text import normaliser, normalisers, note_on_english
-from training.config import CONFIG_DIR, check_overrides, expand_lists, group_options
+from training.config import CONFIG_DIR, check_overrides, compose, group_options
 
 SIX = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]
 SINGLE = [name for name in group_options("task") if name not in ("all", "mixture")]
@@ -36,8 +36,7 @@ VOCABULARY = AudioVocabulary(128, (16, 12, 8), {"name": "x", "fingerprint": "f"}
 
 
 def task(*overrides: str):
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        return instantiate(hydra.compose("lm_train", overrides=expand_lists(list(overrides))).task)
+    return instantiate(compose("lm_train", list(overrides)).task)
 
 
 def clip(number: int, domain: str = "speech", captions: int = 0, **fields):

@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import hydra
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -23,7 +22,7 @@ from codec.baselines import dac, encodec, mimi, speechtokenizer, stablecodec, wa
 from codec.baselines.baseline import BaselineTokenizer
 from codec.baselines.taae import TAAEConfig
 from codec.load import load_tokenizer
-from training.config import CONFIG_DIR, REPOSITORY, ConfigError
+from training.config import CONFIG_DIR, REPOSITORY, ConfigError, compose
 
 MODULES = (dac, encodec, mimi, speechtokenizer, stablecodec, wavtokenizer, xcodec2)
 BASELINES = {module.WEIGHTS.name: module.WEIGHTS for module in MODULES}
@@ -31,8 +30,7 @@ BASELINES = {module.WEIGHTS.name: module.WEIGHTS for module in MODULES}
 
 def config_of(*overrides: str) -> DictConfig:
     """``cfg.tokenizer`` of ``python codec/encode.py overrides``."""
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        return hydra.compose("encode", overrides=list(overrides)).tokenizer
+    return compose("encode", list(overrides)).tokenizer
 
 
 def sentence(capsys: pytest.CaptureFixture[str], *overrides: str, **override: object) -> str:

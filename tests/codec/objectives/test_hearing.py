@@ -1,22 +1,19 @@
 """The listener: Whisper's own features and hidden states, frozen, with a gradient for what it hears."""
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_training import train
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from codec.objectives.adversarial import Adversary
 from codec.objectives.hearing import Listener, WordPredictor, hearing_loss
 from codec.recipe.options import check_options
-from codec.train import train_codec
 from training.config import ConfigError, compose
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_train import TINY, write_corpus  # noqa: E402
 
 
 def tones(rate: int, seconds: float) -> torch.Tensor:
@@ -107,20 +104,16 @@ def test_options_that_cannot_work_are_one_sentence(
     ],
 )
 def test_a_listener_that_cannot_hear_is_one_sentence(
-    folder: Path, path: str | None, layers: int, rate: int, reason: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, path: str | None, layers: int, rate: int, reason: str, refusal: Callable[..., str]
 ) -> None:
-    with pytest.raises(ConfigError):
-        Listener(path or str(folder), layers, rate)
-    assert reason in capsys.readouterr().err
+    assert reason in refusal(Listener, path or str(folder), layers, rate)
 
 
 @pytest.mark.parametrize("listens", [False, True])
 def test_discriminators_learn_from_all_batches_of_a_step_beside_a_listener(
-    folder: Path, listens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, listens: bool, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the listener hears and what the discriminators hear are two things."""
-    monkeypatch.chdir(tmp_path)
-    corpus = write_corpus(tmp_path / "corpus")
     judged: list[list[tuple[torch.Size, torch.Size]]] = []
     learn = Adversary.train
 
@@ -129,11 +122,11 @@ def test_discriminators_learn_from_all_batches_of_a_step_beside_a_listener(
         return learn(self, heard, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Adversary, "train", noted)
-    keys = [*TINY, "name=run", f"data.root={corpus}", "trainer.max_steps=2", "trainer.accumulate=3", "gan.start=0"]
+    keys = ["trainer.max_steps=2", "trainer.accumulate=3", "gan.start=0"]
     keys += ["gan.sizes=[64]", "gan.channels=[4]", "trainer.quantize_from=0", "loss.words=0.1"]
     keys += [f"hearing.encoder={folder}", "hearing.layers=2", "loss.hearing=1"] if listens else ["loss.words=0"]
-    train_codec(compose("codec_train", keys))
+    train("run", *keys)
     assert [len(batches) for batches in judged] == [3, 3]
     assert all(output == source and len(output) == 2 for batches in judged for output, source in batches)
-    line = json.loads((tmp_path / "runs/run/log.jsonl").read_text(encoding="utf-8").splitlines()[-2])
+    line = json.loads((place / "runs/run/log.jsonl").read_text(encoding="utf-8").splitlines()[-2])
     assert ("hearing" in line and "words" in line) == listens

@@ -2,14 +2,15 @@
 
 import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from programs import run_program
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
+from tiny_training import assert_equal, losses, train
 
 from codec.interface import TokenizerError
 from codec.load import load
@@ -19,9 +20,6 @@ from codec.recipe.schedule import parameter_groups
 from codec.recipe.stages import StagedCodec
 from codec.semantic_prior import StreamingKMeans
 from training.config import compose
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_train import REPOSITORY, TINY, losses, write_corpus  # noqa: E402
 
 PARTS = [
     "codec.patchify=conv",
@@ -43,116 +41,75 @@ PARTS = [
 ]
 
 
-def run(cwd: Path, *extra: str, status: int = 0) -> str:
-    command = [sys.executable, str(REPOSITORY / "codec/train.py"), f"data.root={cwd / 'corpus'}", *TINY, *PARTS, *extra]
-    result = subprocess.run(
-        command,
-        cwd=cwd,
-        env={"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(cwd)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == status, result.stdout + result.stderr
-    return result.stdout + (result.stderr if status else "")
-
-
 @pytest.mark.slow
-def test_two_stages_and_exact_resume(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "corpus")
-    save_file({"centres": torch.randn(16, 6)}, tmp_path / "centres.safetensors")
-    run(tmp_path, "name=one", "stage=1")
-    one = load_file(tmp_path / "runs/one/final/model.safetensors")
+def test_two_stages_and_exact_resume(place: Path, capsys: pytest.CaptureFixture) -> None:
+    save_file({"centres": torch.randn(16, 6)}, "centres.safetensors")
+    one = train("one", *PARTS, "stage=1")
     with pytest.raises(TokenizerError, match="are random: its training ended before they began"):
-        load(tmp_path / "runs/one/final")
-    stage_two = ["stage=2", "init=runs/one/final", "gan.balancer=true", "trainer.accumulate=2"]
+        load("runs/one/final")
+    stage_two = [*PARTS, "stage=2", "init=runs/one/final", "gan.balancer=true", "trainer.accumulate=2"]
     stage_two += ["semantic_centres=centres.safetensors", "trainer.quantize_from=3"]
-    run(tmp_path, "name=two", *stage_two)
-    two = load_file(tmp_path / "runs/two/final/model.safetensors")
+    two = train("two", *stage_two)
 
     assert one.keys() == two.keys()
-    assert load(tmp_path / "runs/two/final").levels == 3
+    assert load("runs/two/final").levels == 3
     assert not any(key.startswith(("mae", "ar.", "bridge", "discriminator")) for key in two)
     changed = {key.split(".")[0] for key in two if not torch.equal(one[key], two[key])}
     assert changed == {"query", "mask", "encoder", "decoder", "quantizer", "unpatchify"}, "patchify must stay"
-    centres = load_file(tmp_path / "centres.safetensors")["centres"]
-    assert torch.equal(two["quantizer.books.0.centres"], centres)
-    records = [json.loads(line) for line in (tmp_path / "runs/two/log.jsonl").read_text().splitlines()]
-    seen = set().union(*records)
+    assert torch.equal(two["quantizer.books.0.centres"], load_file("centres.safetensors")["centres"])
+    seen = set().union(*map(json.loads, Path("runs/two/log.jsonl").read_text().splitlines()))
     assert {"adversarial", "features", "discriminator", "ar", "prior", "commitment", "mel"} <= seen
     assert "mae" not in seen
 
-    shutil.copytree(tmp_path / "runs/two", tmp_path / "runs/cut")
-    shutil.rmtree(tmp_path / "runs/cut/checkpoints/step_0000008")
-    shutil.rmtree(tmp_path / "runs/cut/final")
-    assert "resumed from" in run(tmp_path, "name=cut", *stage_two)
-    assert losses(tmp_path / "runs/cut") == losses(tmp_path / "runs/two")
-    again = load_file(tmp_path / "runs/cut/final/model.safetensors")
-    assert all(torch.equal(again[key], two[key]) for key in two)
-    parts = [tmp_path / f"runs/{n}/checkpoints/step_0000008/adversary.pt" for n in ("two", "cut")]
-    a, b = (torch.load(part, weights_only=True)["model"] for part in parts)
-    assert all(torch.equal(a[key], b[key]) for key in a)
+    shutil.copytree("runs/two", "runs/cut")
+    shutil.rmtree("runs/cut/checkpoints/step_0000008")
+    shutil.rmtree("runs/cut/final")
+    assert_equal(two, train("cut", *stage_two))
+    assert "resumed from" in capsys.readouterr().out
+    assert losses("cut") == losses("two")
+    parts = [f"runs/{name}/checkpoints/step_0000008/adversary.pt" for name in ("two", "cut")]
+    assert_equal(*(torch.load(part, weights_only=True)["model"] for part in parts))
+
+
+@pytest.mark.parametrize("stage", ["null", "1"])
+def test_a_start_from_nothing_is_refused(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = refusal(run_program, "codec_train", f"stage={stage}", "init=somewhere")
+    assert "init=somewhere: there is no model.safetensors" in said and not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("extra", "reason"),
-    [
-        (["stage=2"], "stage=2 needs init"),
-        (["stage=3"], "stage=3 is unknown; choose one of null, 1, 2"),
-        (["device=gpu"], "device=gpu is unknown; choose one of auto, cpu, cuda"),
-        (["stage=1", "init=somewhere"], "init=somewhere: there is no model.safetensors"),
-        (["init=somewhere"], "init=somewhere: there is no model.safetensors"),
-        (["codec.codebook_sizes=[]"], "codebook_sizes=[]: give at least one level"),
-        (["codec.window=11"], "window=11 is outside 2…10"),
-        (["codec.patchify=wavelet"], "patchify=wavelet is none of stft, conv, patch"),
-    ],
-)
-def test_impossible_starts_are_refused(tmp_path: Path, extra: list[str], reason: str) -> None:
-    command = [sys.executable, str(REPOSITORY / "codec/train.py"), *extra]
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert result.returncode == 2 and reason in result.stderr.splitlines()[-1]
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.slow
-def test_a_trained_codec_goes_on_with_its_codebooks(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "corpus")
-    short = [
-        "codec.patchify=stft",
-        "codec.window_basis=5",
-        "codec.semantic_dim=0",
-        "gan.start=null",
-        "loss.ar=0",
-    ]
-    short += ["loss.mae=0", "trainer.ema=0", "trainer.max_steps=8"]
-    run(tmp_path, "name=first", *short)
-    first = tmp_path / "runs/first/final"
-    text = run(tmp_path, "name=again", f"init={first}", *short, "trainer.max_steps=1", "trainer.learning_rate=1e-30")
-    assert "k-means" not in text
-    before, after = (load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "again"))
+def test_a_trained_codec_goes_on_with_its_codebooks(
+    place: Path, capsys: pytest.CaptureFixture, refusal: Callable[..., str]
+) -> None:
+    short = [*PARTS, "codec.patchify=stft", "codec.window_basis=5", "codec.semantic_dim=0", "gan.start=null"]
+    short += ["loss.ar=0", "loss.mae=0", "trainer.ema=0", "trainer.max_steps=8"]
+    before = train("first", *short)
+    capsys.readouterr()
+    init = "init=runs/first/final"
+    after = train("again", init, *short, "trainer.max_steps=1", "trainer.learning_rate=1e-30")
+    assert "k-means" not in capsys.readouterr().out
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert moved == {key for key in before if key.startswith("quantizer.books")}, "the codebooks follow from step 0"
     assert all((before[key] - after[key]).abs().max() < 0.5 for key in moved if key.endswith("embed"))
-    other = run(tmp_path, "name=other", f"init={first}", *short, "codec.encoder_dim=24", status=2)
-    assert "init=" in other and "encoder_dim" in other.splitlines()[-1] and "Traceback" not in other
+    other = refusal(train, "other", init, *short, "codec.encoder_dim=24")
+    assert "init=" in other and "encoder_dim" in other
 
 
 @pytest.mark.slow
-def test_stages_warm_start_from_a_codec_without_semantic_centres(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "corpus")
-    short = ["gan.start=null", "trainer.ema=0", "trainer.max_steps=4", "trainer.quantize_from=1"]
-    run(tmp_path, "name=first", *short, "codec.semantic_dim=0", "loss.ar=0", "loss.mae=0")
+def test_stages_warm_start_from_a_codec_without_semantic_centres(place: Path, capsys: pytest.CaptureFixture) -> None:
+    short = [*PARTS, "gan.start=null", "trainer.ema=0", "trainer.max_steps=4", "trainer.quantize_from=1"]
+    first = train("first", *short, "codec.semantic_dim=0", "loss.ar=0", "loss.mae=0")
     still = [*short, "trainer.max_steps=1", "trainer.learning_rate=1e-30"]
-    run(tmp_path, "name=one", "stage=1", f"init={tmp_path / 'runs/first/final'}", *still)
-    save_file({"centres": torch.randn(16, 6)}, tmp_path / "centres.safetensors")
-    centres = "semantic_centres=centres.safetensors"
-    text = run(tmp_path, "name=two", "stage=2", "init=runs/one/final", centres, *short)
-    assert "k-means" in text, "stage 2 begins with codebooks of its own"
-    text = run(tmp_path, "name=three", "init=runs/one/final", *short)
-    assert "step 1: codebooks initialised by k-means" in text, "there are none to go on with"
-    first, one, two = (load_file(tmp_path / f"runs/{name}/final/model.safetensors") for name in ("first", "one", "two"))
+    one = train("one", "stage=1", "init=runs/first/final", *still)
+    save_file({"centres": torch.randn(16, 6)}, "centres.safetensors")
+    capsys.readouterr()
+    two = train("two", "stage=2", "init=runs/one/final", "semantic_centres=centres.safetensors", *short)
+    assert "k-means" in capsys.readouterr().out, "stage 2 begins with codebooks of its own"
+    train("three", "init=runs/one/final", *short)
+    assert "step 1: codebooks initialised by k-means" in capsys.readouterr().out, "there are none to go on with"
     books = {key for key in one if key.startswith("quantizer.books.")}
     assert all(torch.equal(one[key], first[key]) for key in one if key not in books), "the rest is taken over"
     assert "quantizer.books.0.centres" in one and "quantizer.books.0.embed" not in one

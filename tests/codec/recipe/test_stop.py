@@ -5,16 +5,19 @@ import os
 import re
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_training import REPOSITORY, TINY, launcher, train
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_train import REPOSITORY, TINY, launcher, start, write_corpus  # noqa: E402
+from codec.train import main
+from training.config import compose
 
+OPTIONS = ["name=run", "data.root=corpus", *TINY, "trainer.quantize_from=0", "trainer.init_batches=10"]
+OPTIONS += ["trainer.save_every=2", "trainer.max_steps=6"]
 # codec/train.py in a process whose crops of one step are not numbers, or that is told to stop, as the environment says.
 DRIVER = """
 import json, os, signal
@@ -41,70 +44,52 @@ main()
 """
 
 
-def run(cwd: Path, processes: int, fault: dict, *more: str) -> subprocess.CompletedProcess:
-    (cwd / "driver.py").write_text(DRIVER)
-    command = [*launcher(processes), str(cwd / "driver.py"), "name=run", f"data.root={cwd / 'corpus'}", *TINY]
-    command += [
-        "trainer.quantize_from=0",
-        "trainer.init_batches=10",
-        "trainer.save_every=2",
-        "trainer.max_steps=6",
-        *more,
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "FAULT": json.dumps(fault)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200)
+def run(processes: int, fault: dict, *more: str) -> tuple[int, str, str]:
+    """Status, output and errors of a training with this fault."""
+    Path("driver.py").write_text(DRIVER)
+    command = [*(launcher(2) if processes > 1 else [sys.executable]), "driver.py", *OPTIONS, *more]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "FAULT": json.dumps(fault)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    return result.returncode, result.stdout, result.stderr
+
+
+def go_on(capsys: pytest.CaptureFixture, step: int, processes: int) -> None:
+    """One process goes on where they ended, with as many crops per step."""
+    train("run", *OPTIONS, f"trainer.batch_size={2 * processes}")
+    assert f"resumed from runs/run/checkpoints/step_{step:07}" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "rank"), [(1, 0), (2, 1)])
 def test_a_loss_that_is_not_finite_names_the_files_and_spoils_nothing(
-    tmp_path: Path, processes: int, rank: int
+    place: Path, capsys: pytest.CaptureFixture, processes: int, rank: int
 ) -> None:
-    write_corpus(tmp_path / "corpus")
-    result = run(tmp_path, processes, {"kind": "nan", "step": 3, "rank": rank})
-    assert result.returncode != 0
-    (named,) = {line for line in result.stderr.splitlines() if line.startswith("error: step 4 is not finite")}
+    status, _, errors = run(processes, {"kind": "nan", "step": 3, "rank": rank})
+    assert status != 0
+    (named,) = {line for line in errors.splitlines() if line.startswith("error: step 4 is not finite")}
     blamed = re.findall(r"(\w+\.wav)", named)  # the launcher may write behind them, on the same line
-    files = json.loads((tmp_path / "files.json").read_text())
-    assert set(blamed) == set(files)
-    assert "Traceback" not in result.stderr.split("error: step 4")[0]
+    assert set(blamed) == set(json.loads(Path("files.json").read_text()))
+    assert "Traceback" not in errors.split("error: step 4")[0]
 
-    (checkpoint,) = (tmp_path / "runs/run/checkpoints").iterdir()
+    (checkpoint,) = Path("runs/run/checkpoints").iterdir()
     assert checkpoint.name == "step_0000002"
     assert all(torch.isfinite(value).all() for value in load_file(checkpoint / "model.safetensors").values())
-    again = run(tmp_path, processes, {"kind": "none", "step": -1, "rank": 0})
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "resumed from runs/run/checkpoints/step_0000002" in again.stdout
+    go_on(capsys, 2, processes)
 
 
 @pytest.mark.slow
-def test_weights_that_explode_are_told_from_a_defect(tmp_path: Path) -> None:
+def test_weights_that_explode_are_told_from_a_defect(place: Path, refusal: Callable[..., str]) -> None:
     """With tones and pulses, whose peaks and phases are no numbers then, before any loss is computed."""
-    write_corpus(tmp_path / "corpus")
     exploding = ["trainer.learning_rate=1e30", "trainer.clip_norm=1e30", "trainer.warmup_steps=0"]
-    result = run(tmp_path, 1, {"kind": "none", "step": -1, "rank": 0}, *exploding)
-    assert result.returncode != 0
-    assert any(line.startswith("error: step ") and ".wav" in line for line in result.stderr.splitlines()), result.stderr
+    said = refusal(main.__wrapped__, compose("codec_train", [*OPTIONS, *exploding]))  # type: ignore[attr-defined]
+    assert said.startswith("error: step ") and ".wav" in said
 
 
 @pytest.mark.slow
-def test_sigterm_to_one_of_two_processes_saves_and_leaves(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "corpus")
-    result = run(tmp_path, 2, {"kind": "sigterm", "step": 2, "rank": 1}, "trainer.save_every=1000")
-    assert result.returncode != 0, "what was asked for is not done"
-    assert re.search(r"(SIGTERM|a signal to another process): saved step 3; the same command continues", result.stdout)
-    again = run(tmp_path, 2, {"kind": "none", "step": -1, "rank": 0}, "trainer.save_every=1000")
-    assert again.returncode == 0 and "resumed from runs/run/checkpoints/step_0000003" in again.stdout
-
-
-@pytest.mark.slow
-def test_sigterm_saves_and_leaves(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "corpus")
-    process = start(tmp_path, corpus, "stopped", 100_000)
-    log = tmp_path / "runs/stopped/log.jsonl"
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 2):
-        time.sleep(0.05)
-    process.terminate()
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 143 and "SIGTERM: saved step" in output
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_to_one_process_saves_and_leaves(place: Path, capsys: pytest.CaptureFixture, processes: int) -> None:
+    fault = {"kind": "sigterm", "step": 2, "rank": processes - 1}
+    status, said, _ = run(processes, fault, "trainer.save_every=1000")
+    assert status == 143 if processes == 1 else status != 0, "what was asked for is not done"
+    assert re.search(r"(SIGTERM|a signal to another process): saved step 3; the same command continues", said)
+    go_on(capsys, 3, processes)

@@ -4,18 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 
 from codec.semantics.centres import read_centres
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError, compose
 
 PRIOR = ["codec.semantic_dim=6", "codec.codebook_sizes=[16,16]", "codec.code_dim=4"]
 
 
 def read(*overrides: str) -> dict[str, torch.Tensor] | None:
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        return read_centres(compose("codec_train", ["codec=mini", *overrides]))
+    return read_centres(compose("codec_train", ["codec=mini", *overrides]))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from programs import TINY_CODEC, TINY_LM, run_command
 from tiny_tones import write_corpus
 
 from eval.comparison.plan import Cell, Plan
@@ -96,7 +97,7 @@ def test_each_cell_runs_once_after_what_it_needs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_cell_runs_again_when_its_inputs_changed(tmp_path: Path) -> None:
+def test_a_cell_runs_again_when_its_inputs_changed_or_its_result_was_deleted(tmp_path: Path) -> None:
     Sweep(chain(tmp_path), say=lambda _: None).run()
     (tmp_path / "sweep/cells/a/lm/leftover.txt").touch()
     changed = chain(tmp_path, 0.01)
@@ -106,15 +107,10 @@ def test_a_cell_runs_again_when_its_inputs_changed(tmp_path: Path) -> None:
     sweep.run()
     assert sorted(sweep.ran) == ["a/lm", "a/task"]
     assert not (tmp_path / "sweep/cells/a/lm/leftover.txt").exists()
-
-
-@pytest.mark.slow
-def test_a_result_that_was_deleted_is_made_again(tmp_path: Path) -> None:
-    Sweep(chain(tmp_path), say=lambda _: None).run()
     (tmp_path / "sweep/cells/c/task/result.txt").unlink()
-    sweep = Sweep(chain(tmp_path), say=lambda _: None)
-    sweep.run()
-    assert sweep.ran == ["c/task"]
+    again = Sweep(changed, say=lambda _: None)
+    again.run()
+    assert again.ran == ["c/task"]
 
 
 @pytest.mark.slow
@@ -160,7 +156,7 @@ def test_kill_and_start_again(tmp_path: Path, with_commands: bool) -> None:
     quiet.mkdir()
     folder.mkdir()
     Sweep(chain(quiet), say=lambda _: None).run()
-    first = start(folder, 1.0)
+    first = start(folder, 0.5)
     wait_until(lambda: (folder / "ran.txt").exists() and len(ran(folder, "ends")) >= 2 and len(ran(folder)) >= 3)
     first.kill()
     first.wait()
@@ -173,7 +169,7 @@ def test_kill_and_start_again(tmp_path: Path, with_commands: bool) -> None:
                 continue
     finished = {path.parent.relative_to(folder / "sweep/cells").as_posix() for path in folder.rglob(DONE)}
     assert finished and "shared" in finished
-    second = start(folder, 1.0)
+    second = start(folder, 0.5)
     printed, _ = second.communicate(timeout=120)
     assert second.returncode == 0
     assert results(folder / "sweep/cells") == results(quiet / "sweep/cells")
@@ -212,20 +208,11 @@ def test_processes_share_the_cells(tmp_path: Path) -> None:
 
 
 # ---- the real thing, tiny ------------------------------------------------------------------------------------------
-TINY_CODEC = [
-    "codec.encoder_dim=16", "codec.decoder_dim=16", "codec.encoder_layers=1", "codec.decoder_layers=1",
-    "codec.head_dim=8", "codec.code_dim=4", "codec.codebook_sizes=[16,16,16]", "codec.analysis_ffts=[640]",
-    "codec.synthesis_fft=640",
-]  # fmt: skip
-TINY_LM = [
-    "lm.config.hidden_size=32", "lm.config.intermediate_size=48", "lm.config.num_hidden_layers=1",
-    "lm.config.num_attention_heads=2", "lm.config.num_key_value_heads=2", "lm.text_tokenizer.vocab_size=290",
-    "device=cpu", "trainer.micro_rows=2",
-]  # fmt: skip
+SHAPE, TRAINING = ([key for key in TINY_CODEC if key.startswith("codec.") == of_shape] for of_shape in (True, False))
 
 
 def tiny_comparison(folder: Path) -> Path:
-    """A codec of three steps, the untrained control, and the tokenizer of the documentation; text to speech."""
+    """A codec of three steps and the untrained control; text to speech."""
     write_corpus(folder / "corpus")
     settings = {
         "name": "tiny",
@@ -233,14 +220,10 @@ def tiny_comparison(folder: Path) -> Path:
         "speech_hours": 0,
         "tasks": ["tts"],
         "rows": {
-            "ours-w6": {"train": TINY_CODEC}, "ours-w10": None, "conv": None,
-            "untrained": {"untrained": TINY_CODEC},
-            "tones": {"tokenizer": "custom", "options": {"_target_": "tone_codec.ToneCodec", "tones": 64}},
+            "ours-w6": {"train": SHAPE}, "ours-w10": None, "conv": None,
+            "untrained": {"untrained": SHAPE},
         },
-        "codec_training": [
-            "device=cpu", "trainer.batch_size=2", "trainer.crop_seconds=0.6", "trainer.quantize_from=1",
-            "trainer.init_batches=4", "trainer.max_steps=3", "trainer.valid_every=1000",
-        ],
+        "codec_training": [*TRAINING, "trainer.quantize_from=1", "trainer.max_steps=3"],
         "lm": TINY_LM, "steps": 3, "batch_rows": 2, "context_seconds": 2.5,
         "evaluations": {
             "semantics": None,
@@ -256,33 +239,29 @@ def tiny_comparison(folder: Path) -> Path:
     return path
 
 
-def compare(folder: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "eval/compare.py"), "file=tiny.yaml", "jobs=2", *more]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "docs/examples")])
-    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
 @pytest.mark.slow
-def test_a_whole_comparison_survives_kill(tmp_path: Path) -> None:
+def test_a_whole_comparison_survives_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     tiny_comparison(tmp_path)
     out = tmp_path / "runs/comparison-tiny"
-    first = compare(tmp_path)
+    command = ["eval/compare.py", "file=tiny.yaml", "jobs=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen([sys.executable, str(ROOT / command[0]), *command[1:]], env=environment)
     wait_until(lambda: len(list(out.glob("cells/*/*/done.json"))) >= 3, 300)
     first.kill()
     first.wait()
     before = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/*/done.json")}
-    second = compare(tmp_path)
-    printed, _ = second.communicate(timeout=600)
-    assert second.returncode == 0, printed
+    run_command(*command)
+    printed = capsys.readouterr().out
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     for path in before:
         name = path.parent.relative_to(out / "cells").as_posix()
         assert f"{name}: finished" not in printed
     table = json.loads((out / "comparison.json").read_text())
-    assert {"ours-w6", "untrained", "tones"} <= set(table["rows"]) and table["controls"] == ["untrained"]
+    assert {"ours-w6", "untrained"} <= set(table["rows"]) and table["controls"] == ["untrained"]
     sections = {line["section"] for line in table["lines"]}
     assert sections == {"tokenizer", "reconstruction", "language model", "tts"}
     assert any("all else is equal" in line for line in table["fairness"])
@@ -292,7 +271,6 @@ def test_a_whole_comparison_survives_kill(tmp_path: Path) -> None:
         for entry in line["entries"].values():
             assert (out / "cells" / entry["cell"] / entry["file"]).is_file()
     # Nothing is left to do, and the table is the same to the byte.
-    third = compare(tmp_path)
-    printed, _ = third.communicate(timeout=300)
-    assert third.returncode == 0 and "finished in" not in printed
+    run_command(*command)
+    assert "finished in" not in capsys.readouterr().out
     assert json.loads((out / "comparison.json").read_text()) == table

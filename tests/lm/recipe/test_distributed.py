@@ -19,39 +19,30 @@ from lm.recipe.data import StepData, render_documents
 from lm.recipe.validation import with_idle_rows
 from lm.sequences.packing import IGNORE, PackedRows
 from tasks.tts import TTS
+from tests.lm.conftest import tiny_config
 from tests.lm.distributed_gradients import VALID_CLIPS, validate
 from training.config import CONFIG_DIR, REPOSITORY
 
+SCRIPT = Path(__file__).parents[1] / "distributed_gradients.py"
 CASES = ["ddp-legal-chunked", "ddp-vocabulary-plain", "fsdp2-legal-chunked", "fsdp2-vocabulary-plain"]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
-def source(request, tmp_path_factory, rows, text_tokenizer, vocabulary):
-    """A folder with a model and the batch of one step."""
-    from omegaconf import OmegaConf
-
-    folder = tmp_path_factory.mktemp("source")
-    config = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": request.param,
-        "initializer_range": 0.1,
-    }
-    model = build_lm(OmegaConf.create({"pretrained": None, "init_rows": "normal", "config": config}), vocabulary, 4)
-    save_lm(folder, model, vocabulary, text_tokenizer)
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory, rows, text_tokenizer, vocabulary) -> dict[str, Path]:
+    """Folders with a model, tied and untied, and the batch of one step."""
+    found = {kind: tmp_path_factory.mktemp(kind) for kind in ("tied", "untied")}
     documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96)
     batch = StepData(documents, vocabulary, 96, 6, seed=0, hide=0.2).batch(0)
     parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
-    with ShardWriter(
-        folder / "tokens", TokenizerInfo("stand-in", "a1" * 32, 16000, 12.5, vocabulary.codebook_sizes)
-    ) as writer:
-        for row in rows[:3]:
-            writer.add(row)
-    torch.save({"parts": parts, "targets": batch.targets}, folder / "batch.pt")
-    return folder
+    info = TokenizerInfo("stand-in", "a1" * 32, 16000, 12.5, vocabulary.codebook_sizes)
+    for kind, folder in found.items():
+        config = tiny_config(tie_word_embeddings=kind == "tied", initializer_range=0.1)
+        save_lm(folder, build_lm(config, vocabulary, 4), vocabulary, text_tokenizer)
+        torch.save({"parts": parts, "targets": batch.targets}, folder / "batch.pt")
+        with ShardWriter(folder / "tokens", info) as writer:
+            for row in rows[:3]:
+                writer.add(row)
+    return found
 
 
 def alone(source: Path, legal: bool) -> dict[str, torch.Tensor]:
@@ -63,16 +54,14 @@ def alone(source: Path, legal: bool) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def together(source, tmp_path_factory) -> dict[str, dict]:
-    """What two processes find, by case: how, over what, with which head."""
-    folder = tmp_path_factory.mktemp("together")
-    script = Path(__file__).parents[1].joinpath("distributed_gradients.py")
+def together(sources) -> dict[str, dict]:
+    """What two processes find, by kind and case: how, over what, with which head."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
-    command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(script), str(source), str(folder), *CASES]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
+    command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(SCRIPT), *sources.values(), "--", *CASES]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert not done.returncode, done.stdout + done.stderr
-    return {case: torch.load(folder / f"{case}.pt") for case in CASES}
+    return {f"{kind}-{case}": torch.load(sources[kind] / f"{case}.pt") for kind in sources for case in CASES}
 
 
 def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
@@ -82,25 +71,19 @@ def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.T
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_give_the_gradient_of_one(source, together, case):
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_two_processes_give_the_gradient_and_the_validation_of_one(sources, together, kind, case):
     how, over, _ = case.split("-")
-    assert largest_difference(together[case]["gradients"], alone(source, over == "legal")) < 1e-5
-    if how == "fsdp2":  # What is saved is whole: the weights of all processes after one step.
-        model, _, _ = load_lm(source)
-        shapes = {name: value.shape for name, value in model.state_dict().items()}
-        assert {name: value.shape for name, value in together[case]["weights"].items()} == shapes
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_two_processes_validate_few_clips_as_one_does(source, together, case):
-    how, over, _ = case.split("-")
+    source, found = sources[kind], together[f"{kind}-{case}"]
+    assert largest_difference(found["gradients"], alone(source, over == "legal")) < 1e-5
     model, vocabulary, _ = load_lm(source)
-    if how == "fsdp2":  # it has taken a step since
-        model.load_state_dict(together[case]["weights"])
+    if how == "fsdp2":  # What is saved is whole: the weights of all processes after one step.
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        assert {name: value.shape for name, value in found["weights"].items()} == shapes
+        model.load_state_dict(found["weights"])
     objective = Objective(model, vocabulary, over == "legal")
-    for clips, found in zip(VALID_CLIPS, together[case]["validation"], strict=True):
-        assert found == pytest.approx(validate(objective, str(source), clips, 0, 1), abs=1e-5)
+    for clips, validation in zip(VALID_CLIPS, found["validation"], strict=True):
+        assert validation == pytest.approx(validate(objective, str(source), clips, 0, 1), abs=1e-5)
 
 
 @pytest.mark.parametrize(("rows", "world"), [(1, 2), (2, 2), (3, 2), (3, 8), (0, 2)])

@@ -6,11 +6,11 @@ import copy
 import json
 import math
 
-import hydra
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from programs import train_lm
 
 from codec.shards import ShardError
 from lm.network.objective import Objective
@@ -35,11 +35,6 @@ from training.config import (
 from training.typed import kinds
 
 
-def configured(overrides):
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        return hydra.compose("lm_train", overrides=overrides)
-
-
 def test_the_last_weight_holds_for_further_levels():
     assert level_weights(None, 3) is None
     assert level_weights([1, 0.5, 0.25], 3) == [1, 0.5, 0.25]
@@ -51,7 +46,7 @@ def test_the_last_weight_holds_for_further_levels():
 
 @pytest.fixture(scope="module")
 def defaults():
-    return configured(["task=tts"])
+    return compose("lm_train", ["task=tts"])
 
 
 WRONG = (math.nan, math.inf, -math.inf, "abc", True, -1)
@@ -90,9 +85,9 @@ def test_a_numeric_key_takes_no_other_value(program):
 
 
 def test_betas_are_two(capsys):
-    check_options(configured(["task=tts"]), 1)
+    check_options(compose("lm_train", ["task=tts"]), 1)
     with pytest.raises(ConfigError):
-        check_options(configured(["task=tts", "trainer.betas=[0.9]"]), 1)
+        check_options(compose("lm_train", ["task=tts", "trainer.betas=[0.9]"]), 1)
     assert "trainer.betas=[0.9] must be two numbers." in capsys.readouterr().err
 
 
@@ -103,10 +98,9 @@ def test_betas_are_two(capsys):
         ("data.tokens=/nowhere", "data.tokens=/nowhere: no such folder"),
     ],
 )
-def test_nothing_to_learn_from_is_one_sentence(overrides, tmp_path, monkeypatch, override, reason):
-    monkeypatch.chdir(tmp_path)
+def test_nothing_to_learn_from_is_one_sentence(overrides, override, reason):
     with pytest.raises((ShardError, TokenRowsError), match=reason.replace(".", r"\.")):
-        train(configured([*overrides, override]))
+        train_lm(*overrides, override)
 
 
 def test_training_takes_a_short_list_of_weights(overrides, tmp_path, monkeypatch, capsys):
@@ -114,11 +108,11 @@ def test_training_takes_a_short_list_of_weights(overrides, tmp_path, monkeypatch
     for name, weights in {"short": "[1,0.5]", "full": "[1,0.5,0.5]"}.items():
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        final = train(configured([*overrides, "trainer.max_steps=2", f"trainer.level_weights={weights}"]))
+        final = train_lm(*overrides, "trainer.max_steps=2", f"trainer.level_weights={weights}")
         runs[name] = (final / "model.safetensors").read_bytes()
     assert runs["short"] == runs["full"]
     with pytest.raises(ConfigError):
-        train(configured([*overrides, "name=other", "trainer.level_weights=[1,1,1,1]"]))
+        train_lm(*overrides, "name=other", "trainer.level_weights=[1,1,1,1]")
     assert "1 to 3 numbers" in capsys.readouterr().err
 
 
@@ -170,16 +164,14 @@ def test_the_loss_on_everything_counts_text_and_control_tokens(documents, vocabu
 
 
 @pytest.mark.parametrize("variant", ["flat", "depth"])
-def test_a_model_of_everything_is_trained(overrides, tmp_path, monkeypatch, variant):
-    monkeypatch.chdir(tmp_path)
-    small = [
-        "lm.depth.hidden_size=16",
-        "lm.depth.intermediate_size=24",
-        "lm.depth.num_attention_heads=2",
-    ]
+def test_a_model_of_everything_is_trained(overrides, tmp_path, variant):
+    small = ["lm.depth.hidden_size=16", "lm.depth.intermediate_size=24", "lm.depth.num_attention_heads=2"]
     small.append("lm.depth.num_key_value_heads=2")
     train(
-        configured([*overrides, "trainer.loss_on=everything", "trainer.max_steps=3", f"lm.variant={variant}", *small])
+        compose(
+            "lm_train",
+            [*overrides, "trainer.loss_on=everything", "trainer.max_steps=3", f"lm.variant={variant}", *small],
+        )
     )
     lines = list(map(json.loads, (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()))
     assert all(math.isfinite(line["loss_text"]) for line in lines if "loss_text" in line)

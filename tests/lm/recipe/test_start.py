@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hydra
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm.model import ModelError
 from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.train import train
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError, compose
 
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": 500}
 
@@ -56,11 +55,9 @@ def models(tmp_path_factory, text_tokenizer) -> Path:
     ],
 )
 def test_it_is_refused_before_any_work(models, overrides, monkeypatch, tmp_path, capsys, changes, kind, reason):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lm.train.find_token_rows", lambda *_: pytest.fail("data were read"))
     changes = [change.replace("{}", str(models)) for change in changes]
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        cfg = hydra.compose("lm_train", [*overrides, *changes])
+    cfg = compose("lm_train", [*overrides, *changes])
     with pytest.raises(kind) as error:
         train(cfg)
     said = capsys.readouterr().err if kind is ConfigError else str(error.value)
@@ -68,11 +65,9 @@ def test_it_is_refused_before_any_work(models, overrides, monkeypatch, tmp_path,
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("checkpoints"))
 
 
-def test_gpt2_is_extended_and_trained(models, overrides, monkeypatch, tmp_path):
+def test_gpt2_is_extended_and_trained(models, overrides):
     """A model of another family, by adapters on its own layers."""
-    monkeypatch.chdir(tmp_path)
     lora = [f"lm.pretrained={models}/gpt2", "trainer.row_length=64", "tuning.method=lora", "tuning.targets=[c_attn]"]
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        cfg = hydra.compose("lm_train", [*overrides, *lora, "trainer.max_steps=2", "tuning.warmup_new_rows=1"])
+    cfg = compose("lm_train", [*overrides, *lora, "trainer.max_steps=2", "tuning.warmup_new_rows=1"])
     final = train(cfg)
     assert (final / "model.safetensors").is_file()

@@ -7,19 +7,13 @@ import math
 import sys
 from types import SimpleNamespace
 
-import hydra
 import numpy as np
 import pytest
+from programs import train_lm
 
 from lm.recipe.tracking import TrackedLog
-from lm.train import train
-from training.config import CONFIG_DIR, ConfigError
+from training.config import ConfigError
 from training.tracking import TrackerError
-
-
-def configured(overrides):
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        return hydra.compose("lm_train", overrides=overrides)
 
 
 @pytest.fixture
@@ -46,13 +40,12 @@ def test_the_board_gets_the_numbers_of_the_log(board, tmp_path):
     assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["loss"] == 1.5
 
 
-def test_a_board_that_is_not_there_is_one_sentence(overrides, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_board_that_is_not_there_is_one_sentence(overrides, monkeypatch):
     monkeypatch.setattr("training.tracking.importlib.util.find_spec", lambda name: None)
     with pytest.raises(TrackerError, match="needs the package wandb"):
-        train(configured([*overrides, "tracker=wandb"]))
+        train_lm(*overrides, "tracker=wandb")
     with pytest.raises(ConfigError):
-        train(configured([*overrides, "tracker=mlflow"]))
+        train_lm(*overrides, "tracker=mlflow")
 
 
 def test_validation_speaks_and_changes_nothing(board, overrides, tmp_path, monkeypatch):
@@ -66,7 +59,7 @@ def test_validation_speaks_and_changes_nothing(board, overrides, tmp_path, monke
     for name, options in {"heard": ["tracker=wandb", "trainer.valid_audio=2"], "unheard": []}.items():
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        final = train(configured([*overrides, *options, "trainer.max_steps=6", "task.decoding.max_seconds=3"]))
+        final = train_lm(*overrides, *options, "trainer.max_steps=6", "task.decoding.max_seconds=3")
         runs[name] = (tmp_path / name / final / "model.safetensors").read_bytes()
     assert runs["heard"] == runs["unheard"]
     heard = [(step, name, sound) for step, values in board[:-1] for name, sound in values.items() if "audio/" in name]
@@ -78,10 +71,9 @@ def test_validation_speaks_and_changes_nothing(board, overrides, tmp_path, monke
         assert rate == 24_000 and len(wave) % 1920 == 0 and len(wave) > 0
 
 
-def test_bits_per_second_follow_from_the_losses(overrides, tmp_path, monkeypatch):
+def test_bits_per_second_follow_from_the_losses(overrides, tmp_path):
     """Levels 1 to 3 have one target per frame each, at 12.5 frames a second; the ends are counted with them."""
-    monkeypatch.chdir(tmp_path)
-    train(configured([*overrides, "trainer.max_steps=2"]))
+    train_lm(*overrides, "trainer.max_steps=2")
     lines = list(map(json.loads, (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()))
     valid = next(line for line in lines if "valid_loss" in line)
     assert valid["valid_perplexity"] == pytest.approx(math.exp(valid["valid_loss"]))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-import hydra
 import pytest
 import torch
 from omegaconf import OmegaConf
+from programs import train_lm
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from lm.generation.frames import generate
@@ -20,7 +20,7 @@ from lm.sequences.vocabulary import AudioVocabulary
 from lm.train import train
 from tasks.base import Request
 from tasks.tts import TTS
-from training.config import CONFIG_DIR
+from training.config import compose
 
 TUNING = OmegaConf.create(
     {
@@ -32,11 +32,6 @@ TUNING = OmegaConf.create(
         "warmup_new_rows": 0,
     }
 )
-
-
-def configured(overrides):
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        return hydra.compose("lm_train", overrides=overrides)
 
 
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])
@@ -136,7 +131,11 @@ def run(folder, overrides, monkeypatch, steps=(8,)):
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
     for last in steps:
-        train(configured([*overrides, "trainer.schedule=constant", "trainer.lr=1e-2", f"trainer.max_steps={last}"]))
+        train(
+            compose(
+                "lm_train", [*overrides, "trainer.schedule=constant", "trainer.lr=1e-2", f"trainer.max_steps={last}"]
+            )
+        )
     lines = map(json.loads, (folder / "runs/tiny/log.jsonl").read_text().splitlines())
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
@@ -155,10 +154,9 @@ def test_lora_is_trained_continued_and_merged_by_the_same_command(base, override
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["new_rows", "full"])
-def test_the_warm_up_moves_new_rows_alone(base, method, overrides, tmp_path, monkeypatch):
+def test_the_warm_up_moves_new_rows_alone(base, method, overrides):
     options = [*overrides, f"lm.pretrained={base[0]}", f"tuning.method={method}", "tuning.warmup_new_rows=6"]
-    monkeypatch.chdir(tmp_path)
-    final = train(configured([*options, "trainer.max_steps=6"]))
+    final = train_lm(*options, "trainer.max_steps=6")
     model, vocabulary, _ = load_lm(final)
     text = AutoModelForCausalLM.from_pretrained(base[0]).state_dict()
     moved = 0
@@ -169,7 +167,7 @@ def test_the_warm_up_moves_new_rows_alone(base, method, overrides, tmp_path, mon
         else:
             assert torch.equal(value, text[name]), name
     assert moved
-    started = build_lm(configured(options).lm, vocabulary, 0)
+    started = build_lm(compose("lm_train", options).lm, vocabulary, 0)
     block = slice(vocabulary.block(0).start, vocabulary.block(0).stop)
     for table in ("get_input_embeddings", "get_output_embeddings"):
         assert not torch.equal(getattr(model, table)().weight[block], getattr(started, table)().weight[block])
@@ -191,22 +189,21 @@ def test_codebook_rows_keep_the_geometry_of_the_codes(base, vocabulary):
         extended(base[0], vocabulary, "codebook")
 
 
-def test_only_presets_that_exist_and_tunings_that_work_are_accepted(overrides, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_only_presets_that_exist_and_tunings_that_work_are_accepted(overrides, capsys):
     for options, words in (
         (["tuning.method=lora"], "needs trained weights"),
         (["tuning.method=half"], "unknown"),
         (["tuning.method=lora", "init=x", "trainer.optimiser=muon"], "adamw"),
     ):
         with pytest.raises(SystemExit):
-            train(configured([*overrides, *options]))
+            train_lm(*overrides, *options)
         assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["micro", "nano", "small", "llama-3.2-1b", "qwen-0.5b"])
 def test_presets(name):
-    cfg = configured([f"lm={name}"])
-    assert cfg.lm.name == name and set(cfg.lm) == set(configured([]).lm)
+    cfg = compose("lm_train", [f"lm={name}"])
+    assert cfg.lm.name == name and set(cfg.lm) == set(compose("lm_train", []).lm)
     if cfg.lm.pretrained is None:
         with torch.device("meta"):
             model = build_lm(cfg.lm, AudioVocabulary(cfg.lm.text_tokenizer.vocab_size, (2048,) * 3, {}), 0)
