@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from eval.comparison.plan import Plan, make_plan
 from eval.comparison.table_rows import collect
-from training.config import ConfigError, compose
+from training.config import compose
 
 
 def ablation(**changes: object) -> DictConfig:
@@ -111,7 +112,5 @@ def test_the_table_counts_the_steps_of_both_stages(tmp_path: Path) -> None:
         ({"stage1": ["codec=mini"]}, "come before train"),
     ],
 )
-def test_impossible_rows_are_refused(row: dict, reason: str, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(ConfigError):
-        make_plan(ablation(rows={"odd": {"tokenizer": "almtokenizer", **row}}), Path("runs/x"))
-    assert reason in capsys.readouterr().err
+def test_impossible_rows_are_refused(row: dict, reason: str, refusal: Callable[..., str]) -> None:
+    assert reason in refusal(make_plan, ablation(rows={"odd": {"tokenizer": "almtokenizer", **row}}), Path("runs/x"))

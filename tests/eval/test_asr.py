@@ -1,40 +1,19 @@
 """eval/asr.py and eval/captioning.py on a tiny codec and an untrained model: rows, bounds, and no work twice."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 import eval.harness.listening
-from eval import asr, captioning
-from tests.eval.tiny_task import CAPTIONS, build
-from training.config import ConfigError, compose
+from tests.eval.tiny_task import CAPTIONS, JUDGE, evaluate
+from training.config import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("listening"), "asr+audio_captioning")
-
-
-def evaluate(script, config: str, folder: Path, *overrides: str) -> tuple[dict, list[dict]]:
-    common = [f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out"]
-    cfg = compose(config, [*common, *overrides])
-    script.main.__wrapped__(cfg)
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
-    return json.loads(Path("out/results.json").read_text()), items
-
-
-@pytest.fixture
-def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
-    return folder
+TASK = "asr+audio_captioning"
 
 
 def test_asr(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    options = [f"ctc={ROOT / 'checkpoints/ctc-mini'}", "max_tokens=6"]
-    results, items = evaluate(asr, "eval_asr", inside, *options)
+    options = [JUDGE[0], "max_tokens=6"]
+    results, items = evaluate("eval_asr", inside, *options)
     rows = results["rows"]
     assert list(rows) == ["reference", "resynthesis", "generated", "generated-shuffled", "silence"]
     assert rows["reference"]["wer/ctc-mini"]["n"] == rows["generated"]["wer/model"]["n"] == 3
@@ -47,21 +26,19 @@ def test_asr(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert results["how"]["model"]["decoding"] == "greedy"
     assert "wer/model" in capsys.readouterr().out
     monkeypatch.setattr(eval.harness.listening, "write", None)  # the second run finds all texts
-    assert evaluate(asr, "eval_asr", inside, *options)[0]["rows"] == rows
+    assert evaluate("eval_asr", inside, *options)[0]["rows"] == rows
 
 
-def test_asr_checks_its_options_and_says_what_to_run_first(inside: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_asr_checks_its_options_and_says_what_to_run_first(inside: Path, tmp_path: Path, monkeypatch, refusal) -> None:
     for override in ("rows=[generate]", "recognisers=[no-such]", "rows=[]", "split=dev", "model=none"):
         with pytest.raises(ConfigError):
-            evaluate(asr, "eval_asr", inside, override)
+            evaluate("eval_asr", inside, override)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError):
-        evaluate(asr, "eval_asr", inside)
-    assert "accelerate launch lm/train.py task=asr" in capsys.readouterr().err
+    assert "accelerate launch lm/train.py task=asr" in refusal(evaluate, "eval_asr", inside)
 
 
 def test_captioning(inside: Path, capsys: pytest.CaptureFixture) -> None:
-    results, items = evaluate(captioning, "eval_captioning", inside, "meteor=false", "max_tokens=6")
+    results, items = evaluate("eval_captioning", inside, "meteor=false", "max_tokens=6")
     rows = results["rows"]
     assert list(rows) == ["reference", "generated", "generated-shuffled", "silence"]
     for cells in rows.values():
@@ -81,9 +58,9 @@ def test_captioning(inside: Path, capsys: pytest.CaptureFixture) -> None:
 
 def test_captions_of_people_need_no_model(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    results, _ = evaluate(captioning, "eval_captioning", inside, "rows=[reference]", "meteor=false")
+    results, _ = evaluate("eval_captioning", inside, "rows=[reference]", "meteor=false")
     assert results["how"]["model"] is None and results["rows"]["reference"]["cider-d"]["n"] == 3
     with pytest.raises(ConfigError):  # no run of this task
-        evaluate(captioning, "eval_captioning", inside, "meteor=false")
+        evaluate("eval_captioning", inside, "meteor=false")
     with pytest.raises(ConfigError):
-        evaluate(captioning, "eval_captioning", inside, "task=asr")
+        evaluate("eval_captioning", inside, "task=asr")

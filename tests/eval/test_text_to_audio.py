@@ -14,33 +14,19 @@ from eval.harness.failures import CannotScore
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
 from tests.eval import tiny_networks
-from tests.eval.tiny_task import build
-from training.config import ConfigError, compose
+from tests.eval.tiny_task import evaluate
+from training.config import ConfigError
+
+TASK = "text_to_sound"
+KEYS = ("max_seconds=2.0", "class_steps=12", "sampling.temperature=1.0", "sampling.guidance=1.0")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("text-to-audio"), "text_to_sound")
-
-
-@pytest.fixture
-def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def evaluate(folder: Path, *overrides: str) -> dict:
-    common = [
-        f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out",
-        "max_seconds=2.0", "class_steps=12", "sampling.temperature=1.0", "sampling.guidance=1.0",
-    ]  # fmt: skip
-    cfg = compose("eval_text_to_audio", [*common, *overrides])
-    text_to_audio.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    return json.loads(Path("out/results.json").read_text())
+def rate(folder: Path, *overrides: str) -> dict:
+    return evaluate("eval_text_to_audio", folder, *KEYS, *overrides)[0]
 
 
 def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    results = evaluate(inside)
+    results = rate(inside)
     rows = results["rows"]
     assert list(rows) == ["reference", "resynthesis", "generated", "generated-shuffled", "silence"]
     cell = rows["reference"]["fad/log-mel"]
@@ -65,11 +51,11 @@ def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
     monkeypatch.setattr(eval.harness.speaking, "generate", None)
     monkeypatch.setattr("eval.embedders.log_mel.LogMel.embed", refuse)
-    assert evaluate(inside)["rows"] == rows
+    assert rate(inside)["rows"] == rows
 
 
 def test_sampling_is_the_tasks_own_where_none_is_named(inside: Path) -> None:
-    how = evaluate(
+    how = rate(
         inside, "rows=[generated]", "class_judge=false", "task.decoding.temperature=0.3", "task.decoding.guidance=3",
         "sampling.temperature=null", "sampling.guidance=1.5",
     )["how"]  # fmt: skip
@@ -80,7 +66,7 @@ def test_sampling_is_the_tasks_own_where_none_is_named(inside: Path) -> None:
 def test_with_networks(inside: Path, tmp_path: Path) -> None:
     tiny_networks.clap_network(tmp_path / "clap")
     tiny_networks.ast_network(tmp_path / "ast")
-    rows = evaluate(
+    rows = rate(
         inside, "rows=[reference,generated,generated-shuffled]", "embeddings=[clap]",
         f"weights.clap={tmp_path / 'clap'}", f"weights.classifier={tmp_path / 'ast'}",
     )["rows"]  # fmt: skip
@@ -97,7 +83,7 @@ def test_a_folder_of_any_other_system(inside: Path, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     for number in range(3):
         shutil.copy(inside / f"corpus/test-sound-{number}.flac", tmp_path / "theirs")
-    results = evaluate(inside, f"generated={tmp_path / 'theirs'}", "rows=[reference,generated,generated-shuffled]")
+    results = rate(inside, f"generated={tmp_path / 'theirs'}", "rows=[reference,generated,generated-shuffled]")
     rows = results["rows"]
     assert rows["generated"]["fad/log-mel"]["value"] == rows["reference"]["fad/log-mel"]["value"]
     assert rows["generated"]["class-accuracy"]["value"] == rows["reference"]["class-accuracy"]["value"]
@@ -151,4 +137,4 @@ def test_options_are_checked_at_the_door(inside: Path) -> None:
         "split=dev", "embeddings=[encodec]", "model=none", "task=text_to_music",
     ):  # fmt: skip
         with pytest.raises(ConfigError):
-            evaluate(inside, override)
+            rate(inside, override)

@@ -2,79 +2,32 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
-import torch
 from tiny_models import tiny_codec
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import eval.harness.speaking
 from eval import tts
 from eval.harness.clips import choose_clips, derangement
 from eval.harness.failures import CannotScore
 from eval.metrics.utmos import UTMOS22
-from lm.model import save_lm
-from lm.sequences.text_tokenizer import train_text_tokenizer
-from lm.sequences.vocabulary import AudioVocabulary
 from tests.eval import tiny_networks
-from training.config import ConfigError, compose
+from tests.eval.tiny_task import JUDGE, TEXTS, evaluate
+from training.config import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
-TEXTS = ["the tiger is near the table", "anna found the green ladder", "who lost the guitar"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``corpus``, ``codec`` and ``runs/lm-tiny/final``."""
-    root = tmp_path_factory.mktemp("tts")
-    generator = np.random.default_rng(0)
-    (root / "corpus").mkdir()
-    rows = []
-    for number, text in enumerate(TEXTS):
-        wav = 0.1 * generator.standard_normal(16_000 + 1000 * number).astype(np.float32)
-        soundfile.write(root / "corpus" / f"{number}.flac", wav, 16_000)
-        row = {"file_name": f"{number}.flac", "id": f"clip-{number}", "text": text, "speaker": "slt"}
-        rows.append({**row, "domain": "speech", "split": "test"})
-    soundfile.write(root / "corpus" / "train.flac", wav, 16_000)
-    rows.append({**rows[0], "file_name": "train.flac", "id": "train", "split": "train"})
-    (root / "corpus" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    codec = tiny_codec()
-    codec.save_pretrained(root / "codec")
-    text_tokenizer = train_text_tokenizer([f"slt: {text}" for text in TEXTS], 290, root / "text")
-    vocabulary = AudioVocabulary(len(text_tokenizer), codec.codebook_sizes, codec.describe())
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary.size, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
-    )
-    final = root / "runs/lm-tiny/final"
-    save_lm(final, LlamaForCausalLM(config), vocabulary, text_tokenizer)
-    (final / "state.json").write_text(json.dumps({"task": "tts", "step": 1}))
-    return root
+TASK = "tts"
+KEYS = (*JUDGE, "recognisers=[ctc-mini]", "max_seconds=1.0")
 
 
-def evaluate(folder: Path, *overrides: str) -> dict:
-    """Run the script's main in ``folder`` and return its results."""
-    common = [
-        f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", f"ctc={ROOT / 'checkpoints/ctc-mini'}",
-        "recognisers=[ctc-mini]", "dnsmos=false", "max_seconds=1.0", "device=cpu", "out=out",
-    ]  # fmt: skip
-    cfg = compose("eval_tts", [*common, *overrides])
-    tts.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    return json.loads(Path("out/results.json").read_text())
-
-
-@pytest.fixture
-def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
-    return folder
+def speak(folder: Path, *overrides: str) -> dict:
+    return evaluate("eval_tts", folder, *KEYS, *overrides)[0]
 
 
 def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    results = evaluate(inside, "task.decoding.temperature=0.3")
+    results = speak(inside, "task.decoding.temperature=0.3")
     rows = results["rows"]
     assert list(rows) == ["reference", "resynthesis", "generated", "generated-shuffled"]
     assert all(cells["wer/ctc-mini"]["n"] == 3 for cells in rows.values())
@@ -101,7 +54,7 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
 
     monkeypatch.setattr(eval.harness.speaking, "generate", never)
     monkeypatch.setattr("eval.judges.recognisers.ctc_greedy.GreedyCTC.transcribe", never)
-    assert evaluate(inside, "task.decoding.temperature=0.3")["rows"] == rows
+    assert speak(inside, "task.decoding.temperature=0.3")["rows"] == rows
 
 
 @pytest.mark.parametrize(
@@ -130,7 +83,7 @@ def test_what_is_skipped_is_absent_and_what_cannot_run_says_so(inside: Path, mon
         raise CannotScore("not computed: speechmos or onnxruntime is not installed")
 
     monkeypatch.setattr(tts, "DNSMOS", absent)
-    results = evaluate(
+    results = speak(
         inside, "rows=[reference,resynthesis]", "recognisers=[ctc-mini,pocketsphinx-grammar]", "dnsmos=true",
         "skip.reference=[ctc-mini]",
     )  # fmt: skip
@@ -147,7 +100,7 @@ def test_networks_judge_where_their_weights_are(inside: Path, tmp_path: Path, mo
     tiny_networks.utmos_checkpoint(tmp_path / "utmos.pt")
     small = UTMOS22.load(tmp_path / "utmos.pt", tiny_networks.wav2vec2_config(), lstm=8, hidden=12)
     monkeypatch.setattr(UTMOS22, "load", lambda path: small)
-    results = evaluate(
+    results = speak(
         inside, "rows=[reference,resynthesis]", "recognisers=[hubert-ctc]", f"weights.hubert-ctc={tmp_path / 'ctc'}",
         f"weights.utmos={tmp_path / 'utmos.pt'}", f"weights.speaker={tmp_path / 'speaker'}",
     )  # fmt: skip
@@ -158,7 +111,7 @@ def test_networks_judge_where_their_weights_are(inside: Path, tmp_path: Path, mo
     assert rows["reference"]["wer/hubert-ctc"]["n"] == 3
     assert results["how"]["speaker"]["weights_sha256"] and results["how"]["utmos"]["sha256"]
     with pytest.raises(ConfigError):
-        evaluate(inside, "rows=[reference]", "recognisers=[]", "weights.speaker=no/such/folder")
+        speak(inside, "rows=[reference]", "recognisers=[]", "weights.speaker=no/such/folder")
 
 
 @pytest.mark.parametrize(
@@ -173,9 +126,9 @@ def test_what_leads_is_the_rate_of_the_script(
 ) -> None:
     rows = [json.loads(line) for line in (inside / "corpus/metadata.jsonl").read_text().splitlines()]
     shutil.copytree(inside / "corpus", tmp_path / "corpus")
-    lines = [{**row, "text": texts[number % 3]} for number, row in enumerate(rows)]
+    lines = [{**row, "text": texts[number % 3]} for number, row in enumerate(rows) if row["domain"] == "speech"]
     (tmp_path / "corpus/metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    results = evaluate(inside, f"data.root={tmp_path / 'corpus'}")
+    results = speak(inside, f"data.root={tmp_path / 'corpus'}")
     assert results["how"]["headline"] == first
     assert {part["of"]["metric"] for part in results["differences"]} == {f"{first}/ctc-mini"}
     assert f"{first}-original/ctc-mini" in results["rows"]["generated-shuffled"]
@@ -186,13 +139,13 @@ def test_what_leads_is_the_rate_of_the_script(
 def test_options_are_checked_at_the_door(inside: Path) -> None:
     for override in ("rows=[reference,resynthesised]", "recognisers=[no-such]", "rows=[]", "split=dev", "model=none"):
         with pytest.raises(ConfigError):
-            evaluate(inside, override)
+            speak(inside, override)
 
 
 def test_a_model_of_another_tokenizer_is_refused(inside: Path, tmp_path: Path) -> None:
     tiny_codec(seed=1).save_pretrained(tmp_path)
     with pytest.raises(ConfigError):
-        evaluate(inside, f"tokenizer.path={tmp_path}")
+        speak(inside, f"tokenizer.path={tmp_path}")
 
 
 def test_derangement() -> None:
@@ -203,26 +156,23 @@ def test_derangement() -> None:
         derangement(1, 0)
 
 
-def test_a_folder_of_any_other_system(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_folder_of_any_other_system(inside: Path, tmp_path: Path, refusal: Callable[..., str]) -> None:
     (tmp_path / "theirs").mkdir()
     for number in range(2):
-        wav, rate = soundfile.read(inside / f"corpus/{number}.flac", dtype="float32")
-        soundfile.write(tmp_path / f"theirs/clip-{number}.flac", wav[::2], rate // 2)
-    results = evaluate(inside, f"generated={tmp_path / 'theirs'}", "rows=[reference,generated]")
+        wav, rate = soundfile.read(inside / f"corpus/test-speech-{number}.flac", dtype="float32")
+        soundfile.write(tmp_path / f"theirs/test-speech-{number}.flac", wav[::2], rate // 2)
+    results = speak(inside, f"generated={tmp_path / 'theirs'}", "rows=[reference,generated]")
     cells = results["rows"]["generated"]
     cell = cells["wer/ctc-mini"]  # the clip that they did not make is wrong, word for word
     assert (cell["n"], cell["n_failed"], cell["undelivered"]) == (3, 0, 1)
     assert cells["duration-ratio"]["value"] == pytest.approx(1.0, abs=1e-3)
     assert "limit" not in cells and "real-time-factor" not in cells
     assert results["how"]["model"]["files"] == 2 and results["how"]["tokenizer"] is None
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
-    assert "no file for clip-2" in next(i["error"] for i in items if i["row"] == "generated" and i["id"] == "clip-2")
+    assert "has no file for test-speech-2" in Path("out/items.jsonl").read_text()
     (tmp_path / "empty").mkdir()
     for override, said in (
         (f"generated={tmp_path / 'empty'}", "no audio file named after a clip"), ("generated=gone", "no such folder"),
     ):  # fmt: skip
-        with pytest.raises(ConfigError):
-            evaluate(inside, override, "rows=[generated]")
-        assert said in capsys.readouterr().err
+        assert said in refusal(speak, inside, override, "rows=[generated]")
     with pytest.raises(ConfigError):
-        evaluate(inside, f"generated={tmp_path / 'theirs'}")
+        speak(inside, f"generated={tmp_path / 'theirs'}")

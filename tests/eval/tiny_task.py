@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from programs import run_program
 from tiny_models import tiny_codec
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lm.model import save_lm
 from lm.sequences.text_tokenizer import train_text_tokenizer
 from lm.sequences.vocabulary import AudioVocabulary
+from training.config import REPOSITORY
 
+JUDGE = (f"ctc={REPOSITORY / 'checkpoints/ctc-mini'}", "dnsmos=false")
 TEXTS = ["the tiger is near the table", "anna found the green ladder", "who lost the guitar"]
 CAPTIONS = [
     ["Steady rain falls", "Rain patters on a roof"],
@@ -35,18 +38,9 @@ def build(root: Path, task: str) -> Path:
             for split in ("test", "train"):
                 wav = 0.1 * generator.standard_normal(20_000 + 1000 * number).astype(np.float32)
                 soundfile.write(root / "corpus" / f"{split}-{name}.flac", wav, 16_000)
-                row: dict = {
-                    "file_name": f"{split}-{name}.flac",
-                    "id": f"{split}-{name}",
-                    "domain": domain,
-                    "split": split,
-                }
-                row |= (
-                    {"text": TEXTS[number], "speaker": "slt"}
-                    if domain == "speech"
-                    else {"caption": CAPTIONS[number], "classes": CLASSES[number : number + 1]}
-                )
-                rows.append(row)
+                row = {"file_name": f"{split}-{name}.flac", "id": f"{split}-{name}", "domain": domain, "split": split}
+                said = {"caption": CAPTIONS[number], "classes": CLASSES[number : number + 1]}
+                rows.append({**row, **({"text": TEXTS[number], "speaker": "slt"} if domain == "speech" else said)})
     (root / "corpus" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     codec = tiny_codec()
     codec.save_pretrained(root / "codec")
@@ -62,3 +56,11 @@ def build(root: Path, task: str) -> Path:
     save_lm(final, LlamaForCausalLM(config), vocabulary, text_tokenizer)
     (final / "state.json").write_text(json.dumps({"task": task, "step": 1}))
     return root
+
+
+def evaluate(config: str, folder: Path, *overrides: str) -> tuple[dict, list[dict]]:
+    """Run a program on the task in ``folder``, into ``out`` of the working directory; its results and items."""
+    common = (f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out")
+    run_program(config, *common, *overrides)
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    return json.loads(Path("out/results.json").read_text()), items

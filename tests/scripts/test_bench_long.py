@@ -2,6 +2,7 @@
 
 import multiprocessing.dummy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def test_both_ways_are_compared(
 ) -> None:
     """In threads here: what a process of its own would add is the memory that it took."""
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr("bench_long.multiprocessing.get_context", lambda *_: multiprocessing.dummy)
+    monkeypatch.setattr("bench_long.multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.dummy))
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     tiny_codec().save_pretrained(tmp_path / "codec")
     monkeypatch.setattr("sys.argv", ["bench_long.py", f"--tokenizer={tmp_path / 'codec'}", "--minutes=1.1"])

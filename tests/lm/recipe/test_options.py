@@ -84,11 +84,11 @@ def test_a_numeric_key_takes_no_other_value(program):
             check_overrides(program, [f"{key}=abc"])
 
 
-def test_betas_are_two(capsys):
+def test_betas_are_two(refusal):
     check_options(compose("lm_train", ["task=tts"]), 1)
-    with pytest.raises(ConfigError):
-        check_options(compose("lm_train", ["task=tts", "trainer.betas=[0.9]"]), 1)
-    assert "trainer.betas=[0.9] must be two numbers." in capsys.readouterr().err
+    assert "trainer.betas=[0.9] must be two numbers." in refusal(
+        check_options, compose("lm_train", ["task=tts", "trainer.betas=[0.9]"]), 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_nothing_to_learn_from_is_one_sentence(overrides, override, reason):
         train_lm(*overrides, override)
 
 
-def test_training_takes_a_short_list_of_weights(overrides, tmp_path, monkeypatch, capsys):
+def test_training_takes_a_short_list_of_weights(overrides, tmp_path, monkeypatch, refusal):
     runs = {}
     for name, weights in {"short": "[1,0.5]", "full": "[1,0.5,0.5]"}.items():
         (tmp_path / name).mkdir()
@@ -111,9 +111,7 @@ def test_training_takes_a_short_list_of_weights(overrides, tmp_path, monkeypatch
         final = train_lm(*overrides, "trainer.max_steps=2", f"trainer.level_weights={weights}")
         runs[name] = (final / "model.safetensors").read_bytes()
     assert runs["short"] == runs["full"]
-    with pytest.raises(ConfigError):
-        train_lm(*overrides, "name=other", "trainer.level_weights=[1,1,1,1]")
-    assert "1 to 3 numbers" in capsys.readouterr().err
+    assert "1 to 3 numbers" in refusal(train_lm, *overrides, "name=other", "trainer.level_weights=[1,1,1,1]")
 
 
 @pytest.fixture
