@@ -108,7 +108,7 @@ def test_what_was_not_delivered_is_found_by_no_caption(
         def embed_texts(self, texts: list[str]) -> np.ndarray:
             return np.eye(12, dtype=np.float32)[[int(text) for text in texts]]
 
-    monkeypatch.setattr("eval.embedders.clap.Clap", Embeds)
+    monkeypatch.setattr(text_to_audio, "Clap", Embeds)
     waves = [np.full(9, i, np.float32) if i % 2 else None for i in range(12)]
     clips = [ScoredClip(str(i), "generated", str(i), wav, 9, source=source) for i, wav in enumerate(waves)]
     report = Report({}, ["generated"])

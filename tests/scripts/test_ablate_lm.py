@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from programs import run_command
 
 from ablate_lm import ablate, table
 from codec.load import load
@@ -43,7 +44,7 @@ def setup(tmp_path, monkeypatch):
                 Row(id=str(number), codes=codes, duration=0.5, text=text, speaker="slt", domain="speech", split=split)
             )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("ablate_lm.run", lambda script, keys: run_command(script, *keys))  # not a process for each
 
     def configured(*overrides):
         keys = [f"data.root={tmp_path}/none", f"data.tokens={tmp_path}/tokens", f"tokenizer.path={CODEC}", "device=cpu"]

@@ -102,32 +102,6 @@ def test_damaged_audio_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("This is a text file and not audio.\n" * 20)
     check_refused(tmp_path / "text.wav", "not audio that soundfile can read")
 
-    for number, value in enumerate((np.nan, np.inf)):
-        wav = tone()
-        wav[4_000] = value
-        soundfile.write(tmp_path / f"{number}.wav", wav, 16_000, subtype="FLOAT")
-        check_refused(tmp_path / f"{number}.wav", r"NaN or infinite \(the first at 0.250 s\)")
-
-
-@pytest.mark.parametrize("kind", ["WAV", "RF64"])
-def test_truncated_wav_names_what_is_missing(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, tone(2.0), 16_000, format=kind, subtype="PCM_16")
-    assert len(read_audio(path, 16_000)) == 32_000
-    path.write_bytes(path.read_bytes()[: -int(1.5 * 32_000)])
-    check_refused(path, "truncated: its header promises 2.000 s, 0.500 s are there, 1.500 s are missing")
-    with pytest.raises(AudioError, match="truncated"):
-        audio_info(path)
-    path.write_bytes(path.read_bytes()[:30])
-    check_refused(path, "truncated")
-
-
-def test_twenty_minutes_are_read_in_blocks(tmp_path: Path) -> None:
-    path = tmp_path / "long.wav"
-    soundfile.write(path, np.tile(tone(1.0, 8_000), 1_200), 8_000, subtype="PCM_U8")
-    assert audio_info(path).seconds == 1_200
-    assert len(read_audio(path, 16_000)) == 1_200 * 16_000
-
 
 @pytest.mark.parametrize("rate", [4_000, 96_000, 384_000])
 def test_unusual_rates_and_channels_are_read(tmp_path: Path, rate: int) -> None:
@@ -171,9 +145,7 @@ LIMITS = {  # what is written into the header of a WAV of 3 s (place, value, siz
 
 
 @pytest.mark.parametrize("name", LIMITS)
-@pytest.mark.parametrize(
-    "read", [audio_info, lambda path: read_audio(path, 16_000), lambda path: [*read_pieces(path, 8_000)]]
-)
+@pytest.mark.parametrize("read", READERS)
 def test_what_a_header_asks_for_is_limited_by_a_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, read: Callable
 ) -> None:

@@ -94,7 +94,7 @@ def test_moments_of_parts_are_those_of_the_whole() -> None:
     torch.testing.assert_close(deviation, x.double().std(0), atol=1e-7, rtol=1e-6)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 64])
+@pytest.mark.parametrize("world", [1, 3, 8])
 def test_latents_of_the_codebooks_are_bounded_and_shared_out(monkeypatch: pytest.MonkeyPatch, world: int) -> None:
     """Rank after rank they are the latents that one process takes from the same global batch."""
     monkeypatch.setattr("codec.recipe.initialise.LATENTS", 600)

@@ -15,7 +15,7 @@ from codec.recipe.schedule import draw_masking, draw_step, parameter_groups
 from codec.recipe.stages import StagedCodec
 from training.config import compose
 
-STEPS = 3000  # a share of one half is known to 0.01 (one standard deviation)
+STEPS = 1000  # a share of one half is known to 0.016 (one standard deviation)
 
 
 def configuration(*overrides: str) -> DictConfig:

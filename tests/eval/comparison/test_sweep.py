@@ -39,7 +39,7 @@ with open(Path(__file__).parent / "ran.txt", "a") as stream:
 DRIVER = """
 import sys
 from pathlib import Path
-sys.path[:0] = [{tests!r}, {tests!r} + '/..']
+sys.path[:0] = [{here!r}, {tests!r}]
 from test_sweep import chain
 from eval.comparison.sweep import Sweep
 plan = chain(Path({folder!r}), {seconds})
@@ -136,7 +136,9 @@ def test_only_some_rows(tmp_path: Path) -> None:
 
 
 def start(folder: Path, seconds: float) -> subprocess.Popen:
-    code = DRIVER.format(tests=str(Path(__file__).parent), folder=str(folder), seconds=seconds)
+    code = DRIVER.format(
+        here=str(Path(__file__).parent), tests=str(ROOT / "tests"), folder=str(folder), seconds=seconds
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
 

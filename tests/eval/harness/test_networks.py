@@ -19,7 +19,6 @@ from transformers import (
 from eval.embedders import load_embedder
 from eval.embedders.clap import Clap, windows
 from eval.embedders.log_mel import LogMel
-from eval.harness.failures import CannotScore
 from eval.harness.networks import NetworkError, load_network, weights_hash
 from eval.judges.recognisers import load_recogniser
 from eval.judges.recognisers.interface import RecogniserError
@@ -31,11 +30,6 @@ from tests.eval import tiny_networks
 from tests.eval.speechlike import speechlike
 
 RATE = 16_000
-BAD = {
-    "no audio": np.zeros(0, np.float32),
-    "NaN or infinite samples": np.full(RATE, np.nan, np.float32),
-    "shorter than": np.ones(100, np.float32),
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def noise(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(int(seconds * rate))).astype(np.float32)
-
-
-def refuses_bad_clips(score) -> None:
-    for reason, wav in BAD.items():
-        with pytest.raises(CannotScore, match=reason):
-            score(wav)
 
 
 # ---- loading -------------------------------------------------------------------------------------------------------
@@ -132,7 +120,7 @@ def test_the_full_size_network_has_the_published_shapes() -> None:
     assert shapes["blstm.weight_ih_l0"] == (2048, 1024) and shapes["projection.2.weight"] == (1, 2048)
 
 
-def test_utmos_is_mask_safe_unclamped_and_refuses_bad_clips(utmos: UTMOS) -> None:
+def test_utmos_is_mask_safe_and_unclamped(utmos: UTMOS) -> None:
     clips = [noise(0.5), noise(1.3, seed=1)]
     utmos.update(clips, sample_rate=RATE)
     alone = [utmos.rate(clip, RATE) for clip in clips]
@@ -141,7 +129,6 @@ def test_utmos_is_mask_safe_unclamped_and_refuses_bad_clips(utmos: UTMOS) -> Non
         utmos.network.projection[2].bias += 100  # a score far outside 1 … 5 stays as it is
         assert utmos.rate(clips[0], RATE) == pytest.approx(alone[0] + 200, rel=1e-4)
         utmos.network.projection[2].bias -= 100
-    refuses_bad_clips(lambda wav: utmos.rate(wav, RATE))
     assert np.isfinite(utmos.rate(np.zeros(RATE, np.float32), RATE)) and utmos.how()["clamped"] is False
 
 
@@ -155,7 +142,6 @@ def test_speaker_similarity(folder: Path) -> None:
     metric.update([clip, np.zeros(RATE, np.float32)], [clip, clip], sample_rate=RATE)
     assert float(metric.compute()) == pytest.approx(1.0, abs=1e-5)
     assert metric.reasons == {"silence has no speaker": 1}
-    refuses_bad_clips(lambda wav: metric.embed(wav, RATE))
     assert metric.description["network"] == "WavLMForXVector" and len(str(metric.description["weights_sha256"])) == 64
 
 
@@ -167,14 +153,12 @@ def test_log_mel_needs_nothing() -> None:
     louder = embedder.embed(10 * noise(3.0), RATE) - embedder.embed(noise(3.0), RATE)
     assert louder[:, :64] == pytest.approx(np.log(10), abs=1e-3) and louder[:, 64:] == pytest.approx(0, abs=1e-3)
     assert np.isfinite(embedder.embed(np.zeros(RATE, np.float32), RATE)).all()
-    refuses_bad_clips(lambda wav: embedder.embed(wav, RATE))
 
 
 def test_encodec_frames(folder: Path) -> None:
     tiny_networks.encodec_network(folder / "encodec")
     embedder = load_embedder("encodec", str(folder / "encodec"))
     assert embedder.embed(noise(1.0, 24_000), 24_000).shape == (75, 8)
-    refuses_bad_clips(lambda wav: embedder.embed(wav, RATE))
 
 
 def test_ssl_frames(folder: Path) -> None:
@@ -184,7 +168,6 @@ def test_ssl_frames(folder: Path) -> None:
     assert last.embed(wav, RATE).shape == first.embed(wav, RATE).shape == (49, 16)
     assert not np.allclose(last.embed(wav, RATE), first.embed(wav, RATE))
     assert len(last.embed(noise(31.0), RATE)) == 2 * 774
-    refuses_bad_clips(lambda clip: last.embed(clip, RATE))
     with pytest.raises(NetworkError, match="hidden states 0 to 2"):
         load_embedder("ssl", str(folder / "ssl"), layer=3)
 
@@ -199,7 +182,6 @@ def test_clap(folder: Path, fused: bool) -> None:
     first, second = clap.embed(long, 48_000), clap.embed(long, 48_000)
     assert first.shape == (4, 12) and np.array_equal(first, second)  # at 0, 1, 2 and 2.5 s, and never at random
     assert np.linalg.norm(first, axis=1) == pytest.approx(1.0, abs=1e-5)
-    refuses_bad_clips(lambda wav: clap.embed(wav, RATE))
     score = ClapScore(clap)
     clip = noise(2.0, 48_000)
     score.update([clip, clip], ["a dog barks", " "], sample_rate=48_000)
@@ -233,7 +215,6 @@ def test_classifier(folder: Path) -> None:
     judge = AudioClassifier(str(folder / "ast"))
     posterior = judge.posterior(noise(11.0), RATE)
     assert posterior.shape == (5,) and posterior.sum() == pytest.approx(1.0)
-    refuses_bad_clips(lambda wav: judge.posterior(wav, RATE))
     assert judge.how()["classes"] == 5
 
 

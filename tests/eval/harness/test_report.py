@@ -11,6 +11,7 @@ from eval.harness.intervals import paired_difference, ratio, wilson
 from eval.harness.report import Report, show
 
 
+@pytest.mark.slow
 def test_intervals_cover() -> None:
     """A 95 % interval of the mean of 60 clips contains the true mean in about 95 % of simulated evaluations."""
     generator = np.random.default_rng(0)
@@ -22,6 +23,7 @@ def test_intervals_cover() -> None:
     assert 0.90 <= hits / 400 <= 0.98
 
 
+@pytest.mark.slow
 def test_paired_intervals_cover() -> None:
     """Coverage of the paired difference of two rates, on 120 clips of which some are hard for both systems."""
     generator = np.random.default_rng(1)
@@ -43,6 +45,7 @@ def test_paired_intervals_cover() -> None:
     assert same is not None and (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.99, 0.95, 0.5, 0.02])
 @pytest.mark.parametrize("clips", [30, 80])
 def test_intervals_of_shares_cover_near_none_and_all(share: float, clips: int) -> None:
@@ -56,6 +59,7 @@ def test_intervals_of_shares_cover_near_none_and_all(share: float, clips: int) -
         assert estimate is not None and (estimate.low, estimate.high) == (low, high) and high - low > 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", [(0.99, 0.99), (0.99, 0.95), (0.9, 0.5), (0.02, 0.02)])
 @pytest.mark.parametrize("clips", [20, 80])
 @pytest.mark.parametrize("common", [0.0, 0.7])

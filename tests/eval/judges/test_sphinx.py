@@ -30,6 +30,7 @@ def test_the_grammar_variant_reads_the_test_split() -> None:
     assert judge.name == "pocketsphinx-grammar" and how["language_model"] != how["vocabulary"]
 
 
+@pytest.mark.slow
 def test_the_open_vocabulary_reads_speech() -> None:
     clip = next(c for c in read_corpus(MINI)[0] if c.split == "test" and c.speaker == "rms")
     with Sphinx(processes=1) as judge:
