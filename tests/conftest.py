@@ -17,6 +17,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """``refusal(call, …)``: the one line on the console with which ``call(…)`` ends its program, exit status 2."""
 
     def line(call: Callable[..., object], *arguments: Any, **named: Any) -> str:
+        capsys.readouterr()
         with pytest.raises(SystemExit) as refused:
             call(*arguments, **named)
         assert refused.value.code == 2

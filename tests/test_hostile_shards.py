@@ -83,6 +83,7 @@ def train_text(root: Path) -> None:
 READERS = (train_on_named, train_on_shipped, predict, probe, train_text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "reason"),
     [

@@ -40,6 +40,7 @@ def test_the_table_holds_every_program() -> None:
     assert drawing - {"ablate_lm"} == set(PROGRAMS)  # scripts/ablate_lm.py hands data.root on to two of these
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", ["missing", "empty", "file.wav", "metadata alone", "", None])
 @pytest.mark.parametrize("config", PROGRAMS)
 def test_a_corpus_that_is_not_there_is_refused(

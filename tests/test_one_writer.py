@@ -84,6 +84,7 @@ def test_all_programs_are_here() -> None:
     assert found == {program.rpartition(".")[2] for program in PROGRAMS} | OTHERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_folder_that_another_process_writes_is_refused(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -106,6 +107,7 @@ def test_a_folder_that_another_process_writes_is_refused(
     release(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_a_place_that_nobody_can_write_is_refused(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -21,6 +21,7 @@ READING = {
 } | {"codec.encode": [CODEC, "data.root=corpus"], "codec.semantic_prior": ["data.root=corpus", ENCODER, "out=out"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", READING)
 def test_one_sentence(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

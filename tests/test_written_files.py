@@ -117,6 +117,7 @@ def test_reconstructions_have_files_of_their_own(tmp_path: Path, victim: Path, c
         reconstruct_files(source, source, tiny_codec())
 
 
+@pytest.mark.slow
 def test_samples_of_a_validation_have_files_of_their_own(tmp_path: Path, victim: Path) -> None:
     audio = write(tmp_path / "a.wav")
     clips = [Clip(identity, audio, domain="sound") for identity in ODD]

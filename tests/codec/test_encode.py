@@ -334,6 +334,7 @@ print(encode_corpus(sys.argv[1], LoudnessTokenizer(), sys.argv[2]).encoded, "cli
 """
 
 
+@pytest.mark.slow
 def test_two_encodings_of_one_corpus_at_once_do_the_work_once(tmp_path: Path) -> None:
     root, folder = make_corpus(tmp_path / "corpus", 6), tmp_path / "tokens"
     others: list[subprocess.Popen] = []

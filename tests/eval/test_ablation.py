@@ -30,6 +30,7 @@ def plan() -> Plan:
     return make_plan(ablation(), Path("runs/comparison-ablation"))
 
 
+@pytest.mark.slow
 def test_a_row_goes_through_first_stage_centres_and_second_stage(plan: Plan) -> None:
     last = plan.cells[codec_of(plan, "full")]
     first, prior = last.needs
@@ -53,6 +54,7 @@ def test_equal_first_stages_are_trained_once_and_no_two_rows_share_a_codec(plan:
     )  # no-queries, no-prior, no-mae have their own; plain none
 
 
+@pytest.mark.slow
 def test_the_word_probe_reads_the_row_s_own_tokens_of_speech(plan: Plan, tmp_path: Path) -> None:
     assert all(f"{row}/words" in plan.cells for row in plan.rows)
     here = make_plan(ablation(), tmp_path)
@@ -85,6 +87,7 @@ def test_single_stage_takes_the_centres_but_no_weights(plan: Plan) -> None:
     assert not any(a.startswith(("init=", "stage=")) for a in arguments)
 
 
+@pytest.mark.slow
 def test_the_table_counts_the_steps_of_both_stages(tmp_path: Path) -> None:
     here = make_plan(ablation(), tmp_path)
     for row in ("full", "plain"):

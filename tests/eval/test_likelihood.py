@@ -34,6 +34,7 @@ def bits(folder: Path, *overrides: str) -> dict:
     return evaluate("eval_likelihood", folder, *keys, *overrides)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["tts", "text_to_sound"])
 def test_a_model_that_knows_nothing_needs_the_bit_rate(
     folder: Path, monkeypatch: pytest.MonkeyPatch, task: str

@@ -43,6 +43,7 @@ def cases(folder: Path, task: str, limit: int = 0) -> list[Case]:
     return cases_of(clips, instantiate(compose("eval_prompted", [f"task={task}"]).task), limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_every_row_has_what_was_asked_for(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, task: str

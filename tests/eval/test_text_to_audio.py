@@ -25,6 +25,7 @@ def rate(folder: Path, *overrides: str) -> dict:
     return evaluate("eval_text_to_audio", folder, *KEYS, *overrides)[0]
 
 
+@pytest.mark.slow
 def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     results = rate(inside)
     rows = results["rows"]
@@ -131,6 +132,7 @@ def test_who_did_not_deliver(row: str, source: bool, blamed: bool, wav: np.ndarr
     assert not silence_like(reference)[0].undelivered()
 
 
+@pytest.mark.slow
 def test_options_are_checked_at_the_door(inside: Path) -> None:
     for override in (
         "rows=[generate]", "rows=[]", "rows=[reference,generated-shuffled]", "embeddings=[vggish]", "task=tts",

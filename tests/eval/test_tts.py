@@ -26,6 +26,7 @@ def speak(folder: Path, *overrides: str) -> dict:
     return evaluate("eval_tts", folder, *KEYS, *overrides)[0]
 
 
+@pytest.mark.slow
 def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     results = speak(inside, "task.decoding.temperature=0.3")
     rows = results["rows"]

@@ -108,6 +108,7 @@ def test_a_run_that_died_before_its_first_checkpoint_has_each_line_once(referenc
     assert_same_run(reference, tmp_path)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_also_after_a_stop(reference, overrides, tmp_path):
     options = [*overrides, "trainer.workers=2"]
     train_lm(*options)
@@ -221,6 +222,7 @@ def test_two_processes_train_like_one_and_one_goes_on(reference, two_processes, 
     compare(tmp_path)
 
 
+@pytest.mark.slow
 def test_accumulation_does_not_change_the_run(reference, overrides, tmp_path):
     train_lm(*overrides, "trainer.micro_rows=1")
     for step, loss in curve(tmp_path).items():

@@ -103,6 +103,7 @@ def test_packed_documents_do_not_see_each_other(depth):
     ).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["chunked", "plain"])
 def test_the_depth_loss_is_the_sum_over_levels(depth, head):
     """Against a loop that asks for the logits of one token at a time, as generation does."""

@@ -189,6 +189,7 @@ def test_a_current_page_is_left_as_it_is(evaluation: Path) -> None:
     assert "15.0 %" in build(evaluation, seed=1)[1]
 
 
+@pytest.mark.slow
 def test_rebuilding_replaces_only_our_own_folder(evaluation: Path) -> None:
     page, _ = build(evaluation)
     (page / "media" / "old.flac").touch()

@@ -406,6 +406,7 @@ def test_shipped_speech_is_there_and_small(shipped: list[dict]) -> None:
     assert sum(path.stat().st_size for path in [*paths, *extra]) <= 12_200_000
 
 
+@pytest.mark.slow
 def test_shipped_tokens_are_of_the_corpus_and_of_more_of_its_kind(shipped: list[dict]) -> None:
     folder = make_corpus.MINI / "tokens"
     rows = {row.id: row for row in read_shards(folder)}

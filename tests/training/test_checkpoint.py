@@ -134,6 +134,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused_in_a_sentence_and_leaves_what_was_there(tmp_path: Path) -> None:
     """Each library has errors of its own for a disk that takes no more."""
     save_folder(tmp_path / "folder", write("one"))

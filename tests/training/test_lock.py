@@ -68,6 +68,7 @@ def test_a_lock_that_was_removed_while_it_was_opened_locks_nobody_out(tmp_path: 
     os.close(second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["/proc/x", "/proc/x/y", "file", "file/x", "n" * 300, "folder"])
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_place_that_nobody_can_write_is_named_with_its_key(place: str, replaced: bool, tmp_path: Path) -> None:

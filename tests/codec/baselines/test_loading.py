@@ -77,6 +77,7 @@ def test_an_empty_folder_is_one_sentence(name: str, tmp_path: Path, capsys: pyte
     assert BASELINES[name].repository in printed and str(tmp_path) in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "made"), [("encodec", tiny_encodec), ("dac", tiny_dac), ("mimi", tiny_mimi), ("xcodec2", tiny_xcodec2)]
 )

@@ -105,6 +105,7 @@ def test_a_listener_that_cannot_hear_is_one_sentence(
     assert reason in refusal(Listener, path or str(folder), layers, rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("listens", [False, True])
 def test_discriminators_learn_from_all_batches_of_a_step_beside_a_listener(
     folder: Path, listens: bool, place: Path, monkeypatch: pytest.MonkeyPatch

@@ -27,6 +27,7 @@ def defaults() -> DictConfig:
     return compose("codec_train", [])
 
 
+@pytest.mark.slow
 def test_the_defaults_pass() -> None:
     for preset in ("mini", "mini_causal", "mini_conv", "small", "base"):
         cfg = compose("codec_train", [f"codec={preset}"])

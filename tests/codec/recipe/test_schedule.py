@@ -51,6 +51,7 @@ def test_level_dropout_draws_every_number_of_levels_below_all(count: int) -> Non
     assert {draw[1] for draw in drawn(codec, "trainer.level_dropout=0", steps=200)} == {None}
 
 
+@pytest.mark.slow
 def test_resolutions_are_drawn_without_bias_and_noise_moves() -> None:
     draws = drawn(ALMTokenizerConfig(), "loss.draw=2")
     assert all(len({r.fft_size for r in draw[2]}) == 2 for draw in draws)

@@ -121,6 +121,7 @@ def test_there_are_as_many_features_as_the_clip_is_long(tmp_path: Path, save: Sa
         assert torch.pdist(found).min() > 1e-6 if len(found) > 1 else True, seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("save", "rates"), ENCODERS)
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("begin", [0.0, 0.64, 1.6, 2.88, 4.4])

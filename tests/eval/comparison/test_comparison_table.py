@@ -99,6 +99,7 @@ def finished(tmp_path: Path) -> tuple[Plan, DictConfig]:
     return plan, c
 
 
+@pytest.mark.slow
 def test_the_control_is_tested(finished: tuple[Plan, DictConfig]) -> None:
     plan, c = finished
     comparison = collect(plan, c, {})
@@ -177,6 +178,7 @@ def test_everything_is_written(finished: tuple[Plan, DictConfig]) -> None:
     assert before == {path.name: path.read_bytes() for path in (plan.out / "plots").iterdir()}
 
 
+@pytest.mark.slow
 def test_the_probe_of_all_levels_is_that_of_the_most(tmp_path: Path) -> None:
     c = settings(evaluations={"tts": None, "reconstruction": None, "semantics": [], "likelihood": None})
     plan = make_plan(c, tmp_path / "out")
@@ -192,6 +194,7 @@ def test_the_probe_of_all_levels_is_that_of_the_most(tmp_path: Path) -> None:
     assert list(values.values()) == [0.8, 0.2]
 
 
+@pytest.mark.slow
 def test_unfinished_and_failed_cells(tmp_path: Path) -> None:
     c = settings()
     plan = make_plan(c, tmp_path / "out")

@@ -53,6 +53,7 @@ def test_missing_weights_are_refused(folder: Path) -> None:
         load_network(HubertModel, str(folder / "nowhere"), what="ssl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

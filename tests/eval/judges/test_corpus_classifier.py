@@ -64,6 +64,7 @@ def test_learns_the_classes(judge: CorpusClassifier) -> None:
     assert judge.posterior(sound("hum", 5), 16_000).sum() == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_equal_corpora_have_equal_judges(corpus: Path, judge: CorpusClassifier) -> None:
     """Whatever was drawn before, and with any number of threads."""
     torch.rand(7)

@@ -168,6 +168,7 @@ def test_classes_named_in_a_row() -> None:
     assert found == {"a": ["dog", "rain"], "b": ["dog"], "d": []}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MINI.is_file(), reason="no embedded corpus")
 def test_every_caption_of_the_embedded_corpus_names_its_class() -> None:
     rows = [json.loads(line) for line in MINI.read_text().splitlines()]

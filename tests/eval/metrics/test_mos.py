@@ -17,6 +17,7 @@ if not all(importlib.util.find_spec(name) for name in ("speechmos", "onnxruntime
 CLIP = Path(__file__).resolve().parents[3] / "data/mini/speech/speech-test-0000.flac"
 
 
+@pytest.mark.slow
 def test_scores_do_not_change_and_failures_have_reasons() -> None:
     wav = read_audio(CLIP, 16_000)
     nan = wav.copy()

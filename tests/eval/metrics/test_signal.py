@@ -68,6 +68,7 @@ def test_pesq_without_the_package(monkeypatch: pytest.MonkeyPatch, clip: np.ndar
         PESQ("wb")(clip, clip, RATE)
 
 
+@pytest.mark.slow
 def test_pesq_of_a_long_clip_is_taken_in_pieces(clip: np.ndarray) -> None:
     pytest.importorskip("pesq")
     score, long = PESQ("wb"), np.tile(clip, 15)  # 45 s: two pieces

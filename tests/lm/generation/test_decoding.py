@@ -131,6 +131,7 @@ def test_candidates_and_texts_take_it_too(lively_model, vocabulary, rows, text_t
     assert [text.ids for text in ours] == [text.ids for text in theirs]
 
 
+@pytest.mark.slow
 def test_lengths_beyond_one_step_of_the_cache(lively_model, vocabulary, rows, text_tokenizer):
     prompts = prompts_of(vocabulary, rows, text_tokenizer, 1)
     frames = LENGTH_STEP // vocabulary.levels + 3

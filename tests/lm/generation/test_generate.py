@@ -34,6 +34,7 @@ def test_random_weights_give_legal_streams_only(lively_model, vocabulary, prompt
         assert clip.ended or clip.n_frames == 12
 
 
+@pytest.mark.slow
 def test_batch_of_one_equals_batch_of_many(lively_model, vocabulary, prompts):
     for sampling in (GREEDY, Sampling(0.9, top_k=8, top_p=0.95)):
         together = generate(lively_model, vocabulary, prompts, 15, sampling=sampling, seeds=[5, 6, 7, 8])

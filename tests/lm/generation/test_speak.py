@@ -129,6 +129,7 @@ def heard(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_generated_from_what_it_needs_and_from_nothing_else(setup, heard, capsys, refusal, name):
     task = made(f"task={name}")
@@ -226,6 +227,7 @@ def test_the_stream_of_a_continuation_begins_with_what_was_heard(setup, heard):
     np.testing.assert_allclose(waves["true"], waves["false"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_stream_is_the_file(setup, tmp_path, capsys):
     setup.text = ["anna carried apples and monkeys", "peter found the green table"]
     speak(setup)

@@ -68,6 +68,7 @@ def test_numbers_have_a_range(key, defaults, capsys):
 PROGRAMS = [path.stem for path in sorted(CONFIG_DIR.glob("*.yaml"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_numeric_key_takes_no_other_value(program):
     """Whatever its default is, null included: by what its comment says."""

@@ -48,6 +48,7 @@ def test_a_board_that_is_not_there_is_one_sentence(overrides, monkeypatch):
         train_lm(*overrides, "tracker=mlflow")
 
 
+@pytest.mark.slow
 def test_validation_speaks_and_changes_nothing(board, overrides, tmp_path, monkeypatch):
     """The board hears the same held-out clips at each validation; the model trains as if nobody had listened."""
 
