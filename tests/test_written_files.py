@@ -22,7 +22,7 @@ from codec.recipe.validation import validate
 from codec.reconstruct import find_audio, reconstruct_files
 from demo_page import Options, build_page
 from eval.harness.clips import find_generated, read_generated
-from eval.harness.scored import write_clip
+from eval.harness.scored import split_usable, write_clip
 from listening_test import write_listening_test
 from page.data import read_evaluation
 from page.sections import make_sections
@@ -225,7 +225,7 @@ def test_audio_of_another_system_is_found_below_a_folder(tmp_path: Path, capsys:
     for number, name in enumerate(files):
         write(theirs / name, 0.01 * number)
     found = find_generated(theirs, ids)
-    assert {identity: path.relative_to(theirs).as_posix() for identity, path in found.items()} == dict(
+    assert {identity: path.relative_to(theirs).as_posix() for identity, (path,) in found.items()} == dict(
         zip(ids, files[:-1], strict=False)
     )
     assert "1 files of" in capsys.readouterr().out
@@ -235,10 +235,13 @@ def test_audio_of_another_system_is_found_below_a_folder(tmp_path: Path, capsys:
     assert "has no file for lost" in row[-1].item["error"]
 
 
-def test_two_files_of_one_clip_are_refused_by_name(tmp_path: Path, refusal: Callable[..., str]) -> None:
+def test_two_files_of_one_clip_are_a_failure_of_that_clip(tmp_path: Path, refusal: Callable[..., str]) -> None:
     for name in ("a.wav", "a.flac", "b.wav"):
         write(tmp_path / name)
-    assert "a.flac and a.wav are both named after a: keep one" in refusal(find_generated, tmp_path, ["a", "b"])
+    (two, one), record = read_generated(tmp_path, [Clip(name, tmp_path, "one") for name in "ab"])
+    assert two.wav is None and not two.undelivered() and one.wav is not None and record["files"] == 1
+    assert "a.flac and a.wav are both named after a: keep one" in split_usable([two, one])[1]["a"]
+    assert "none of the 1 clips can be read" in refusal(read_generated, tmp_path, [Clip("a", tmp_path, "one")])
     assert list(find_generated(tmp_path, ["b"])) == ["b"]  # whatever lies there besides
     for folder, reason in ((tmp_path / "gone", "no such folder"), (tmp_path, "no audio file named after a clip")):
         assert reason in refusal(find_generated, folder, ["c"])

@@ -89,16 +89,22 @@ def refuse_unreadable(row: Sequence[ScoredClip]) -> None:
 def read_generated(folder: Path, clips: Sequence[Clip]) -> tuple[list[ScoredClip], dict[str, Any]]:
     """The row ``generated`` from a folder with ``<id>.wav`` (or flac, ogg, mp3 …) of any system, and its record.
 
-    A clip without a file is a clip without audio, with that as its reason.
+    A clip without a file is a clip without audio, with that as its reason; one with two files is a failure, of which
+    nothing can be said of the system.
 
     Raises:
-        ConfigError: no folder, no file with the name of any clip, or two files with the name of one.
+        ConfigError: no folder, or no file with the name of any clip.
     """
-    files = find_generated(folder, [clip.id for clip in clips])
+    found = find_generated(folder, [clip.id for clip in clips])
+    files = {name: paths[0] for name, paths in found.items() if len(paths) == 1}
     row = []
     for clip in progress(clips, desc="reading generated"):
         scored = ScoredClip(clip.id, "generated", clip.text or "", None, 0)
         try:
+            if clip.id in found and clip.id not in files:
+                scored.source = False
+                several = " and ".join(path.relative_to(folder).as_posix() for path in found[clip.id])
+                raise AudioError(f"{folder}: {several} are both named after {clip.id}: keep one of them")
             if clip.id not in files:
                 raise AudioError(f"{folder} has no file for {clip.id}")
             scored.rate = audio_info(files[clip.id]).sample_rate
@@ -107,12 +113,12 @@ def read_generated(folder: Path, clips: Sequence[Clip]) -> tuple[list[ScoredClip
             scored.item["error"] = str(error)
         row.append(scored)
     refuse_unreadable(row)
-    found = [[clip.id, sha256(files[clip.id])] for clip in clips if clip.id in files]
-    return row, {"audio_of": folder.as_posix(), "files": len(found), "sha256": record_hash(found)}
+    read = [[clip.id, sha256(files[clip.id])] for clip in clips if clip.id in files]
+    return row, {"audio_of": folder.as_posix(), "files": len(read), "sha256": record_hash(read)}
 
 
-def find_generated(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
-    """The audio file below ``folder`` of each id that has one; says how many files are no id's.
+def find_generated(folder: Path, ids: Sequence[str]) -> dict[str, list[Path]]:
+    """The audio files below ``folder`` of each id that has any; says how many files are no id's.
 
     Raises:
         ConfigError: as `read_generated`.
@@ -126,17 +132,14 @@ def find_generated(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
         name = path.relative_to(folder).with_suffix("").as_posix()
         by_name.setdefault(name, []).append(path)
         by_form.setdefault(unicodedata.normalize("NFC", name), []).append(path)
-    files: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
     for identity, written in file_names(ids, ".wav").items():  # as our own evaluations name them
         named = by_name.get(identity) or by_name.get(written.removesuffix(".wav"))
-        named = named or by_form.get(unicodedata.normalize("NFC", identity), [])
-        if len(named) > 1:
-            listed = " and ".join(path.relative_to(folder).as_posix() for path in named)
-            raise ConfigError(f"generated={folder}: {listed} are both named after {identity}: keep one of them.")
-        files.update((identity, path) for path in named)
+        if named := named or by_form.get(unicodedata.normalize("NFC", identity)):
+            files[identity] = named
     if not files:
         raise ConfigError(f"generated={folder} has no audio file named after a clip, such as {ids[0]}.wav.")
-    if others := len(tree.files) + len(tree.problems) - len(set(files.values())):
+    if others := len(tree.files) + len(tree.problems) - len({path for named in files.values() for path in named}):
         print(f"{others} files of {folder} are named after none of the {len(ids)} clips", flush=True)
     return files
 

@@ -41,6 +41,7 @@ SHARES = (
     "accuracy",
     "class",
 )  # metrics that people read in percent
+LACKING = {"undelivered": "not delivered", "n_failed": "failed"}
 
 
 @dataclass(frozen=True)
@@ -236,13 +237,9 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
     out = text(cell["value"]) + (" %" if percent else "")
     if cell["low"] is not None:
         out += f" [{text(cell['low'])}, {text(cell['high'])}]"
-    if cell.get("undelivered"):
-        out += f" ({cell['undelivered']} not delivered)"
-    if cell["n_failed"]:
-        out += f" ({cell['n_failed']} failed)"
-    elif cell["n"] != usual and cell["low"] is not None:
-        out += f" (N={cell['n']})"
-    return out
+    notes = [f"N={cell['n']}"] if cell["n"] < usual else []  # a number of frames, not of clips, is above
+    notes += [f"{cell[key]} {what}" for key, what in LACKING.items() if cell.get(key)]
+    return out + (f" ({', '.join(notes)})" if notes else "")
 
 
 def fault_of_results(results: Any, clips: Any) -> str | None:

@@ -46,10 +46,10 @@ class ScoredClip:
         """The samples.
 
         Raises:
-            CannotScore: there is no audio, or it holds NaN.
+            CannotScore: there is no audio, with the reason where one is known, or it holds NaN.
         """
         if self.wav is None:
-            raise CannotScore("no audio")
+            raise CannotScore(self.item.get("error", "no audio"))
         check_wave(self.wav, self.rate)
         return self.wav
 

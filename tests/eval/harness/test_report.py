@@ -143,7 +143,7 @@ def test_results_count_failures(tmp_path: Path) -> None:
     assert parts["generated"]["wer/ctc-mini"] == {"a": [1.0, 4.0], "b": [0.0, 6.0]}
     table = report.table()
     assert table.splitlines()[0].split() == ["reference", "generated"]
-    assert "10.0 %" in table and "(1 failed)" in table and "N = 3 clips" in table
+    assert "10.0 %" in table and "(N=2, 1 failed)" in table and "N = 3 clips" in table
     assert table.count("wer/other, spice: not computed: no weights") == 1  # said once, and below
     assert [line.split() for line in table.splitlines() if line.startswith("spice")] == [
         ["spice", "-", "not", "computed"]
@@ -155,4 +155,8 @@ def test_show() -> None:
     assert show("wer/x", cell, 5) == "12.3 % [10.0, 20.0]"
     assert show("wer-original/x", cell, 9) == "12.3 % [10.0, 20.0] (N=5)"
     assert show("stoi", cell, 5) == "0.123 [0.100, 0.200]"
+    assert show("stoi", {**cell, "low": None, "n": 4}, 5) == "0.123 (N=4)"  # so few that there is no interval
+    lacking = {"n": 3, "n_failed": 1, "undelivered": 2}
+    assert show("stoi", {**cell, **lacking}, 5).endswith(" (N=3, 2 not delivered, 1 failed)")
+    assert show("usage/level-1", {**cell, "low": None, "n": 900}, 5) == "12.3 %"  # of frames
     assert show("stoi", None, 5) == "-"
