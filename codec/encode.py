@@ -47,7 +47,7 @@ from codec.shards.portions import (
 from codec.shards.remote import file_system, is_remote, publish
 from codec.shards.token_source import OWNER, check_owner, note_owner, token_folder
 from training.checkpoint import write_file
-from training.config import ConfigError, check_ranges, hydra_entry, refusing
+from training.config import ConfigError, hydra_entry, refusing
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
 from training.lock import hold, release
 from training.log import duration
@@ -273,9 +273,6 @@ def write_record(path: Path, folder: Path, tokenizer: AudioTokenizer, summary: E
 
 @hydra_entry("encode")
 def main(cfg: DictConfig) -> None:
-    check_ranges(cfg, {"batch_seconds": 0, "workers": 1, "clips_per_shard": 1}, optional=["workers"])
-    if isinstance(cfg.splits, str):
-        raise ConfigError(f"splits={cfg.splits} must be a list, as [train,valid].")
     state = PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)
     if cfg.record:
         decide(lambda: hold(cfg.record, "record", replaced=True, is_file=True))

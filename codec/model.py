@@ -168,10 +168,8 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
     @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
-        own = [
-            key for key in inspect.signature(ALMTokenizerConfig.__init__).parameters if key not in ("self", "kwargs")
-        ]
-        config = {key: getattr(self.config, key) for key in own}  # what transformers adds differs between its versions
+        own = inspect.get_annotations(ALMTokenizerConfig)  # what transformers adds differs between its versions
+        config = {key: getattr(self.config, key) for key in own}
         for key, default in LATER_KEYS.items():
             if config.get(key) == default:
                 config.pop(key, None)

@@ -224,8 +224,6 @@ def as_overrides(arguments: list[str]) -> list[str]:
 def main(cfg: DictConfig) -> None:
     if not cfg.input:
         raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
-    if cfg.format not in FORMATS:
-        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, not {cfg.format}")
     is_file = names_a_file(cfg.out)
     hold(cfg.out, "out", replaced=is_file, is_file=is_file)
     tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)

@@ -38,10 +38,11 @@ from codec.model import ALMTokenizer
 from codec.network.quantizer import kmeans, nearest
 from codec.semantics.audio_encoders import load_encoder
 from training.checkpoint import latest_checkpoint, write_file
-from training.config import SEED, ConfigError, check_ranges, hydra_entry, refusing
+from training.config import ConfigError, hydra_entry, refusing
 from training.launch import pick_device
 from training.lock import hold
 from training.progress import progress
+from training.schema import Option
 
 
 class StreamingKMeans:
@@ -224,8 +225,6 @@ def join_sources(centres: list[Tensor]) -> Tensor:
 
 def check_options(cfg: DictConfig) -> None:
     """Refuse options that cannot work, in one sentence, before an encoder is loaded."""
-    least = {"hours": 1e-4, "scale_hours": 1e-4, "piece_seconds": 0.25, "window_seconds": 0, "threads": 1}
-    check_ranges(cfg, {**least, "seed": SEED}, optional=["threads"])
     form = "sources='[{encoder: PATH, layer: 6, count: 2048, domains: [speech]}]'"
     if not cfg.sources:
         raise ConfigError(f"sources=[] names no encoder: {form}.")
@@ -233,7 +232,9 @@ def check_options(cfg: DictConfig) -> None:
         missing = [key for key in ("encoder", "layer", "count", "domains") if key not in source]
         if missing or not OmegaConf.is_dict(source):
             raise ConfigError(f"source {number} has no {missing[0] if missing else 'keys'}: write {form}.")
-        check_ranges(source, {"layer": 0, "count": 2})
+        for key, option in (("layer", "int, at least 0"), ("count", "int, at least 2")):
+            if fault := Option.said(option).fault(source[key]):
+                raise ConfigError(f"source {number}: {key}={source[key]} {fault}.")
 
 
 @hydra_entry("codec_semantic_prior")

@@ -30,7 +30,6 @@ from eval.harness.scored import ScoredClip, as_stored, write_clip
 from eval.harness.speaking import resynthesise, run_name
 from eval.harness.worker_pool import WorkerError
 from eval.judges.judging import how_texts, rate_words, transcribe
-from eval.judges.numbers import check_numbers
 from eval.judges.recognisers import load_recogniser
 from eval.judges.recognisers.interface import NAMES, RecogniserError
 from lm.model import ModelError
@@ -86,7 +85,6 @@ def file_generation(report: Report, row: str, clips: list[ScoredClip]) -> None:
 @hydra_entry("eval_asr")
 def main(cfg: DictConfig) -> None:
     join()
-    check_numbers(cfg)
     check_options(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()

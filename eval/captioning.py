@@ -34,7 +34,6 @@ from eval.harness.scored import ScoredClip, write_clip
 from eval.harness.speaking import run_name
 from eval.judges.captions import rate_captions, rate_classes_named
 from eval.judges.corpus_classifier import classes_of, find_key
-from eval.judges.numbers import check_numbers
 from eval.metrics.meteor import describe_meteor
 from lm.model import ModelError
 from lm.run_state import newest_model
@@ -73,7 +72,6 @@ def listen_to(
 @hydra_entry("eval_captioning")
 def main(cfg: DictConfig) -> None:
     join()
-    check_numbers(cfg)
     check_options(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()

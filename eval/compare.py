@@ -43,8 +43,6 @@ from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
 from training.lock import hold, holding
 
-NOTATIONS = ("console", "markdown", "csv", "latex")
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -228,8 +226,6 @@ def compare_tokenizers(cfg: DictConfig) -> None:
 
 @hydra_entry("eval_compare")
 def main(cfg: DictConfig) -> None:
-    if cfg.format not in NOTATIONS:
-        raise ConfigError(f"format: there is no '{cfg.format}'; choose from {', '.join(NOTATIONS)}.")
     if not cfg.runs:
         compare_tokenizers(cfg)
         return

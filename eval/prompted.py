@@ -42,7 +42,6 @@ from eval.judges.classes import judge_classes
 from eval.judges.corpus_classifier import Recipe
 from eval.judges.judging import how_texts
 from eval.judges.networks import judge_by_networks, network_metrics
-from eval.judges.numbers import check_numbers
 from eval.text_to_audio import file_frechet
 from eval.tts import GENERATION, ROWS, check_options, file_generation, judge_rows
 from lm.generation.speak import sampling_of
@@ -250,7 +249,6 @@ def open_everything(cfg: DictConfig, device: str, cache: Path | None) -> tuple[T
 @hydra_entry("eval_prompted")
 def main(cfg: DictConfig) -> None:
     join()
-    check_numbers(cfg)
     if unknown := [name for name in cfg.embeddings if name not in EMBEDDINGS]:
         raise ConfigError(f"embeddings: there is no '{unknown[0]}'; choose from {', '.join(EMBEDDINGS)}.")
     with open_dict(cfg):

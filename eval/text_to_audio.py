@@ -45,7 +45,6 @@ from eval.harness.speaking import Speaker, decode_clips, resynthesise, run_name
 from eval.judges.classes import judge_classes
 from eval.judges.corpus_classifier import Recipe
 from eval.judges.judging import score_each
-from eval.judges.numbers import check_numbers
 from eval.metrics.clap import clip_vector, retrieval
 from eval.metrics.classifier import AudioClassifier
 from eval.metrics.divergence import kl_divergence
@@ -264,7 +263,6 @@ def prepare(cfg: DictConfig, task: Task, device: str, cache: Path | None) -> tup
 @hydra_entry("eval_text_to_audio")
 def main(cfg: DictConfig) -> None:
     join()
-    check_numbers(cfg)
     check_options(cfg)
     disable_progress_bar()  # of loading weights, which takes no time here
     started = time.monotonic()

@@ -33,7 +33,6 @@ from eval.harness.speaking import Speaker, decode_clips, resynthesise, run_name
 from eval.harness.worker_pool import WorkerError
 from eval.judges.judging import how_texts, rate_mos, rate_words, score_mos, transcribe
 from eval.judges.networks import judge_by_networks, network_metrics
-from eval.judges.numbers import check_numbers
 from eval.judges.recognisers import load_recogniser
 from eval.judges.recognisers.interface import NAMES, RecogniserError
 from eval.metrics.mos import DNSMOS
@@ -209,7 +208,6 @@ def judge_rows(cfg: DictConfig, rows: dict[str, list[ScoredClip]], report: Repor
 @hydra_entry("eval_tts")
 def main(cfg: DictConfig) -> None:
     join()
-    check_numbers(cfg)
     check_options(cfg)
     started = time.monotonic()
     device = pick_device(cfg.device)

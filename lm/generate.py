@@ -37,17 +37,13 @@ from tasks.base import Request, Task, TaskError, make_task
 from tasks.interleaved import Interleaved
 from tasks.mixture import Mixture
 from training.checkpoint import write_file
-from training.config import ABOVE_ZERO, SEED, ConfigError, check_ranges, hydra_entry, refusing
+from training.config import ConfigError, hydra_entry, refusing
 from training.launch import pick_device
 from training.lock import hold
 
 
 def check_options(cfg: DictConfig, task: Task) -> None:
-    """Refuse numbers and inputs that cannot work, before anything is loaded."""
-    lowest = {"batch_size": 1, "best_of": 1, "stream_frames": 1, "stream_context": 0, "stream_ahead": 0}
-    check_ranges(cfg, {**lowest, "seed": SEED})
-    lengths = {f"length.{key}": 0 if key == "least_per_character" else ABOVE_ZERO for key in cfg.length}
-    check_ranges(cfg, lengths, optional=list(lengths))
+    """Refuse options that cannot work, before anything is loaded."""
     if cfg.scorer != "log_probability":
         raise ConfigError(f"scorer={cfg.scorer} is unknown; choose log_probability.")
     if cfg.stream and cfg.best_of != 1:

@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 from lm.model import ROW_INITS
 from text_backbone import train_text_backbone
 from training.checkpoint import write_file
-from training.config import REPOSITORY, ConfigError, hydra_entry
+from training.config import REPOSITORY, hydra_entry
 from training.lock import hold
 
 PATTERNS = {
@@ -41,11 +41,9 @@ def variants(cfg: DictConfig, folder: Path) -> dict[str, list[str]]:
     if cfg.what == "pattern":
         depth = [*PATTERNS["depth"], f"trainer.row_length={cfg.depth_row_length}"]
         return {**PATTERNS, "depth": depth}
-    if cfg.what == "init":
-        backbone = folder / "text-backbone"
-        extended = {init: [f"lm.pretrained={backbone}", f"lm.init_rows={init}"] for init in ROW_INITS}
-        return {**extended, "from scratch": []}
-    raise ConfigError(f"what={cfg.what} is unknown; choose init or pattern.")
+    backbone = folder / "text-backbone"
+    extended = {init: [f"lm.pretrained={backbone}", f"lm.init_rows={init}"] for init in ROW_INITS}
+    return {**extended, "from scratch": []}
 
 
 def tokenizer_keys(cfg: DictConfig) -> list[str]:

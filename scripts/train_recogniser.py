@@ -34,7 +34,7 @@ from eval.judges.augmentation import AugmentationConfig, augment
 from eval.judges.recognisers.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
 from eval.metrics.wer import ErrorRate, normalise_plain
 from training.checkpoint import save_checkpoint, save_folder, write_file
-from training.config import ConfigError, check_ranges, hydra_entry
+from training.config import ConfigError, hydra_entry
 from training.identity import printable, without_credentials
 from training.launch import pick_device
 from training.lock import hold
@@ -157,7 +157,6 @@ def loss_of(
 
 @hydra_entry("recogniser_train")
 def main(cfg: DictConfig) -> None:
-    check_ranges(cfg, {"steps": 1, "warmup_steps": 1, "batch": 1, "log_every": 1, "save_every": 1})
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     device = pick_device(cfg.device)

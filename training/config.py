@@ -10,41 +10,31 @@ from __future__ import annotations
 import difflib
 import errno
 import functools
-import math
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 
 from training.checkpoint import CheckpointError
 from training.identity import printable
 from training.lock import LockError
 from training.log import PlainStream, quiet_environment
-from training.typed import as_typed, kinds
+from training.schema import composing, first_fault, options
+from training.typed import as_typed, groups_in
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG_DIR = REPOSITORY / "configs"
-
-NUMBERS = {
-    "whole": "a whole number",
-    "number": "a number",
-    "wholes": "a whole number or a list of them",
-    "numbers": "a number or a list of them",
-}
-SEED = (0, 2**32 - 1)  # what every generator of random numbers takes, also times a million
-ABOVE_ZERO, BELOW_ONE = math.ulp(0.0), math.nextafter(1.0, 0.0)  # ends of ranges: see `check_ranges`
 
 
 class ConfigError(SystemExit):
@@ -87,16 +77,6 @@ def ending_plainly() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from what was finished.", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
-
-
-def config_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    """All dotted keys of ``cfg``, inner nodes included."""
-    for name in cfg:
-        key = prefix + str(name)
-        yield key
-        node = OmegaConf.select(cfg, str(name), throw_on_missing=False) if not OmegaConf.is_missing(cfg, name) else None
-        if isinstance(node, DictConfig):
-            yield from config_keys(node, f"{key}.")
 
 
 def group_options(group: str) -> list[str]:
@@ -146,78 +126,12 @@ def choose_custom(overrides: list[str]) -> list[str]:
     return chosen
 
 
-def kind_of_value(default: object, value: object, said: str | None = None) -> str | None:
-    """What a key with this default must be, where ``value`` is something else; null and interpolations always pass.
-
-    Args:
-        said: what its comment says (`training.typed.kinds`).
-    """
-    if value is None or isinstance(value, str) and "${" in value:
-        return None
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else "true or false"
-    of_default = {int: "whole", float: "number"}.get(type(default))
-    number = said if said in NUMBERS else of_default
-    if number is not None:
-        several = number.endswith("s") or said not in NUMBERS  # where nothing is said, it may be a value per level
-        numbers: list[Any] = value if isinstance(value, list) and several else [value]
-        if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
-            return "finite"
-        return None if all(fits_number(v, "whole" in NUMBERS[number]) for v in numbers) else NUMBERS[number]
-    if isinstance(default, ListConfig):
-        return None if isinstance(value, list) else "a list, as [a,b]"
-    return None
-
-
-def fits_number(value: object, whole: bool = False) -> bool:
-    """Whether ``value`` is a finite number, and a whole one where that is asked for."""
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        return False
-    return math.isfinite(value)
-
-
-def check_ranges(
-    cfg: DictConfig, ranges: Mapping[str, float | tuple[float, float]], optional: Sequence[str] = ()
-) -> None:
-    """Refuse numbers outside their range ``{key: (least, most)}`` or ``{key: least}``; a list value by value.
-
-    ``ABOVE_ZERO`` is a least value, ``BELOW_ONE`` a greatest one; what is not finite is in no range.
-
-    Args:
-        optional: the keys that may be null.
-
-    Raises:
-        ConfigError: naming the key and its range.
-    """
-    for key, limits in ranges.items():
-        least, most = limits if isinstance(limits, tuple) else (limits, math.inf)
-        given = OmegaConf.select(cfg, key)
-        if given is None and key in optional:
-            continue
-        for value in given if isinstance(given, ListConfig) else [given]:
-            if not fits_number(value) or not least <= value <= most:
-                said = f"{key}={given} must be {range_in_words(least, most)}{' or null' if key in optional else ''}"
-                raise ConfigError(f"{said}.")
-
-
-def range_in_words(least: float, most: float) -> str:
-    """``at least 1``, ``from 0 to 1``, ``above 0 and below 1`` …"""
-    if least == -math.inf and most == math.inf:
-        return "a finite number"
-    if ABOVE_ZERO != least and most not in (BELOW_ONE, math.inf):
-        return f"from {least:.10g} to {most:.10g}"
-    low = "above 0" if least == ABOVE_ZERO else f"at least {least:g}"
-    high = {math.inf: "", BELOW_ONE: " and below 1"}.get(most, f" and at most {most:g}")
-    return low + high
-
-
 def check_overrides(config_name: str, overrides: list[str]) -> None:
     """Refuse an override whose key or group option does not exist, naming the nearest match.
 
     Hydra refuses unknown keys too, but with a stack of advice; this is the one sentence a person needs.
     """
-    pairs = []
-    values: dict[str, object] = {}
+    pairs: list[tuple[str, str]] = []
     for override in expand_lists(overrides):
         if override.startswith(("-", "~")):  # an option of Hydra's, or a key to leave out
             continue
@@ -225,7 +139,7 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
             raise ConfigError(f"'{override}' is not of the form key=value.")
         key, value = override.split("=", 1)
         try:
-            parsed = OverridesParser.create().parse_override(override)
+            OverridesParser.create().parse_override(override)
         except HydraException as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
@@ -233,30 +147,32 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
                 "{key: value}, and put what contains '=', spaces or quotes into quotes inside them, as ['a=b']."
             ) from None
         pairs.append((key, value))
-        if not parsed.is_sweep_override():
-            values[key] = parsed.value()
     for key, value in pairs:
-        options = group_options(key)
-        if options and "/" not in value and "," not in value and not value.startswith("[") and value not in options:
-            near = difflib.get_close_matches(value, options, n=1)
+        there = group_options(key)
+        if there and "/" not in value and "," not in value and not value.startswith("[") and value not in there:
+            near = difflib.get_close_matches(value, there, n=1)
             hint = f" Did you mean {key}={near[0]}?" if near else ""
-            raise ConfigError(f"there is no {key} '{value}'; choose one of {', '.join(options)}.{hint}")
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        groups = [f"{k}={v}" for k, v in pairs if (group_options(k) or "@" in k) and "," not in v]
-        cfg = hydra.compose(config_name, overrides=groups)
-    known = list(config_keys(cfg))
+            raise ConfigError(f"there is no {key} '{value}'; choose one of {', '.join(there)}.{hint}")
+    known = options(CONFIG_DIR, config_name, groups_in([f"{key}={value}" for key, value in pairs], CONFIG_DIR))
     for key, _ in pairs:
         if key.startswith(("+", "~", "hydra.", "hydra/")) or key in known or group_options(key):
             continue
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"'{key}' is not a key of configs/{config_name}.yaml.{hint}")
-    said = kinds(CONFIG_DIR, config_name, tuple(groups))
-    for key, chosen in values.items():
-        if key in known and not group_options(key) and not OmegaConf.is_missing(cfg, key):
-            kind = kind_of_value(OmegaConf.select(cfg, key), chosen, said.get(key))
-            if kind is not None:
-                raise ConfigError(f"{key}={dict(pairs)[key]} must be {kind}.")
+
+
+def check_values(config_name: str, cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
+    """Refuse a value that the comment of its key does not allow (`training.schema`), wherever it comes from.
+
+    Args:
+        overrides: that ``cfg`` was composed with, for the groups that they choose.
+
+    Raises:
+        ConfigError: naming the key and what it can be.
+    """
+    if fault := first_fault(cfg, options(CONFIG_DIR, config_name, groups_in(overrides, CONFIG_DIR))):
+        raise ConfigError(fault)
 
 
 def arguments_of(config_name: str, overrides: list[str]) -> list[str]:
@@ -265,14 +181,16 @@ def arguments_of(config_name: str, overrides: list[str]) -> list[str]:
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
-    """The configuration that a script with ``hydra_entry(config_name)`` gets from these arguments."""
-    running = GlobalHydra.instance().hydra  # of the script that asks; there can only be one at a time
-    GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-            return hydra.compose(config_name, overrides=arguments_of(config_name, overrides))
-    finally:
-        GlobalHydra.instance().hydra = running
+    """The configuration that a script with ``hydra_entry(config_name)`` gets from these arguments.
+
+    Raises:
+        ConfigError: a value that its key cannot hold.
+    """
+    arguments = arguments_of(config_name, overrides)
+    with composing(CONFIG_DIR):
+        cfg = hydra.compose(config_name, overrides=arguments)
+    check_values(config_name, cfg, arguments)
+    return cfg
 
 
 def help_text(program: str, config_name: str, description: str) -> str:
@@ -302,7 +220,11 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
     """Decorate ``main(cfg)``: called without arguments it runs under Hydra with ``configs/<config_name>.yaml``."""
 
     def decorate(function: Callable[[DictConfig], object]) -> Callable[[], None]:
-        guarded = ending_plainly()(function)  # inside Hydra, which has words of its own for what comes out
+
+        @ending_plainly()  # inside Hydra, which has words of its own for what comes out
+        def guarded(cfg: DictConfig) -> object:
+            check_values(config_name, cfg, HydraConfig.get().overrides.task)
+            return function(cfg)
 
         @functools.wraps(function)
         def entry() -> None:

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from eval.comparison.budget import LanguageModel
 from eval.harness.provenance import record_hash
-from training.config import ConfigError, compose, group_options
+from training.config import ConfigError, check_values, compose, group_options
 from training.typed import quoted
 
 EVALUATIONS = {
@@ -49,7 +49,7 @@ def read_file(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """``cfg.comparison`` with what ``cfg.file`` changes; of that, ``overrides`` of the command line are kept.
 
     Raises:
-        ConfigError: no such file, no YAML dictionary, or an unknown key.
+        ConfigError: no such file, no YAML dictionary, an unknown key, or a value that it cannot hold.
     """
     if not cfg.file:
         return cfg.comparison
@@ -71,6 +71,7 @@ def read_file(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         key, _, _ = override.lstrip("+").partition("=")
         if key.startswith("comparison."):
             OmegaConf.update(merged, key.removeprefix("comparison."), OmegaConf.select(cfg, key), merge=False)
+    check_values("eval_compare", OmegaConf.create({"comparison": merged}))
     return merged
 
 
@@ -174,8 +175,6 @@ def check(cfg: DictConfig, only: Sequence[str] | None) -> dict[str, dict[str, An
                 f"comparison.after.{task}={before}: the model of a task may begin with that of another one, which "
                 f"itself begins from scratch; tasks are {', '.join(EVALUATIONS)}."
             )
-    if cfg.match not in ("seconds", "flops"):
-        raise ConfigError(f"comparison.match={cfg.match} is unknown; choose seconds or flops.")
     if cfg.match == "flops" and not cfg.flops:
         raise ConfigError("comparison.match=flops needs comparison.flops, the budget of every language model.")
     if unknown := [name for name in only or () if name not in rows]:

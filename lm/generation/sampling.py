@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import inf
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import LongTensor, Tensor
@@ -18,18 +17,9 @@ from transformers import LogitsProcessor
 
 from lm.generation.legality import Legality
 from lm.sequences.vocabulary import AudioVocabulary
-from training.config import ABOVE_ZERO, fits_number, range_in_words
+from training.schema import first_fault_in
 
-LIMITS = {
-    "temperature": (0.0, inf),
-    "top_k": (0.0, inf),
-    "top_p": (ABOVE_ZERO, 1.0),
-    "repetition_window": (0.0, inf),
-    "repetition_share": (0.0, 1.0),
-    "guidance": (0.0, inf),
-}
 PER_LEVEL = ("temperature", "top_k", "top_p")
-WHOLE = ("top_k", "repetition_window")
 
 
 @dataclass(frozen=True)
@@ -48,21 +38,17 @@ class Sampling:
             ``trainer.drop_condition``.
     """
 
-    temperature: float | tuple[float, ...] = 0.8
-    top_k: int | tuple[int, ...] = 0
-    top_p: float | tuple[float, ...] = 0.9
-    repetition_window: int = 0
-    repetition_share: float = 0.5
-    guidance: float = 1.0
+    temperature: Annotated[float | tuple[float, ...], "float or one per level, at least 0"] = 0.8
+    top_k: Annotated[int | tuple[int, ...], "int or one per level, at least 0"] = 0
+    top_p: Annotated[float | tuple[float, ...], "float or one per level, above 0 and at most 1"] = 0.9
+    repetition_window: Annotated[int, "int, at least 0"] = 0
+    repetition_share: Annotated[float, "float, from 0 to 1"] = 0.5
+    guidance: Annotated[float, "float, at least 0"] = 1.0
 
     def __post_init__(self) -> None:
         """Raises ValueError where nothing could be drawn."""
-        for name, (least, most) in LIMITS.items():
-            given = getattr(self, name)
-            values = given if isinstance(given, tuple) and name in PER_LEVEL else (given,)
-            if not values or not all(fits_number(v, name in WHOLE) and least <= v <= most for v in values):
-                whole = "whole and " if name in WHOLE else ""
-                raise ValueError(f"sampling.{name}={given} must be {whole}{range_in_words(least, most)}.")
+        if fault := first_fault_in(self, "sampling."):
+            raise ValueError(fault)
 
     def check_levels(self, levels: int) -> None:
         """Refuse values per level of another number of levels.

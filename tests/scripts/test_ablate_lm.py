@@ -114,7 +114,3 @@ def test_the_table_gives_means_and_ranges_of_seeds(setup, tmp_path):
     assert "| flat | 2.500 (2.000–3.000) | 3.500 (3.000–4.000) |" in text
     assert "12.5 % [10.0, 15.2]; 12.5 % [10.0, 15.2] |" in text
     assert "resynthesis: 12.5 % [10.0, 15.2]." in text
-
-
-def test_an_unknown_comparison_is_one_sentence(setup, refusal):
-    assert "choose init or pattern" in refusal(ablate, setup("what=colour"))

@@ -1,30 +1,22 @@
 """Options of the codec that cannot be carried out, each refused in one sentence."""
 
-from copy import deepcopy
-from math import inf, isfinite, nan
-
 import pytest
-from omegaconf import DictConfig, OmegaConf
 
 from codec.network.architecture import ALMTokenizerConfig, check_architecture
-from codec.recipe.options import PAIRS, RANGES, check_crop, check_options
-from training.config import ABOVE_ZERO, BELOW_ONE, ConfigError, compose, range_in_words
+from codec.recipe.options import check_crop, check_options
+from training.config import ConfigError, compose
 from training.launch import pick_device
 
 
-def sentence(capsys: pytest.CaptureFixture, cfg: DictConfig) -> str:
+def sentence(capsys: pytest.CaptureFixture, override: str) -> str:
     """What `codec/train.py` says of this configuration."""
     with pytest.raises(ConfigError) as refused:
+        cfg = compose("codec_train", [override])
         check_options(cfg)
         check_crop(cfg, cfg.codec.sample_rate, cfg.codec.hop)
     assert refused.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line.removeprefix("error: ")
-
-
-@pytest.fixture(scope="module")
-def defaults() -> DictConfig:
-    return compose("codec_train", [])
 
 
 @pytest.mark.slow
@@ -36,18 +28,6 @@ def test_the_defaults_pass() -> None:
     assert pick_device("cpu") == "cpu"
 
 
-@pytest.mark.parametrize("key", RANGES)
-def test_numbers_have_a_range(key: str, defaults: DictConfig, capsys: pytest.CaptureFixture) -> None:
-    least, most = RANGES[key]
-    beyond = [least - 1, most + 1, *((0,) if least == ABOVE_ZERO else ()), *((1,) if most == BELOW_ONE else ())]
-    wrong = (nan, inf, -inf, "abc", True, *(bound for bound in beyond if isfinite(bound)))
-    for value in wrong:
-        cfg = deepcopy(defaults)
-        OmegaConf.update(cfg, key, [value, value] if key in PAIRS else value)
-        said = sentence(capsys, cfg)
-        assert said.startswith(f"{key}=") and range_in_words(least, most) in said, value
-
-
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
@@ -57,7 +37,7 @@ def test_numbers_have_a_range(key: str, defaults: DictConfig, capsys: pytest.Cap
         ("stage=2", "stage=2 needs init=FOLDER"),
         ("gan.kind=wave", "gan.kind=wave is unknown; choose one of mel, stft."),
         ("gan.loss=wasserstein", "choose one of hinge, least_squares."),
-        ("trainer.max_steps=null", "trainer.max_steps=None must be at least 1."),
+        ("trainer.max_steps=null", "trainer.max_steps=null must be a whole number, at least 1."),
         ("trainer.learning_rate=nan", "trainer.learning_rate=nan must be above 0."),
         ("trainer.domain_weights.speech=-1", "trainer.domain_weights.speech=-1 must be at least 0."),
         ("loss.mel=-1", "loss.mel=-1 must be at least 0."),
@@ -69,8 +49,8 @@ def test_numbers_have_a_range(key: str, defaults: DictConfig, capsys: pytest.Cap
             "trainer.domain_weights={speech: 0, sound: 0, music: 0}",
             "trainer.domain_weights: all weights that count are",
         ),
-        ("trainer.betas=[0.9]", "trainer.betas=[0.9] must be two numbers."),
-        ("mae.share=[0.5,0.2]", "mae.share=[0.5, 0.2] must be two numbers, the smaller first."),
+        ("trainer.betas=[0.9]", "trainer.betas=[0.9] must be two numbers, at least 0 and below 1."),
+        ("mae.share=[0.5,0.2]", "mae.share=[0.5, 0.2] must be two numbers, the smaller first, from 0 to 1."),
         ("trainer.gain_db=[4,-8]", "the smaller first."),
         ("loss.resolutions=[[256]]", "must be pairs [window samples, mel bands]."),
         ("loss.resolutions=[]", "must be pairs"),
@@ -79,7 +59,7 @@ def test_numbers_have_a_range(key: str, defaults: DictConfig, capsys: pytest.Cap
     ],
 )
 def test_what_cannot_work_is_refused(override: str, reason: str, capsys: pytest.CaptureFixture) -> None:
-    assert reason in sentence(capsys, compose("codec_train", [override]))
+    assert reason in sentence(capsys, override)
 
 
 @pytest.mark.parametrize("precision", ["null", "no", "bf16"])
@@ -88,25 +68,24 @@ def test_the_launchers_precision_counts_where_none_is_named(
     precision: str, launched: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
-    cfg = compose("codec_train", [f"precision={precision}"])
     if precision == "null" and launched.startswith("fp"):
-        assert f"leaves accelerate launch its {launched}" in sentence(capsys, cfg)
+        assert f"leaves accelerate launch its {launched}" in sentence(capsys, f"precision={precision}")
     else:
-        check_options(cfg)
+        check_options(compose("codec_train", [f"precision={precision}"]))
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"window": 11}, "window=11 is outside 2…10"),
-        ({"patchify": "wavelet"}, "patchify=wavelet is none of stft, conv, patch."),
-        ({"bottleneck": "none"}, "bottleneck=none is none of queries, strided."),
-        ({"hop": 0}, "hop=0 must be at least 1."),
-        ({"encoder_layers": 0}, "encoder_layers=0 must be at least 1."),
-        ({"span": 0}, "span=0 must be at least 1."),
+        ({"patchify": "wavelet"}, "patchify=wavelet is unknown; choose one of stft, conv, patch."),
+        ({"bottleneck": "none"}, "bottleneck=none is unknown; choose one of queries, strided."),
+        ({"hop": 0}, "hop=0 must be from 1 to 1000000."),
+        ({"encoder_layers": 0}, "encoder_layers=0 must be from 1 to 1000."),
+        ({"span": 0}, "span=0 must be from 1 to 1000000."),
         ({"codebook_decay": 1}, "codebook_decay=1 must be at least 0 and below 1."),
         ({"codebook_sizes": []}, "give at least one level"),
-        ({"codebook_sizes": [2048, 1]}, "each of at least 2 codes"),
+        ({"codebook_sizes": [2048, 1]}, "codebook_sizes=[2048, 1] must be from 2 to 1000000."),
         ({"head_dim": 63}, "head_dim=63 must be even"),
         ({"analysis_ffts": []}, "give the window of at least one spectrum"),
         ({"synthesis_fft": 318}, "synthesis_fft=318 must be even and at least the hop of 320."),

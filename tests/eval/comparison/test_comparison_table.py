@@ -288,7 +288,6 @@ def test_without_it_all_begin_from_scratch(tmp_path: Path) -> None:
         ({"rows": {"a": {"tokenizer": "almtokenizer", "train": ["x"], "untrained": ["x"]}}}, "leave one out"),
         ({"tasks": ["sing"]}, "there is no 'sing'"),
         ({"match": "flops"}, "needs comparison.flops"),
-        ({"match": "hours"}, "choose seconds or flops"),
         ({"after": {"asr": "tss"}}, "comparison.after.asr=tss: the model of a task may begin with that of another one"),
         ({"after": {"asr": "asr"}}, "comparison.after.asr=asr"),
         ({"after": {"asr": "tts", "tts": "asr"}}, "which itself begins from scratch"),
@@ -325,8 +324,9 @@ def test_a_file_changes_the_comparison_and_the_command_line_wins(tmp_path: Path,
     c = read_file(compose("eval_compare", overrides), overrides)
     assert (c.steps, c.seed) == (7, 5)
     assert set(make_plan(c, tmp_path / "out").rows) == {"ours-w6", "ours-w10", "untrained", "mine"}
-    path.write_text("step: 7")
-    assert "Did you mean 'steps'?" in refusal(read_file, compose("eval_compare", overrides), overrides)
+    for wrong, said in (("step: 7", "Did you mean 'steps'?"), ("match: hours", "match=hours is unknown; choose")):
+        path.write_text(wrong)
+        assert said in refusal(read_file, compose("eval_compare", overrides), overrides)
 
 
 def test_a_context_that_the_model_cannot_have(tmp_path: Path, capsys) -> None:

