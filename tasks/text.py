@@ -20,14 +20,18 @@ Setting = str | Mapping[str, str]  # one name for all tasks, or task → name; t
 
 
 def words_alone(text: str, keep: str = "") -> str:
-    """Composed (NFC), lower case; everything but letters, their marks, numbers and ``keep`` becomes a space.
+    """Composed, full-width letters, ligatures and other forms as the letters they stand for (NFKC), lower case;
+    everything but letters, their marks, numbers and ``keep`` becomes a space, the apostrophe too: what Whisper's
+    BasicTextNormalizer does with ``preserve_marks``, except that brackets keep their words.
 
     Characters that only format (soft hyphens, joiners inside words of Hindi and Persian) are left out.
     """
-    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
-    kinds = ((c, unicodedata.category(c)) for c in composed)
-    letters = (c if kind[0] in "LMN" or c in keep else " " for c, kind in kinds if kind != "Cf")
-    return " ".join("".join(letters).split())
+    found = [" "]
+    for c in unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower()):
+        kind = unicodedata.category(c)
+        if kind != "Cf":  # the form of an accent that stands alone is a space and a mark, which is of no letter
+            found.append(c if kind[0] in "LN" or c in keep or (kind[0] == "M" and found[-1] != " ") else " ")
+    return " ".join("".join(found).split())
 
 
 # Scripts that set no spaces between words (Unicode names begin so): the word is not a unit there, the character is.

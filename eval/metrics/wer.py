@@ -58,7 +58,7 @@ def describe_normaliser(name: str) -> str:
     """The normaliser as a result records it."""
     if name == "whisper-english":
         return f"whisper-english (whisper-normalizer {importlib.metadata.version('whisper-normalizer')})"
-    return {"plain": "plain (lower case, punctuation removed)", "none": "none"}[name]
+    return {"plain": "plain (NFKC, lower case, punctuation removed)", "none": "none"}[name]
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,9 @@ def test_decomposed_letters_are_the_composed_ones(name: str) -> None:
         ("so\u00adft", "soft", 0, 1),
         ("Tiếng Việt", "tiếng việt", 0, 2),
         ("über Straße", "Über straße", 0, 2),
+        ("Ｆｕｌｌ ﬁre, 5 ㎏", "full fire 5 kg", 0, 4),  # full-width letters, ligatures and units are their letters
+        ("ｶﾞ ½", "ガ 1/2", 0, 3),
+        ("naï¨ve ´", "naï ve", 0, 2),  # an accent alone is no letter's
     ],
 )
 def test_marks_are_part_of_a_word_in_every_language(
@@ -183,6 +186,21 @@ def test_marks_are_part_of_a_word_in_every_language(
 ) -> None:
     found = edits(normalise(reference), normalise(hypothesis))
     assert (found.errors, found.units) == (errors, units)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),  # what whisper-normalizer 0.1.15 says, with preserve_marks
+    [
+        ("Don't, she's O’Neil!", "don t she s o neil"),
+        ("Ｆｕｌｌ ﬁre ½ ㎏ ™", "full fire 1 2 kg tm"),
+        ("मैं घर, गया।", "मैं घर गया"),
+        ("น้ำ", "\u0e19\u0e49\u0e4d\u0e32"),
+        ("Café, cafe\u0301", "café café"),
+        ("3_4—5 你好，世界", "3 4 5 你好 世界"),
+    ],
+)
+def test_basic_is_whisper_s_basic_normaliser_that_keeps_marks(text: str, expected: str) -> None:
+    assert normaliser("basic")(text) == expected
 
 
 @pytest.mark.parametrize(
