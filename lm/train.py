@@ -5,7 +5,7 @@
     accelerate launch lm/train.py task=all                                  # one model for six tasks
     accelerate launch lm/train.py task=[tts,asr] task.tasks.tts.weight=2    # a mixture of one's own
     accelerate launch lm/train.py task=tts lm.variant=depth                 # the paper's variant (lm/network/depth.py)
-    accelerate launch lm/train.py task=tts lm=qwen-0.5b tuning.method=lora trainer.optimiser=adamw
+    accelerate launch lm/train.py task=tts lm=qwen-0.5b tuning=lora
 
 The same command continues a run that was stopped or killed, exactly. Everything lies in runs/<name>/:
 config.yaml, log.jsonl, checkpoints/, and at the end final/, a plain LlamaForCausalLM folder with

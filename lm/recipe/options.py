@@ -32,7 +32,9 @@ def check_options(cfg: DictConfig, world: int, sharded: bool = False) -> None:
     if method != "full" and not (cfg.init or cfg.lm.pretrained):
         raise ConfigError(f"tuning.method={method} needs trained weights: give init=FOLDER or lm.pretrained=FOLDER.")
     if method == "lora" and trainer.optimiser != "adamw":
-        raise ConfigError("tuning.method=lora needs trainer.optimiser=adamw: muon is for whole matrices.")
+        raise ConfigError(
+            "tuning.method=lora needs trainer.optimiser=adamw, which tuning=lora brings: muon is for whole matrices."
+        )
     if method == "lora" and cfg.lm.variant == "depth":
         raise ConfigError("tuning.method=lora needs lm.variant=flat: a new depth transformer must train as a whole.")
 

@@ -1,8 +1,9 @@
 """What of a model is trained: everything, LoRA adapters and the new rows, or the new rows alone.
 
-LoRA goes through peft. The new rows (control tokens and audio) of BOTH tables train with it, tied or not: with
-adapters on the linear layers alone, or with the input rows alone, the codes are never learnt. Text rows stay as they
-are, bit for bit. What is saved in the end is merged: a stock checkpoint.
+LoRA goes through peft, which is imported where it is used, as it takes half a second of each start. The new rows
+(control tokens and audio) of BOTH tables train with it, tied or not: with adapters on the linear layers alone, or with
+the input rows alone, the codes are never learnt. Text rows stay as they are, bit for bit. What is saved in the end is
+merged: a stock checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -35,6 +35,8 @@ def add_lora(model: Any, cfg: DictConfig, vocabulary: AudioVocabulary) -> Any:
     Raises:
         ModelError: ``targets`` that are not there.
     """
+    from peft import LoraConfig, get_peft_model
+
     check_targets(model, cfg.targets)
     rows = list(range(vocabulary.text_size, vocabulary.size))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -71,20 +73,22 @@ def check_targets(model: nn.Module, targets: Sequence[str]) -> None:
         )
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
+def save_adapter(model: Any, folder: Path) -> None:
     """Adapters and new rows of both tables, into ``folder/adapter``."""
     model.save_pretrained(Path(folder) / ADAPTER, save_embedding_layers=False)
 
 
-def load_adapter(model: PeftModel, folder: Path) -> None:
+def load_adapter(model: Any, folder: Path) -> None:
     """Read what `save_adapter` wrote into a model that `add_lora` made."""
+    from peft import set_peft_model_state_dict
+
     state = load_file(Path(folder) / ADAPTER / "adapter_model.safetensors")
     result = set_peft_model_state_dict(model, state)
     if result.unexpected_keys:
         raise RuntimeError(f"{folder}/{ADAPTER} does not fit the model: {result.unexpected_keys[:3]}")
 
 
-def merged(model: PeftModel) -> Any:
+def merged(model: Any) -> Any:
     """A stock causal LM with the adapters and new rows in its weights; ``model`` stays as it is."""
     return copy.deepcopy(model).merge_and_unload()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,14 @@ def test_it_is_refused_before_any_work(models, overrides, monkeypatch, tmp_path,
 
 
 def test_gpt2_is_extended_and_trained(models, overrides):
-    """A model of another family, by adapters on its own layers."""
-    lora = [f"lm.pretrained={models}/gpt2", "trainer.row_length=64", "tuning.method=lora", "tuning.targets=[c_attn]"]
-    cfg = compose("lm_train", [*overrides, *lora, "trainer.max_steps=2", "tuning.warmup_new_rows=1"])
-    final = train(cfg)
-    assert (final / "model.safetensors").is_file()
+    """A model of another family, by adapters on its own layers, which are told nothing of the optimiser."""
+    options = [option for option in overrides if "optimiser" not in option]
+    lora = [f"lm.pretrained={models}/gpt2", "trainer.row_length=64", "tuning=lora", "tuning.targets=[c_attn]"]
+    curves = {}
+    for kept in ("false", "true"):
+        more = ["trainer.max_steps=3", "tuning.warmup_new_rows=1", f"trainer.gradient_checkpointing={kept}"]
+        final = train(compose("lm_train", [*options, *lora, *more, f"name=checkpointing-{kept}"]))
+        assert (final / "model.safetensors").is_file()
+        lines = map(json.loads, (final.parent / "log.jsonl").read_text().splitlines())
+        curves[kept] = [line["grad_norm"] for line in lines if "grad_norm" in line]
+    assert curves["true"] == pytest.approx(curves["false"], rel=1e-4), "frozen layers pass gradients on, either way"

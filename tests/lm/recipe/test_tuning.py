@@ -198,15 +198,33 @@ def test_only_presets_that_exist_and_tunings_that_work_are_accepted(overrides, r
         assert words in refusal(train_lm, *overrides, *options)
 
 
-@pytest.mark.parametrize("name", ["micro", "nano", "small", "llama-3.2-1b", "qwen-0.5b"])
-def test_presets(name):
-    cfg = compose("lm_train", [f"lm={name}"])
-    assert cfg.lm.name == name and set(cfg.lm) == set(compose("lm_train", []).lm)
-    if cfg.lm.pretrained is None:
+FROM_SCRATCH = ("muon", 2e-3, 256, 8, False)
+EXTENDED = ("adamw", 5e-5, 2048, 32, True)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "millions", "recipe"),
+    [
+        (["lm=micro"], (1, 2), FROM_SCRATCH),
+        (["lm=nano"], (3, 6), FROM_SCRATCH),
+        (["lm=small"], (85, 125), ("muon", 6e-4, 1024, 64, False)),
+        (["lm=llama-3.2-1b"], None, EXTENDED),
+        (["lm=qwen-0.5b"], None, EXTENDED),
+        (["tuning=lora", "lm=qwen-0.5b"], None, ("adamw", 3e-4, 2048, 32, True)),
+        (["tuning=lora"], (3, 6), ("adamw", 3e-4, 256, 8, False)),
+        (["lm=qwen-0.5b", "trainer.lr=1e-3"], None, ("adamw", 1e-3, 2048, 32, True)),  # what is typed goes first
+    ],
+)
+def test_a_backbone_and_a_tuning_bring_their_recipe(chosen, millions, recipe):
+    cfg, defaults = compose("lm_train", chosen), compose("lm_train", [])
+    keys = ("optimiser", "lr", "row_length", "batch_rows", "gradient_checkpointing")
+    assert tuple(cfg.trainer[key] for key in keys) == recipe
+    assert all(set(cfg[group]) == set(defaults[group]) for group in ("lm", "trainer", "tuning"))
+    assert (cfg.lm.pretrained is None) == (millions is not None)
+    if millions:
         with torch.device("meta"):
             model = build_lm(cfg.lm, AudioVocabulary(cfg.lm.text_tokenizer.vocab_size, (2048,) * 3, {}), 0)
-        millions = sum(p.numel() for p in model.parameters()) / 1e6
-        assert {"micro": 1, "nano": 3, "small": 85}[name] < millions < {"micro": 2, "nano": 6, "small": 125}[name]
+        assert millions[0] < sum(p.numel() for p in model.parameters()) / 1e6 < millions[1]
 
 
 def test_new_rows_warm_up_under_lora_too(base, vocabulary):
