@@ -51,6 +51,8 @@ BLOCK_SAMPLES = 1 << 21
 BLOCK_FRAMES = 1 << 18
 # Float samples may overshoot full scale; beyond this (24 dB) they are integers that were never scaled.
 LOUDEST = 16.0
+# A file that holds less is no clip: the shortest frames of tokenizers are 10 ms.
+SHORTEST = 0.01
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def audio_info(path: str | Path) -> AudioInfo:
             limits.check(path, 0, file.samplerate, file.channels)
             frames += file.frames * first.sample_rate / file.samplerate
             limits.check(path, frames / first.sample_rate, file.samplerate, file.channels)
-    if first is None or frames == 0:
-        raise AudioError(f"{path} holds no audio (0 samples)")
+    _check_length(path, round(frames), frames / first.sample_rate if first else 0.0)
+    assert first is not None
     first.frames = round(frames)
     return first
 
@@ -239,10 +241,15 @@ def _resampled(
                 yield piece, expected
             frames += held
             seconds += held / file.samplerate
+    _check_length(path, frames, seconds)
+
+
+def _check_length(path: Path, frames: int, seconds: float) -> None:
+    """Refuse a file that holds next to nothing."""
     if frames == 0:
         raise AudioError(f"{path} holds no audio (0 samples)")
-    if samples == 0:
-        raise AudioError(f"{path} is too short: {frames} samples leave none at {sample_rate} Hz")
+    if seconds < SHORTEST:
+        raise AudioError(f"{path} is too short: {frames} samples, {1000 * seconds:.2g} ms; at least 10 ms are read")
 
 
 def _check_samples(path: Path, block: np.ndarray, second: float, rate: int) -> None:

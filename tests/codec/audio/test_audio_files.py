@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,14 @@ def test_damaged_audio_is_refused_with_the_reason(tmp_path: Path) -> None:
     check_refused(tmp_path / "text.wav", "not audio that soundfile can read")
 
 
+@pytest.mark.parametrize("samples", [1, 159, 160])
+def test_next_to_nothing_is_no_clip(tmp_path: Path, samples: int) -> None:
+    soundfile.write(tmp_path / "a.wav", np.ones(samples, np.float32), 16_000)
+    for read in READERS:
+        with pytest.raises(AudioError, match="too short: .* at least 10 ms") if samples < 160 else nullcontext():
+            read(tmp_path / "a.wav")
+
+
 @pytest.mark.parametrize("rate", [4_000, 96_000, 384_000])
 def test_unusual_rates_and_channels_are_read(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "a.wav", noise(0.5, rate, 6), rate)  # 5.1
@@ -136,7 +145,7 @@ def put(path: Path, at: int, value: int, size: int = 4) -> None:
 
 
 READERS = [audio_info, lambda path: read_audio(path, 16_000), lambda path: list(read_pieces(path, 8_000))]
-LIMITS = {  # what is written into the header of a WAV of 3 s (place, value, size), the reason, what allows it
+LIMITS = {  # what is written into the header of a WAV (place, value, size), the reason, what allows it
     "1 Hz": ((24, 1, 4), "rate is 1 Hz; at least 1000 Hz", ("ALMKIT_MIN_RATE", "1")),
     "999 Hz": ((24, 999, 4), "rate is 999 Hz; at least 1000 Hz", ("ALMKIT_MIN_RATE", "500")),
     "1 MHz": ((24, 1_000_000, 4), "rate is 1000000 Hz; at most 768000 Hz", ("ALMKIT_MAX_RATE", "1e6")),
@@ -151,7 +160,7 @@ def test_what_a_header_asks_for_is_limited_by_a_setting(
 ) -> None:
     header, reason, (variable, value) = LIMITS[name]
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.zeros(65 * 10, np.float32), 16_000, subtype="PCM_16")
+    soundfile.write(path, np.zeros(650 if "1 Hz" in name else 13_000, np.float32), 16_000, subtype="PCM_16")
     put(path, *header)
     with pytest.raises(AudioError, match=f"{reason} .*or set {variable}$"):
         read(path)
