@@ -8,6 +8,8 @@ holds depends on the corpus alone, so a killed run that is started again, on any
 with the same files as an undisturbed one: finished shards are kept, the others are made.
 """
 
+import training.help  # noqa: F401
+
 import json
 import os
 import time

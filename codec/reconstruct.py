@@ -10,6 +10,8 @@ tokenizer's sample rate with exactly the source's length, under the same relativ
 file that `out` names. Files of more than a minute pass through ALMTokenizer in pieces: memory does not grow with them.
 """
 
+import training.help  # noqa: F401
+
 import os
 import sys
 import time

@@ -19,6 +19,8 @@ same sounds are (ours; without it only the spread is matched).
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import json
 import math
 from collections.abc import Iterator

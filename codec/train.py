@@ -9,6 +9,8 @@ command is given again.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import hashlib
 import json
 import time

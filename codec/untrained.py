@@ -9,6 +9,8 @@ coloured noise, drawn at random. No audio is read.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 from pathlib import Path
 from typing import Any, cast
 

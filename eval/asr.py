@@ -11,6 +11,8 @@ Writes results.json, items.jsonl and wavs/<row>/<id>.wav; a second run redoes no
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import time
 from pathlib import Path
 from typing import Any

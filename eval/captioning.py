@@ -13,6 +13,8 @@ reference has one reference fewer than the others. ``class-named`` is the share 
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import time
 from pathlib import Path
 from typing import Any

@@ -20,6 +20,8 @@ table. Differences are taken over the clips that both systems have a score for, 
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -9,6 +9,8 @@ is downloaded unless a hub id is given.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable

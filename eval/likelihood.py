@@ -15,6 +15,8 @@ items.jsonl.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import math
 import time
 from collections.abc import Mapping, Sequence

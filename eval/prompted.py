@@ -16,6 +16,8 @@ results.json, items.jsonl and wavs/<row>/<id>.wav, and the recordings that were 
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -13,6 +13,8 @@ spectrograms of every clip. A delay of the codec is measured and taken out befor
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import math
 import time
 from dataclasses import asdict

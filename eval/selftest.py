@@ -10,6 +10,8 @@ as "not run" and is no pass.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import importlib.util
 import sys
 from collections import Counter

@@ -14,6 +14,8 @@ training on resampled train clips; the spread is written as ``deviation_of_runs`
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import time
 from dataclasses import dataclass
 from pathlib import Path

@@ -16,6 +16,8 @@ distance that is left when all is well. Writes results.json, items.jsonl and wav
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -12,6 +12,8 @@ wavs/<row>/<id>.wav. What is already known for the same audio and the same judge
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import time
 from pathlib import Path
 from typing import Any

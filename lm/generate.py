@@ -17,6 +17,8 @@ audio may be is the task's own (tasks/, configs/task/).
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import json
 import sys
 import time

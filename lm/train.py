@@ -14,6 +14,8 @@ audio_vocabulary.json.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import time
 from functools import partial
 from pathlib import Path

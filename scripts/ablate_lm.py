@@ -12,6 +12,8 @@ split alone (`text_backbone.py`), then extended in every way, and once more a mo
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import json
 import os
 import shlex

@@ -8,6 +8,8 @@ long file each, the seconds of processor time and the highest memory of a proces
 read_pieces or read_audio. Python and the libraries are in it.
 """
 
+import training.help  # noqa: F401
+
 import argparse
 import random
 import re

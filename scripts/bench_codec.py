@@ -12,6 +12,8 @@ taken over the length of the audio: lower is faster. Memory is what a process of
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import argparse
 import multiprocessing
 import os

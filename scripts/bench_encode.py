@@ -9,6 +9,8 @@ whenever the tokenizer is called. The corpus takes 4 KB of disk per clip and is 
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import argparse
 import os
 import struct

@@ -15,6 +15,8 @@ about the same ids per step. Our time includes packing the rows, theirs collatin
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import argparse
 import statistics
 import tempfile

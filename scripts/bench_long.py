@@ -10,6 +10,8 @@ in memory; from file to file, as codec/reconstruct.py does it, only a piece of i
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import argparse
 import math
 import multiprocessing

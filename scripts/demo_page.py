@@ -11,6 +11,8 @@ It is built beside its final place and put there when it is complete.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import base64
 import hashlib
 import json

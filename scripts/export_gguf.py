@@ -10,6 +10,8 @@ reads it. See docs/serving.md.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import argparse
 import json
 from pathlib import Path

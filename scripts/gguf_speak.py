@@ -9,13 +9,16 @@ those of `lm/generate.py`. See docs/serving.md.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 from pathlib import Path
 
 import numpy as np
 
 from lm.generation.legality import Legality
 from lm.sequences.vocabulary import AudioVocabulary
-from lm.serving.engines import speak, speaking_parser
+from lm.serving.asking import speaking_parser
+from lm.serving.engines import speak
 from training.config import ending_plainly
 
 

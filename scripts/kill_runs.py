@@ -16,6 +16,8 @@ everything, so that the random moment falls into their work and not into their i
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import argparse
 import importlib
 import json

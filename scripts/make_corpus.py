@@ -10,6 +10,8 @@ the same command is given again; where all is there, nothing is written or locke
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import argparse
 import hashlib
 import sys

@@ -10,6 +10,8 @@ the number of clips with the published one, and lists clips without audio in mis
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import argparse
 import importlib
 import sys

@@ -10,6 +10,8 @@ checkpoint stands (runs/<name>/) when the same command is given again.
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 import copy
 import dataclasses
 import hashlib

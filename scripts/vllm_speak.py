@@ -8,10 +8,13 @@ vLLM brings the sampling and the speed; text i uses `--seed` + i. See docs/servi
 
 from __future__ import annotations
 
+import training.help  # noqa: F401
+
 from pathlib import Path
 
 from lm.sequences.vocabulary import AudioVocabulary
-from lm.serving.engines import speak, speaking_parser
+from lm.serving.asking import speaking_parser
+from lm.serving.engines import speak
 from training.config import ending_plainly
 
 

@@ -1,22 +1,23 @@
 """The command-line entry of every script: Hydra with our rules.
 
 ``hydra_entry("lm_train")`` turns ``def main(cfg)`` into a program that reads ``configs/lm_train.yaml`` and
-``key=value`` overrides, never changes the working directory, refuses unknown keys with the nearest match, and
-prints the commented configuration for ``--help``. Texts and names arrive as they are typed (`training.typed`).
+``key=value`` overrides, never changes the working directory, refuses unknown keys with the nearest match and
+values that their keys cannot hold (`training.schema`). Texts and names arrive as they are typed (`training.typed`).
 """
 
 from __future__ import annotations
+
+from training.help import CONFIG_DIR
+from training.help import REPOSITORY as REPOSITORY
 
 import difflib
 import errno
 import functools
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import TextIO, cast
 
 import hydra
@@ -32,9 +33,6 @@ from training.lock import LockError
 from training.log import PlainStream, quiet_environment
 from training.schema import composing, first_fault, options
 from training.typed import as_typed, groups_in
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIG_DIR = REPOSITORY / "configs"
 
 
 class ConfigError(SystemExit):
@@ -193,29 +191,6 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     return cfg
 
 
-def help_text(program: str, config_name: str, description: str) -> str:
-    """The usage text: description, the commented YAML file of the script, and the groups it draws on."""
-    source = (CONFIG_DIR / f"{config_name}.yaml").read_text(encoding="utf-8")
-    groups = re.findall(r"^\s*-\s+(?:override\s+)?([a-z_]+):\s*([\w\-]+)", source, flags=re.MULTILINE)
-    lines = [
-        f"usage: {program} [key=value ...]",
-        "",
-        description.strip(),
-        "",
-        f"Keys (configs/{config_name}.yaml):",
-        "",
-    ]
-    lines += [f"  {line}" for line in source.splitlines()]
-    for group, default in groups:
-        options = group_options(group)
-        if not options:
-            continue
-        lines += ["", f"{group}=… one of: {', '.join(options)} (default {default}); keys of {group}={default}:", ""]
-        lines += [f"  {line}" for line in (CONFIG_DIR / group / f"{default}.yaml").read_text("utf-8").splitlines()]
-    lines += ["", "-m key=a,b runs a sweep (Hydra multirun); --cfg job prints the resolved configuration."]
-    return "\n".join(lines)
-
-
 def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
     """Decorate ``main(cfg)``: called without arguments it runs under Hydra with ``configs/<config_name>.yaml``."""
 
@@ -228,10 +203,6 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
 
         @functools.wraps(function)
         def entry() -> None:
-            if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
-                module = sys.modules[function.__module__]
-                print(help_text(Path(sys.argv[0]).name, config_name, module.__doc__ or function.__doc__ or ""))
-                return
             with ending_plainly():
                 arguments = arguments_of(config_name, sys.argv[1:])
                 check_overrides(config_name, arguments)

@@ -1,4 +1,4 @@
-"""The command-line entry: unknown keys, unknown options, help."""
+"""The command-line entry: unknown keys, unknown options, values that a key cannot hold."""
 
 from pathlib import Path
 
@@ -79,9 +79,3 @@ def test_a_value_that_its_key_cannot_hold_is_one_sentence(
 def test_what_a_key_can_hold_is_taken(configs: Path) -> None:
     config.compose("main", ["steps=4", "trainer.rate=2", "fast=false", "sizes=[]", "name=[3]", "kind={a: 1}", "mode=1"])
     config.compose("main", ["steps=${trainer.rate}", "+extra=many", "level=null", "delay=auto", "task=asr"])
-
-
-def test_help_shows_comments_of_the_file_and_its_groups(configs: Path) -> None:
-    text = config.help_text("x.py", "main", "Does things.")
-    for part in ("Does things.", "how many", "task=… one of: asr, tts", "the prompt"):
-        assert part in text

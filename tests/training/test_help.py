@@ -1,0 +1,40 @@
+"""``--help`` of every program: there at once, with every key, its default, unit, range and comment."""
+
+from training.help import help_text
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.config import REPOSITORY
+
+DOORS = [path for room in ("codec", "lm", "eval", "scripts") for path in sorted((REPOSITORY / room).glob("*.py"))]
+PROGRAMS = [path.relative_to(REPOSITORY).as_posix() for path in DOORS if '"__main__"' in path.read_text("utf-8")]
+
+
+AT_EXIT = (
+    "import atexit, sys; atexit.register(lambda: print(*(k for k in sys.modules if sys.modules[k]), file=sys.stderr))"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_waits_for_no_package(program: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(AT_EXIT)  # Python runs it before the program
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
+    command = [sys.executable, program, "--help"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: {Path(program).name} ")
+    imported = {name.partition(".")[0] for name in done.stderr.split()}
+    assert "training" in imported and not imported & {"torch", "transformers", "numpy", "scipy", "hydra"}
+
+
+def test_help_shows_keys_and_groups_with_their_comments() -> None:
+    text = help_text("train.py", "codec_train", "Trains a codec.")
+    for part in ("Trains a codec.", "batch_size: 4             # int, at least 1: crops per process and step"):
+        assert part in text
+    assert "codec=… one of: base, mini, mini_causal, mini_conv, small (default mini)" in text
+    assert "hop: 320                  # int" in text
