@@ -46,17 +46,17 @@ def test_what_would_clip_is_scaled_to_the_full_scale(tmp_path: Path) -> None:
 def test_clips_that_cannot_fill_a_crop_end_the_training_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    soundfile.write(tmp_path / "short.wav", np.zeros(24), RATE)
+    soundfile.write(tmp_path / "short.wav", np.zeros(240), RATE)
     (tmp_path / "broken.wav").write_bytes(b"RIFF and no more")
     short, broken = (Clip(name, tmp_path / f"{name}.wav", domain="sound") for name in ("short", "broken"))
-    with pytest.raises(CorpusError, match="1000 clips of domain sound do not fill 2 s: lower trainer.crop_seconds."):
-        CropSampler([short], RATE, {"sound": 1.0}, (0, 0), 0).crop(0, 0, 2 * RATE)
+    with pytest.raises(CorpusError, match="1000 clips of domain sound do not fill 20 s: lower trainer.crop_seconds."):
+        CropSampler([short], RATE, {"sound": 1.0}, (0, 0), 0).crop(0, 0, 20 * RATE)
     with pytest.raises(CorpusError, match=r"none of 1000 clips of domain sound can be read \(.*broken.wav"):
         CropSampler([broken], RATE, {"sound": 1.0}, (0, 0), 0).crop(0, 0, RATE)
     capsys.readouterr()
     mixed = CropSampler([short, broken], RATE, {"sound": 1.0}, (0, 0), 0)
-    crop, files = mixed.crop(0, 0, 240)
-    assert len(crop) == 240 and set(files) == {short.path}
+    crop, files = mixed.crop(0, 0, 2400)
+    assert len(crop) == 2400 and set(files) == {short.path}
     assert capsys.readouterr().out.count("skipped in training") == 1, "named once"
 
 
