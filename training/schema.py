@@ -173,10 +173,8 @@ def options(folder: Path, config_name: str, groups: tuple[str, ...] = ()) -> dic
         group, _, package = str(chosen).partition("@")
         path = folder / group / f"{option}.yaml"
         if path.is_file():
-            is_global = path.read_text(encoding="utf-8").startswith("# @package _global_")
-            prefix = "" if is_global else (package or group).replace("/", ".") + "."
-            said |= {f"{prefix}{key}": option for key, option in _said_in(path).items()}
-    said |= _said_in(folder / f"{config_name}.yaml")  # what the program's own file says about a key goes first
+            said |= _said_in(path, (package or group).replace("/", ".") + ".")
+    said |= _said_in(folder / f"{config_name}.yaml", "")  # what the program's own file says about a key goes first
     known: dict[str, Option] = {}
     for key, value in nodes(OmegaConf.to_container(cfg, throw_on_missing=False)):
         if isinstance(value, dict):
@@ -217,14 +215,20 @@ def nodes(values: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 @cache
-def _said_in(path: Path) -> dict[str, Option]:
-    """Dotted key → what the comments of a YAML file, and of the files of its group that it builds on, say."""
+def _said_in(path: Path, package: str) -> dict[str, Option]:
+    """Dotted key → what the comments of a YAML file, and of the files of its group that it builds on, say.
+
+    Args:
+        package: that its keys lie in, with a dot behind it, unless it says ``# @package _global_``.
+    """
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
+    own = "" if text.startswith("# @package _global_") else package
     said: dict[str, Option] = {}
-    for name in (yaml.safe_load(text) or {}).get("defaults", ()):
-        if isinstance(name, str) and (path.parent / f"{name}.yaml").is_file():
-            said |= _said_in(path.parent / f"{name}.yaml")
+    for default in (yaml.safe_load(text) or {}).get("defaults", ()):
+        name, _, place = default.partition("@") if isinstance(default, str) else ("", "", "")
+        if (below := path.parent / f"{name}.yaml").is_file():
+            said |= _said_in(below, f"{own}{place}." if place else package)
 
     def walk(node: yaml.Node, prefix: str) -> Iterator[tuple[str, Option]]:
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
@@ -237,4 +241,4 @@ def _said_in(path: Path) -> dict[str, Option]:
             if comment and (option := Option.said(comment[1])) != Option():
                 yield name, option
 
-    return said | dict(walk(yaml.compose(text), ""))
+    return said | dict(walk(yaml.compose(text), own))

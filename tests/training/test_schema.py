@@ -41,6 +41,18 @@ def test_ranges_are_words() -> None:
     assert limits("from 1e-4 to 2.5") == (1e-4, 2.5)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "key", "option"),
+    [
+        ("codec=mini_causal", "codec.span", Option("int")),
+        ("lm=small", "lm.init_rows", Option("str", "default", choices=("normal", "mean", "codebook"))),
+        ("task=all", "task.tasks.tts.decoding.top_p", Option("float")),
+    ],
+)
+def test_comments_hold_where_another_file_builds_on_theirs(chosen: str, key: str, option: Option) -> None:
+    assert options(CONFIG_DIR, "codec_train" if chosen.startswith("codec") else "lm_train", (chosen,))[key] == option
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("program", [path.stem for path in sorted(CONFIG_DIR.glob("*.yaml"))])
 def test_a_numeric_key_takes_no_other_value(program: str) -> None:

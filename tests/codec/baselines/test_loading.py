@@ -104,7 +104,7 @@ def test_another_models_folder_is_refused(tmp_path: Path, capsys: pytest.Capture
         (["tokenizer=custom", "tokenizer._target_=builtins.dict"], {}, "gave a dict and not an AudioTokenizer"),
         (["tokenizer=mimi"], {"window": 3}, "window=3: codec.baselines.mimi.load has no window"),
         (["tokenizer.path=nowhere"], {}, "no codec checkpoint at 'nowhere'"),
-        (["tokenizer.path=checkpoints/codec-mini", "tokenizer.window=40"], {}, "window=40 is outside"),
+        (["tokenizer.path=checkpoints/codec-mini"], {"window": 40}, "window=40 is outside"),
     ],
 )
 def test_what_cannot_be_loaded_is_one_sentence(
