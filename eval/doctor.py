@@ -21,7 +21,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from eval.embedders import load_embedder
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.harness.networks import NetworkError, weights_hash
 from eval.harness.provenance import folder_hash, sha256
 from eval.judges.recognisers import load_recogniser

@@ -26,7 +26,8 @@ from eval.metrics.frechet import Gaussian, expected_bias, extrapolate, frechet_d
 from eval.metrics.meteor import meteor
 from eval.metrics.signal import PESQ, si_sdr, snr, stft_distance, stoi
 from eval.metrics.visqol import ViSQOL
-from eval.metrics.wer import ErrorRate, load_normaliser
+from eval.metrics.wer import ErrorRate
+from tasks.text import scoring_normaliser
 
 RATE = 16_000
 
@@ -197,7 +198,7 @@ def _rate(texts: tuple[list[str], list[str]], **options: Any) -> float:
 
 
 def _normalised(text: str, expected: str) -> float:
-    return float(load_normaliser("whisper-english")(text) == expected)
+    return float(scoring_normaliser("whisper-english")(text) == expected)
 
 
 JIWER = "jiwer's documentation"

@@ -18,7 +18,6 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,30 +26,25 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import CorpusError, spread
-from codec.interface import AudioTokenizer, TokenizerError
-from codec.load import load_tokenizer
+from codec.interface import AudioTokenizer
 from codec.shards import INDEX_NAME, Row, ShardError, read_index, read_shards
 from codec.shards.token_source import check_corpus, check_current, named_shards, shipped_shards, token_folder
-from eval.harness.processes import hold_out, join, share
-from eval.harness.provenance import record_hash, versions
+from eval.harness.processes import share
+from eval.harness.provenance import record_hash
 from eval.harness.report import Report
+from eval.harness.run import Run
 from eval.harness.score_cache import ScoreCache
 from eval.harness.speaking import open_model, run_name
-from lm.model import ModelError
 from lm.network.depth import DepthLM, DepthObjective
 from lm.network.objective import Objective
 from lm.recipe.data import render_documents
-from lm.run_state import newest_model
 from lm.sequences.packing import pack_rows
-from lm.sequences.vocabulary import AudioVocabulary, VocabularyError
+from lm.sequences.vocabulary import AudioVocabulary
 from tasks.base import Task
 from tasks.document import AudioSegment
 from training.config import ConfigError, hydra_entry
-from training.launch import pick_device
-from training.log import duration
 from training.progress import progress
 
 ROWS = ("own-condition", "wrong-condition", "unigram", "uniform")
@@ -159,41 +153,30 @@ def file_sums(
 
 @hydra_entry("eval_likelihood")
 def main(cfg: DictConfig) -> None:
-    join()
-    disable_progress_bar()  # of loading weights, which takes no time here
-    started = time.monotonic()
-    device, cache = pick_device(cfg.device), Path(cfg.cache) if cfg.cache else None
+    run = Run(cfg)
     task = instantiate(cfg.task)
-    folder = Path(cfg.model) if cfg.model else newest_model(task.name)
-    try:
-        tokenizer = load_tokenizer(cfg.tokenizer, device)
-        model, vocabulary, text_tokenizer, how_model = open_model(folder, tokenizer, task, device)
-    except (TokenizerError, ModelError, VocabularyError) as error:
-        raise ConfigError(str(error)) from error
+    folder = run.model(task.name)
+    run.load_tokenizer()
+    tokenizer = run.tokenizer
+    model, vocabulary, text_tokenizer, how_model = run.open(open_model, folder, task)
     place, rows, trained = find_rows(cfg, tokenizer, task)
-    out = Path(cfg.out) if cfg.out else Path("runs") / run_name(folder) / f"eval-likelihood-{task.name}"
-    hold_out(out)
-    print(f"{len(rows)} clips of {place} ({cfg.split}), model {folder}, to {out}", flush=True)
+    run.take(run_name(folder), f"eval-likelihood-{task.name}")
+    run.say(f"{len(rows)} clips of {place} ({cfg.split}), model {folder}")
     speaks = task.target == "audio"
-    how = {
-        "corpus": {
-            "name": cfg.data.name or Path(cfg.data.root).name,
+    report = run.begin(
+        ROWS if speaks else ROWS[:2],
+        {
             "split": cfg.split,
             "clips": record_hash([[c.id, c.sha256, c.text, c.captions] for r in rows for c in getattr(r, "rows", [r])]),
             "train_clips": len(trained),
         },
-        "task": task.name,
-        "over": cfg.over,
-        "tokenizer": tokenizer.describe(),
-        "model": how_model,
-        "seed": cfg.seed,
-        "versions": versions("torch", "transformers", "numpy"),
-    }
-    report = Report(how, list(ROWS) if speaks else list(ROWS[:2]))
+        "torch transformers numpy",
+        task=task.name, over=cfg.over, model=how_model,
+    )  # fmt: skip
 
     # ---- the model -------------------------------------------------------------------------------------------------
     kind = DepthObjective if isinstance(model, DepthLM) else Objective
-    objective = kind(model, vocabulary, cfg.over == "legal").to(device).eval()
+    objective = kind(model, vocabulary, cfg.over == "legal").to(run.device).eval()
     judged = {key: value for key, value in how_model.items() if key != "folder"}
     sums: dict[str, dict[str, list[list[float]]]] = {}
     conditions: dict[str, list[Any]] = {"own-condition": list(rows)}
@@ -203,12 +186,12 @@ def main(cfg: DictConfig) -> None:
         other = {row.id: order[(i + 1) % len(order)] for i, row in enumerate(order)}
         conditions["wrong-condition"] = [task.with_condition_of(row, other[row.id]) for row in rows]
     for row_name, members in conditions.items():
-        scores = ScoreCache(cache, "likelihood", judged | {"over": cfg.over})
+        scores = ScoreCache(run.cache, "likelihood", judged | {"over": cfg.over})
         parts = document_parts(model, vocabulary, text_tokenizer, members, task)
         keys = {name: record_hash([part.tolist() for part in inputs]) for name, inputs in parts}
         missing = {keys[name]: inputs for name, inputs in parts if keys[name] not in scores}
         for key, inputs in progress(share(list(missing.items())), desc=f"{row_name}, {len(missing)} clips"):
-            scores[key] = clip_sums(objective, inputs, device)
+            scores[key] = clip_sums(objective, inputs, run.device)
         scores.gather()
         sums[row_name] = {name: scores[key] for name, key in keys.items()}
         file_sums(report, row_name, sums[row_name], tokenizer.frame_rate, vocabulary.levels, speaks)
@@ -232,9 +215,7 @@ def main(cfg: DictConfig) -> None:
         for row in rows
         if row.id in found
     ]
-    report.write(out, items)
-    print("\n" + report.table())
-    print(f"\n{out}/results.json and items.jsonl, in {duration(time.monotonic() - started)}", flush=True)
+    run.finish(items, wrote="results.json and items.jsonl")
 
 
 def _as_sums(clips: Mapping[str, np.ndarray], bits: dict[str, list[float]]) -> dict[str, list[list[float]]]:

@@ -18,38 +18,27 @@ from __future__ import annotations
 
 import training.help  # noqa: F401
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from codec.corpus import Clip, read_corpus, spread
-from codec.interface import TokenizerError
-from codec.load import load_tokenizer
 from eval.embedders import NAMES as EMBEDDINGS
-from eval.embedders import load_embedder
-from eval.harness.clips import choose_clips, derangement, heard_at, read_reference
-from eval.harness.listening import encode_clips
-from eval.harness.networks import NetworkError
-from eval.harness.processes import hold_out, join
-from eval.harness.provenance import record_hash, sha256, versions
-from eval.harness.report import Report
+from eval.harness.clips import audio_record, derangement, heard_at, read_reference, row_like, text_of
+from eval.harness.coding import decode_clips, encode_clips, resynthesise
+from eval.harness.provenance import record_hash
+from eval.harness.run import Rows, Run
 from eval.harness.scored import ScoredClip, as_stored, write_clip
-from eval.harness.speaking import Speaker, decode_clips, resynthesise, run_name
+from eval.harness.speaking import GENERATION, Speaker, file_generation, run_name
 from eval.judges.classes import judge_classes
 from eval.judges.corpus_classifier import Recipe
-from eval.judges.judging import how_texts
-from eval.judges.networks import judge_by_networks, network_metrics
-from eval.text_to_audio import file_frechet
-from eval.tts import GENERATION, ROWS, check_options, file_generation, judge_rows
-from lm.generation.speak import sampling_of
-from lm.model import ModelError
-from lm.run_state import newest_model
-from lm.sequences.vocabulary import VocabularyError
+from eval.judges.judging import check_skipped, how_texts, judge_by_networks, judge_mos, judge_words, network_metrics
+from eval.judges.recognisers.interface import NAMES
+from eval.judges.sounds import judge_frechet
 from tasks.base import Request, Task, TaskError, changed, make_task
 from tasks.continuation import Continuation
 from tasks.document import AudioSegment
@@ -57,9 +46,8 @@ from tasks.interleaved import Interleaved, Passage
 from tasks.voice_prompted_tts import VoicePromptedTTS
 from training.config import ConfigError, hydra_entry, refusing
 from training.identity import file_names
-from training.launch import pick_device
-from training.log import duration
 
+ROWS = ("reference", "resynthesis", "generated", "generated-shuffled")
 TASKS = (Continuation, VoicePromptedTTS, Interleaved)
 UNREAD = np.zeros((2, 1), np.uint16)  # codes of clips while it is decided which are needed
 
@@ -147,21 +135,16 @@ class Material:
 
     def resynthesis(self, names: Sequence[str]) -> list[ScoredClip]:
         """What was asked for through the codec."""
-        known = [name for name in names if name in self.waves]
-        waves = dict(zip(known, resynthesise(self.tokenizer, [self.waves[n] for n in known])[0], strict=True))
-        rate = self.tokenizer.sample_rate
-        return [
-            ScoredClip(name, "resynthesis", self.text(name), as_stored(self.rest(name, waves[name])), rate)
-            if name in waves
-            else ScoredClip(
-                name, "resynthesis", self.text(name), None, rate, dict(self.recorded[name].item), source=False
-            )
-            for name in names
-        ]
+        outputs = resynthesise(self.tokenizer, {name: self.waves[name] for name in names if name in self.waves})
+        rests = {name: self.rest(name, wave) for name, (wave, _) in outputs.items()}
+        row = row_like("resynthesis", [self.recorded[name] for name in names], rests, self.tokenizer.sample_rate)
+        for clip in row:
+            clip.text = self.text(clip.id)
+        return row
 
     def text(self, name: str) -> str:
         """What is said in the audio that was asked for, where the task reads it."""
-        return (self.clips[name].text or "") if "text" in self.task.takes else ""
+        return text_of(self.clips[name]) if "text" in self.task.takes else ""
 
 
 def speak_row(
@@ -182,19 +165,15 @@ def speak_row(
             for i, name in zip(live, names, strict=True)
         ]
         desc = row if turn == 0 else f"{row}, sentence {turn + 1}"
-        spoken = speaker.speak(requests, [cfg.seed + numbers[name] for name in names], cfg.batch_size, desc)
+        spoken = speaker.speak(requests, [cfg.seed + numbers[name] for name in names], desc)
         is_rest = isinstance(task, Continuation)  # decoded with what it goes on from, then cut
         before = [heard[i][-1].codes if is_rest else clip.codes[:0] for i, clip in zip(live, spoken, strict=True)]
         whole = [np.concatenate([start, clip.codes]) for start, clip in zip(before, spoken, strict=True)]
         waves = decode_clips(tokenizer, whole)
         for i, name, clip, start, wave in zip(live, names, spoken, before, waves, strict=True):
-            scored = ScoredClip(name, row, material.text(name), None, tokenizer.sample_rate)
-            if len(clip.codes) and wave is not None:
-                scored.wav = as_stored(wave[len(start) * tokenizer.samples_per_frame :])
-            else:
-                scored.item["error"] = "the model generated no audio"
-            scored.item |= {"given": given[i], "ended": clip.ended, "legal": clip.legal, "frames": len(clip.codes)}
-            scored.item["generation_seconds"] = round(clip.seconds, 4)
+            rest = wave[len(start) * tokenizer.samples_per_frame :] if len(clip.codes) and wave is not None else None
+            scored = clip.scored(name, row, material.text(name), rest, tokenizer.sample_rate)
+            scored.item = {"given": given[i], **scored.item}
             made[name] = scored
             heard[i].append(Request(name, material.text(name), codes=clip.codes))
     for i, case in enumerate(cases):
@@ -227,12 +206,8 @@ def given_item(out: Path, name: str, voice: ScoredClip, material: Material, file
     return item | {"seconds": round(len(voice.wav) / voice.rate, 3)}
 
 
-def open_everything(cfg: DictConfig, device: str, cache: Path | None) -> tuple[Task, Path, Speaker]:
-    """The task, the folder of the model, and the model.
-
-    Raises:
-        ConfigError: another task, a domain that is not the task's, or no such model.
-    """
+def task_of(cfg: DictConfig) -> Task:
+    """The task, with the one domain that is asked for. Raises ConfigError: another task, or not its domain."""
     with refusing(TaskError):
         task = make_task(cfg.task)
     if not isinstance(task, TASKS):
@@ -240,55 +215,39 @@ def open_everything(cfg: DictConfig, device: str, cache: Path | None) -> tuple[T
     if cfg.domain is not None and cfg.domain not in task.domains:
         raise ConfigError(f"domain={cfg.domain}: task={task.name} is for {', '.join(task.domains)}.")
     task.domains = (cfg.domain or task.domains[0],)
-    folder = Path(cfg.model) if cfg.model else newest_model(task.name)
-    try:
-        tokenizer = load_tokenizer(cfg.tokenizer, device)
-        return task, folder, Speaker(folder, tokenizer, task, sampling_of(cfg, task), None, device, cache)
-    except (TokenizerError, ModelError, VocabularyError) as error:
-        raise ConfigError(str(error)) from error
+    return task
 
 
 @hydra_entry("eval_prompted")
 def main(cfg: DictConfig) -> None:
-    join()
-    if unknown := [name for name in cfg.embeddings if name not in EMBEDDINGS]:
-        raise ConfigError(f"embeddings: there is no '{unknown[0]}'; choose from {', '.join(EMBEDDINGS)}.")
-    with open_dict(cfg):
-        cfg.generated = None  # what eval/tts.py can judge of other systems
-    check_options(cfg)
-    started = time.monotonic()
-    device, cache = pick_device(cfg.device), Path(cfg.cache) if cfg.cache else None
-    task, folder, speaker = open_everything(cfg, device, cache)
-    domain = task.domains[0]
-    clips = choose_clips(cfg.data.root, cfg.split, 0, lambda clip: clip.domain == domain, domain)
+    run = Run(cfg, rows=ROWS, recognisers=NAMES, embeddings=EMBEDDINGS)
+    check_skipped(cfg)
+    task = task_of(cfg)
+    folder, domain = run.model(task.name), task.domains[0]
+    run.load_tokenizer()
+    speaker = run.open(Speaker, folder, task)
+    clips = run.choose(lambda clip: clip.domain == domain, domain, limit=0)
     cases = cases_of(clips, task, cfg.limit)
     if not cases:
         raise ConfigError(f"{cfg.data.root} has no {cfg.split} clips for task={task.name} (docs/tasks.md says which).")
     asked = [name for case in cases for name in case.asked]
     needed = {case.given for case in cases} | set(asked)
-    out = Path(cfg.out) if cfg.out else Path("runs") / run_name(folder) / f"eval-{task.name}"
-    hold_out(out)
-    print(f"{len(asked)} clips of {cfg.data.root} ({cfg.split}), model {folder}, to {out}", flush=True)
-    material = Material([clip for clip in clips if clip.id in needed], task, speaker.tokenizer)
-    how: dict[str, Any] = {
-        "task": task.name,
-        "corpus": {
-            "name": cfg.data.name,
+    run.take(run_name(folder), f"eval-{task.name}")
+    run.say(f"{len(asked)} clips of {cfg.data.root} ({cfg.split}), model {folder}")
+    material = Material([clip for clip in clips if clip.id in needed], task, run.tokenizer)
+    report = run.begin(
+        [row for row in ROWS if row in cfg.rows],
+        {
             "split": cfg.split,
             "cases": record_hash([[case.given, *case.asked] for case in cases]),
-            "audio": record_hash([sha256(c.path) for c in material.clips.values() if c.path.is_file()]),
+            "audio": audio_record(material.clips.values()),
         },
-        **how_texts(cfg.normaliser, (material.text(name) for name in asked)),
-        "tokenizer": speaker.tokenizer.describe(),
-        "model": speaker.how,
-        "seed": cfg.seed,
-        "recognisers": {},
-        "versions": versions("torch", "transformers", "numpy", "soxr", "jiwer"),
-    }
-    report = Report(how, [row for row in ROWS if row in cfg.rows])
+        "torch transformers numpy soxr jiwer",
+        task=task.name, **how_texts(cfg.normaliser, map(material.text, asked)), model=speaker.how, recognisers={},
+    )  # fmt: skip
 
     # ---- the clips -------------------------------------------------------------------------------------------------
-    made = {"reference": [material.reference(name) for name in asked]}
+    made: Rows = {"reference": [material.reference(name) for name in asked]}
     made["resynthesis"] = material.resynthesis(asked) if "resynthesis" in cfg.rows else []
     given = {"generated": [case.given for case in cases]}
     if "generated-shuffled" in cfg.rows:
@@ -296,53 +255,37 @@ def main(cfg: DictConfig) -> None:
     for row, names in given.items():
         if row in cfg.rows:
             made[row] = speak_row(cfg, row, cases, names, material, speaker)
-    rows = {row: made[row] for row in ROWS if row in cfg.rows}
+    rows = {row: made[row] for row in report.cells}
     voices = {name: material.voice(case.given) for case in cases for name in case.asked}
     files = file_names(material.clips, ".wav")
-    heard = [given_item(out, name, voices[name], material, files) for name in asked if voices[name].wav is not None]
-    for row, members in rows.items():
-        for clip in members:
-            head: dict[str, Any] = {"id": clip.id, "text": clip.text, "domain": domain, "row": row}
-            head["speaker"] = material.clips[clip.id].speaker
-            if clip.wav is not None:
-                head["audio"] = write_clip(out, f"wavs/{row}/{files[clip.id]}", clip.wav, clip.rate)
-                head["seconds"] = round(len(clip.wav) / clip.rate, 3)
-            clip.item = head | clip.item
-        if row.startswith("generated"):
-            file_generation(report, row, members, made["reference"])
+    heard = [given_item(run.out, n, voices[n], material, files) for n in asked if voices[n].wav is not None]
+    run.keep(rows, material.clips.values(), "domain", "speaker")
+    for row in given:
+        if row in rows:
+            file_generation(report, row, rows[row], made["reference"])
 
     # ---- the judges ------------------------------------------------------------------------------------------------
-    if "text" not in task.takes:
-        cfg.recognisers = []
-    cfg.dnsmos = cfg.dnsmos and domain == "speech"
-    judge_rows(cfg, rows, report, cache)
-    judge_by_networks(cfg.weights, device, rows, report, cache, voices if domain == "speech" else {})
+    if "text" in task.takes:
+        judge_words(run, rows)
+    if cfg.dnsmos and domain == "speech":
+        judge_mos(run, rows)
+    judge_by_networks(run, rows, voices if domain == "speech" else {})
     told = ""
     if cfg.voice_judge and domain == "speech":
         corpus, recipe = read_corpus(cfg.data.root)[0], Recipe(steps=cfg.class_steps)
-        told = judge_classes(report, rows, corpus, domain, "speaker", cache, recipe)
-    try:
-        for name in cfg.embeddings if "fad" in task.metrics else ():
-            embedder = load_embedder(
-                name, None if name == "log-mel" else cfg.weights[name], device, cfg.weights.ssl_layer
-            )
-            accepts = lambda clip: clip.domain == domain  # noqa: E731
-            against = choose_clips(cfg.data.root, cfg.against, cfg.against_limit, accepts, domain)
-            file_frechet(report, embedder, rows, read_reference(against), cfg.seed, cache)
-    except NetworkError as error:
-        raise ConfigError(f"weights: {error}") from None
+        told = judge_classes(report, rows, corpus, domain, "speaker", run.cache, recipe)
+    if "fad" in task.metrics and cfg.embeddings:
+        against = run.choose(lambda clip: clip.domain == domain, domain, cfg.against, cfg.against_limit)
+        judge_frechet(run, rows, read_reference(against))
+    first = report.how["headline"]
     for metric in report.metrics():
-        if metric.startswith((f"{how['headline']}/", "speaker-similarity", "class-accuracy")):
+        if metric.startswith((f"{first}/", "speaker-similarity", "class-accuracy")):
             report.difference(metric, "generated", "resynthesis")
             report.difference(metric, "generated", "generated-shuffled")
-    report.write(out, [*(clip.item for members in rows.values() for clip in members), *heard])
-    shown = [f"{how['headline']}/{name}" for name in cfg.recognisers]
+    shown = [f"{first}/{name}" for name in cfg.recognisers]
     shown += ["class-accuracy", *network_metrics(report), "dnsmos/p808", "dnsmos/ovrl"]
     shown += [metric for metric in report.metrics() if metric.startswith("fad/")]
-    print("\n" + report.table([*shown, *GENERATION]))
-    if told:
-        print(told)
-    print(f"\n{out}/results.json, items.jsonl and wavs/, in {duration(time.monotonic() - started)}", flush=True)
+    run.finish(heard, [*shown, *GENERATION], [told])
 
 
 if __name__ == "__main__":

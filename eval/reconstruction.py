@@ -18,51 +18,35 @@ import training.help  # noqa: F401
 import math
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from codec.corpus import AudioError, Clip, audio_info, read_audio, spread
-from codec.interface import AudioTokenizer, TokenizerError
-from codec.load import load_tokenizer
+from codec.corpus import Clip, spread
+from codec.interface import AudioTokenizer
 from codec.shards import ShardError, iterate_shards, read_index
 from codec.shards.token_source import shipped_shards
-from eval.harness.audio import RESAMPLER, resample
-from eval.harness.clips import read_clips, refuse_unreadable
-from eval.harness.failures import CannotScore
-from eval.harness.processes import gather, hold_out, is_main, join, share
-from eval.harness.provenance import record_hash, sha256, versions
+from eval.harness.audio import RESAMPLER, CannotScore, resample
+from eval.harness.clips import heard_at, read_clips, read_reference, row_like, text_of
+from eval.harness.coding import resynthesise
+from eval.harness.processes import gather, is_main, share
+from eval.harness.provenance import record_hash, sha256
 from eval.harness.report import Report
-from eval.harness.scored import ScoredClip, as_stored, write_clip
-from eval.harness.speaking import resynthesise
+from eval.harness.run import Run
+from eval.harness.scored import ScoredClip
 from eval.harness.spectrogram_sheet import write_sheets
-from eval.harness.worker_pool import WorkerError
-from eval.judges.judging import how_texts, rate_mos, rate_words, score_mos, transcribe
-from eval.judges.networks import judge_by_networks
-from eval.judges.recognisers import load_recogniser
-from eval.judges.recognisers.interface import NAMES, RecogniserError
+from eval.judges.judging import how_texts, judge_by_networks, judge_mos, judge_words
+from eval.judges.recognisers.interface import NAMES
 from eval.metrics.delay import Delay, find_delay, undelayed
-from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, stoi
 from eval.metrics.visqol import NAMES as VISQOL
 from eval.metrics.visqol import ViSQOL
 from training.config import ConfigError, hydra_entry
-from training.identity import file_names
-from training.launch import pick_device
-from training.log import duration
 from training.progress import progress
 
 METRICS = (*PAIRED, "pesq-wb", "pesq-nb", *VISQOL)
-
-
-def check_options(cfg: DictConfig) -> None:
-    """Refuse unknown metrics and recognisers before anything is computed."""
-    for key, chosen, known in (("metrics", cfg.metrics, METRICS), ("recognisers", cfg.recognisers, NAMES)):
-        if unknown := [name for name in chosen if name not in known]:
-            raise ConfigError(f"{key}: there is no '{unknown[0]}'; choose from {', '.join(known)}.")
 
 
 def choose_clips(cfg: DictConfig) -> list[Clip]:
@@ -173,8 +157,7 @@ def length_check(
         if len(starts) > 1 and len(stream) - starts[-1] < rate:  # no crumb at the end
             starts.pop()
         pieces = [stream[a:b] for a, b in zip(starts, [*starts[1:], len(stream)], strict=True)]
-        outputs, _ = resynthesise(tokenizer, pieces)
-        joined = np.concatenate(outputs)
+        joined = np.concatenate([wav for wav, _ in resynthesise(tokenizer, dict(enumerate(pieces))).values()])
         values: dict[str, float] = {}
         failures: dict[str, str] = {}
         for clip, wav, start in share(list(zip(clips, waves, edges[:-1], strict=True))):
@@ -192,39 +175,6 @@ def length_check(
             report.difference_of_metrics("resynthesis", f"stoi-pieces/{factor}x", f"stoi-pieces/{factors[0]}x")
 
 
-def judge(cfg: DictConfig, report: Report, rows: dict[str, list[ScoredClip]], device: str) -> None:
-    """Transcripts and opinion scores of both rows."""
-    cache = Path(cfg.cache) if cfg.cache else None
-    spoken = {row: [clip for clip in clips if clip.text] for row, clips in rows.items()}
-    first = report.how["headline"]
-    for name in cfg.recognisers if any(spoken.values()) else ():
-        try:
-            with load_recogniser(
-                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, device, dict(cfg.weights), cfg.language
-            ) as recogniser:
-                report.how["recognisers"][name] = recogniser.how()
-                transcribe(recogniser, [clip for clips in spoken.values() for clip in clips], cache)
-        except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
-            print(f"{name}: not computed: {error}", flush=True)
-            for row, clips in spoken.items():
-                report.rate(row, f"{first}/{name}", {}, {clip.id: f"not computed: {error}" for clip in clips})
-            continue
-        for row, clips in spoken.items():
-            rate_words(report, row, name, clips, cfg.normaliser)
-        report.difference(f"{first}/{name}", "resynthesis", "reference")
-    if cfg.dnsmos:
-        try:
-            with DNSMOS(cfg.processes) as mos:
-                report.how["dnsmos"] = mos.how()
-                for row, clips in rows.items():
-                    rate_mos(report, row, clips, score_mos(mos, clips, cache))
-        except (CannotScore, WorkerError) as error:
-            print(f"dnsmos: {error}", flush=True)
-            for row, clips in rows.items():
-                report.mean(row, "dnsmos/p808", {}, {clip.id: str(error) for clip in clips})
-    judge_by_networks(cfg.weights, device, rows, report, cache)
-
-
 def anchors(clips: list[ScoredClip], outputs: list[ScoredClip], rate: int) -> dict[str, list[ScoredClip]]:
     """What bounds the paired metrics: silence, another clip's resynthesis, and the reference at the codec's rate.
 
@@ -232,7 +182,11 @@ def anchors(clips: list[ScoredClip], outputs: list[ScoredClip], rate: int) -> di
     below a file's: nothing that the codec does can be better.
     """
     found: dict[str, list[ScoredClip]] = {"silence": [], "shuffled": []}
-    heard = [i for i, (clip, output) in enumerate(zip(clips, outputs, strict=True)) if clip.rate and output.rate]
+    heard = [
+        i
+        for i, (clip, output) in enumerate(zip(clips, outputs, strict=True))
+        if clip.wav is not None and output.wav is not None
+    ]
     for place, i in enumerate(heard):
         clip, other = clips[i], outputs[heard[(place + 1) % len(heard)]]
         assert clip.wav is not None and other.wav is not None
@@ -249,85 +203,57 @@ def anchors(clips: list[ScoredClip], outputs: list[ScoredClip], rate: int) -> di
 
 @hydra_entry("eval_reconstruction")
 def main(cfg: DictConfig) -> None:
-    join()
-    check_options(cfg)
-    started = time.monotonic()
-    device = pick_device(cfg.device)
+    run = Run(cfg, metrics=METRICS, recognisers=NAMES)
     clips = choose_clips(cfg)
-    try:
-        tokenizer = load_tokenizer(cfg.tokenizer, device, window=cfg.window, levels=cfg.levels)
-    except TokenizerError as error:
-        raise ConfigError(str(error)) from error
+    run.load_tokenizer(window=cfg.window, levels=cfg.levels)
+    tokenizer = run.tokenizer
     suffix = "".join(f"-{key[0]}{cfg[key]}" for key in ("window", "levels") if cfg[key] is not None)
-    out = Path(cfg.out) if cfg.out else Path("runs") / f"{tokenizer.name}{suffix}" / "eval-reconstruction"
-    hold_out(out)
-    print(
-        f"{len(clips)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s, to {out}", flush=True
-    )
+    run.take(f"{tokenizer.name}{suffix}", "eval-reconstruction")
+    run.say(f"{len(clips)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s")
 
     # ---- reference and resynthesis -------------------------------------------------------------------------
-    rows: dict[str, list[ScoredClip]] = {"reference": [], "resynthesis": []}
-    waves = []
-    for clip in progress(clips, desc="reading"):
-        try:
-            rate = audio_info(clip.path).sample_rate
-            wav = read_audio(clip.path, rate)
-        except AudioError as error:
-            print(f"left out: {error}", flush=True)
-            for row, found in rows.items():
-                found.append(ScoredClip(clip.id, row, clip.text or "", None, 0, {"error": str(error)}, source=False))
-            continue
-        rows["reference"].append(ScoredClip(clip.id, "reference", clip.text or "", as_stored(wav), rate))
-        rows["resynthesis"].append(ScoredClip(clip.id, "resynthesis", clip.text or "", None, tokenizer.sample_rate))
-        waves.append(resample(wav, rate, tokenizer.sample_rate))
-    refuse_unreadable(rows["reference"])
+    references = read_reference(clips)
+    waves = heard_at(references, tokenizer.sample_rate)
     begun = time.monotonic()
-    outputs, codes = resynthesise(tokenizer, waves)
+    made = resynthesise(tokenizer, waves)
     coding_seconds = time.monotonic() - begun
-    readable = [clip for clip in rows["resynthesis"] if clip.rate]
-    for scored, output in zip(readable, outputs, strict=True):
-        scored.wav = as_stored(output)
-    files = file_names((clip.id for clip in clips), ".wav")
-    for row, found in rows.items():
-        for scored, clip in zip(found, clips, strict=True):
-            head = {"id": clip.id, "text": scored.text, "speaker": clip.speaker, "domain": clip.domain, "row": row}
-            if scored.wav is not None:
-                head["audio"] = write_clip(out, f"wavs/{row}/{files[clip.id]}", scored.wav, scored.rate)
-                head["seconds"] = round(len(scored.wav) / scored.rate, 3)  # type: ignore[assignment]
-            scored.item = head | scored.item
+    outputs = {name: wav for name, (wav, _) in made.items()}
+    codes = [found for _, found in made.values()]
+    resynthesis = row_like("resynthesis", references, outputs, tokenizer.sample_rate)
+    rows = {"reference": references, "resynthesis": resynthesis}
+    run.keep(rows, clips, "speaker", "domain")
 
     # ---- scores --------------------------------------------------------------------------------------------
     if cfg.delay == "auto":
-        delay = find_delay(list(zip(waves, outputs, strict=True)), tokenizer.sample_rate)
+        delay = find_delay([(waves[name], outputs[name]) for name in waves], tokenizer.sample_rate)
     else:
         delay = Delay(int(cfg.delay) / tokenizer.sample_rate, int(cfg.delay), 0.0, "given")
-    how: dict[str, Any] = {
-        "corpus": {
-            "name": cfg.data.name or Path(cfg.data.root).name,
+    bounds = anchors(references, resynthesis, tokenizer.sample_rate) if cfg.anchors else {}
+    report = run.begin(
+        [*rows, *bounds],
+        {
             "splits": list(cfg.splits),
             "domains": list(cfg.domains),
             **({} if cfg.speakers is None else {"speakers": list(cfg.speakers)}),
             "clips": record_hash([[clip.id, sha256(clip.path)] for clip in clips if clip.path.is_file()]),
         },
-        **how_texts(cfg.normaliser, (clip.text for clip in clips)),
-        "tokenizer": tokenizer.describe() | {"delay": asdict(delay)},
-        "comparison": {
+        "torch numpy scipy soxr pystoi pesq jiwer",
+        **how_texts(cfg.normaliser, map(text_of, clips)),
+        tokenizer=tokenizer.describe() | {"delay": asdict(delay)},
+        comparison={
             "rate": cfg.rate or "the lower of the file's and the tokenizer's rate",
             "delay": "measured over all clips and taken out" if cfg.delay == "auto" else "as given, taken out",
             "distances": "descript-audiotools definition: windows 2048 and 512, hop window/4, clamp 1e-5",
             "resampler": RESAMPLER,
         },
-        "recognisers": {},
-        "versions": versions("torch", "numpy", "scipy", "soxr", "pystoi", "pesq", "jiwer"),
-    }
-    bounds = anchors(rows["reference"], rows["resynthesis"], tokenizer.sample_rate) if cfg.anchors else {}
-    report = Report(how, [*rows, *bounds])
+        recognisers={},
+    )  # fmt: skip
     if delay.seconds:
         print(f"the codec is {1000 * delay.seconds:.2f} ms late, which is taken out ({delay.reason})", flush=True)
-    compare(report, list(cfg.metrics), rows["reference"], rows["resynthesis"], cfg.rate or 0, delay=delay.seconds)
-    for row, made in bounds.items():
-        originals = {clip.id: clip for clip in rows["reference"]}
-        compare(report, list(cfg.metrics), [originals[clip.id] for clip in made], made, cfg.rate or 0, row)
+    compare(report, list(cfg.metrics), references, resynthesis, cfg.rate or 0, delay=delay.seconds)
+    originals = {clip.id: clip for clip in references}
+    for row, bound in bounds.items():
+        compare(report, list(cfg.metrics), [originals[clip.id] for clip in bound], bound, cfg.rate or 0, row)
     report_usage(report, codes, tokenizer)
     shipped = shipped_shards(cfg.data)
     if shipped is not None:
@@ -337,27 +263,28 @@ def main(cfg: DictConfig) -> None:
                 report_usage(report, stored, tokenizer, "-shards")
         except ShardError as error:
             print(f"code usage of {shipped}: not computed: {error}", flush=True)
-    if waves:
-        seconds = sum(map(len, waves)) / tokenizer.sample_rate
-        report.number("resynthesis", "real-time-factor", coding_seconds / seconds, len(waves))
-        if cfg.concat:
-            length_check(
-                report, [c for c in rows["reference"] if c.rate], tokenizer, cfg.crop_seconds, list(cfg.concat),
-                delay.seconds,
-            )  # fmt: skip
-    judge(cfg, report, rows, device)
-    report.write(out, [clip.item for found in rows.values() for clip in found])
+    seconds = sum(map(len, waves.values())) / tokenizer.sample_rate
+    report.number("resynthesis", "real-time-factor", coding_seconds / seconds, len(waves))
+    if cfg.concat:
+        readable = [clip for clip in references if clip.wav is not None]
+        length_check(report, readable, tokenizer, cfg.crop_seconds, list(cfg.concat), delay.seconds)
+    judge_words(run, {row: [clip for clip in found if clip.text] for row, found in rows.items()})
+    for name in cfg.recognisers:
+        report.difference(f"{report.how['headline']}/{name}", "resynthesis", "reference")
+    if cfg.dnsmos:
+        judge_mos(run, rows)
+    judge_by_networks(run, rows)
     if cfg.sheets and is_main():
         pairs = [
             (f"{a.id}: {a.text}" if a.text else a.id, resample(a.wav, a.rate, b.rate), b.wav)
-            for a, b in zip(rows["reference"], rows["resynthesis"], strict=True)
+            for a, b in zip(references, resynthesis, strict=True)
             if a.wav is not None and b.wav is not None
         ]
-        longest = max((len(pair[1]) / tokenizer.sample_rate for pair in pairs), default=0.0)
-        write_sheets(pairs, tokenizer.sample_rate, min(10.0, longest), out / "sheets")
-    second = {"wer": "cer", "cer": "wer"}[how["headline"]]
-    print("\n" + report.table([name for name in report.metrics() if not name.startswith(second)]))
-    print(f"\n{out}/results.json, items.jsonl, wavs/, sheets/, in {duration(time.monotonic() - started)}", flush=True)
+        longest = max(len(pair[1]) / tokenizer.sample_rate for pair in pairs)
+        write_sheets(pairs, tokenizer.sample_rate, min(10.0, longest), run.out / "sheets")
+    second = {"wer": "cer", "cer": "wer"}[report.how["headline"]]
+    shown = [name for name in report.metrics() if not name.startswith(second)]
+    run.finish(shown=shown, wrote="results.json, items.jsonl, wavs/, sheets/")
 
 
 if __name__ == "__main__":

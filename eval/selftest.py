@@ -21,7 +21,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.known_answers import ANSWERS, KnownAnswer, recordings
 from training.config import ConfigError, hydra_entry
 

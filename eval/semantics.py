@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import training.help  # noqa: F401
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,23 +24,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from transformers.utils.logging import disable_progress_bar
 
 from codec.corpus import AudioError, Clip, read_audio
-from codec.interface import AudioTokenizer, TokenizerError
-from codec.load import load_tokenizer
+from codec.interface import AudioTokenizer
 from eval.embedders.log_mel import LogMel
+from eval.harness.audio import CannotScore
 from eval.harness.clips import read_clips
-from eval.harness.failures import CannotScore
-from eval.harness.listening import encode_clips
-from eval.harness.processes import gather, hold_out, join, share
-from eval.harness.provenance import record_hash, sha256, versions
+from eval.harness.coding import encode_clips
+from eval.harness.processes import gather, share
+from eval.harness.provenance import record_hash, sha256
 from eval.harness.report import Report
+from eval.harness.run import Run
 from eval.probes.linear import LinearProbe, choose_decay, macro_f1
 from eval.probes.words import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
 from training.config import ConfigError, hydra_entry
-from training.launch import pick_device
-from training.log import duration
 from training.progress import progress
 
 SPLITS = ("train", "valid", "test")
@@ -251,17 +247,10 @@ def probe_words(
 
 @hydra_entry("eval_semantics")
 def main(cfg: DictConfig) -> None:
-    join()
-    disable_progress_bar()  # of loading weights, which takes no time here
-    started = time.monotonic()
-    known = list(cfg.probe)
-    if unknown := [name for name in cfg.probes if name not in known]:
-        raise ConfigError(f"probes: there is no '{unknown[0]}'; choose from {', '.join(known)}.")
+    run = Run(cfg, probes=list(cfg.probe))
     clips = read_clips(cfg.data.root)
-    try:
-        tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device))
-    except TokenizerError as error:
-        raise ConfigError(str(error)) from error
+    run.load_tokenizer()
+    tokenizer = run.tokenizer
     data = {name: label_clips(clips, cfg.probe[name], name) for name in cfg.probes}
     wanted = {clip for part in data.values() for ids in part.ids.values() for clip in ids}
     spelling = Spelling()
@@ -273,11 +262,8 @@ def main(cfg: DictConfig) -> None:
         spelling = choose_spoken(entries, cfg.ctc_group, cfg.ctc_train_limit, cfg.ctc_test_limit)
         if not cfg.ctc_shards:
             wanted |= {*spelling.train, *spelling.test}
-    out = Path(cfg.out) if cfg.out else Path("runs") / tokenizer.name / "eval-semantics"
-    hold_out(out)
-    print(
-        f"{len(wanted)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s, to {out}", flush=True
-    )
+    run.take(tokenizer.name, "eval-semantics")
+    run.say(f"{len(wanted)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s")
 
     # ---- features ----------------------------------------------------------------------------------------------
     waves: dict[str, NDArray[np.float32]] = {}
@@ -300,21 +286,20 @@ def main(cfg: DictConfig) -> None:
     features["log-mel"] = log_mel_features(waves, tokenizer.sample_rate)
 
     # ---- probes ------------------------------------------------------------------------------------------------
-    how = {
-        "corpus": {
-            "name": cfg.data.name or Path(cfg.data.root).name,
+    report = run.begin(
+        [*features, "shuffled-labels"],
+        {
             "clips": record_hash([[c.id, c.split, sha256(c.path)] for c in clips if c.id in waves]),
             "speakers_in_train_and_test": sorted(
                 {c.speaker for c in clips if c.split == "train" and c.speaker}
                 & {c.speaker for c in clips if c.split == "test" and c.speaker}
             ),
         },
-        "tokenizer": tokenizer.describe() | ({"shards": cfg.ctc_shards} if cfg.ctc_shards else {}),
-        "features": "vectors after quantisation, summed over levels"
-        if has_vectors(tokenizer)
-        else "one column per code",
-        "pooling": "mean over time",
-        "probe": {
+        "torch numpy soxr",
+        tokenizer=tokenizer.describe() | ({"shards": cfg.ctc_shards} if cfg.ctc_shards else {}),
+        features="vectors after quantisation, summed over levels" if has_vectors(tokenizer) else "one column per code",
+        pooling="mean over time",
+        probe={
             "linear": "logistic regression, L-BFGS, decay chosen on valid",
             "runs": cfg.runs,
             # where the shards lie belongs to the tokenizer: two of them are compared on the same clips
@@ -323,10 +308,7 @@ def main(cfg: DictConfig) -> None:
             | {"clips": record_hash([spelling.train, spelling.test, spelling.texts]) if cfg.ctc_steps else None},
             "labels": {name: dict(cfg.probe[name]) for name in cfg.probes},
         },
-        "seed": cfg.seed,
-        "versions": versions("torch", "numpy", "soxr"),
-    }
-    report = Report(how, [*features, "shuffled-labels"])
+    )
     items: list[dict[str, Any]] = []
     sources = {**features, "shuffled-labels": features[full]}
     tasks = [(name, row) for name in data for row in sources]
@@ -348,9 +330,7 @@ def main(cfg: DictConfig) -> None:
             print(f"{name}: {len(part.left_out)} clips left out: {next(iter(part.left_out.values()))}", flush=True)
     if cfg.ctc_steps:
         items += probe_words(cfg, report, tokenizer, spelling, sources, stored)
-    report.write(out, items)
-    print("\n" + report.table())
-    print(f"\n{out}/results.json and items.jsonl, in {duration(time.monotonic() - started)}", flush=True)
+    run.finish(items, wrote="results.json and items.jsonl")
 
 
 if __name__ == "__main__":

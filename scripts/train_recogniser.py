@@ -34,7 +34,8 @@ from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
 from eval.harness.provenance import sha256
 from eval.judges.augmentation import AugmentationConfig, augment
 from eval.judges.recognisers.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
-from eval.metrics.wer import ErrorRate, normalise_plain
+from eval.metrics.wer import ErrorRate
+from tasks.text import plain
 from training.checkpoint import save_checkpoint, save_folder, write_file
 from training.config import ConfigError, hydra_entry
 from training.identity import printable, without_credentials
@@ -70,7 +71,7 @@ def load_split(clips: list[Clip], split: str, seconds: float, seed: int) -> list
         except AudioError as error:
             unread.append(str(error))
             continue
-        found.append(((wav * 32767.0).astype(np.int16), normalise_plain(clip.text or "")))
+        found.append(((wav * 32767.0).astype(np.int16), plain(clip.text or "")))
         total += len(wav) / SAMPLE_RATE
     if not chosen:
         raise ConfigError(f"the corpus has no speech with text in its {split} split.")

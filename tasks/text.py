@@ -16,6 +16,7 @@ from typing import Any, Literal
 from tasks.base import Task, TaskError
 
 NAMES = ("none", "basic", "english")
+SCORING = ("plain", "whisper-english", "none")  # what an evaluation may do to texts before errors are counted
 Setting = str | Mapping[str, str]  # one name for all tasks, or task → name; tasks that are not named get none
 
 
@@ -45,25 +46,48 @@ def headline(texts: Iterable[str]) -> Literal["wer", "cer"]:
     return "cer" if 2 * unspaced > len(letters) else "wer"
 
 
+def plain(text: str) -> str:
+    """Lower case; everything but letters with their marks, digits and apostrophes inside words becomes a space."""
+    text = words_alone(text.replace("’", "'"), keep="'")
+    return " ".join(word for word in (part.strip("'") for part in text.split()) if word)
+
+
 @cache
+def _function(name: str) -> Callable[[str], str]:
+    """The function of that name. Raises TaskError where whisper-normalizer is missing."""
+    own: dict[str, Callable[[str], str]] = {"none": str, "basic": words_alone, "plain": plain}
+    if name in own:
+        return own[name]
+    try:
+        from whisper_normalizer.english import EnglishTextNormalizer
+    except ModuleNotFoundError:
+        raise TaskError(f"normalising texts as {name} needs `pip install whisper-normalizer`.") from None
+    function = EnglishTextNormalizer()
+    return lambda text: function(text).strip()
+
+
 def normaliser(name: str) -> Callable[[str], str]:
     """The function of that name.
 
     Raises:
         TaskError: another name, or whisper-normalizer is missing.
     """
-    if name == "none":
-        return str
     if name not in NAMES:
         raise TaskError(f"text.normalise={name} is unknown; choose one of {', '.join(NAMES)}, or task: name pairs.")
-    if name == "basic":
-        return words_alone
-    try:
-        from whisper_normalizer.english import EnglishTextNormalizer
-    except ModuleNotFoundError:
-        raise TaskError(f"text.normalise={name} needs `pip install whisper-normalizer`.") from None
-    function = EnglishTextNormalizer()
-    return lambda text: function(text).strip()
+    return _function(name)
+
+
+def scoring_normaliser(name: str) -> Callable[[str], str]:
+    """What an evaluation does to texts before errors are counted: ``plain``, ``whisper-english`` or ``none``, all of
+    them on composed letters.
+
+    Raises:
+        TaskError: another name, or whisper-normalizer is missing.
+    """
+    if name not in SCORING:
+        raise TaskError(f"normaliser={name}: choose {', '.join(SCORING)}.")
+    function = _function(name)
+    return lambda text: function(unicodedata.normalize("NFC", text.strip()))
 
 
 def normalisers(setting: Setting) -> Callable[[str], Callable[[str], str]]:

@@ -56,9 +56,8 @@ BELOW = {
     "eval": ("lm", "codec", "tasks", "training"),
     "scripts": ("eval", "lm", "codec", "tasks", "training"),
 }
-# Doors that other files open: encoding is a step of a training and of evaluations, and prompted speech is judged by the
-# rows of the two evaluations that it combines.
-SHARED_DOORS = {"codec.encode", "codec.reconstruct", "eval.known_answers", "eval.tts", "eval.text_to_audio"}
+# Doors that other files open: encoding is a step of a training and of evaluations.
+SHARED_DOORS = {"codec.encode", "codec.reconstruct", "eval.known_answers"}
 
 
 def module_of(path: Path) -> str:

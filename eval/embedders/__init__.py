@@ -52,7 +52,7 @@ def load_embedder(name: str, path: str | None = None, device: str = "cpu", layer
     if name == "log-mel":
         return LogMel()
     if not path:
-        raise NetworkError(f"the embedding '{name}' needs its weights: give their folder or hub id.")
+        raise NetworkError(f"the embedding '{name}' needs its weights: give weights.{name}=FOLDER or a hub id.")
     if name == "clap":
         return Clap(path, device)
     return EncodecFrames(path, device) if name == "encodec" else SSLFrames(path, device, layer)

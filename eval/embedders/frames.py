@@ -28,7 +28,7 @@ class EncodecFrames:
     def __init__(self, path: str, device: str = "cpu") -> None:
         self.network = load_network(EncodecModel, path, device, "encodec")
         if self.network.config.audio_channels != 1:
-            raise NetworkError(f"encodec={path} is stereo: use a mono model such as facebook/encodec_24khz.")
+            raise NetworkError(f"weights.encodec={path} is stereo: use a mono model such as facebook/encodec_24khz.")
         self.path, self.device, self.rate = path, device, int(self.network.config.sampling_rate)
 
     @torch.inference_mode()
@@ -58,7 +58,7 @@ class SSLFrames:
         self.extractor = load_part(AutoFeatureExtractor, path, "ssl")
         layers = self.network.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
-            raise NetworkError(f"ssl={path} has the hidden states 0 to {layers}, and layer={layer} is none of them.")
+            raise NetworkError(f"weights.ssl={path} has the hidden states 0 to {layers}: layer={layer} is none.")
         self.path, self.device, self.layer = path, device, layer
         self.rate = int(self.extractor.sampling_rate)
 

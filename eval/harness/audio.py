@@ -9,10 +9,19 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from eval.harness.failures import CannotScore
-
 RESAMPLER = f"soxr {soxr.__version__} HQ"
 Wave = NDArray[np.float32]
+
+
+class CannotScore(Exception):
+    """One clip has no score, which is counted as a failure and never a default score.
+
+    ``args[0]`` is the reason in a few words, so that equal reasons can be counted.
+    """
+
+    @property
+    def reason(self) -> str:
+        return str(self.args[0])
 
 
 def resample(wav: Wave, rate: int, wanted: int) -> Wave:

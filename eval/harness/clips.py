@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,17 @@ from codec.corpus import (
     left_out,
     read_audio,
     read_usable_corpus,
-    spread,
 )
-from eval.harness.audio import Wave, resample
-from eval.harness.failures import CannotScore
+from codec.interface import AudioTokenizer
+from eval.harness.audio import CannotScore, Wave, resample
+from eval.harness.coding import resynthesise
 from eval.harness.provenance import record_hash, sha256
 from eval.harness.scored import ScoredClip, as_stored
 from training.config import ConfigError
 from training.identity import file_names
 from training.progress import progress
+
+Row = list[ScoredClip]
 
 
 def read_clips(root: str) -> list[Clip]:
@@ -45,34 +47,41 @@ def read_clips(root: str) -> list[Clip]:
     return clips
 
 
-def choose_clips(root: str, split: str, limit: int, accepts: Callable[[Clip], bool], what: str) -> list[Clip]:
-    """``limit`` (0: all) clips of ``split`` that ``accepts`` takes (`codec.corpus.spread`), in the order of the corpus.
+def audio_record(clips: Iterable[Clip]) -> str:
+    """SHA-256 (hex) of the files of ``clips``, as a result records them."""
+    return record_hash([sha256(clip.path) for clip in clips if clip.path.is_file()])
 
-    Args:
-        what: they are, for the message where there are none.
 
-    Raises:
-        ConfigError: no corpus, or no such clips.
+def text_of(clip: Clip) -> str:
+    """What is said in a clip."""
+    return clip.text or ""
+
+
+def _read_row(row: str, clips: Sequence[Clip], open_clip: Callable[[Clip], Path], text: Callable[[Clip], str]) -> Row:
+    """The clips with the audio of the files that ``open_clip`` names, each at its own rate; without audio and with the
+    reason where it cannot be read.
     """
-    chosen = [clip for clip in read_clips(root) if clip.split == split and accepts(clip)]
-    if not chosen:
-        raise ConfigError(f"{root} has no {what} in its {split} split.")
-    return spread(chosen, limit)
-
-
-def read_reference(clips: Sequence[Clip]) -> list[ScoredClip]:
-    """The row ``reference``: each clip at its own rate; without audio and with the reason where it cannot be read."""
-    row = []
-    for clip in progress(clips, desc="reading"):
-        scored = ScoredClip(clip.id, "reference", clip.text or "", None, 0)
+    found = []
+    for clip in progress(clips, desc=f"reading {row}"):
+        scored = ScoredClip(clip.id, row, text(clip), None, 0)
         try:
-            scored.rate = audio_info(clip.path).sample_rate
-            scored.wav = as_stored(read_audio(clip.path, scored.rate))
+            path = open_clip(clip)
+            scored.rate = audio_info(path).sample_rate
+            scored.wav = as_stored(read_audio(path, scored.rate))
         except AudioError as error:
             scored.item["error"] = str(error)
-        row.append(scored)
-    refuse_unreadable(row)
-    return row
+        found.append(scored)
+    refuse_unreadable(found)
+    return found
+
+
+def read_reference(clips: Sequence[Clip], text: Callable[[Clip], str] = text_of) -> Row:
+    """The row ``reference``: each clip at its own rate; without audio and with the reason where it cannot be read.
+
+    Args:
+        text: what each clip should say.
+    """
+    return _read_row("reference", clips, lambda clip: clip.path, text)
 
 
 def refuse_unreadable(row: Sequence[ScoredClip]) -> None:
@@ -86,7 +95,9 @@ def refuse_unreadable(row: Sequence[ScoredClip]) -> None:
         raise ConfigError(f"none of the {len(row)} clips can be read, the first because: {why}")
 
 
-def read_generated(folder: Path, clips: Sequence[Clip]) -> tuple[list[ScoredClip], dict[str, Any]]:
+def read_generated(
+    folder: Path, clips: Sequence[Clip], text: Callable[[Clip], str] = text_of
+) -> tuple[Row, dict[str, Any]]:
     """The row ``generated`` from a folder with ``<id>.wav`` (or flac, ogg, mp3 …) of any system, and its record.
 
     A clip without a file is a clip without audio, with that as its reason; one with two files is a failure, of which
@@ -96,24 +107,20 @@ def read_generated(folder: Path, clips: Sequence[Clip]) -> tuple[list[ScoredClip
         ConfigError: no folder, or no file with the name of any clip.
     """
     found = find_generated(folder, [clip.id for clip in clips])
-    files = {name: paths[0] for name, paths in found.items() if len(paths) == 1}
-    row = []
-    for clip in progress(clips, desc="reading generated"):
-        scored = ScoredClip(clip.id, "generated", clip.text or "", None, 0)
-        try:
-            if clip.id in found and clip.id not in files:
-                scored.source = False
-                several = " and ".join(path.relative_to(folder).as_posix() for path in found[clip.id])
-                raise AudioError(f"{folder}: {several} are both named after {clip.id}: keep one of them")
-            if clip.id not in files:
-                raise AudioError(f"{folder} has no file for {clip.id}")
-            scored.rate = audio_info(files[clip.id]).sample_rate
-            scored.wav = as_stored(read_audio(files[clip.id], scored.rate))
-        except AudioError as error:
-            scored.item["error"] = str(error)
-        row.append(scored)
-    refuse_unreadable(row)
-    read = [[clip.id, sha256(files[clip.id])] for clip in clips if clip.id in files]
+
+    def the_file(clip: Clip) -> Path:
+        paths = found.get(clip.id, [])
+        if len(paths) > 1:
+            several = " and ".join(path.relative_to(folder).as_posix() for path in paths)
+            raise AudioError(f"{folder}: {several} are both named after {clip.id}: keep one of them")
+        if not paths:
+            raise AudioError(f"{folder} has no file for {clip.id}")
+        return paths[0]
+
+    row = _read_row("generated", clips, the_file, text)
+    for scored in row:
+        scored.source = len(found.get(scored.id, [])) < 2
+    read = [[clip.id, sha256(found[clip.id][0])] for clip in clips if len(found.get(clip.id, [])) == 1]
     return row, {"audio_of": folder.as_posix(), "files": len(read), "sha256": record_hash(read)}
 
 
@@ -159,15 +166,30 @@ def derangement(size: int, seed: int) -> list[int]:
     return other
 
 
-def silence_like(clips: Sequence[ScoredClip]) -> list[ScoredClip]:
+def row_like(row: str, clips: Sequence[ScoredClip], waves: Mapping[str, Wave], rate: int) -> Row:
+    """A row of what became of ``clips``: ``waves [samples]`` at ``rate``, without a source where there is none."""
+    made = []
+    for clip in clips:
+        there = clip.id in waves
+        item = {} if there else {key: clip.item[key] for key in ("error",) if key in clip.item}
+        wav = as_stored(waves[clip.id]) if there else None
+        made.append(ScoredClip(clip.id, row, clip.text, wav, rate, item, source=there))
+    return made
+
+
+def resynthesis_of(clips: Sequence[ScoredClip], tokenizer: AudioTokenizer) -> Row:
+    """The row ``resynthesis``: the recordings through the codec."""
+    outputs = resynthesise(tokenizer, heard_at(clips, tokenizer.sample_rate))
+    return row_like("resynthesis", clips, {name: wav for name, (wav, _) in outputs.items()}, tokenizer.sample_rate)
+
+
+def silence_like(clips: Sequence[ScoredClip]) -> Row:
     """The row ``silence``: zeros as long as each clip."""
-    return [
-        ScoredClip(
-            clip.id, "silence", clip.text, None if clip.wav is None else np.zeros_like(clip.wav), clip.rate,
-            source=clip.wav is not None,
-        )
-        for clip in clips
-    ]  # fmt: skip
+    zeros = {clip.id: np.zeros_like(clip.wav) for clip in clips if clip.wav is not None}
+    made = row_like("silence", clips, zeros, 0)
+    for silent, clip in zip(made, clips, strict=True):
+        silent.rate = clip.rate
+    return made
 
 
 def heard_at(clips: Sequence[ScoredClip], rate: int) -> dict[str, Wave]:

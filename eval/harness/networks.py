@@ -27,12 +27,12 @@ def load_network(kind: Any, path: str, device: str = "cpu", what: str = "", **op
     Args:
         kind: a transformers class.
         path: folder or hub id, which ORG/NAME@REVISION pins.
-        what: the setting that names the path, for messages.
+        what: the setting in ``weights`` that names the path, for messages.
 
     Raises:
         NetworkError: not there, not of this kind, or some weights are missing.
     """
-    where = f"{what}={path}" if what else path
+    where = f"weights.{what}={path}" if what else path
     try:
         model, info = load_model(kind, path, **options)
     except PretrainedError as error:
@@ -53,7 +53,7 @@ def load_part(kind: Any, path: str, what: str = "") -> Any:
     try:
         return pretrained.load_part(kind, path)
     except PretrainedError as error:
-        raise NetworkError(f"{what}={path} has no {kind.__name__} that can be loaded: {error}") from None
+        raise NetworkError(f"weights.{what}={path} has no {kind.__name__} that can be loaded: {error}") from None
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from codec.audio.files import write_audio
-from eval.harness.audio import Wave, audio_hash, check_wave
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore, Wave, audio_hash, check_wave
 from eval.harness.processes import is_main
 from training.identity import path_inside
 

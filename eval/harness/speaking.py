@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from codec.interface import AudioTokenizer, Codes
-from eval.harness.processes import gather, share
+from eval.harness.audio import Wave
+from eval.harness.coding import decode_clips
+from eval.harness.processes import share
 from eval.harness.provenance import folder_hash, record_hash
+from eval.harness.report import Report
+from eval.harness.run import Run
 from eval.harness.score_cache import ScoreCache
+from eval.harness.scored import ScoredClip, as_stored, split_usable
 from lm.generation.frames import generate
-from lm.generation.sampling import Sampling
-from lm.generation.speak import limits_of
+from lm.generation.speak import limits_of, sampling_of
 from lm.model import load_lm
 from lm.run_state import normalisation_of
 from lm.sequences.documents import render
-from tasks.base import Task
+from tasks.base import Request, Task
 from tasks.text import normalisers
 from training.config import refusing
 from training.progress import progress
 
+GENERATION = ("limit", "legal", "silent", "duration-ratio", "real-time-factor")  # what `file_generation` files
+SILENCE = 1e-3  # peak below which a clip is silent: -60 dB of full scale
 LENGTHS = ("least_per_character", "most_per_character", "max_seconds")  # of a task's decoding
 
 
@@ -39,10 +44,15 @@ class Spoken:
     legal: bool
     seconds: float
 
+    def scored(self, name: str, row: str, text: str, wav: Wave | None, rate: int) -> ScoredClip:
+        """The clip ``name`` of ``row``; ``wav`` is its audio, None where the model made none."""
+        item: dict[str, Any] = {} if wav is not None else {"error": "the model generated no audio"}
+        item |= {"ended": self.ended, "legal": self.legal, "frames": len(self.codes)}
+        item["generation_seconds"] = round(self.seconds, 4)
+        return ScoredClip(name, row, text, None if wav is None else as_stored(wav), rate, item)
 
-def open_model(
-    folder: Path, tokenizer: AudioTokenizer, task: Task, device: str
-) -> tuple[Any, Any, Any, dict[str, Any]]:
+
+def open_model(run: Run, folder: Path, task: Task) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Model, vocabulary and text tokenizer in ``folder``, and what a result records about them.
 
     ``task`` takes over the normalisation with which the model was trained.
@@ -50,53 +60,52 @@ def open_model(
     Raises:
         VocabularyError: the model belongs to another tokenizer.
     """
-    model, vocabulary, text_tokenizer = load_lm(folder, device)
-    vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
+    model, vocabulary, text_tokenizer = load_lm(folder, run.device)
+    vocabulary.check_tokenizer(run.tokenizer.describe(), f"tokenizer {run.tokenizer.name}")
     task.use_normaliser(normalisers(normalisation_of(folder)))  # texts as the model learnt them
     names = [path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model")]
     how = {
         "folder": folder.as_posix(),
         "sha256": folder_hash(folder, [name for name in names if name != "state.json"]),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "device": torch.device(device).type,
+        "device": torch.device(run.device).type,
         "torch": torch.__version__,
     }
     return model, vocabulary, text_tokenizer, how
 
 
 class Speaker:
-    """A model that speaks or makes sound from text, with its tokenizer.
+    """A model that speaks or makes sound from text, with the run's tokenizer, whose tokens it must have learnt.
 
     Args:
+        run: gives tokenizer, sampling, device and cache; ``max_seconds`` of audio per clip, a clip that reaches them
+            has hit the limit. Where the configuration has none: the task's own limits.
         folder: language model (lm/model.py ``save_lm``).
-        tokenizer: must be the one whose tokens the model learnt.
-        max_seconds: of audio per clip; a clip that reaches it has hit the limit. None: the task's own limits.
-        cache_folder: None generates everything anew.
 
     Raises:
         VocabularyError: the model belongs to another tokenizer.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        tokenizer: AudioTokenizer,
-        task: Task,
-        sampling: Sampling,
-        max_seconds: float | None,
-        device: str,
-        cache_folder: Path | None,
-    ) -> None:
-        self.model, self.vocabulary, self.text_tokenizer, self.how = open_model(folder, tokenizer, task, device)
+    def __init__(self, run: Run, folder: Path, task: Task) -> None:
+        self.tokenizer, self.task, self.sampling = run.tokenizer, task, sampling_of(run.cfg, task)
+        self.model, self.vocabulary, self.text_tokenizer, self.how = open_model(run, folder, task)
         with refusing(ValueError):
-            sampling.check_levels(self.vocabulary.levels)
-        self.tokenizer, self.task, self.sampling = tokenizer, task, sampling
-        self.max_frames = int(max_seconds * tokenizer.frame_rate) if max_seconds is not None else None
+            self.sampling.check_levels(self.vocabulary.levels)
+        self.seed, self.batch_size, longest = run.cfg.seed, run.cfg.batch_size, run.cfg.get("max_seconds")
+        self.max_frames = int(longest * self.tokenizer.frame_rate) if longest is not None else None
         own = {key: task.decoding[key] for key in LENGTHS if key in task.decoding}
-        self.how |= {"sampling": asdict(sampling), "max_frames": own if self.max_frames is None else self.max_frames}
-        self.cache = ScoreCache(cache_folder, "generated", {k: v for k, v in self.how.items() if k != "folder"})
+        limits = own if self.max_frames is None else self.max_frames
+        self.how |= {"sampling": asdict(self.sampling), "max_frames": limits}
+        self.cache = ScoreCache(run.cache, "generated", {k: v for k, v in self.how.items() if k != "folder"})
 
-    def speak(self, requests: Sequence[Any], seeds: Sequence[int], batch_size: int, desc: str) -> list[Spoken]:
+    def row(self, name: str, requests: Sequence[Request], texts: Sequence[str]) -> list[ScoredClip]:
+        """The row ``name`` of what the model makes of the requests; ``texts`` are what it should say."""
+        spoken = self.speak(requests, [self.seed + i for i in range(len(requests))], name)
+        waves = decode_clips(self.tokenizer, [found.codes for found in spoken])
+        made = zip(requests, texts, spoken, waves, strict=True)
+        return [found.scored(r.id, name, text, wav, self.tokenizer.sample_rate) for r, text, found, wav in made]
+
+    def speak(self, requests: Sequence[Any], seeds: Sequence[int], desc: str) -> list[Spoken]:
         """Generate a clip per request (what the task's documents are made of); finished batches are kept, so that a
         killed run goes on.
         """
@@ -110,13 +119,13 @@ class Speaker:
             least, most = [1] * len(requests), [self.max_frames] * len(requests)
         keys = [record_hash([np.asarray(p).tolist(), s]) for p, s in zip(prompts, seeds, strict=True)]
         missing = sorted((i for i, key in enumerate(keys) if key not in self.cache), key=lambda i: len(prompts[i]))
-        parts = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
+        parts = [missing[i : i + self.batch_size] for i in range(0, len(missing), self.batch_size)]
         for chosen in progress(share(parts), desc=f"{desc}, {len(missing)} clips"):
             start = time.perf_counter()
             clips = generate(
                 self.model, self.vocabulary, [prompts[i] for i in chosen], [most[i] for i in chosen],
                 [least[i] for i in chosen], sampling=self.sampling, seeds=[seeds[i] for i in chosen],
-                batch_size=batch_size,
+                batch_size=self.batch_size,
             )  # fmt: skip
             seconds = (time.perf_counter() - start) / len(chosen)
             for i, clip in zip(chosen, clips, strict=True):
@@ -137,37 +146,26 @@ def run_name(folder: Path) -> str:
     return folder.parent.name if folder.name == "final" else folder.name
 
 
-def decode_clips(tokenizer: AudioTokenizer, clips: Sequence[NDArray[np.int64]], batch_size: int = 8) -> list[Any]:
-    """Waveforms ``[samples]`` of codes ``[frames, levels]``; None for a clip without frames."""
-    waves: dict[int, Any] = {}
-    order = sorted((i for i in range(len(clips)) if len(clips[i])), key=lambda i: len(clips[i]))
-    device = getattr(tokenizer, "device", "cpu")
-    for chosen in share([order[start : start + batch_size] for start in range(0, len(order), batch_size)]):
-        codes = Codes.from_clips([torch.from_numpy(clips[i]) for i in chosen])
-        out = tokenizer.decode(Codes(codes.codes.to(device), codes.lengths.to(device))).float().cpu().numpy()
-        for row, i in zip(out, chosen, strict=True):
-            waves[i] = row[: len(clips[i]) * tokenizer.samples_per_frame].copy()
-    waves = gather(waves, "decoding")
-    return [waves.get(i) for i in range(len(clips))]
-
-
-def resynthesise(
-    tokenizer: AudioTokenizer, waves: Sequence[NDArray[np.float32]], batch_size: int = 8
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int64]]]:
-    """Waveforms ``[samples]`` at the tokenizer's rate through the codec, and codes ``[frames,
-    levels]``.
+def file_generation(report: Report, row: str, clips: Sequence[ScoredClip], recorded: Iterable[ScoredClip]) -> None:
+    """File the share of silent clips, and of what a model made: length relative to the recordings (not in a shuffled
+    row, whose texts have others), shares of clips that hit the limit and that are legal, and speed.
     """
-    found: dict[int, tuple[Any, Any]] = {}  # place → output, codes
-    order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-    device = getattr(tokenizer, "device", "cpu")
-    for chosen in share([order[start : start + batch_size] for start in range(0, len(order), batch_size)]):
-        lengths = torch.tensor([len(waves[i]) for i in chosen])
-        batch = torch.zeros(len(chosen), int(lengths.max()))
-        for row, i in zip(batch, chosen, strict=True):
-            row[: len(waves[i])] = torch.from_numpy(waves[i])
-        codes = tokenizer.encode(batch.to(device), lengths.to(device))
-        out = tokenizer.decode(codes).float().cpu().numpy()
-        for number, i in enumerate(chosen):
-            found[i] = out[number, : len(waves[i])].copy(), codes.clip(number).cpu().numpy()
-    found = gather(found, "resynthesis")
-    return [found[i][0] for i in range(len(waves))], [found[i][1] for i in range(len(waves))]
+    heard = {clip.id: len(clip.wav) / clip.rate for clip in clips if clip.wav is not None}
+    _, failures = split_usable(clips)
+    silent = {clip.id: float(np.abs(clip.wav).max() < SILENCE) for clip in clips if clip.wav is not None}
+    report.mean(row, "silent", silent, failures)
+    if row == "generated":
+        lengths = {clip.id: len(clip.wav) / clip.rate for clip in recorded if clip.wav is not None}
+        ratios = {name: seconds / lengths[name] for name, seconds in heard.items() if name in lengths}
+        report.mean(row, "duration-ratio", ratios, failures)
+    if all("ended" in clip.item for clip in clips):  # not the audio of another system
+        report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})
+        report.mean(row, "legal", {clip.id: float(clip.item["legal"]) for clip in clips})
+        file_speed(report, row, clips)
+
+
+def file_speed(report: Report, row: str, clips: Sequence[ScoredClip]) -> None:
+    """File seconds of work per second of audio, over clips that were generated or written about."""
+    audio = sum(len(clip.wav) / clip.rate for clip in clips if clip.wav is not None)
+    if audio:
+        report.number(row, "real-time-factor", sum(c.item["generation_seconds"] for c in clips) / audio, len(clips))

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
 
 ROOT = Path(__file__).resolve().parents[1]
 Job = tuple[dict[str, Any], bytes]  # what to do, and samples
@@ -171,7 +171,22 @@ class Worker:
         self.process = None
 
 
-class WorkerPool:
+class Closing:
+    """What a ``with`` block closes at its end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free processes and memory, of which there may be none."""
+
+
+class WorkerPool(Closing):
     """Several workers of one kind.
 
     Args:
@@ -228,11 +243,3 @@ class WorkerPool:
         """End all workers."""
         for worker in self.workers:
             worker.close()
-
-    def __enter__(self) -> WorkerPool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.harness.intervals import LEAST, RESAMPLES, SEED
 from eval.harness.report import Report
 from eval.metrics.caption import ORDER, bleu_from, bleu_statistics, cider_d, rouge_l

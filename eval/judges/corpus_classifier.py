@@ -34,8 +34,7 @@ from torch.nn import functional
 
 from codec.corpus import AudioError, Clip, read_audio
 from eval.embedders.clap import windows
-from eval.harness.audio import RESAMPLER, Wave, check_wave, resample
-from eval.harness.failures import CannotScore
+from eval.harness.audio import RESAMPLER, CannotScore, Wave, check_wave, resample
 from eval.harness.mel import slaney_filters
 from eval.harness.networks import weights_hash
 from eval.harness.provenance import record_hash, sha256

@@ -7,17 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
 
-from eval.harness.audio import RESAMPLER
-from eval.harness.failures import CannotScore
+from codec.corpus import spread
+from eval.harness.audio import RESAMPLER, CannotScore
+from eval.harness.networks import NetworkError
 from eval.harness.processes import gather, share
+from eval.harness.provenance import record_hash
 from eval.harness.report import Report
+from eval.harness.run import Rows, Run
 from eval.harness.score_cache import ScoreCache
 from eval.harness.scored import ScoredClip, split_usable
-from eval.judges.recognisers.interface import Recogniser
+from eval.harness.worker_pool import WorkerError
+from eval.judges.recognisers import load_recogniser
+from eval.judges.recognisers.interface import NAMES, Recogniser, RecogniserError
 from eval.metrics.mos import DNSMOS, SCORES
-from eval.metrics.wer import describe_normaliser, edits, load_normaliser
-from tasks.text import headline
+from eval.metrics.speaker import SpeakerSimilarity
+from eval.metrics.utmos import UTMOS
+from eval.metrics.voice_encoder import VoiceEncoder, voice_encoder_path
+from eval.metrics.wer import describe_normaliser, edits
+from tasks.text import headline, scoring_normaliser
+from training.config import ConfigError, refusing
 from training.progress import progress
 
 
@@ -26,13 +36,8 @@ def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], cache_folder: Pat
     failed: dict[str, str] = {}  # hash -> reason
     cache = ScoreCache(cache_folder, judge.name, {**judge.how(), "resampler": RESAMPLER})
     usable, _ = split_usable(clips)
-    # equal audio is transcribed once; clips of like length share a batch
-    missing = sorted({c.hash: c for c in usable if c.hash not in cache}.values(), key=lambda c: len(c.usable()))
-    by_rate: dict[int, list[ScoredClip]] = {}
-    for clip in missing:
-        by_rate.setdefault(clip.rate, []).append(clip)
-    batches = [part[i : i + batch] for part in by_rate.values() for i in range(0, len(part), batch)]
-    for chosen in progress(share(batches), desc=f"{judge.name}, {len(missing)} clips"):
+    batches = [part[i : i + batch] for part in _by_rate(usable, cache) for i in range(0, len(part), batch)]
+    for chosen in progress(share(batches), desc=f"{judge.name}, {sum(map(len, batches))} clips"):
         for clip, text in zip(chosen, judge.transcribe([c.usable() for c in chosen], chosen[0].rate), strict=True):
             if isinstance(text, CannotScore):
                 failed[clip.hash] = text.reason
@@ -59,7 +64,7 @@ def rate_words(
         original: against ``item["original_text"]`` instead, as ``wer-original`` (``cer-original`` where characters are
             counted): what shuffled texts are not.
     """
-    normalise = load_normaliser(normaliser)
+    normalise = scoring_normaliser(normaliser)
     first = report.how.get("headline", "wer")
     _, unusable = split_usable(clips)
     missing = {c.id: unusable[c.id] for c in clips if c.id in unusable and not c.undelivered()}
@@ -92,39 +97,97 @@ def rate_words(
         )  # fmt: skip
 
 
+def chosen_clips(cfg: DictConfig, rows: Rows, judge: str) -> Rows:
+    """The clips of each row that ``judge`` gets: none of the rows in ``skip``, of others ``judge_clips``."""
+    count = int(cfg.get("judge_clips", {}).get(judge) or 0)
+    skipped = cfg.get("skip", {})
+    return {row: spread(clips, count, of_row) for row, clips in rows.items() if judge not in skipped.get(row, ())}
+
+
+def of_row(clip: ScoredClip) -> str:
+    """What `spread` spreads over: nothing, all clips of a row are alike."""
+    return clip.row
+
+
+def check_skipped(cfg: DictConfig) -> None:
+    """Refuse unknown judges in ``skip``. Raises ConfigError."""
+    judges = (*NAMES, "dnsmos")
+    for row, names in cfg.skip.items():
+        if unknown := [name for name in names if name not in judges]:
+            raise ConfigError(f"skip.{row}: there is no '{unknown[0]}'; choose from {', '.join(judges)}.")
+
+
+def judge_words(run: Run, rows: Rows) -> None:
+    """Let the recognisers of the configuration write down the rows, and file their error rates."""
+    cfg, report = run.cfg, run.report
+    for name in cfg.recognisers if any(rows.values()) else ():
+        judged = chosen_clips(cfg, rows, name)
+        try:
+            with load_recogniser(
+                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, run.device, dict(cfg.weights), cfg.language
+            ) as judge:
+                report.how["recognisers"][name] = judge.how()
+                transcribe(judge, [clip for clips in judged.values() for clip in clips], run.cache)
+        except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
+            print(f"{name}: not computed: {error}", flush=True)
+            for row, clips in judged.items():
+                failures = {clip.id: f"not computed: {error}" for clip in clips}
+                report.rate(row, f"{report.how['headline']}/{name}", {}, failures)
+            continue
+        for row, clips in judged.items():
+            rate_words(report, row, name, clips, cfg.normaliser)
+            if any("original_text" in clip.item for clip in clips):
+                rate_words(report, row, name, clips, cfg.normaliser, original=True)
+
+
+def judge_mos(run: Run, rows: Rows) -> None:
+    """File the four DNSMOS scores of the rows."""
+    judged = chosen_clips(run.cfg, rows, "dnsmos")
+    try:
+        with DNSMOS(run.cfg.processes) as mos:
+            run.report.how["dnsmos"] = mos.how()
+            for row, clips in judged.items():
+                failures = score_mos(mos, clips, run.cache)
+                scores = {clip.id: clip.item["dnsmos"] for clip in clips if "dnsmos" in clip.item}
+                for name in SCORES:
+                    values = {clip: found[name] for clip, found in scores.items()}
+                    run.report.mean(row, f"dnsmos/{name}", values, failures)
+    except (CannotScore, WorkerError) as error:
+        print(f"dnsmos: {error}", flush=True)
+        for row, clips in judged.items():
+            run.report.mean(row, "dnsmos/p808", {}, {clip.id: str(error) for clip in clips})
+
+
+def _by_rate(clips: Iterable[ScoredClip], known: ScoreCache) -> list[list[ScoredClip]]:
+    """The clips that are not ``known``, equal audio once, the shortest first, a list for each sample rate."""
+    missing = sorted({c.hash: c for c in clips if c.hash not in known}.values(), key=lambda c: len(c.usable()))
+    by_rate: dict[int, list[ScoredClip]] = {}
+    for clip in missing:
+        by_rate.setdefault(clip.rate, []).append(clip)
+    return list(by_rate.values())
+
+
 def score_mos(judge: DNSMOS, clips: Sequence[ScoredClip], cache_folder: Path | None) -> dict[str, str]:
     """Set ``item["dnsmos"]`` of the clips; returns ``{id: reason}`` of those without a score."""
     cache = ScoreCache(cache_folder, "dnsmos", {**judge.how(), "resampler": RESAMPLER})
     usable, failures = split_usable(clips)
-    by_rate: dict[int, list[ScoredClip]] = {}
-    for clip in {c.hash: c for c in usable if c.hash not in cache}.values():
-        by_rate.setdefault(clip.rate, []).append(clip)
-    failed_hashes: dict[str, str] = {}
-    for rate, of_rate in by_rate.items():
+    failed: dict[str, str] = {}
+    for of_rate in _by_rate(usable, cache):
         chosen = share(of_rate)
-        found = judge.score([c.usable() for c in chosen], rate)
+        found = judge.score([c.usable() for c in chosen], of_rate[0].rate)
         for index, score in progress(found, total=len(chosen), desc=f"dnsmos, {len(chosen)} clips"):
             if isinstance(score, CannotScore):
-                failed_hashes[chosen[index].hash] = score.reason
+                failed[chosen[index].hash] = score.reason
             else:
                 cache[chosen[index].hash] = score
     cache.gather()
-    failed_hashes = gather(failed_hashes, "dnsmos")
+    failed = gather(failed, "dnsmos")
     for clip in usable:
         if clip.hash in cache:
             clip.item["dnsmos"] = cache[clip.hash]
         else:
-            failures[clip.id] = failed_hashes[clip.hash]
+            failures[clip.id] = failed[clip.hash]
     return failures
-
-
-def rate_mos(report: Report, row: str, clips: Sequence[ScoredClip], failures: Mapping[str, str]) -> None:
-    """File the four DNSMOS scores of a row."""
-    ids = {clip.id for clip in clips}
-    failed = {clip: reason for clip, reason in failures.items() if clip in ids}
-    for name in SCORES:
-        values = {clip.id: clip.item["dnsmos"][name] for clip in clips if "dnsmos" in clip.item}
-        report.mean(row, f"dnsmos/{name}", values, failed)
 
 
 def score_each(
@@ -161,6 +224,16 @@ def score_each(
     return values, failures
 
 
+def key_of_pair(originals: Mapping[str, ScoredClip]) -> Callable[[ScoredClip], str]:
+    """The key of a clip's score beside the clip of its id in ``originals``."""
+
+    def key(clip: ScoredClip) -> str:
+        original = originals[clip.id]
+        return record_hash([original.hash if original.wav is not None else None, clip.hash])
+
+    return key
+
+
 def how_texts(normaliser: str, texts: Iterable[str | None]) -> dict[str, str]:
     """What a result says about text and resampling; ``headline`` is the rate to look at first, ``wer`` or ``cer``."""
     return {
@@ -169,3 +242,57 @@ def how_texts(normaliser: str, texts: Iterable[str | None]) -> dict[str, str]:
         "resampler": RESAMPLER,
         "samples": "as stored, 16 bit",
     }
+
+
+def network_metrics(report: Report) -> list[str]:
+    """The metrics of a report that `judge_by_networks` filed."""
+    return [name for name in report.metrics() if name.startswith(("utmos", "speaker-similarity"))]
+
+
+def _rate_speakers(run: Run, part: str, judge: Any, rows: Rows, voices: Mapping[str, ScoredClip]) -> None:
+    """Similarity of every clip to that of its id in ``voices``; the judge is part of its metric's name, and
+    ``how[part]``. Voices are not compared with themselves.
+    """
+    name = f"speaker-similarity/{judge.description['id']}"
+    run.report.how[part] = judge.description
+    known: dict[str, Any] = {}  # of the recordings, which every row is compared with
+
+    def embed(clip: ScoredClip) -> Any:
+        return judge.embed(clip.usable(), clip.rate)
+
+    def similarity(clip: ScoredClip) -> float:
+        if clip.id not in known:
+            known[clip.id] = embed(voices[clip.id])
+        return float(known[clip.id] @ embed(clip))
+
+    for row, clips in rows.items():
+        if any(voices.get(clip.id) is not clip for clip in clips):
+            pair = key_of_pair(voices)
+            run.report.mean(row, name, *score_each(name, similarity, judge.description, clips, run.cache, pair))
+
+
+def judge_by_networks(run: Run, rows: Rows, voices: Mapping[str, ScoredClip] | None = None) -> None:
+    """UTMOS of every row, and speaker similarity of every row to ``voices``, clip by clip; what has no weights in the
+    configuration (configs/weights/paths.yaml) is left out.
+
+    Args:
+        voices: id → the clip whose voice is wanted; None: the row ``reference``.
+
+    Raises:
+        ConfigError: a network cannot be loaded.
+    """
+    weights = run.cfg.weights
+    if voices is None:
+        voices = {clip.id: clip for clip in rows.get("reference", [])}
+    with refusing(NetworkError):
+        if weights["utmos"]:
+            mos = UTMOS(Path(weights["utmos"]), run.device)
+            run.report.how["utmos"] = mos.how()
+            for row, clips in rows.items():
+                rate = lambda clip: mos.rate(clip.usable(), clip.rate)  # noqa: E731
+                run.report.mean(row, "utmos", *score_each("utmos", rate, mos.how(), clips, run.cache))
+        if weights["speaker"] and voices:
+            _rate_speakers(run, "speaker", SpeakerSimilarity(weights["speaker"], run.device), rows, voices)
+        if weights["resemblyzer"] and voices:
+            judge = VoiceEncoder(voice_encoder_path(weights["resemblyzer"]))
+            _rate_speakers(run, "voice_encoder", judge, rows, voices)

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torchmetrics import Metric
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.metrics.caption_words import words
 
 Words = Sequence[str]

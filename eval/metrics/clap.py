@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.embedders.clap import Clap
-from eval.harness.audio import Wave
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore, Wave
 from eval.metrics.clip_metric import ClipMetric
 
 

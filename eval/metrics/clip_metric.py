@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 
 
 class ClipMetric(Metric):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.metrics.clip_metric import ClipMetric
 
 EPSILON = 1e-6

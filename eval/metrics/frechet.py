@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 
 SIZES = 25  # of the regression
 SMALLEST = 500  # frames of the smallest draw

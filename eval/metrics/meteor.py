@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.harness.provenance import sha256
 from eval.metrics.caption import Words, check
 

@@ -13,21 +13,19 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
-from eval.harness.audio import Wave, check_wave, resample
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore, Wave, check_wave, resample
 from eval.harness.provenance import sha256
-from eval.harness.worker_pool import Job, WorkerPool
+from eval.harness.worker_pool import Closing, Job, WorkerPool
 
 RATE = 16_000
 SCORES = ("p808", "sig", "bak", "ovrl")
 SHORTEST = 0.1  # s
 
 
-class DNSMOS:
+class DNSMOS(Closing):
     """DNSMOS P.808 and P.835 in worker processes.
 
     Raises:
@@ -78,11 +76,3 @@ class DNSMOS:
     def close(self) -> None:
         """End the worker processes."""
         self.pool.close()
-
-    def __enter__(self) -> DNSMOS:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -16,8 +16,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from eval.harness.audio import Wave, check_wave, resample
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore, Wave, check_wave, resample
 from eval.harness.mel import slaney_filters
 from eval.harness.worker_pool import WorkerPool
 from eval.metrics.clip_metric import ClipMetric

@@ -85,19 +85,19 @@ class UTMOS22(nn.Module):
         """
         if not path.is_file():
             raise NetworkError(
-                f"utmos={path} does not exist: give the path of utmos22_strong_step7459_v1.pt "
+                f"weights.utmos={path} does not exist: give the path of utmos22_strong_step7459_v1.pt "
                 "(release v1.0.0 of github.com/tarepan/SpeechMOS)."
             )
         try:
             published = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise NetworkError(f"utmos={path} is no PyTorch checkpoint: {str(error).splitlines()[0]}") from None
+            raise NetworkError(f"weights.utmos={path} is no PyTorch checkpoint: {str(error).splitlines()[0]}") from None
         network = cls(config, lstm, hidden)
         try:
             network.load_state_dict({our_name(key): value for key, value in published.items()})
         except (RuntimeError, AttributeError) as error:
             raise NetworkError(
-                f"utmos={path} is no UTMOS22-strong checkpoint: {' '.join(str(error).split())[:200]}"
+                f"weights.utmos={path} is no UTMOS22-strong checkpoint: {' '.join(str(error).split())[:200]}"
             ) from None
         return network.eval()
 

@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.harness.audio import Wave, resample
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore, Wave, resample
 from eval.metrics.signal import check_pair
 
 MODES = {

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eval.harness.audio import RESAMPLER, Wave, resample
-from eval.harness.failures import CannotScore
+from eval.harness.audio import RESAMPLER, CannotScore, Wave, resample
 from eval.harness.mel import slaney_filters
 from eval.harness.networks import NetworkError, weights_hash
 from eval.harness.provenance import sha256
@@ -58,7 +57,7 @@ def voice_encoder_path(setting: str) -> Path:
     path = find_weights()
     if path is None:
         raise NetworkError(
-            "resemblyzer=installed, but the package is not: pip install --no-deps Resemblyzer, or give pretrained.pt"
+            "weights.resemblyzer=installed, but it is not: pip install --no-deps Resemblyzer, or give pretrained.pt"
         )
     return path
 
@@ -86,16 +85,16 @@ class GE2E(nn.Module):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         except (OSError, KeyError, RuntimeError, TypeError) as error:
-            raise NetworkError(f"resemblyzer={path} cannot be read: {str(error).splitlines()[0]}") from None
+            raise NetworkError(f"weights.resemblyzer={path} cannot be read: {str(error).splitlines()[0]}") from None
         if "linear.weight" not in state:
-            raise NetworkError(f"resemblyzer={path} lacks linear.weight: it is no GE2E voice encoder.")
+            raise NetworkError(f"weights.resemblyzer={path} lacks linear.weight: it is no GE2E voice encoder.")
         network = cls(len(state["linear.weight"]))
         known = {key: value for key, value in state.items() if key not in UNUSED}
         try:
             network.load_state_dict(known)
         except RuntimeError as error:
             first = " ".join(str(error).split())[:160]
-            raise NetworkError(f"resemblyzer={path} has other weights than the network: {first}") from None
+            raise NetworkError(f"weights.resemblyzer={path} has other weights than the network: {first}") from None
         return network.eval()
 
 

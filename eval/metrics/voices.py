@@ -7,8 +7,7 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.harness.audio import Wave, check_wave
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore, Wave, check_wave
 from eval.metrics.clip_metric import ClipMetric
 
 SHORTEST = 0.5  # s; WavLM's own layers need 0.3 s

@@ -11,10 +11,8 @@ has no rate, so that clip is a failure with a reason and never a score; insertio
 from __future__ import annotations
 
 import importlib.metadata
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import jiwer
@@ -22,36 +20,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from eval.harness.failures import CannotScore
-from tasks.text import headline, words_alone
-
-Normaliser = Callable[[str], str]
-
-
-def normalise_plain(text: str) -> str:
-    """Lower case; everything but letters with their marks, digits and apostrophes inside words becomes a space."""
-    text = words_alone(text.replace("’", "'"), keep="'")
-    return " ".join(word for word in (part.strip("'") for part in text.split()) if word)
-
-
-@cache
-def load_normaliser(name: str) -> Normaliser:
-    """``plain`` (ours, above), ``whisper-english`` (OpenAI's, of the package whisper-normalizer) or ``none``
-    (composed letters, as in the others).
-
-    Raises:
-        ValueError: another name.
-        ModuleNotFoundError: whisper-normalizer is not installed.
-    """
-    if name == "plain":
-        return normalise_plain
-    if name == "none":
-        return lambda text: unicodedata.normalize("NFC", text.strip())
-    if name == "whisper-english":
-        from whisper_normalizer.english import EnglishTextNormalizer
-
-        return EnglishTextNormalizer()
-    raise ValueError(f"normaliser={name}: choose plain, whisper-english or none.")
+from eval.harness.audio import CannotScore
+from tasks.text import headline, scoring_normaliser
 
 
 def describe_normaliser(name: str) -> str:
@@ -117,7 +87,7 @@ class ErrorRate(Metric):
         super().__init__()
         self.unit: Literal["word", "character"] = unit
         self.average = average
-        self.normalise = load_normaliser(normaliser)
+        self.normalise = scoring_normaliser(normaliser)
         self.add_state("clips", default=[], dist_reduce_fx="cat")
         self.add_state("empty_references", default=torch.tensor(0), dist_reduce_fx="sum")
 

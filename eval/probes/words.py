@@ -18,8 +18,9 @@ from codec.corpus import Clip
 from codec.interface import AudioTokenizer
 from codec.shards import Row, ShardError, iterate_shards, read_index
 from eval.harness.report import Report
-from eval.metrics.wer import edits, load_normaliser
+from eval.metrics.wer import edits
 from eval.probes.linear import train_ctc
+from tasks.text import scoring_normaliser
 from training.config import ConfigError
 
 LETTERS = set(" 'abcdefghijklmnopqrstuvwxyz")
@@ -55,7 +56,7 @@ def choose_spoken(
             takes the splits as they are.
         train_limit: first so many (0: all), and ``test_limit`` likewise.
     """
-    normalise = load_normaliser("plain")
+    normalise = scoring_normaliser("plain")
     spoken = [(clip, normalise(clip.text)) for clip in clips if clip.domain == "speech" and clip.text]
     spoken = [(clip, text) for clip, text in spoken if text]
     test = [(clip, text) for clip, text in spoken if clip.split == "test"]

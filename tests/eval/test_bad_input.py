@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval.embedders import load_embedder
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.judges.corpus_classifier import ClassNetwork, CorpusClassifier
 from eval.metrics.classifier import AudioClassifier
 from eval.metrics.mos import DNSMOS

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import eval.harness.speaking
-from eval import text_to_audio
+from eval.harness.audio import CannotScore
 from eval.harness.clips import silence_like
-from eval.harness.failures import CannotScore
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
+from eval.judges.sounds import file_clap
 from tests.eval import tiny_networks
 from tests.eval.tiny_task import evaluate
 from training.config import ConfigError
@@ -109,11 +109,11 @@ def test_what_was_not_delivered_is_found_by_no_caption(
         def embed_texts(self, texts: list[str]) -> np.ndarray:
             return np.eye(12, dtype=np.float32)[[int(text) for text in texts]]
 
-    monkeypatch.setattr(text_to_audio, "Clap", Embeds)
+    monkeypatch.setattr("eval.judges.sounds.Clap", Embeds)
     waves = [np.full(9, i, np.float32) if i % 2 else None for i in range(12)]
     clips = [ScoredClip(str(i), "generated", str(i), wav, 9, source=source) for i, wav in enumerate(waves)]
     report = Report({}, ["generated"])
-    text_to_audio.file_clap(report, "", {"generated": clips}, "cpu", None)
+    file_clap(report, "", {"generated": clips}, "cpu", None)
     for metric in ("recall@1", "recall@5", "reciprocal-rank"):
         cell = report.results()["rows"]["generated"][f"retrieval/{metric}"]
         assert (cell["value"], cell["n"], cell["n_failed"]) == (found, n, failed)

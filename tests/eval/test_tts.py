@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,12 @@ from tiny_models import tiny_codec
 
 import eval.harness.speaking
 from eval import tts
-from eval.harness.clips import choose_clips, derangement
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
+from eval.harness.clips import derangement, read_clips
 from eval.metrics.utmos import UTMOS22
 from tests.eval import tiny_networks
 from tests.eval.tiny_task import JUDGE, TEXTS, evaluate
-from training.config import ConfigError
+from training.config import REPOSITORY, ConfigError
 
 TASK = "tts"
 KEYS = (*JUDGE, "recognisers=[ctc-mini]", "max_seconds=1.0")
@@ -54,7 +55,7 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
         raise AssertionError("computed again")
 
     monkeypatch.setattr(eval.harness.speaking, "generate", never)
-    monkeypatch.setattr("eval.judges.recognisers.ctc_greedy.GreedyCTC.transcribe", never)
+    monkeypatch.setattr("eval.judges.recognisers.ctc.GreedyCTC.transcribe", never)
     assert speak(inside, "task.decoding.temperature=0.3")["rows"] == rows
 
 
@@ -74,16 +75,31 @@ def test_sentences_of_speakers_that_the_model_has_not_heard_are_counted(
     state: dict, said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "state.json").write_text(json.dumps(state))
-    tts.note_strangers(choose_clips(str(folder / "corpus"), "test", 0, lambda clip: clip.text, "clips"), tmp_path)
+    clips = [clip for clip in read_clips(str(folder / "corpus")) if clip.split == "test" and clip.text]
+    tts.note_strangers(clips, tmp_path)
     printed = capsys.readouterr().out
     assert said in printed and bool(printed) == bool(said)
+
+
+def test_a_reader_follows_a_run_through_few_files(inside: Path) -> None:
+    """What the program enters of this folder; codec, model and task are entered through their own doors."""
+    entered: set[str] = set()
+    sys.setprofile(lambda frame, event, _: entered.add(frame.f_code.co_filename) if event == "call" else None)
+    try:
+        speak(inside, "cache=null")
+    finally:
+        sys.setprofile(None)
+    ours = sorted(
+        str(Path(name).relative_to(REPOSITORY)) for name in entered if name.startswith(f"{REPOSITORY / 'eval'}/")
+    )
+    assert "eval/tts.py" in ours and len(ours) <= 18, ours
 
 
 def test_what_is_skipped_is_absent_and_what_cannot_run_says_so(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: object) -> None:
         raise CannotScore("not computed: speechmos or onnxruntime is not installed")
 
-    monkeypatch.setattr(tts, "DNSMOS", absent)
+    monkeypatch.setattr("eval.judges.judging.DNSMOS", absent)
     results = speak(
         inside, "rows=[reference,resynthesis]", "recognisers=[ctc-mini,pocketsphinx-grammar]", "dnsmos=true",
         "skip.reference=[ctc-mini]",

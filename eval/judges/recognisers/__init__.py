@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from eval.judges.recognisers.ctc_greedy import GreedyCTC
+from eval.judges.recognisers.ctc import GreedyCTC
 from eval.judges.recognisers.interface import NAMES, Recogniser, RecogniserError
 from eval.judges.recognisers.networks import HubertCTC, Whisper
 from eval.judges.recognisers.sphinx import Sphinx

@@ -1,4 +1,4 @@
-"""A small CTC recogniser on log-mels: the second judge, which ships.
+"""A small CTC recogniser on log-mels: the second judge, ``ctc-mini``, which ships (checkpoints/ctc-mini).
 
     wav 16 kHz -> log-mel [batch, 80, 100/s] -> two strided convolutions (25/s) -> residual dilated
     convolutions -> characters and blank -> greedy CTC decoding
@@ -16,12 +16,17 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
-from eval.judges.recognisers.interface import RecogniserError
+from eval.harness.audio import resample
+from eval.harness.provenance import folder_hash
+from eval.judges.recognisers.interface import Recogniser, RecogniserError
 
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
 BLANK = 0  # character i of ALPHABET has the id i + 1
@@ -222,3 +227,39 @@ def corrupt_mel(mel: Tensor, noise: float) -> Tensor:
         hole = (position >= start) & (position < start + width)
         mel = mel.masked_fill(hole[:, :, None] if axis == 1 else hole[:, None, :], 0.0)
     return mel
+
+
+class GreedyCTC(Recogniser):
+    """The recogniser in ``folder`` (config.json, model.safetensors), with greedy decoding and no language model.
+
+    Args:
+        batch: clips per forward pass; the transcripts do not depend on it.
+    """
+
+    name = "ctc-mini"
+
+    def __init__(self, folder: Path, device: str = "cpu", batch: int = 16) -> None:
+        self.folder, self.device, self.batch = Path(folder), device, batch
+        self.model = CTCRecogniser.load(self.folder).to(device)
+
+    def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str]:
+        """Words of each clip ``[samples]``; an empty string where nothing is recognised."""
+        texts: dict[int, str] = {}
+        clips = [torch.from_numpy(resample(wav, sample_rate, SAMPLE_RATE)) for wav in waves]
+        order = sorted((i for i in range(len(clips)) if len(clips[i])), key=lambda i: len(clips[i]))
+        for start in range(0, len(order), self.batch):
+            chosen = order[start : start + self.batch]
+            wav = pad_sequence([clips[i] for i in chosen], batch_first=True)
+            lengths = torch.tensor([len(clips[i]) for i in chosen])
+            found = self.model.transcribe(wav.to(self.device), lengths.to(self.device))
+            texts.update(zip(chosen, found, strict=True))
+        return [texts.get(i, "") for i in range(len(clips))]
+
+    def how(self) -> dict[str, object]:
+        """What a result records about this recogniser."""
+        return {
+            "model": "CTCRecogniser, trained on ground-truth speech only, never on codec output",
+            "sha256": folder_hash(self.folder, ["config.json", "model.safetensors"]),
+            "decoding": "greedy, no language model",
+            "sample_rate": SAMPLE_RATE,
+        }

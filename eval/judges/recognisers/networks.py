@@ -8,7 +8,6 @@ hypothesis is cleaned: what was recognised is what is counted.
 from __future__ import annotations
 
 from functools import cached_property
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,16 @@ from transformers import AutoModelForCTC, AutoProcessor, WhisperForConditionalGe
 
 from eval.harness.audio import Wave, pieces, resample
 from eval.harness.networks import NetworkError, describe_network, load_network, load_part
-from eval.judges.recognisers.interface import RecogniserError
+from eval.judges.recognisers.interface import Recogniser, RecogniserError
 
 RATE = 16_000
 WHISPER_SECONDS = 30.0
 SHORTEST = 0.1  # s; CTC networks need 25 ms
 
 
-class _Network:
-    """What the two have in common: a transformers network, its processor, and an empty ``close``."""
+class _Network(Recogniser):
+    """What the two have in common: a transformers network and its processor."""
 
-    name: str
     decoding: str
 
     def __init__(self, kind: Any, path: str, device: str) -> None:
@@ -46,14 +44,6 @@ class _Network:
     def how(self) -> dict[str, object]:
         """What a result records about this recogniser."""
         return {**self._record, "decoding": self.decoding, "sample_rate": RATE}
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Whisper(_Network):
@@ -99,9 +89,6 @@ class Whisper(_Network):
                 texts[index].append(text.strip())
         return [" ".join(part for part in parts if part) for parts in texts]
 
-    def __enter__(self) -> Whisper:
-        return self
-
 
 class HubertCTC(_Network):
     """A CTC network with its character vocabulary.
@@ -132,6 +119,3 @@ class HubertCTC(_Network):
             ids = self.network(inputs.input_values.to(self.device)).logits[0].argmax(-1)
             texts.append(self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip())
         return texts
-
-    def __enter__(self) -> HubertCTC:
-        return self

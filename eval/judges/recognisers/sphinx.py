@@ -12,16 +12,14 @@ import importlib.metadata
 import importlib.util
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.harness.audio import resample
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore, resample
 from eval.harness.provenance import folder_hash, sha256
 from eval.harness.worker_pool import Job, WorkerPool
-from eval.judges.recognisers.interface import RecogniserError
+from eval.judges.recognisers.interface import Recogniser, RecogniserError
 
 RATE = 16_000
 
@@ -55,7 +53,7 @@ def restricted_dictionary(words: set[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-class Sphinx:
+class Sphinx(Recogniser):
     """pocketsphinx in worker processes.
 
     Args:
@@ -130,11 +128,3 @@ class Sphinx:
         self.pool.close()
         if self.temporary is not None:
             self.temporary.cleanup()
-
-    def __enter__(self) -> Sphinx:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -9,8 +9,7 @@ import torch
 from codec.corpus import read_audio, read_corpus
 from eval.judges.augmentation import augment, coloured_noise
 from eval.judges.recognisers import load_recogniser
-from eval.judges.recognisers.ctc import CTCConfig, CTCRecogniser, ids_to_text, text_to_ids
-from eval.judges.recognisers.ctc_greedy import GreedyCTC
+from eval.judges.recognisers.ctc import CTCConfig, CTCRecogniser, GreedyCTC, ids_to_text, text_to_ids
 from eval.judges.recognisers.interface import RecogniserError
 from eval.metrics.wer import ErrorRate
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.harness.report import Report
 from eval.judges.captions import rate_classes_named
 from eval.metrics.caption import NAMES, CaptionScore, bleu, cider_d, longest_common, rouge_l

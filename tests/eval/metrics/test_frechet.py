@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.metrics.divergence import PosteriorDivergence, kl_divergence
 from eval.metrics.frechet import FrechetDistance, Gaussian, extrapolate, frechet_distance
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codec.corpus import read_audio
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.metrics.mos import DNSMOS
 from eval.metrics.mos_worker import WINDOW, windows
 

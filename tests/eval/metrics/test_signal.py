@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.metrics.signal import PESQ, mel_distance, paired_metric, si_sdr, stoi
 from tests.eval.speechlike import speechlike
 

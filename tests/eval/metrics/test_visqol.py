@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.metrics.visqol import ViSQOL
 from tests.eval.speechlike import speechlike
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.harness.networks import NetworkError
 from eval.metrics.voice_encoder import GE2E, VoiceEncoder, find_weights, mel_power, part_starts, raise_level
 from tests.eval.speechlike import speechlike

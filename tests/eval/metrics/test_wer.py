@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from eval.harness.failures import CannotScore
+from eval.harness.audio import CannotScore
 from eval.harness.report import Report, show
 from eval.harness.scored import ScoredClip
 from eval.judges.judging import rate_words, transcribe
-from eval.metrics.wer import ErrorRate, edits, load_normaliser, normalise_plain
-from tasks.text import headline, normaliser
+from eval.metrics.wer import ErrorRate, edits
+from tasks.text import headline, normaliser, plain, scoring_normaliser
 
 
 def rate(hypotheses: list[str], references: list[str], **options: str) -> float:
@@ -137,10 +137,10 @@ def test_no_clip_gives_no_number() -> None:
 
 
 def test_plain_normaliser() -> None:
-    assert normalise_plain("  The Tiger's “tail”, isn't it? 'Yes' — 3_4") == "the tiger's tail isn't it yes 3 4"
-    assert normalise_plain("don’t") == "don't"
+    assert plain("  The Tiger's “tail”, isn't it? 'Yes' — 3_4") == "the tiger's tail isn't it yes 3 4"
+    assert plain("don’t") == "don't"
     with pytest.raises(ValueError, match="choose plain"):
-        load_normaliser("english")
+        scoring_normaliser("english")
 
 
 @pytest.mark.parametrize(
@@ -154,17 +154,17 @@ def test_plain_normaliser() -> None:
     ],
 )
 def test_characters_of_scripts_without_spaces(reference: str, hypothesis: str, errors: int, units: int) -> None:
-    found = edits(normalise_plain(reference), normalise_plain(hypothesis), "character")
+    found = edits(plain(reference), plain(hypothesis), "character")
     assert (found.errors, found.units) == (errors, units)
 
 
 @pytest.mark.parametrize("name", ["plain", "none", "whisper-english"])
 def test_decomposed_letters_are_the_composed_ones(name: str) -> None:
-    normalise = load_normaliser(name)
+    normalise = scoring_normaliser(name)
     assert edits(normalise("caf\u00e9"), normalise("cafe\u0301 "), "character").errors == 0
 
 
-@pytest.mark.parametrize("normalise", [normalise_plain, normaliser("basic")], ids=["plain", "basic"])
+@pytest.mark.parametrize("normalise", [plain, normaliser("basic")], ids=["plain", "basic"])
 @pytest.mark.parametrize(
     ("reference", "hypothesis", "errors", "units"),
     [
