@@ -1,125 +1,23 @@
-"""Encoding a corpus: damaged files, resuming after a kill, determinism, memory.
-
-The tokenizer here is a toy (loudness and zero crossings per frame), so that nothing waits for a model.
-"""
+"""Encoding a corpus: damaged files, what is current, what changes meanwhile, batches that do not fit."""
 
 import errno
-import itertools
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import numpy as np
-import psutil
 import pytest
 import soundfile
 import torch
-from fsspec.implementations.memory import MemoryFileSystem
+from tiny_encoding import LoudnessTokenizer, Meddling, contents, make_corpus
 from torch import Tensor
 
 from codec.corpus import CorpusError, read_audio
 from codec.encode import encode_corpus
-from codec.encode import main as encode_command
-from codec.interface import AudioTokenizer, Codes
-from codec.shards import ShardError, read_index, read_shards
-from codec.shards.remote import publish
+from codec.interface import Codes
+from codec.shards import ShardError, read_shards
 from codec.shards.token_source import OWNER, token_folder
-from training.config import compose
 from training.lock import LockError
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-class LoudnessTokenizer(AudioTokenizer):
-    """Two levels per 80 ms: loudness and zero crossings. Kills its process at batch `kill_at`."""
-
-    name = "toy/loudness"
-    sample_rate = 16_000
-    codebook_sizes = (64, 2_000)
-    causal = True
-
-    def __init__(self, kill_at: int | None = None, fingerprint: str = "0123456789ab" * 5) -> None:
-        self.kill_at = kill_at
-        self._fingerprint = fingerprint
-        self.batches: list[tuple[int, int]] = []  # shapes of the batches that were encoded
-
-    @property
-    def samples_per_frame(self) -> int:
-        return 1_280
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
-        self.batches.append((wav.shape[0], wav.shape[1]))
-        if len(self.batches) == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        lengths = torch.full((len(wav),), wav.shape[1]) if lengths is None else lengths
-        frames = -(-lengths // self.samples_per_frame)
-        total = int(frames.max()) * self.samples_per_frame
-        padded = torch.nn.functional.pad(wav, (0, total - wav.shape[1])).reshape(len(wav), -1, self.samples_per_frame)
-        loudness = (padded.abs().mean(-1) * 63).long().clamp(0, 63)
-        crossings = ((padded[..., 1:] > 0) != (padded[..., :-1] > 0)).sum(-1)
-        codes = torch.stack([loudness, crossings], dim=1)
-        valid = torch.arange(codes.shape[2]) < frames[:, None]
-        return Codes(codes * valid[:, None], frames, lengths)
-
-    def decode(self, codes: Codes) -> Tensor:
-        assert codes.samples is not None
-        wav = (codes.codes[:, 0] / 63).repeat_interleave(self.samples_per_frame, dim=1)
-        return wav[:, : int(codes.samples.max())]
-
-
-class NotingTokenizer(LoudnessTokenizer):
-    """Writes how many clips this process has encoded to PATH-<process id>."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.notes, self.clips = Path(f"{path}-{os.getpid()}"), 0
-
-    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
-        self.clips += len(wav)
-        self.notes.write_text(str(self.clips))
-        return super().encode(wav, lengths)
-
-
-def load_noting(path: str, device: str = "cpu", window: int | None = None) -> NotingTokenizer:
-    """Stands for codec.interface.load in the command-line test."""
-    return NotingTokenizer(path)
-
-
-def make_corpus(root: Path, count: int, seconds: tuple[float, float] = (0.1, 1.0), rate: int = 16_000) -> Path:
-    """Noise bursts of random length and loudness with texts, in three splits."""
-    random = np.random.default_rng(0)
-    root.mkdir(parents=True)
-    lines = []
-    for number in range(count):
-        samples = int(random.uniform(*seconds) * rate)
-        wav = random.uniform(-1, 1, samples) * random.uniform(0.05, 1)
-        soundfile.write(root / f"{number:05d}.wav", wav, rate, subtype="PCM_16")
-        split = ("train", "train", "valid", "test")[number % 4]
-        lines.append(
-            {
-                "file_name": f"{number:05d}.wav",
-                "id": f"clip-{number}",
-                "text": f"No. {number}",
-                "split": split,
-            }
-        )
-    (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return root
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def rejected(folder: Path) -> dict[str, str]:
@@ -251,18 +149,6 @@ def test_a_corpus_without_usable_audio_is_an_error(tmp_path: Path) -> None:
             encode_corpus(tmp_path / "corpus", LoudnessTokenizer(), tmp_path / "tokens")
 
 
-class Meddling(LoudnessTokenizer):
-    """Calls ``meddle`` when it is to encode a batch."""
-
-    def __init__(self, meddle: Callable[[], object]) -> None:
-        super().__init__()
-        self.meddle = meddle
-
-    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
-        self.meddle()
-        return super().encode(wav, lengths)
-
-
 @pytest.mark.parametrize("what", ["a file changes", "a file goes", "a file comes", "the metadata goes"])
 def test_a_corpus_that_changes_while_it_is_encoded_is_not_finished(what: str, tmp_path: Path) -> None:
     root, folder = make_corpus(tmp_path / "corpus", 6), tmp_path / "tokens"
@@ -327,83 +213,6 @@ def test_shards_of_an_unnamed_corpus_are_not_replaced(tmp_path: Path) -> None:
     assert encode_corpus(mine, LoudnessTokenizer(), folder, clips_per_shard=2).encoded == 2
 
 
-TWICE = """
-import sys
-from test_encode import LoudnessTokenizer, encode_corpus
-print(encode_corpus(sys.argv[1], LoudnessTokenizer(), sys.argv[2]).encoded, "clips encoded here")
-"""
-
-
-@pytest.mark.slow
-def test_two_encodings_of_one_corpus_at_once_do_the_work_once(tmp_path: Path) -> None:
-    root, folder = make_corpus(tmp_path / "corpus", 6), tmp_path / "tokens"
-    others: list[subprocess.Popen] = []
-    said: list[str] = []
-
-    def begin_another() -> None:
-        if not others:
-            others.append(start(TWICE, root, folder, stdout=subprocess.PIPE, text=True))
-            assert others[0].stdout is not None
-            said.append(others[0].stdout.readline())
-
-    assert encode_corpus(root, Meddling(begin_another), folder).encoded == 6
-    said.append(others[0].communicate(timeout=120)[0])
-    assert "is being written by process" in said[0] and said[1] == "0 clips encoded here\n"
-
-
-def start(code: str, *arguments: object, **more: Any) -> subprocess.Popen:
-    """Runs `code` in another Python that can import the repository and this file."""
-    path = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment, **more)
-
-
-KILLED_ENCODE = """
-import sys
-from test_encode import LoudnessTokenizer, encode_corpus
-tokenizer = LoudnessTokenizer(kill_at=int(sys.argv[3]))
-encode_corpus(sys.argv[1], tokenizer, sys.argv[2], batch_seconds=1, clips_per_shard=6)
-"""
-
-
-@pytest.mark.slow
-def test_killed_encoding_ends_with_the_same_files(tmp_path: Path) -> None:
-    root = make_corpus(tmp_path / "corpus", 60)
-    undisturbed = tmp_path / "undisturbed"
-    encode_corpus(root, LoudnessTokenizer(), undisturbed, batch_seconds=1, clips_per_shard=6)
-
-    folder = tmp_path / "killed"
-    assert start(KILLED_ENCODE, root, folder, 25).wait() == -signal.SIGKILL
-    finished = {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*.parquet")}
-    assert 1 < len(finished) < 10
-    with pytest.raises(ShardError, match="did not finish"):
-        read_index(folder)
-    (folder / ".shard-00009.parquet.tmp").write_bytes(b"half a shard")
-
-    summary = encode_corpus(root, LoudnessTokenizer(), folder, batch_seconds=1, clips_per_shard=6)
-    assert contents(folder) == contents(undisturbed)
-    assert summary.encoded == 60 - 6 * len(finished)
-    assert all((folder / name).stat().st_mtime_ns == written for name, written in finished.items())
-
-
-@pytest.mark.slow
-def test_five_random_kills_end_with_the_same_files(tmp_path: Path) -> None:
-    root = make_corpus(tmp_path / "corpus", 90)
-    settings = {"batch_seconds": 1, "clips_per_shard": 3}
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "undisturbed", **settings)
-    folder = tmp_path / "killed"
-    random = np.random.default_rng(5)
-    for _ in range(5):
-        code = KILLED_ENCODE.replace("clips_per_shard=6", "clips_per_shard=3")
-        assert start(code, root, folder, int(random.integers(2, 12))).wait() == -signal.SIGKILL
-        assert not (folder / "index.json").exists()
-    finished = len(list(folder.glob("shard-*.parquet")))
-    assert 0 < finished < 30
-    summary = encode_corpus(root, LoudnessTokenizer(), folder, **settings)
-    assert contents(folder) == contents(tmp_path / "undisturbed")
-    assert summary.encoded == 90 - 3 * finished
-
-
 def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     class Small(LoudnessTokenizer):
         def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
@@ -425,154 +234,3 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.Capt
 
     with pytest.raises(torch.OutOfMemoryError):
         encode_corpus(root, Full(), tmp_path / "c")
-
-
-def test_shards_are_copied_to_another_file_system(tmp_path: Path) -> None:
-    root = make_corpus(tmp_path / "corpus", 9)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
-    address = f"memory://{tmp_path.name}/tokens"
-    assert publish(tmp_path / "tokens", address) == (6, 0)
-    assert publish(tmp_path / "tokens", address) == (0, 6)
-    system, target = fsspec.core.url_to_fs(address)
-    files = {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
-    assert files == contents(tmp_path / "tokens")
-    soundfile.write(root / "00008.wav", np.zeros(16_000), 16_000)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=5)
-    publish(tmp_path / "tokens", address)
-    files = {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
-    assert files == contents(tmp_path / "tokens") and "shard-00002.parquet" not in files
-
-
-def remote_files(address: str) -> dict[str, bytes]:
-    system, target = fsspec.core.url_to_fs(address)
-    return {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
-
-
-@pytest.mark.parametrize("whole", range(6))
-def test_an_interrupted_copy_goes_on(whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_corpus(tmp_path / "corpus", 9)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
-    address = f"memory://{tmp_path.name}/tokens"
-    put, calls = MemoryFileSystem.put_file, itertools.count()
-
-    def failing(system: MemoryFileSystem, local: str, remote: str, **more: object) -> None:
-        if next(calls) == whole:
-            if part := Path(local).read_bytes()[:20]:
-                system.pipe_file(remote, part)
-            raise ConnectionError("the line went dead")
-        put(system, local, remote, **more)
-
-    monkeypatch.setattr(MemoryFileSystem, "put_file", failing)
-    with pytest.raises(ShardError, match=f"ConnectionError after {whole} files were sent and 0 were there"):
-        publish(tmp_path / "tokens", address)
-    monkeypatch.undo()
-    assert publish(tmp_path / "tokens", address) == (6 - whole, whole)
-    assert remote_files(address) == contents(tmp_path / "tokens")
-
-
-def test_a_file_of_the_same_size_is_sent_where_its_bytes_differ(tmp_path: Path) -> None:
-    root = make_corpus(tmp_path / "corpus", 9)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
-    address = f"memory://{tmp_path.name}/tokens"
-    publish(tmp_path / "tokens", address)
-    system, target = fsspec.core.url_to_fs(address)
-    system.rm_file(f"{target}/index.json")  # as an interrupted copy leaves it
-    shard = tmp_path / "tokens/shard-00001.parquet"
-    system.pipe_file(f"{target}/{shard.name}", bytes(shard.stat().st_size))
-    assert publish(tmp_path / "tokens", address) == (2, 4)
-    assert remote_files(address) == contents(tmp_path / "tokens")
-
-
-@pytest.mark.parametrize("what", ["tokenizer", "clips"])
-def test_a_copy_never_replaces_other_tokens(what: str, tmp_path: Path) -> None:
-    root = make_corpus(tmp_path / "corpus", 4)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens")
-    address = f"memory://{tmp_path.name}/tokens"
-    publish(tmp_path / "tokens", address)
-    table = root / "metadata.jsonl"
-    if what == "clips":
-        table.write_text(table.read_text().replace("clip-", "other-"))
-    encode_corpus(
-        root, LoudnessTokenizer(fingerprint="f" * 60 if what == "tokenizer" else "0123456789ab" * 5), tmp_path / "b"
-    )
-    with pytest.raises(ShardError, match=r"holds (tokens of toy/loudness 0123|the tokens of another corpus)"):
-        publish(tmp_path / "b", address)
-    assert remote_files(address) == contents(tmp_path / "tokens")
-
-
-@pytest.mark.parametrize("address", ["nope://bucket/tokens", "gopher://bucket/tokens"])
-def test_an_address_that_cannot_be_used_is_refused_before_any_work(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("codec.encode.load_tokenizer", lambda *_: LoudnessTokenizer())
-    monkeypatch.setattr("codec.encode.encode_corpus", None)
-    assert f"error: out={address} cannot be used (Protocol not known" in refusal(
-        encode_command.__wrapped__, compose("encode", [f"out={address}"])
-    )
-
-
-@pytest.mark.slow
-def test_thousands_of_short_clips_in_constant_memory(tmp_path: Path) -> None:
-    """4,000 clips through a real, tiny codec: the last half of them adds next to nothing."""
-    from tiny_models import tiny_codec  # here: other processes of these tests import this file without tests/
-
-    root = make_corpus(tmp_path / "corpus", 200, seconds=(0.05, 0.15))
-    lines = (root / "metadata.jsonl").read_text().splitlines()
-    more = [json.dumps({**json.loads(line), "id": f"{n}-{k}"}) for k in range(20) for n, line in enumerate(lines)]
-    (root / "metadata.jsonl").write_text("\n".join(more) + "\n")
-    codec = tiny_codec()
-    process = psutil.Process()
-    memory: list[int] = []
-    encode = codec.encode
-
-    def watched(wav: Tensor, lengths: Tensor | None = None) -> Codes:
-        memory.append(process.memory_info().rss)
-        return encode(wav, lengths)
-
-    codec.encode = watched  # type: ignore[method-assign]
-    summary = encode_corpus(root, codec, tmp_path / "tokens", batch_seconds=10, clips_per_shard=200)
-    assert summary.encoded == 4_000 and len(summary.duplicates) == 200
-    assert sum(total["hours"] for split in summary.index.totals.values() for total in split.values()) > 0.09
-    assert max(memory) - max(memory[: len(memory) // 2]) < 20e6
-
-
-def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path) -> None:
-    """Waveforms of 600 clips (77 MB at 16 kHz) pass through a process that grows by far less."""
-    root = make_corpus(tmp_path / "corpus", 100, seconds=(1.9, 2.1), rate=4_000)
-    lines = (root / "metadata.jsonl").read_text().splitlines()
-    more = [json.dumps({**json.loads(line), "id": f"{n}-{k}"}) for k in range(6) for n, line in enumerate(lines)]
-    (root / "metadata.jsonl").write_text("\n".join(more) + "\n")
-    process = psutil.Process()
-    peaks: list[int] = []
-
-    class Watched(LoudnessTokenizer):
-        def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:
-            peaks.append(process.memory_info().rss)
-            return super().encode(wav, lengths)
-
-    encode_corpus(root, Watched(), tmp_path / "tokens", batch_seconds=20, clips_per_shard=100)
-    assert len(peaks) >= 60
-    assert max(peaks) - peaks[len(peaks) // 4] < 20e6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("machines", [1, 2])
-def test_command_line_with_two_processes_encodes_every_clip_once(machines: int, tmp_path: Path) -> None:
-    """Two processes of one launcher; then two launchers with one process each, as on two machines with one disk."""
-    root = make_corpus(tmp_path / "corpus", 30)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "one", clips_per_shard=4)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = "from accelerate.commands.accelerate_cli import main; main()"
-    arguments = ["launch", "--multi_gpu", "--num_processes=2", f"--num_machines={machines}", "--mixed_precision=no"]
-    arguments += ["--dynamo_backend=no", "--num_cpu_threads_per_process=1", f"--main_process_port={port}"]
-    arguments += ["--main_process_ip=127.0.0.1"] if machines == 2 else []
-    command = [str(REPOSITORY / "codec/encode.py"), f"data.root={root}", f"out={tmp_path / 'two'}"]
-    command += ["clips_per_shard=4", "tokenizer._target_=test_encode.load_noting", f"tokenizer.path={tmp_path / 'log'}"]
-    launchers = [start(launch, *arguments, f"--machine_rank={rank}", *command) for rank in range(machines)]
-    assert [launcher.wait(timeout=600) for launcher in launchers] == [0] * machines
-    assert contents(tmp_path / "two") == contents(tmp_path / "one")
-    counts = [int(path.read_text()) for path in tmp_path.glob("log-*")]
-    assert len(counts) == 2 and sum(counts) == 30 and min(counts) >= 14  # really two, and no clip in both

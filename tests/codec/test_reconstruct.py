@@ -1,18 +1,15 @@
 """Reconstruction of files: their lengths and places, and the command line with paths and options."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from tiny_encoding import LoudnessTokenizer
 
 from codec.reconstruct import as_overrides, reconstruct_files, table
 from training.config import compose
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_encode import LoudnessTokenizer  # noqa: E402
 
 
 def test_reconstructed_files_have_the_length_of_their_source(tmp_path: Path) -> None:

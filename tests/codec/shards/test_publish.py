@@ -1,0 +1,103 @@
+"""Copies of shards on another file system: whole, gone on with, and never over other tokens."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+from fsspec.implementations.memory import MemoryFileSystem
+from tiny_encoding import LoudnessTokenizer, contents, make_corpus
+
+from codec.encode import encode_corpus
+from codec.encode import main as encode_command
+from codec.shards import ShardError
+from codec.shards.remote import publish
+from training.config import compose
+
+
+def test_shards_are_copied_to_another_file_system(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 9)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
+    address = f"memory://{tmp_path.name}/tokens"
+    assert publish(tmp_path / "tokens", address) == (6, 0)
+    assert publish(tmp_path / "tokens", address) == (0, 6)
+    system, target = fsspec.core.url_to_fs(address)
+    files = {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
+    assert files == contents(tmp_path / "tokens")
+    soundfile.write(root / "00008.wav", np.zeros(16_000), 16_000)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=5)
+    publish(tmp_path / "tokens", address)
+    files = {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
+    assert files == contents(tmp_path / "tokens") and "shard-00002.parquet" not in files
+
+
+def remote_files(address: str) -> dict[str, bytes]:
+    system, target = fsspec.core.url_to_fs(address)
+    return {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
+
+
+@pytest.mark.parametrize("whole", range(6))
+def test_an_interrupted_copy_goes_on(whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_corpus(tmp_path / "corpus", 9)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
+    address = f"memory://{tmp_path.name}/tokens"
+    put, calls = MemoryFileSystem.put_file, itertools.count()
+
+    def failing(system: MemoryFileSystem, local: str, remote: str, **more: object) -> None:
+        if next(calls) == whole:
+            if part := Path(local).read_bytes()[:20]:
+                system.pipe_file(remote, part)
+            raise ConnectionError("the line went dead")
+        put(system, local, remote, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", failing)
+    with pytest.raises(ShardError, match=f"ConnectionError after {whole} files were sent and 0 were there"):
+        publish(tmp_path / "tokens", address)
+    monkeypatch.undo()
+    assert publish(tmp_path / "tokens", address) == (6 - whole, whole)
+    assert remote_files(address) == contents(tmp_path / "tokens")
+
+
+def test_a_file_of_the_same_size_is_sent_where_its_bytes_differ(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 9)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
+    address = f"memory://{tmp_path.name}/tokens"
+    publish(tmp_path / "tokens", address)
+    system, target = fsspec.core.url_to_fs(address)
+    system.rm_file(f"{target}/index.json")  # as an interrupted copy leaves it
+    shard = tmp_path / "tokens/shard-00001.parquet"
+    system.pipe_file(f"{target}/{shard.name}", bytes(shard.stat().st_size))
+    assert publish(tmp_path / "tokens", address) == (2, 4)
+    assert remote_files(address) == contents(tmp_path / "tokens")
+
+
+@pytest.mark.parametrize("what", ["tokenizer", "clips"])
+def test_a_copy_never_replaces_other_tokens(what: str, tmp_path: Path) -> None:
+    root = make_corpus(tmp_path / "corpus", 4)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens")
+    address = f"memory://{tmp_path.name}/tokens"
+    publish(tmp_path / "tokens", address)
+    table = root / "metadata.jsonl"
+    if what == "clips":
+        table.write_text(table.read_text().replace("clip-", "other-"))
+    encode_corpus(
+        root, LoudnessTokenizer(fingerprint="f" * 60 if what == "tokenizer" else "0123456789ab" * 5), tmp_path / "b"
+    )
+    with pytest.raises(ShardError, match=r"holds (tokens of toy/loudness 0123|the tokens of another corpus)"):
+        publish(tmp_path / "b", address)
+    assert remote_files(address) == contents(tmp_path / "tokens")
+
+
+@pytest.mark.parametrize("address", ["nope://bucket/tokens", "gopher://bucket/tokens"])
+def test_an_address_that_cannot_be_used_is_refused_before_any_work(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("codec.encode.load_tokenizer", lambda *_: LoudnessTokenizer())
+    monkeypatch.setattr("codec.encode.encode_corpus", None)
+    assert f"error: out={address} cannot be used (Protocol not known" in refusal(
+        encode_command.__wrapped__, compose("encode", [f"out={address}"])
+    )
