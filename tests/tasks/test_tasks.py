@@ -16,6 +16,7 @@ from lm.recipe.data import RowOrder, StepData, render_documents
 from lm.sequences.documents import render
 from lm.sequences.patterns import PATTERNS
 from lm.sequences.vocabulary import AudioVocabulary
+from tasks.asr import ASR
 from tasks.base import Request, TaskError
 from tasks.document import AudioSegment, TextSegment
 from tasks.text import normaliser, normalisers, note_on_english
@@ -237,7 +238,6 @@ def test_english_is_for_english():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["task=asr", "task.prompts=free"], "prompts=free"),
         (["task=asr", "task.prompts=paraphrased", "task.paraphrases=[]"], "needs sentences"),
         (["task=asr", "task.weight=0"], "must be above 0"),
         (["task=continuation", "task.shares=[1.5]"], "between 0 and 1"),
@@ -249,6 +249,12 @@ def test_options_that_cannot_work_are_one_sentence(overrides, message):
     with pytest.raises(hydra.errors.InstantiationException) as error:
         task(*overrides)
     assert isinstance(error.value.__cause__, TaskError) and message in str(error.value.__cause__)
+
+
+def test_prompts_are_of_a_known_kind(refusal):
+    assert "task.prompts=free is unknown; choose one of fixed, paraphrased." in refusal(task, "task.prompts=free")
+    with pytest.raises(TaskError, match="prompts=free is unknown"):
+        ASR(prompts="free")
 
 
 def test_lists_of_tasks_on_the_command_line(refusal):
