@@ -39,7 +39,7 @@ from eval.harness.score_cache import ScoreCache
 from eval.harness.speaking import open_model, run_name
 from lm.network.depth import DepthLM, DepthObjective
 from lm.network.objective import Objective
-from lm.recipe.data import render_documents
+from lm.sequences.document_set import render_documents
 from lm.sequences.packing import pack_rows
 from lm.sequences.vocabulary import AudioVocabulary
 from tasks.base import Task
@@ -91,7 +91,7 @@ def document_parts(
 ) -> list[tuple[str, list[torch.Tensor]]]:
     """``(id, [input ids, positions, targets])`` of each clip's document, a batch of one each."""
     deep = isinstance(model, DepthLM)
-    documents = render_documents(rows, task, vocabulary, text_tokenizer, None, 1 << 30, deep)
+    documents = render_documents(rows, task, vocabulary, text_tokenizer, 1 << 30, deep)
     pad = vocabulary.control_id("<pad>")
     parts = []
     for place, name in enumerate(documents.ids):

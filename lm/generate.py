@@ -46,8 +46,6 @@ from training.lock import hold
 
 def check_options(cfg: DictConfig, task: Task) -> None:
     """Refuse options that cannot work, before anything is loaded."""
-    if cfg.scorer != "log_probability":
-        raise ConfigError(f"scorer={cfg.scorer} is unknown; choose log_probability.")
     if cfg.stream and cfg.best_of != 1:
         raise ConfigError("stream=true needs best_of=1: what has been played cannot be taken back.")
     if cfg.domain is not None and cfg.domain not in task.domains:

@@ -34,7 +34,6 @@ from lm.sequences.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
 from training.pretrained import ERRORS, PretrainedError, check_numbers, description, load_model, pinned
 
 ROW_INITS = ("normal", "mean", "codebook")
-VARIANTS = ("flat", "depth")
 LAYER = re.compile(r"^(model|transformer|gpt_neox)\.(layers|h)\.\d+\..*(weight|bias)$")  # of a language model's blocks
 
 

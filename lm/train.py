@@ -33,7 +33,7 @@ from lm.model import ModelError, code_vectors_of, parameter_groups
 from lm.network.attention import attention_of, set_attention
 from lm.network.depth import DepthLM, DepthObjective
 from lm.network.objective import Objective
-from lm.recipe.data import StepData, render_documents, step_batches
+from lm.recipe.data import StepData, step_batches
 from lm.recipe.keeping import keeping_of
 from lm.recipe.listening import Listening
 from lm.recipe.muon import Muon
@@ -46,6 +46,7 @@ from lm.recipe.tracking import TrackedLog
 from lm.recipe.train_log import Meter, shares_of_tasks, validation_lines
 from lm.recipe.validation import Validation
 from lm.run_state import STATE_FILE, computes_in_bf16, named_speakers, read_state, recipe, versions
+from lm.sequences.document_set import render_documents
 from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import TaskError, make_task
@@ -130,7 +131,7 @@ def train(cfg: DictConfig) -> Path:
         model.gradient_checkpointing_enable()
 
     # ---- documents ---------------------------------------------------------------------------------------
-    documents = render_documents(rows, task, vocabulary, text_tokenizer, None, trainer.row_length, is_depth)
+    documents = render_documents(rows, task, vocabulary, text_tokenizer, trainer.row_length, is_depth)
     everything = trainer.loss_on == "everything"
     learns_text = everything or any(task.task_of(row).target == "text" for row in rows)
     if documents.too_long:
@@ -148,7 +149,7 @@ def train(cfg: DictConfig) -> Path:
     validation, listening = None, None
     if valid_rows:
         of_clips = (trainer.row_length, trainer.valid_clips, cfg.seed, is_depth)
-        validation = Validation(valid_rows, task, vocabulary, text_tokenizer, None, *of_clips)
+        validation = Validation(valid_rows, task, vocabulary, text_tokenizer, *of_clips)
     else:
         log.line("data: the corpus has no valid split for this task, so there is no validation.")
     if sampled and valid_rows:

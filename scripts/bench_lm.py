@@ -41,7 +41,8 @@ from lm.generation.frames import generate
 from lm.generation.sampling import LegalAudio, Sampling
 from lm.network.attention import attention_of, set_attention
 from lm.network.objective import Objective
-from lm.recipe.data import DocumentSet, StepData
+from lm.recipe.data import StepData
+from lm.sequences.document_set import DocumentSet
 from lm.sequences.vocabulary import AudioVocabulary
 
 FRAME_RATE = 12.5

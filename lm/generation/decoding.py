@@ -9,12 +9,13 @@ Both are given left-padded prompts, then one position at a time; rows leave the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
@@ -60,6 +61,35 @@ class Engine:
             raise ValueError(f"generation.cache={options.cache} is unknown; choose one of {', '.join(CACHES)}.")
         chosen = options.cache if options.cache != "auto" else "static" if compiled else "dynamic"
         return cls(chosen, bool(compiled))
+
+
+def batches(prompts: Sequence[Any], opening: int, what: str, size: int) -> Iterator[list[int]]:
+    """Numbers of the ``prompts`` that are continued together: ``size`` of similar length.
+
+    Args:
+        opening: the id that each of them ends in, and ``what`` it opens.
+
+    Raises:
+        ValueError: a prompt that ends in another.
+    """
+    for number, prompt in enumerate(prompts):
+        if not len(prompt) or prompt[-1] != opening:
+            raise ValueError(
+                f"prompt {number} does not end in <{what}>: render the document with an open {what} segment."
+            )
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    yield from (order[first : first + size] for first in range(0, len(order), size))
+
+
+def padded(prompts: Sequence[np.ndarray], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids ``[rows, width (, levels)]`` ``pad`` on the left so that all end at one place, and their mask, 1 on ids."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), width, *prompts[0].shape[1:]), pad)
+    mask = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.from_numpy(prompt)
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
 
 
 def open_cache(engine: Engine, model: Any, ids: Tensor, mask: Tensor, longest: int) -> GrowingCache | FixedCache:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lm.generation.decoding import Engine, open_cache
+from lm.generation.decoding import Engine, batches, open_cache, padded
 from lm.generation.sampling import Sampling, draw_unlike, uniform_streams
 from lm.network.depth import DepthLM
 from lm.network.head import head_of
@@ -65,7 +65,6 @@ def generate(
     sampling: Sampling | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int = 64,
-    on_progress: Callable[[int], None] | None = None,
     on_frames: Callable[[int, np.ndarray], None] | None = None,
     engine: Engine | None = None,
 ) -> list[Generation]:
@@ -78,7 +77,6 @@ def generate(
             to decode.
         seeds: one per prompt; default 0, 1, 2, …
         batch_size: prompts generated together. Prompts of similar length share a batch.
-        on_progress: called with the number of clips that have just been finished.
         on_frames: called with (prompt number, codes ``[new frames, levels]``) as soon as frames are whole.
         engine: how the model is run; default a growing cache, without compiling.
 
@@ -90,16 +88,8 @@ def generate(
     seeds = list(range(len(prompts))) if seeds is None else list(seeds)
     limits = [max_frames] * len(prompts) if isinstance(max_frames, int) else list(max_frames)
     least = [min_frames] * len(prompts) if isinstance(min_frames, int) else list(min_frames)
-    start = vocabulary.control_id("<audio>")
-    for number, prompt in enumerate(prompts):
-        if not len(prompt) or prompt[-1] != start:
-            raise ValueError(
-                f"prompt {number} does not end in <audio>: render the document with an open audio segment."
-            )
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    results: list[Generation | None] = [None] * len(prompts)
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
+    results: dict[int, Generation] = {}
+    for chosen in batches(prompts, vocabulary.control_id("<audio>"), "audio", batch_size):
         kind = _StepBatch if isinstance(model, DepthLM) else _Batch
         longest = max(limits[i] for i in chosen)
         batch = kind(model, vocabulary, [prompts[i] for i in chosen], sampling.guidance, longest, engine or Engine())
@@ -110,11 +100,8 @@ def generate(
             [seeds[i] for i in chosen],
             partial(_tell, on_frames, chosen) if on_frames else None,
         )
-        for i, clip in zip(chosen, clips, strict=True):
-            results[i] = clip
-        if on_progress:
-            on_progress(len(chosen))
-    return [clip for clip in results if clip is not None]
+        results |= zip(chosen, clips, strict=True)
+    return [results[i] for i in range(len(prompts))]
 
 
 def _tell(on_frames: Callable[[int, np.ndarray], None], chosen: list[int], item: int, codes: np.ndarray) -> None:
@@ -131,19 +118,15 @@ def best_of(
     min_frames: int | Sequence[int] = 1,
     sampling: Sampling | None = None,
     seeds: Sequence[int] | None = None,
-    scorer: Callable[[int, Generation], float] | None = None,
     batch_size: int = 64,
     engine: Engine | None = None,
 ) -> list[tuple[Generation, list[Generation]]]:
     """``count`` clips per prompt: (the best, all of them) per prompt. The first of them is what `generate` gives.
 
-    Args:
-        scorer: (prompt number, clip) → score, larger is better; default the clip's mean log-probability. A clip that
-            ended by itself goes before one that was cut off, whatever their scores. Say in results how many were
-            drawn and by what they were chosen.
+    The best is a clip that ended by itself, then the one of the largest mean log-probability. Say in results how many
+    were drawn and by what they were chosen.
     """
     seeds = list(range(len(prompts))) if seeds is None else list(seeds)
-    score = scorer or (lambda _, clip: clip.log_probability)
     all_prompts = [prompt for prompt in prompts for _ in range(count)]
     clips = generate(
         model,
@@ -158,10 +141,7 @@ def best_of(
         engine=engine,
     )
     groups = [clips[i * count : (i + 1) * count] for i in range(len(prompts))]
-    return [
-        (max(group, key=lambda clip, i=i: (clip.ended, score(i, clip))), group)  # type: ignore[misc]
-        for i, group in enumerate(groups)
-    ]
+    return [(max(group, key=lambda clip: (clip.ended, clip.log_probability)), group) for group in groups]
 
 
 class _Batch:
@@ -175,19 +155,14 @@ class _Batch:
             prompts = prompts + [without_condition(prompt, vocabulary) for prompt in prompts]
         self.device = model.device
         prompts = [self._layout(np.asarray(prompt, dtype=np.int64)) for prompt in prompts]
-        width = max(len(prompt) for prompt in prompts)
-        ids = torch.full((len(prompts), width, *prompts[0].shape[1:]), vocabulary.control_id("<pad>"))
-        mask = torch.zeros(len(prompts), width, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.from_numpy(prompt)
-            mask[row, width - len(prompt) :] = 1
+        ids, mask = padded(prompts, vocabulary.control_id("<pad>"), self.device)
         self.end = vocabulary.control_id("</audio>")
         end = torch.tensor([self.end], device=self.device)
         blocks = [torch.tensor(vocabulary.block(level), device=self.device) for level in range(vocabulary.levels)]
         # Row 0 of level 0 is the end of audio; the codes follow.
         self.rows = [torch.cat([end, blocks[0]]), *blocks[1:]]
         self._prepare()
-        self.cache = open_cache(engine, model, ids.to(self.device), mask.to(self.device), self._positions(longest))
+        self.cache = open_cache(engine, model, ids, mask, self._positions(longest))
 
     @property
     def hidden(self) -> Tensor:

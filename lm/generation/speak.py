@@ -146,7 +146,7 @@ class Generator:
                 codes.append(clip.codes)
         else:
             found = best_of(
-                self.model, self.vocabulary, prompts, cfg.best_of, most, least, sampling, seeds, None, cfg.batch_size,
+                self.model, self.vocabulary, prompts, cfg.best_of, most, least, sampling, seeds, cfg.batch_size,
                 self.engine,
             )  # fmt: skip
             codes = [best.codes for best, _ in found]
@@ -155,7 +155,9 @@ class Generator:
                 write_audio(self.out / f"{name}.wav", wave, self.tokenizer.sample_rate)
             for best, candidates in found:
                 scores = [{"seed": c.seed, "score": c.log_probability} for c in candidates]
-                items.append({**item_of(best), "best_of": cfg.best_of, "scorer": cfg.scorer, "candidates": scores})
+                items.append(
+                    {**item_of(best), "best_of": cfg.best_of, "scorer": "log_probability", "candidates": scores}
+                )
         heads = [{"id": name, "audio": f"{name}.wav"} for name in names]
         return [head | item for head, item in zip(heads, items, strict=True)], codes
 

@@ -8,7 +8,7 @@ Only text rows and ``</text>`` can be emitted: no audio, no other control token,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lm.generation.decoding import Engine, open_cache
+from lm.generation.decoding import Engine, batches, open_cache, padded
 from lm.network.head import Head, head_of
 from lm.sequences.vocabulary import AudioVocabulary
 
@@ -47,7 +47,6 @@ def write(
     prompts: Sequence[Sequence[int] | np.ndarray],
     max_tokens: int = 200,
     batch_size: int = 64,
-    on_progress: Callable[[int], None] | None = None,
     engine: Engine | None = None,
 ) -> list[Writing]:
     """Continue prompts that end in ``<text>``; results in the order of the prompts.
@@ -57,32 +56,23 @@ def write(
         tokenizer: the text tokenizer of the model.
         max_tokens: limit per text.
         batch_size: prompts generated together. Prompts of similar length share a batch.
-        on_progress: called with the number of texts that have just been finished.
         engine: how the model is run (`lm.generation.decoding`); default a growing cache, without compiling.
 
     Raises:
         ValueError: a prompt that does not end in ``<text>``.
     """
-    start = vocabulary.control_id("<text>")
-    for number, prompt in enumerate(prompts):
-        if not len(prompt) or prompt[-1] != start:
-            raise ValueError(f"prompt {number} does not end in <text>: render the document with an open text segment.")
     special = set(tokenizer.all_special_ids)
     legal = [i for i in range(vocabulary.text_size) if i not in special] + [vocabulary.control_id("</text>")]
     rows = torch.tensor(legal, device=model.device)
     head = head_of(model).rows(rows)
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    results: list[Writing | None] = [None] * len(prompts)
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
+    results: dict[int, Writing] = {}
+    for chosen in batches(prompts, vocabulary.control_id("<text>"), "text", batch_size):
         found = _write_batch(
             model, vocabulary, [prompts[i] for i in chosen], rows, head, max_tokens, engine or Engine()
         )
         for i, (ids, ended, score) in zip(chosen, found, strict=True):
             results[i] = Writing(tokenizer.decode(ids), ids, ended, score)
-        if on_progress:
-            on_progress(len(chosen))
-    return [text for text in results if text is not None]
+    return [results[i] for i in range(len(prompts))]
 
 
 def _write_batch(
@@ -95,12 +85,9 @@ def _write_batch(
     engine: Engine,
 ) -> list[tuple[list[int], bool, float]]:
     """(ids, ended, mean log-probability) per prompt; ``head`` is that of the legal ``rows``, the end of text last."""
-    count, width = len(prompts), max(len(prompt) for prompt in prompts)
-    ids = torch.full((count, width), vocabulary.control_id("<pad>"), device=model.device)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):  # padding on the left, so that all texts begin at the same place
-        ids[row, width - len(prompt) :] = torch.as_tensor(np.asarray(prompt, dtype=np.int64), device=model.device)
-        mask[row, width - len(prompt) :] = 1
+    count = len(prompts)
+    rows_of_ids = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
+    ids, mask = padded(rows_of_ids, vocabulary.control_id("<pad>"), model.device)
     cache = open_cache(engine, model, ids, mask, limit + 1)
     texts: list[list[int]] = [[] for _ in range(count)]
     ended, scores = [False] * count, [0.0] * count

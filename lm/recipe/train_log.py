@@ -12,7 +12,8 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from lm.network.objective import LossParts
-from lm.recipe.data import DocumentSet, StepBatch
+from lm.recipe.data import StepBatch
+from lm.sequences.document_set import DocumentSet
 from training.log import duration
 
 

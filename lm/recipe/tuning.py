@@ -23,7 +23,6 @@ from lm.network.head import ModelError
 from lm.sequences.vocabulary import AudioVocabulary
 
 ADAPTER = "adapter"
-METHODS = ("full", "lora", "new_rows")
 
 
 def add_lora(model: Any, cfg: DictConfig, vocabulary: AudioVocabulary) -> Any:

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm.recipe.data import DocumentSet, render_documents
+from lm.sequences.document_set import DocumentSet, render_documents
 from lm.sequences.packing import IGNORE, PackedRows, best_fit, pack_rows
-from lm.sequences.patterns import Pattern
 from lm.sequences.vocabulary import AudioVocabulary
 from tasks.base import Task
 
@@ -35,7 +34,6 @@ class Validation:
         task: Task,
         vocabulary: AudioVocabulary,
         tokenizer: Any,
-        pattern: Pattern | None,
         row_length: int,
         clips: int,
         seed: int,
@@ -63,9 +61,7 @@ class Validation:
             swapped = [task.with_condition_of(row, other) for row, other in zip(picked, others, strict=True)]
             self.clips += len(picked)
             for condition, group in (("right", picked), ("wrong", swapped)):
-                documents: DocumentSet = render_documents(
-                    group, task, vocabulary, tokenizer, pattern, row_length, fold_steps
-                )
+                documents: DocumentSet = render_documents(group, task, vocabulary, tokenizer, row_length, fold_steps)
                 layout = best_fit(documents.lengths.tolist(), row_length)
                 packed = pack_rows([[documents[i] for i in row] for row in layout], row_length, pad)
                 if condition == "right":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lm.sequences.patterns import Pattern, fold
+from lm.sequences.patterns import fold
 from lm.sequences.vocabulary import AudioVocabulary, VocabularyError
 from tasks.document import AudioSegment, Document, TextSegment
 
@@ -49,7 +49,7 @@ def text_ids(tokenizer: Any, text: str, vocabulary: AudioVocabulary) -> list[int
 
 
 def segment_ids(
-    segment: TextSegment | AudioSegment, vocabulary: AudioVocabulary, tokenizer: Any, pattern: Pattern | None = None
+    segment: TextSegment | AudioSegment, vocabulary: AudioVocabulary, tokenizer: Any
 ) -> tuple[np.ndarray, int]:
     """Ids of one segment (int32) and how many of them open it; an open segment has only those."""
     content: list[int] | np.ndarray | None
@@ -63,18 +63,17 @@ def segment_ids(
         content = None
         if segment.codes is not None:
             codes = vocabulary.codes_to_ids(segment.codes)
-            content = (pattern or vocabulary.order).close(codes, vocabulary.control_id("</audio>"))
+            content = vocabulary.order.close(codes, vocabulary.control_id("</audio>"))
     parts: list[Any] = [[vocabulary.control_id(name) for name in opening]]
     if content is not None:
         parts.append(content)
     return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts]), len(opening)
 
 
-def render(document: Document, vocabulary: AudioVocabulary, tokenizer: Any, pattern: Pattern | None = None) -> Rendered:
+def render(document: Document, vocabulary: AudioVocabulary, tokenizer: Any) -> Rendered:
     """Turn a document into ids.
 
     An open segment (content None) must be the last one; the ids then end where the model is to continue.
-    ``pattern`` is the vocabulary's own unless another is given.
 
     Raises:
         VocabularyError: codes of another tokenizer.
@@ -83,7 +82,7 @@ def render(document: Document, vocabulary: AudioVocabulary, tokenizer: Any, patt
     ids = [np.array([vocabulary.control_id(f"<|{document.task}|>")], dtype=np.int32)]
     learn = [np.zeros(1, dtype=bool)]
     for index, segment in enumerate(document.segments):
-        part, opening = segment_ids(segment, vocabulary, tokenizer, pattern)
+        part, opening = segment_ids(segment, vocabulary, tokenizer)
         if len(part) == opening and index != len(document.segments) - 1:
             raise ValueError(f"document '{document.id}': only the last segment may be open.")
         ids.append(part)

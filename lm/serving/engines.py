@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from codec.audio.files import write_audio
-from codec.interface import Codes
 from codec.load import load
 from lm.generation.asking import check_speaker
 from lm.generation.legality import Legality
+from lm.generation.speak import decode
 from lm.run_state import normalisation_of
 from lm.sequences.documents import render
 from lm.sequences.text_tokenizer import load_text_tokenizer
@@ -53,8 +53,7 @@ def write_clips(vocabulary: AudioVocabulary, clips: list[list[int]], tokenizer: 
     """Ids of whole clips to NNNN.wav; frames of each."""
     frames = []
     for number, ids in enumerate(clips):
-        codes = torch.tensor(Legality(vocabulary).codes(ids)).view(-1, vocabulary.levels)
-        wave = tokenizer.decode(Codes.from_clips([codes]))[0]
-        write_audio(out / f"{number:04d}.wav", wave.float().cpu().numpy(), tokenizer.sample_rate)
+        codes = np.array(Legality(vocabulary).codes(ids)).reshape(-1, vocabulary.levels)
+        write_audio(out / f"{number:04d}.wav", decode(tokenizer, [codes], "cpu")[0], tokenizer.sample_rate)
         frames.append(len(codes))
     return frames

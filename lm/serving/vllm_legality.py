@@ -87,8 +87,3 @@ class LegalAudio(LogitsProcessor):
             for (start, stop), values in zip(legal, kept, strict=True):
                 logits[row, start:stop] = values
         return logits
-
-
-def as_slice(block: range) -> slice:
-    """``range(a, b)`` → ``slice(a, b)``."""
-    return slice(block.start, block.stop)

@@ -76,7 +76,7 @@ def test_equal_to_the_losses_of_training(folder: Path, monkeypatch: pytest.Monke
     model, vocabulary, text = load_lm(folder / "runs/lm-tiny/final")
     task = instantiate(compose("eval_likelihood", []).task)
     tested = [row for row in read_shards(folder / "tokens") if row.split == "test" and task.accepts(row)]
-    validation = Validation(tested, task, vocabulary, text, None, 512, 100, 0)
+    validation = Validation(tested, task, vocabulary, text, 512, 100, 0)
     values = validation.run(Objective(model, vocabulary, True), torch.device("cpu"), 4, 0, 1, lambda sums: sums)
     own = rows["own-condition"]
     assert own["bits-per-second"]["value"] == pytest.approx(values["bits_per_second"], rel=1e-5)

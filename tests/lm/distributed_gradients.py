@@ -21,10 +21,10 @@ from torch.nn.parallel import DistributedDataParallel
 from codec.shards import read_shards
 from lm.model import load_lm
 from lm.network.objective import Objective
-from lm.recipe.data import render_documents
 from lm.recipe.keeping import Sharded, whole
 from lm.recipe.validation import Validation
 from lm.run_state import OPTIMISER_FILE
+from lm.sequences.document_set import render_documents
 from tasks.tts import TTS
 from training.launch import leave
 
@@ -35,8 +35,8 @@ def validate(module: torch.nn.Module, source: str, clips: int, rank: int, world:
     """What the validation of ``clips`` clips finds, one row per clip and pass."""
     _, vocabulary, tokenizer = load_lm(source)
     rows = read_shards(f"{source}/tokens")[:clips]
-    longest = max(render_documents(rows, TTS(), vocabulary, tokenizer, None, 1 << 20).lengths)
-    validation = Validation(rows, TTS(), vocabulary, tokenizer, None, int(longest), clips, 0)
+    longest = max(render_documents(rows, TTS(), vocabulary, tokenizer, 1 << 20).lengths)
+    validation = Validation(rows, TTS(), vocabulary, tokenizer, int(longest), clips, 0)
 
     def add_up(sums: torch.Tensor) -> torch.Tensor:
         if world > 1:

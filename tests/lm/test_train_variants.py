@@ -13,7 +13,8 @@ from lm.generation.frames import generate
 from lm.generation.writing import write
 from lm.model import load_lm
 from lm.network.depth import DepthLM, DepthObjective
-from lm.recipe.data import StepData, render_documents, step_batches
+from lm.recipe.data import StepData, step_batches
+from lm.sequences.document_set import render_documents
 from lm.sequences.documents import render
 from lm.sequences.packing import IGNORE, pack_rows
 from lm.sequences.patterns import NONE
@@ -71,7 +72,7 @@ def test_a_depth_model_writes_text(overrides, rows):
 @pytest.fixture
 def depth(make_variant, rows, text_tokenizer):
     model, vocabulary = make_variant("one_frame_delay", "depth")
-    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96, fold_steps=True)
+    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, 96, fold_steps=True)
     return model.train(), vocabulary, documents
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
-from lm.recipe.data import RowOrder, StepData, render_documents
+from lm.recipe.data import RowOrder, StepData
+from lm.sequences.document_set import render_documents
 from lm.sequences.documents import render
-from lm.sequences.patterns import PATTERNS
 from lm.sequences.vocabulary import AudioVocabulary
 from tasks.asr import ASR
 from tasks.base import Request, TaskError
@@ -57,7 +57,7 @@ CLIPS = [clip(i) for i in range(12)] + [clip(20 + i, "sound", 3) for i in range(
 
 
 def rendered(chosen, rows=CLIPS):
-    return render_documents(chosen.select(rows), chosen, VOCABULARY, Letters(), PATTERNS["flat"], 400)
+    return render_documents(chosen.select(rows), chosen, VOCABULARY, Letters(), 400)
 
 
 def test_text_to_speech_renders_the_ids_it_always_did():
@@ -70,7 +70,7 @@ def test_text_to_speech_renders_the_ids_it_always_did():
         )
         for i in range(30)
     ]  # fmt: skip
-    documents = render_documents(rows, task("task=tts"), VOCABULARY, Letters(), PATTERNS["flat"], 96)
+    documents = render_documents(rows, task("task=tts"), VOCABULARY, Letters(), 96)
     assert documents.hash == "096a7cf52eae2bf14e7be99d2984165dbddafdf44151d384b24453d4649cc295"
     assert VOCABULARY.hash == "bc755e7bdc182e9603b82b48bc55d54d44dbe65066f13b5e6701c45aedace7fc"
     data = StepData(documents, VOCABULARY, 96, 4, 3, curriculum_steps=2, hide=0.2, drop_condition=0.3)
@@ -249,6 +249,8 @@ def test_options_that_cannot_work_are_one_sentence(overrides, message):
     with pytest.raises(hydra.errors.InstantiationException) as error:
         task(*overrides)
     assert isinstance(error.value.__cause__, TaskError) and message in str(error.value.__cause__)
+    with pytest.raises(TaskError, match="prompts=free"):
+        ASR(prompts="free")
 
 
 def test_prompts_are_of_a_known_kind(refusal):

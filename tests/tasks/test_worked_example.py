@@ -12,8 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import training.config
-from lm.recipe.data import StepData, render_documents
-from lm.sequences.patterns import PATTERNS
+from lm.recipe.data import StepData
+from lm.sequences.document_set import render_documents
 from lm.sequences.vocabulary import AudioVocabulary
 from training.config import CONFIG_DIR, REPOSITORY, check_overrides, expand_lists, group_options
 
@@ -59,9 +59,7 @@ def test_the_configuration_of_the_page_trains_it_alone_and_in_a_mixture(monkeypa
         with hydra.initialize_config_dir(version_base=None, config_dir=str(configs)):
             task = instantiate(hydra.compose("lm_train", overrides=expand_lists([override])).task)
         rows = task.select(clips)
-        documents = render_documents(
-            rows, task, vocabulary, lambda text, **_: {"input_ids": list(map(ord, text))}, PATTERNS["flat"], 96
-        )
+        documents = render_documents(rows, task, vocabulary, lambda text, **_: {"input_ids": list(map(ord, text))}, 96)
         assert len(documents) == count
         batch = StepData(documents, vocabulary, 96, 2, seed=1).batch(0).rows
         learnt = {int(target) for target in batch.targets.flatten() if target >= 0}

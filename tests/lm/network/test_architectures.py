@@ -20,7 +20,7 @@ from lm.model import ModelError, build_lm, load_lm, save_lm
 from lm.network.attention import NAME, set_attention
 from lm.network.head import Head, HeadForm, head_form
 from lm.network.objective import Objective, linear_cross_entropy
-from lm.recipe.data import render_documents
+from lm.sequences.document_set import render_documents
 from lm.sequences.documents import render
 from lm.sequences.packing import IGNORE, pack_rows
 from lm.sequences.vocabulary import AudioVocabulary
@@ -89,7 +89,7 @@ def made(kind: str, options: dict[str, Any], rows: int) -> Any:
 @pytest.fixture
 def packed(rows, text_tokenizer, vocabulary):
     """Ids, positions and targets of two rows with two documents each."""
-    documents = render_documents(rows[:4], TTS(), vocabulary, text_tokenizer, None, 96)
+    documents = render_documents(rows[:4], TTS(), vocabulary, text_tokenizer, 96)
     found = pack_rows([[documents[0], documents[1]], [documents[2], documents[3]]], 96, vocabulary.control_id("<pad>"))
     return [torch.from_numpy(array) for array in (found.input_ids, found.position_ids, found.targets)]
 

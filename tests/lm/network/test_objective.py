@@ -9,15 +9,15 @@ import torch
 from torch.nn import functional
 
 from lm.network.objective import Objective, torch_has_it
-from lm.recipe.data import StepData, render_documents
+from lm.recipe.data import StepData
+from lm.sequences.document_set import render_documents
 from lm.sequences.packing import IGNORE, pack_rows
-from lm.sequences.patterns import PATTERNS
 from tasks.tts import TTS
 
 
 @pytest.fixture
 def batch(rows, text_tokenizer, vocabulary):
-    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, PATTERNS["flat"], 96)
+    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, 96)
     rows_of_step = StepData(documents, vocabulary, 96, 8, seed=0).batch(0)
     packed = rows_of_step.rows
     return [torch.from_numpy(a) for a in (packed.input_ids, packed.position_ids, packed.targets)], rows_of_step.targets
@@ -120,7 +120,7 @@ def test_the_loss_of_a_packed_document_does_not_depend_on_its_neighbour(
 ):
     """Through the objective itself, in train mode: with a cache or a mask transformers would let documents leak."""
     lively_model.set_attn_implementation(attention)
-    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96)
+    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, 96)
     packed = pack_rows([[documents[0], documents[1]]], 96, vocabulary.control_id("<pad>"))
     ids, positions, targets = (torch.from_numpy(a) for a in (packed.input_ids, packed.position_ids, packed.targets))
     start = len(documents[0][0])

@@ -15,8 +15,9 @@ import yaml
 from codec.shards import ShardWriter, TokenizerInfo
 from lm.model import build_lm, load_lm, save_lm
 from lm.network.objective import Objective
-from lm.recipe.data import StepData, render_documents
+from lm.recipe.data import StepData
 from lm.recipe.validation import with_idle_rows
+from lm.sequences.document_set import render_documents
 from lm.sequences.packing import IGNORE, PackedRows
 from tasks.tts import TTS
 from tests.lm.conftest import tiny_config
@@ -31,7 +32,7 @@ CASES = ["ddp-legal-chunked", "ddp-vocabulary-plain", "fsdp2-legal-chunked", "fs
 def sources(tmp_path_factory, rows, text_tokenizer, vocabulary) -> dict[str, Path]:
     """Folders with a model, tied and untied, and the batch of one step."""
     found = {kind: tmp_path_factory.mktemp(kind) for kind in ("tied", "untied")}
-    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96)
+    documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, 96)
     batch = StepData(documents, vocabulary, 96, 6, seed=0, hide=0.2).batch(0)
     parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
     info = TokenizerInfo("stand-in", "a1" * 32, 16000, 12.5, vocabulary.codebook_sizes)

@@ -12,10 +12,11 @@ from programs import train_lm
 
 from codec.shards import ShardError
 from lm.network.objective import Objective
-from lm.recipe.data import StepData, render_documents
+from lm.recipe.data import StepData
 from lm.recipe.options import level_weights
 from lm.recipe.throughput import peak_flops, training_flops
 from lm.recipe.token_rows import TokenRowsError
+from lm.sequences.document_set import render_documents
 from lm.sequences.packing import IGNORE
 from lm.train import train
 from tasks.tts import TTS
@@ -56,7 +57,7 @@ def test_training_takes_a_short_list_of_weights(overrides, tmp_path, monkeypatch
 
 @pytest.fixture
 def documents(rows, text_tokenizer, vocabulary):
-    return render_documents(rows, TTS(), vocabulary, text_tokenizer, None, 96)
+    return render_documents(rows, TTS(), vocabulary, text_tokenizer, 96)
 
 
 def test_everything_is_learnt_when_asked_for(documents, vocabulary):

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from lm.recipe.data import RowOrder, StepData, render_documents
+from lm.recipe.data import RowOrder, StepData
+from lm.sequences.document_set import render_documents
 from lm.sequences.packing import IGNORE, best_fit, pack_rows
-from lm.sequences.patterns import PATTERNS
 from tasks.tts import TTS
 
 
 @pytest.fixture
 def documents(rows, text_tokenizer, vocabulary):
-    return render_documents(rows, TTS(), vocabulary, text_tokenizer, PATTERNS["flat"], 96)
+    return render_documents(rows, TTS(), vocabulary, text_tokenizer, 96)
 
 
 def data(documents, vocabulary, **options):
@@ -39,7 +39,7 @@ def test_a_document_longer_than_a_row_is_refused_not_cut():
 
 
 def test_too_long_documents_are_named(rows, text_tokenizer, vocabulary):
-    limited = render_documents(rows, TTS(), vocabulary, text_tokenizer, PATTERNS["flat"], 40)
+    limited = render_documents(rows, TTS(), vocabulary, text_tokenizer, 40)
     assert limited.too_long and limited.lengths.max() <= 40
     assert sorted(limited.ids + limited.too_long) == sorted(row.id for row in rows)
 
