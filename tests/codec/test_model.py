@@ -150,7 +150,7 @@ def test_one_and_eight_levels(levels: int) -> None:
 
 @pytest.mark.parametrize("sizes", [(), (32, 0), (1,)])
 def test_levels_that_say_nothing_are_refused(sizes: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"codebook_sizes=\[.*\]: give at least one level, each of at least 2 codes"):
+    with pytest.raises(ValueError, match=r"codebook_sizes=\[.*\](: give at least one level| must be from 2)"):
         tiny_codec(codebook_sizes=sizes)
 
 
