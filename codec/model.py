@@ -26,16 +26,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from codec.interface import AudioTokenizer, Codes
 from codec.network.architecture import LATER_KEYS, ALMTokenizerConfig, check_architecture, check_window
-from codec.network.convolutions import ConvPatchify, ConvUnpatchify, PatchPatchify, PatchUnpatchify, check_ratios
-from codec.network.interleave import (
-    WindowPool,
-    WindowSpread,
-    interleave,
-    retrieve_frames,
-    retrieve_queries,
-    windows_for,
-)
-from codec.network.patchify import SpectralHead, STFTPatchify, STFTUnpatchify, Synthesis
+from codec.network.convolutions import ConvPatchify, ConvUnpatchify, check_ratios
+from codec.network.patchify import SpectralHead, STFTPatchify, STFTUnpatchify, Synthesis, ToneHead
 from codec.network.quantizer import Quantized, ResidualQuantizer
 from codec.network.streaming import (
     DecoderState,
@@ -48,8 +40,16 @@ from codec.network.streaming import (
 )
 from codec.network.streaming import latency as stream_latency
 from codec.network.strided import StridedDecoder, StridedEncoder
-from codec.network.tones import ToneHead
-from codec.network.transformer import LocalTransformer, RMSNorm
+from codec.network.transformer import (
+    LocalTransformer,
+    RMSNorm,
+    WindowPool,
+    WindowSpread,
+    interleave,
+    retrieve_frames,
+    retrieve_queries,
+    windows_for,
+)
 
 
 @dataclass
@@ -340,12 +340,10 @@ def build_ends(config: ALMTokenizerConfig) -> tuple[nn.Module, nn.Module]:
             STFTPatchify(c.encoder_dim, c.hop, tuple(c.analysis_ffts), c.stft_causal),
             STFTUnpatchify(c.decoder_dim, c.hop, c.synthesis_fft, *head),
         )
-    if c.patchify == "conv":
-        ratios = tuple(c.conv_ratios)
-        check_ratios(ratios, c.hop)
-        shape = (c.conv_filters, ratios, c.conv_causal)
-        return ConvPatchify(c.encoder_dim, *shape), ConvUnpatchify(c.decoder_dim, *shape)
-    return PatchPatchify(c.encoder_dim, c.hop), PatchUnpatchify(c.decoder_dim, c.hop)
+    ratios = tuple(c.conv_ratios)
+    check_ratios(ratios, c.hop)
+    shape = (c.conv_filters, ratios, c.conv_causal)
+    return ConvPatchify(c.encoder_dim, *shape), ConvUnpatchify(c.decoder_dim, *shape)
 
 
 def token_mask(valid: Tensor | None, window: int) -> Tensor | None:

@@ -3,8 +3,9 @@
     python scripts/bench_audio.py                  # clips of 10 s and a file of two hours
     python scripts/bench_audio.py --hours 0.5 --rounds 3
 
-Prints per format, of calls in random order: milliseconds of audio_info and read_audio per clip (medians), and, for one
-long file each, the seconds of processor time and the highest memory of a process (Linux) that does nothing but
+Prints per format, of calls in random order: milliseconds of audio_info and read_audio per clip (medians); the same of a
+crop of 3.2 s from anywhere in an hour at 44.1 kHz, and of the first one, which looks at the whole container; and, for
+one long file each, the seconds of processor time and the highest memory of a process (Linux) that does nothing but
 read_pieces or read_audio. Python and the libraries are in it.
 """
 
@@ -23,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from codec.audio.files import audio_info, read_audio, read_pieces
+from codec.audio.files import audio_info, length_at, read_audio, read_pieces, read_span
 
 RATE = 16_000
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
@@ -41,11 +42,11 @@ def sound(seconds: float) -> np.ndarray:
     return np.tile((6_000 * (voice + noise)).astype(np.int16), int(seconds))
 
 
-def write(path: Path, seconds: int) -> None:
-    """A file of so many seconds, written minute by minute."""
-    with soundfile.SoundFile(path, "w", RATE, 1, subtype=FORMATS[path.suffix[1:]]) as file:
-        for start in range(0, seconds, 60):
-            file.write(sound(min(60, seconds - start)))
+def write(path: Path, seconds: int, rate: int = RATE) -> None:
+    """A file of so many seconds, written minute by minute; at another rate the same samples, faster."""
+    with soundfile.SoundFile(path, "w", rate, 1, subtype=FORMATS[path.suffix[1:]]) as file:
+        for start in range(0, seconds * rate // RATE, 60):
+            file.write(sound(min(60, seconds * rate // RATE - start)))
 
 
 def milliseconds(paths: list[Path], rounds: int) -> dict[tuple[str, str], float]:
@@ -71,6 +72,18 @@ def measure(path: Path, reader: str) -> str:
     return f"{samples / RATE / 3600:.2f} h {taken:7.2f} s {memory}"
 
 
+def crops(path: Path, rounds: int, seconds: float = 3.2, rate: int = 24_000) -> str:
+    """Milliseconds of the first crop of a file, and median of those of the others."""
+    random.seed(0)
+    taken = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        start = random.randrange(length_at(path, rate) - int(seconds * rate))
+        read_span(path, rate, start, int(seconds * rate))
+        taken.append(1000 * (time.perf_counter() - started))
+    return f"first {taken[0]:8.1f} ms, then {statistics.median(taken[1:]):8.1f} ms"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=50, help="calls per format and clip")
@@ -87,6 +100,10 @@ def main() -> None:
         for (kind, name), value in sorted(milliseconds(clips, options.rounds).items()):
             print(f"{kind:<5} 10 s  {name:<12}{value:8.3f} ms")
         for kind in FORMATS if options.hours else ():
+            path = Path(folder) / f"hour.{kind}"
+            write(path, 3600, 44_100)
+            print(f"{kind:<5} crop of an hour at 44.1 kHz  {crops(path, options.rounds)}")
+            path.unlink()
             path = Path(folder) / f"long.{kind}"
             write(path, int(3600 * options.hours))
             for reader in READERS:

@@ -150,7 +150,7 @@ def test_our_modules_are_imported_where_a_reader_sees_it() -> None:
     "source, target, why",
     [
         ("tasks.tts", "lm.model", "tasks does not know lm"),
-        ("codec.network.quantizer", "codec.recipe.step", "from network up to recipe"),
+        ("codec.network.quantizer", "codec.recipe.run", "from network up to recipe"),
         ("codec.interface", "codec.model", "from contract up to model"),
         ("eval.metrics.wer", "eval.judges.judging", "from metrics up to judges"),
         ("lm.generation.frames", "lm.train", "from generation up to doors"),
@@ -164,5 +164,5 @@ def test_an_arrow_that_runs_up_is_found(source: str, target: str, why: str) -> N
 
 def test_late_imports_and_names_of_packages_are_found() -> None:
     source = "from codec import model\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import lm.model\n"
-    source += "def work():\n    from codec.network.pitch import voiced\n    import json\n"
-    assert imports(source, set(modules())) == [("codec.model", False), ("codec.network.pitch", True)]
+    source += "def work():\n    from codec.network.patchify import voiced\n    import json\n"
+    assert imports(source, set(modules())) == [("codec.model", False), ("codec.network.patchify", True)]

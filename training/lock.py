@@ -31,6 +31,17 @@ class LockError(RuntimeError):
     """A folder that another process writes, or that nobody can write, with its name."""
 
 
+def _leave_to_parent() -> None:
+    """In a process that was forked off: what it inherited must not outlive the parent that holds the locks."""
+    for file in _held.values():
+        os.close(file)
+    _held.clear()
+    _made.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 @contextmanager
 def usable(place: str | Path, key: str) -> Iterator[None]:
     """What the system refuses inside the ``with`` block makes ``place``, given by ``key``, one that cannot be written.

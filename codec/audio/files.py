@@ -9,9 +9,11 @@ the lengths).
 
 import hashlib
 import io
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ import soundfile
 import soxr
 
 from codec.audio.containers import parts_of
-from codec.audio.part import AudioError, reason, truncated
+from codec.audio.part import AudioError, Part, reason, truncated
 from training.checkpoint import write_file
 
 __all__ = [
@@ -28,9 +30,11 @@ __all__ = [
     "AudioInfo",
     "OTHER_AUDIO_SUFFIXES",
     "audio_info",
+    "length_at",
     "read_audio",
     "read_audio_and_hash",
     "read_pieces",
+    "read_span",
     "write_audio",
 ]
 
@@ -49,6 +53,8 @@ OTHER_AUDIO_SUFFIXES = frozenset(
 # Samples per read: a 20-minute file never stands in memory at its own rate and channels.
 BLOCK_SAMPLES = 1 << 21
 BLOCK_FRAMES = 1 << 18
+LAST_PAGE = 10  # s: no page of an Ogg file holds more
+SPAN_MARGIN = 0.05  # s on either side of a span: longer than the resampler's filter
 # Float samples may overshoot full scale; beyond this (24 dB) they are integers that were never scaled.
 LOUDEST = 16.0
 # A file that holds less is no clip: the shortest frames of tokenizers are 10 ms.
@@ -172,6 +178,50 @@ def read_pieces(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
     for piece, _ in _pieces(Path(path), sample_rate, True):
         if len(piece):
             yield piece[:, 0]
+
+
+@lru_cache(maxsize=1 << 14)
+def _layout(path: Path, state: tuple[int, int, int] | None) -> tuple[list[Part], AudioInfo]:
+    """What to decode of the file, and its length, rate and channels, for as long as it stays what it is."""
+    return parts_of(path), audio_info(path)
+
+
+def length_at(path: Path, sample_rate: int) -> int:
+    """How many samples `read_audio` gives at ``sample_rate`` Hz; of several streams behind one another, about."""
+    info = _layout(path, _state(path))[1]
+    return (2 * info.frames * sample_rate + info.sample_rate) // (2 * info.sample_rate)
+
+
+def read_span(path: Path, sample_rate: int, start: int, count: int) -> np.ndarray:
+    """``count`` samples from ``start`` on of what `read_audio` gives, without decoding the rest (milliseconds).
+
+    What is wrong with the file elsewhere is not seen. Of several streams behind one another all is decoded.
+    """
+    parts, info = _layout(path, _state(path))
+    if len(parts) > 1:
+        return read_audio(path, sample_rate)[start : start + count]
+    common = math.gcd(info.sample_rate, sample_rate)
+    here, there = info.sample_rate // common, sample_rate // common  # samples of a common period at both rates
+    around = int(SPAN_MARGIN * sample_rate)
+    first = max(0, start - around) // there  # the period that is decoded first: there, both rates have a sample
+    begin, end = first * here, min(info.frames, -(-(start + count + around) * here // there))
+    if info.sample_rate == sample_rate:
+        begin, end = start, start + count
+    with parts[0].open() as file:
+        # libsndfile misses a place inside the last page of an Ogg file: it is reached from before that page
+        early = min(begin, max(0, info.frames - LAST_PAGE * info.sample_rate)) if file.format == "OGG" else begin
+        try:
+            file.seek(early)
+            block = file.read(end - early, dtype="float32", always_2d=True)[begin - early :]
+        except soundfile.SoundFileError as error:
+            raise AudioError(f"{path} is damaged and cannot be decoded to its end ({reason(error)})") from error
+    if len(block) < end - begin:
+        raise truncated(path, info.seconds, (begin + len(block)) / info.sample_rate)
+    _check_samples(path, block, begin / info.sample_rate, info.sample_rate)
+    wav = block.mean(axis=1)
+    if info.sample_rate == sample_rate:
+        return wav
+    return soxr.resample(wav, info.sample_rate, sample_rate, "HQ")[start - first * there :][:count]
 
 
 def _pieces(

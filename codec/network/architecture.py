@@ -61,7 +61,7 @@ class ALMTokenizerConfig(PretrainedConfig):
     excitation: Switch = True
     pitch_low: Number = 60.0
     pitch_high: Number = 500.0
-    patchify: Annotated[str, "stft | conv | patch"] = "stft"
+    patchify: Annotated[str, "stft | conv"] = "stft"
     conv_filters: Size = 32
     conv_ratios: Annotated[list[int], "ints, at most 1000000"] = (2, 4, 5, 8)  # type: ignore[assignment]
     conv_causal: Switch = False

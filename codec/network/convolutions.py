@@ -1,13 +1,11 @@
-"""Waveform ⇄ frames by strided convolutions: the paper's patchify and its mirror (``conv``), and ``patch``.
+"""Waveform ⇄ frames by strided convolutions: the paper's patchify and its mirror (``conv``).
 
-``conv`` follows the SEANet encoder and decoder of EnCodec (Défossez et al., 2022): a convolution, one residual unit and
+They follow the SEANet encoder and decoder of EnCodec (Défossez et al., 2022): a convolution, one residual unit and
 one strided convolution per ratio (2 · 4 · 5 · 8 = 320 samples per frame at 24 kHz), channels doubling each time. Two
 differences, both ours: no LSTM (the transformers stand right behind), and no weight normalisation (as Mimi).
 
 Padding is with zeros, and whatever lies beyond a clip's last frame is set to zero before each convolution, so a clip in
 a padded batch gives the same frames as alone. ``causal`` pads on the left only: no frame depends on later samples.
-
-``patch`` is one linear layer per 320 samples, without overlap: the cheapest ends there are.
 """
 
 from __future__ import annotations
@@ -183,44 +181,6 @@ class ConvUnpatchify(Levelled):
             low, high = up.inputs(*unit.inner.inputs(low, high))
         low, high = self.first.inputs(low, high)
         return -low, high
-
-
-class PatchPatchify(Levelled):
-    """One linear layer over each ``hop`` samples."""
-
-    reach = (0, 0)  # frames before and after its own that a frame depends on
-
-    def __init__(self, dim: int, hop: int) -> None:
-        super().__init__()
-        self.hop = hop
-        self.project = nn.Linear(hop, dim)
-
-    def forward(self, wav: Tensor, valid: Tensor | None = None) -> Tensor:
-        """``wav [batch, frames * hop]`` → ``[batch, frames, dim]``."""
-        return self.project((wav / self.level).unflatten(1, (-1, self.hop)))
-
-
-class PatchUnpatchify(Levelled):
-    """One linear layer from a frame to its ``hop`` samples."""
-
-    reach = (0, 0)  # frames before and after its own that a frame of the waveform depends on
-
-    def __init__(self, dim: int, hop: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(dim, hop)
-
-    def forward(
-        self,
-        frames: Tensor,
-        noise_offset: int = 0,
-        valid: Tensor | None = None,
-        pulse_start: Tensor | None = None,
-        tone_start: Tensor | None = None,
-    ) -> Synthesis:
-        """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``; no noise and no pulses are used."""
-        if valid is not None:
-            frames = frames * valid[..., None].to(frames.dtype)
-        return Synthesis(self.project(frames).flatten(1).float() * self.level, None)
 
 
 def check_ratios(ratios: tuple[int, ...], hop: int) -> None:

@@ -7,8 +7,14 @@ The output spectrum is ``filter × excitation + tones + direct``. The excitation
 and a fixed noise sequence; the network predicts their filters. At 412 bit/s no phase can be coded, and learning to
 invent consistent phase from nothing takes an adversarial loss and many GPU hours; with an excitation that is coherent
 by construction (the source-filter model of speech, as in neural source-filter vocoders and DDSP), spectral losses
-suffice. ``tones`` (tones.py) does the same for sounds with several steady pitches. The ``direct`` part (magnitude and
-phase predicted per bin, as in Vocos) serves what neither explains.
+suffice. The ``direct`` part (magnitude and phase predicted per bin, as in Vocos) serves what neither explains.
+
+``tones`` does the same for several steady pitches, as of an organ chord or a telephone's bell: noise behind a narrow
+filter flutters, and pulses have one pitch. The network predicts for each bin how loud it is and how far the frequency
+in it lies from the bin's centre (the instantaneous frequency, which GANSynth predicts for notes: Engel et al., 2019).
+Phase is their sum over time, so a tone stays coherent for as long as it sounds, though no phase is ever coded. Bins
+around a spectral peak take the peak's phase (identity phase locking of the phase vocoder: Laroche and Dolson, 1999).
+
 The paper's patchify is convolutional (``codec/network/convolutions.py``); this one is ours, for CPUs.
 """
 
@@ -22,8 +28,6 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from codec.network.tones import ToneHead, tones
 
 NOISE_SAMPLES = 1 << 17  # the noise repeats after 5.5 s: long enough not to be heard as a loop
 
@@ -106,6 +110,77 @@ def pulse_train(frequency: Tensor, hop: int, sample_rate: int, first: Tensor | N
     kernel = torch.sin((harmonics + 0.5) * theta) / torch.where(half.abs() < 1e-4, half.new_ones(()), half)
     kernel = torch.where(half.abs() < 1e-4, 2 * harmonics + 1, kernel)
     return (kernel - 1) / (2 * harmonics).sqrt()
+
+
+class ToneHead(nn.Linear):
+    """Frame → log-magnitude and raw frequency offset of each bin: ``[..., dim]`` → ``[..., 2 * bins]``."""
+
+    def __init__(self, dim: int, bins: int) -> None:
+        super().__init__(dim, 2 * bins)
+        self.bins = bins
+
+    def reset_parameters(self) -> None:
+        """Start quiet, at the centres of the bins."""
+        nn.init.normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)
+        if hasattr(self, "bins"):  # nn.Linear's constructor calls this before the layout is known
+            with torch.no_grad():
+                self.bias[: self.bins] = -5.0
+
+
+def nearest_peak(level: Tensor) -> Tensor:
+    """The bin of the closest local maximum, for each bin of ``level [..., bins]`` → int64 ``[..., bins]``."""
+    bins = torch.arange(level.shape[-1], device=level.device)
+    up = F.pad(level[..., 1:] > level[..., :-1], (1, 0), value=True)
+    down = F.pad(level[..., :-1] >= level[..., 1:], (0, 1), value=True)
+    peak = up & down
+    far = 2 * len(bins)
+    left = torch.where(peak, bins, -far).cummax(-1).values
+    right = torch.where(peak, bins, far).flip(-1).cummin(-1).values.flip(-1)
+    # a spectrum that is not finite has no peak: its bins stay legal, and the loss says what is wrong
+    return torch.where(bins - left <= right - bins, left, right).clamp(0, len(bins) - 1)
+
+
+@torch.no_grad()
+def tone_phase(level: Tensor, offset: Tensor, hop: int, fft_size: int, first: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Phase of each bin, in cycles.
+
+    Args:
+        level, offset: ``[batch, frames, bins]``, log-magnitude and distance of the frequency from the bin, in bins.
+        first: ``[batch, bins]``, the running phase of the first frame when the frames continue earlier ones.
+
+    Returns:
+        the phases to use ``[batch, frames, bins]`` float32, and the running phases (float64: hours keep their phase)
+        that a later piece continues from.
+    """
+    bins = torch.arange(level.shape[-1], device=level.device)
+    peak = nearest_peak(level)
+    frequency = (bins + offset.double()).gather(-1, peak)
+    running = (frequency * (hop / fft_size)).cumsum(1)
+    if first is not None:
+        running = running + (first - running[:, 0])[:, None]
+    running = running % 1.0
+    # running phases are those at the window's centre, where all bins of a sinusoid agree; a spectrum counts from the
+    # window's first sample, half a cycle from bin to bin
+    locked = running.gather(-1, peak) - bins / 2
+    return (locked % 1.0).float(), running
+
+
+def tones(parts: Tensor, hop: int, fft_size: int, first: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Output of :class:`ToneHead` → spectrum of the tones.
+
+    Args:
+        parts: ``[batch, frames, 2 * bins]``.
+        first: as in :func:`tone_phase`.
+
+    Returns:
+        complex spectra ``[batch, frames, bins]``, frequency offsets ``[batch, frames, bins]`` in bins, and the running
+        phases.
+    """
+    level, raw = parts.float().chunk(2, dim=-1)
+    offset = torch.tanh(raw) * (fft_size / (2 * hop))  # further away, a frame's advance is ambiguous
+    phase, running = tone_phase(level.detach(), offset.detach(), hop, fft_size, first)
+    return torch.polar(torch.exp(level.clamp(max=6.0)), phase * (2 * math.pi)), offset, running
 
 
 @dataclass
@@ -249,7 +324,7 @@ class STFTUnpatchify(nn.Module):
             noise_offset: where in the noise sequence to start (training varies it; 0 otherwise).
             valid: ``[batch, frames]`` bool, a prefix of each clip; the clip sounds as if it ended there.
             pulse_start: ``first`` of :func:`pulse_phase`, where the frames continue earlier ones.
-            tone_start: ``first`` of :func:`codec.network.tones.tone_phase`, likewise.
+            tone_start: ``first`` of :func:`tone_phase`, likewise.
         """
         parts = self.spectra(frames).float().unflatten(-1, (-1, self.bins))
         magnitude = torch.exp(parts[..., 0, :].clamp(max=6.0))

@@ -1,8 +1,9 @@
-"""The adversarial part of the training: losses, feature matching, the balancer, and the discriminators' own steps.
+"""The adversarial part of the training: discriminators, their losses, the balancer, and the discriminators' own steps.
 
-Hinge and least squares, relative feature matching (EnCodec, Défossez et al., 2022, eq. 2), and either fixed weights or
-EnCodec's balancer, which makes a weight mean a share of the gradient. Weights and discriminators of the paper are not
-known; the defaults are those of the author's other codecs.
+The discriminators have the form of the author's other codecs: each looks at mel and log-mel magnitudes at one hop, six
+hops from 32 to 1024 samples, windows four times as long, seven convolutions each. Hinge losses, relative feature
+matching (EnCodec, Défossez et al., 2022, eq. 2), and either fixed weights or EnCodec's balancer, which makes a weight
+mean a share of the gradient. The paper states "multi-scale discriminators", and neither weights nor sizes.
 """
 
 from __future__ import annotations
@@ -12,36 +13,100 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
-from codec.objectives.discriminator import Discriminators, Judgement
-
-
-def generator_loss(fake: list[Judgement], kind: str) -> Tensor:
-    """What the codec pays for being recognised, mean over discriminators; ``kind``: ``hinge`` or ``least_squares``."""
-    if kind == "hinge":
-        terms = [torch.relu(1 - j.score.float()).mean() for j in fake]
-    elif kind == "least_squares":
-        terms = [(1 - j.score.float()).square().mean() for j in fake]
-    else:
-        raise ValueError(f"gan.loss={kind} is neither hinge nor least_squares.")
-    return torch.stack(terms).mean()
+from codec.network.patchify import spectrum
+from codec.objectives.losses import mel_filters
 
 
-def discriminator_loss(real: list[Judgement], fake: list[Judgement], kind: str) -> Tensor:
-    """What the discriminators pay for errors, mean over discriminators."""
-    terms = []
-    for r, f in zip(real, fake, strict=True):
-        x, y = r.score.float(), f.score.float()
-        if kind == "hinge":
-            terms.append(torch.relu(1 - x).mean() + torch.relu(1 + y).mean())
-        elif kind == "least_squares":
-            terms.append((1 - x).square().mean() + y.square().mean())
-        else:
-            raise ValueError(f"gan.loss={kind} is neither hinge nor least_squares.")
-    return torch.stack(terms).mean()
+@dataclass
+class Judgement:
+    """One discriminator's view of a batch: ``score [batch, 1, time, bands]`` and its layers' features."""
+
+    score: Tensor
+    features: list[Tensor]
+
+
+def normalise(wav: Tensor) -> Tensor:
+    """Remove the mean and scale the peak of ``[batch, samples]`` to 0.8, as DAC does before its discriminators."""
+    wav = wav - wav.mean(1, keepdim=True)
+    return 0.8 * wav / wav.abs().amax(1, keepdim=True).clamp(min=1e-4)
+
+
+class ConvStack(nn.Module):
+    """Weight-normed 2-D convolutions with leaky ReLU between them, the last one to a single score channel."""
+
+    def __init__(self, convs: list[nn.Conv2d]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(weight_norm(conv) for conv in convs)
+
+    def forward(self, picture: Tensor) -> Judgement:
+        """``picture [batch, channels, time, bands]`` → scores and features."""
+        features = []
+        for conv in self.convs[:-1]:
+            picture = F.leaky_relu(conv(picture), 0.2)
+            features.append(picture)
+        return Judgement(self.convs[-1](picture), features)
+
+
+class MelDiscriminator(nn.Module):
+    """Mel and log-mel magnitudes at one hop.
+
+    Args:
+        channels: width of the deepest layer; the first has a 32nd of it.
+    """
+
+    def __init__(self, hop: int, channels: int, sample_rate: int, bands: int = 64) -> None:
+        super().__init__()
+        self.hop, self.fft_size, self.sample_rate, self.bands = hop, 4 * hop, sample_rate, bands
+        widths = [2, *(max(2, channels // 2**i) for i in (5, 4, 3, 2, 1, 0))]
+        convs = [
+            nn.Conv2d(a, b, 3, stride=1 + i % 2, padding=1)
+            for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+        ]
+        self.stack = ConvStack([*convs, nn.Conv2d(widths[-1], 1, 3, padding=1)])
+
+    def picture(self, wav: Tensor) -> Tensor:
+        """``[batch, samples]`` → ``[batch, 2, time, bands]``."""
+        wav = wav[:, : wav.shape[1] // self.hop * self.hop]
+        magnitude = spectrum(wav, self.fft_size, self.hop).abs()
+        mel = magnitude @ mel_filters(self.sample_rate, self.fft_size, self.bands, wav.device)
+        return torch.stack((mel, torch.log(mel + 1e-4)), dim=1)
+
+
+class Discriminators(nn.Module):
+    """All resolutions.
+
+    Args:
+        hops: of the pictures, in samples.
+        channels: width per hop.
+    """
+
+    def __init__(self, hops: list[int], channels: list[int], sample_rate: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(MelDiscriminator(h, c, sample_rate) for h, c in zip(hops, channels, strict=True))
+
+    def forward(self, wav: Tensor) -> list[Judgement]:
+        """``wav [batch, samples]`` → one :class:`Judgement` per resolution."""
+        with torch.autocast(wav.device.type, enabled=False):  # FFT and log want float32; the convolutions do not
+            wav = normalise(wav.float())
+            pictures = [part.picture(wav) for part in self.parts]
+        return [part.stack(picture) for part, picture in zip(self.parts, pictures, strict=True)]
+
+
+def generator_loss(fake: list[Judgement]) -> Tensor:
+    """What the codec pays for being recognised (hinge), mean over discriminators."""
+    return torch.stack([torch.relu(1 - j.score.float()).mean() for j in fake]).mean()
+
+
+def discriminator_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
+    """What the discriminators pay for errors (hinge), mean over discriminators."""
+    pairs = [(r.score.float(), f.score.float()) for r, f in zip(real, fake, strict=True)]
+    return torch.stack([torch.relu(1 - x).mean() + torch.relu(1 + y).mean() for x, y in pairs]).mean()
 
 
 def feature_matching(real: list[Judgement], fake: list[Judgement]) -> Tensor:
@@ -95,15 +160,6 @@ class Balancer:
         self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
 
 
-@dataclass
-class AdversaryDraw:
-    """What a step draws for the adversarial part: the sub-crop, and whether the discriminators learn."""
-
-    start: int
-    samples: int
-    update: bool
-
-
 class Adversary:
     """The discriminators, their optimiser, and when they take part. Nothing of this is exported.
 
@@ -113,41 +169,40 @@ class Adversary:
 
     def __init__(self, cfg: DictConfig, sample_rate: int, accelerator: Accelerator, seed: int) -> None:
         self.cfg, self.sample_rate, self.accelerator, self.seed = cfg, sample_rate, accelerator, seed
-        model = Discriminators(cfg.kind, list(cfg.sizes), list(cfg.channels), sample_rate, cfg.normalise)
+        model = Discriminators(list(cfg.sizes), list(cfg.channels), sample_rate)
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=cfg.learning_rate, betas=tuple(cfg.betas), weight_decay=cfg.weight_decay
         )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.core: Discriminators = accelerator.unwrap_model(self.model)
 
-    def draw(self, step: int, samples: int) -> AdversaryDraw | None:
-        """From (seed, step) alone, the same on all processes; None before ``gan.start``."""
+    def draw(self, step: int, samples: int) -> slice | None:
+        """The part of a crop that is judged, from (seed, step) alone; None before ``gan.start``."""
         if step < self.cfg.start:
             return None
         rng = np.random.default_rng([self.seed, step, 1 << 21])
         size = min(samples, int(self.cfg.crop_seconds * self.sample_rate)) if self.cfg.crop_seconds else samples
         start = int(rng.integers(samples - size + 1))
-        return AdversaryDraw(start, size, bool(rng.random() < self.cfg.update_share))
+        return slice(start, start + size)
 
-    def losses(self, output: Tensor, wav: Tensor, draw: AdversaryDraw) -> dict[str, Tensor]:
+    def losses(self, output: Tensor, wav: Tensor, part: slice) -> dict[str, Tensor]:
         """The codec's losses; the discriminators' parameters receive no gradient."""
-        part = slice(draw.start, draw.start + draw.samples)
         self.core.requires_grad_(False)  # the unwrapped module: a second reduction per step would confuse DDP
         with self.accelerator.autocast():
             fake = self.core(output[:, part])
             with torch.no_grad():
                 real = self.core(wav[:, part])
         self.core.requires_grad_(True)
-        return {"adversarial": generator_loss(fake, self.cfg.loss), "features": feature_matching(real, fake)}
+        return {"adversarial": generator_loss(fake), "features": feature_matching(real, fake)}
 
-    def train(self, heard: list[tuple[Tensor, Tensor]], draw: AdversaryDraw, rate_share: float) -> dict[str, float]:
+    def train(self, heard: list[tuple[Tensor, Tensor]], part: slice, rate_share: float) -> dict[str, float]:
         """One step of the discriminators on all batches of the codec's step.
 
         Args:
             heard: the codec's output and its source of each batch, ``[batch, samples]`` both.
+            part: of a crop that is judged.
             rate_share: the codec's learning rate over its peak.
         """
-        part = slice(draw.start, draw.start + draw.samples)
         total = 0.0
         for number, (output, wav) in enumerate(heard, 1):
             with nullcontext() if number == len(heard) else self.accelerator.no_sync(self.model):
@@ -155,7 +210,7 @@ class Adversary:
                 half = len(wav)
                 real = [Judgement(j.score[:half], []) for j in both]
                 fake = [Judgement(j.score[half:], []) for j in both]
-                loss = discriminator_loss(real, fake, self.cfg.loss) / len(heard)
+                loss = discriminator_loss(real, fake) / len(heard)
                 self.accelerator.backward(loss)
             total += loss.item()
         for group in self.optimizer.param_groups:

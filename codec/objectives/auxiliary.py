@@ -8,7 +8,7 @@ AR (paper section 3, and the author's account of it): a small continuous transfo
 from those of the levels before it; the gradient reaches the encoder through the straight-through path, so that deeper
 levels become easier to predict for a language model. Reconstruction pays a little for it.
 
-The networks' sizes, the masks' spans and the weights are not stated in the paper: configuration keys.
+The networks' sizes and the weights are not stated in the paper: configuration keys.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from codec.network.transformer import LocalTransformer
 
 
-def draw_mask(batch: int, frames: int, share: float, span: int, generator: torch.Generator, first: int = 0) -> Tensor:
-    """Which frames are masked: exactly ``ceil(share * frames)`` of each row, in runs of ``span`` frames.
+def draw_mask(batch: int, frames: int, share: float, generator: torch.Generator, first: int = 0) -> Tensor:
+    """Which frames are masked: exactly ``ceil(share * frames)`` of each row.
 
     Args:
         first: rows of the global batch before these, so that every number of processes draws the same masks.
@@ -29,8 +29,7 @@ def draw_mask(batch: int, frames: int, share: float, span: int, generator: torch
     Returns:
         ``[batch, frames]`` bool, on the CPU (so that every device draws the same).
     """
-    runs = -(-frames // span)
-    scores = torch.rand(first + batch, runs, generator=generator)[first:].repeat_interleave(span, dim=1)[:, :frames]
+    scores = torch.rand(first + batch, frames, generator=generator)[first:]
     wanted = int(-(-share * frames // 1))
     order = scores.argsort(dim=1, stable=True)
     mask = torch.zeros(batch, frames, dtype=torch.bool)
@@ -74,26 +73,20 @@ class LevelPredictor(nn.Module):
     Args:
         dim: dimension of the code vectors.
         levels: codebook levels.
-        over_time: the context also holds the earlier windows (all of their levels), within ``span`` windows.
     """
 
-    def __init__(
-        self, dim: int, levels: int, width: int, layers: int, head_dim: int, over_time: bool, span: int
-    ) -> None:
+    def __init__(self, dim: int, levels: int, width: int, layers: int, head_dim: int) -> None:
         super().__init__()
-        self.levels, self.over_time = levels, over_time
         self.enter = nn.Linear(dim, width)
         self.level = nn.Parameter(torch.randn(levels, width) * 0.02)
-        reach = levels * span if over_time else levels
         # block_causal with blocks of one token is plain causal attention
-        self.transformer = LocalTransformer(width, layers, head_dim, reach, block_causal=True)
+        self.transformer = LocalTransformer(width, layers, head_dim, levels, block_causal=True)
         self.leave = nn.Linear(width, dim)
 
     def predictions(self, features: Tensor) -> Tensor:
         """Normalised features ``[batch, windows, levels, dim]`` → predictions of the next level, the same shape."""
         batch, windows, levels, _ = features.shape
-        x = self.enter(features) + self.level[:levels]
-        x = x.flatten(1, 2) if self.over_time else x.flatten(0, 1)
+        x = (self.enter(features) + self.level[:levels]).flatten(0, 1)
         return self.leave(self.transformer(x, None, 0)).view(batch, windows, levels, -1)
 
     def forward(self, latents: Tensor, per_level: Tensor) -> Tensor:

@@ -1,11 +1,9 @@
 """What a trained listener hears: hidden states of a frozen Whisper encoder, as a loss of the training.
 
 At 412 bit/s not all of a spectrum can be told; spectral losses spend the bits evenly, a listener for speech spends them
-where words differ. Two uses, both ours (SpeechTokenizer and Mimi distil a self-supervised encoder into the first
-level; WavLM features as a loss of the output are X-Codec's and StableCodec's):
-
-* ``hearing``: the output's hidden states against the recording's, with the gradient through the encoder;
-* ``words``: the recording's last hidden state, predicted from the quantised latents by a small head.
+where words differ. Ours (SpeechTokenizer and Mimi distil a self-supervised encoder into the first
+level; WavLM features as a loss of the output are X-Codec's and StableCodec's): the output's hidden states against the
+recording's, with the gradient through the encoder.
 
 The encoder hears the crop as it is, without the padding to 30 s that it was trained with.
 """
@@ -66,10 +64,6 @@ class Listener(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    @property
-    def dim(self) -> int:
-        return self.conv1.out_channels
-
     def train(self, mode: bool = True) -> Listener:
         """Always as in inference."""
         return super().train(False)
@@ -103,20 +97,3 @@ def hearing_loss(heard: list[Tensor], target: list[Tensor]) -> Tensor:
         for a, b in zip(heard, target, strict=True)
     ]
     return torch.stack(terms).mean()
-
-
-class WordPredictor(nn.Module):
-    """Predicts what is heard in a window from its quantised latents; thrown away after the training."""
-
-    def __init__(self, dim: int, heard_dim: int) -> None:
-        super().__init__()
-        self.network = nn.Sequential(nn.Linear(dim, heard_dim), nn.SiLU(), nn.Linear(heard_dim, heard_dim))
-
-    def forward(self, latents: Tensor, heard: Tensor) -> Tensor:
-        """``latents [batch, windows, dim]``, ``heard [batch, frames, heard_dim]`` → mean squared distance.
-
-        The target is the mean of a window's normalised frames.
-        """
-        frames = F.layer_norm(heard.detach().float(), heard.shape[-1:])
-        target = F.adaptive_avg_pool1d(frames.transpose(1, 2), latents.shape[1]).transpose(1, 2)
-        return (self.network(latents).float() - target).square().mean()

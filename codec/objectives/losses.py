@@ -1,25 +1,269 @@
-"""Reconstruction losses: log-mel and spectral convergence at several resolutions, and pitch.
+"""What the codec learns from: one pass through it, and the losses of that pass.
 
-The paper states that reconstruction and adversarial losses are used, not which weights or resolutions; all of them
-are keys. On a CPU these transforms cost more than the network, so each step draws a few resolutions (without bias:
-all are drawn equally often).
+A loss is a method of :class:`WaveformLosses` or :class:`OtherLosses`, named as its weight in configs/codec_train.yaml:
+write one there and give it a weight, and it takes part. The distances that they measure stand below.
+
+The paper does not state weights or resolutions: all are keys. On a CPU these transforms cost more than the network, so
+each step draws a few resolutions (without bias: all are drawn equally often).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from accelerate import Accelerator
+from omegaconf import DictConfig
+from torch import Tensor, nn
 
-from codec.network.patchify import spectrum
-from codec.network.pitch import pitch
-from training import processes
+from codec.model import ALMTokenizer
+from codec.network.code_space import coding_rate_loss
+from codec.network.patchify import Synthesis, spectrum
+from codec.network.quantizer import Quantized
+from codec.objectives.auxiliary import LevelPredictor, MaskedAutoencoder, draw_mask
+from codec.objectives.hearing import Listener, hearing_loss
+
+if TYPE_CHECKING:
+    from codec.objectives.adversarial import Adversary
 
 
+@dataclass(frozen=True)
+class Resolution:
+    """One analysis: window length in samples (hop a quarter of it) and number of mel bands."""
+
+    fft_size: int
+    bands: int
+
+    @property
+    def hop(self) -> int:
+        return self.fft_size // 4
+
+
+@dataclass
+class Pass:
+    """One training pass.
+
+    Attributes:
+        wav: ``[batch, samples]`` the output; its losses see a leaf where their gradients are balanced.
+        quantized: None in stage 1, which has no codes.
+        bypass: the quantiser was left out.
+        frames, mask: ``[batch, frames, dim]`` and the frames that are masked, for the MAE objective.
+    """
+
+    wav: Tensor
+    synthesis: Synthesis
+    quantized: Quantized | None = None
+    bypass: bool = False
+    frames: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class StagedCodec(nn.Module):
+    """The codec with the throw-away networks of its stage (paper section 3); only ``codec`` is exported.
+
+    * no stage: everything at once, from scratch (our default at small scale).
+    * stage 1: patchify → unpatchify without quantiser, with the MAE objective: frames that mean something.
+    * stage 2: patchify frozen, stage 1's ends taken over; queries, quantiser, decoder and unpatchify learn the codec.
+
+    The paper does not say whether unpatchify keeps learning in stage 2 ("everything except patchify" is the reading of
+    its digests): it does here.
+
+    Args:
+        cfg: the configuration of ``codec/train.py`` (``stage``, ``mae``, ``ar``, ``loss``).
+    """
+
+    def __init__(self, codec: ALMTokenizer, cfg: DictConfig) -> None:
+        super().__init__()
+        c, self.stage = codec.config, cfg.stage
+        self.codec = codec
+        self.mae = self.ar = self.bridge = None
+        if cfg.loss.mae and self.stage != 2:  # a frozen patchify has nothing to learn from it
+            mae = cfg.mae
+            self.mae = MaskedAutoencoder(c.encoder_dim, mae.encoder_layers, mae.decoder_layers, c.head_dim, c.span)
+        if cfg.loss.ar and self.stage != 1:
+            self.ar = LevelPredictor(c.code_dim, len(c.codebook_sizes), cfg.ar.width, cfg.ar.layers, c.head_dim)
+        if self.stage == 1:
+            if c.encoder_dim != c.decoder_dim:
+                self.bridge = nn.Linear(c.encoder_dim, c.decoder_dim)
+            codec.requires_grad_(False)
+            codec.patchify.requires_grad_(True)
+            codec.unpatchify.requires_grad_(True)
+        elif self.stage == 2:
+            codec.patchify.requires_grad_(False)
+
+    def objectives(self) -> dict[str, Tensor]:
+        """The state of the throw-away networks, for exact resume."""
+        return {key: value for key, value in self.state_dict().items() if not key.startswith("codec.")}
+
+    def forward(
+        self,
+        wav: Tensor,
+        window: int,
+        levels: int | None = None,
+        bypass: bool = False,
+        noise_offset: int = 0,
+        unquantised: Tensor | None = None,
+        masking: tuple[float, torch.Generator] | None = None,
+        first: int = 0,
+    ) -> Pass:
+        """``wav [batch, windows * w * hop]``; the other arguments as :meth:`ALMTokenizer.forward`.
+
+        Args:
+            masking: share of masked frames and the generator of their places, for the MAE objective.
+            first: clips of the global batch before these.
+        """
+        if self.stage == 1:
+            frames = self.codec.patchify(wav)
+            synthesis = self.synthesise(frames, noise_offset)
+            made = Pass(synthesis.wav, synthesis, frames=frames)
+        else:
+            out = self.codec(wav, window, levels, bypass, noise_offset, unquantised)
+            made = Pass(out.synthesis.wav, out.synthesis, out.quantized, bypass)
+        if self.mae is not None and masking is not None:
+            made.frames = made.frames if self.stage == 1 else self.codec.patchify(wav)
+            mask = draw_mask(len(wav), made.frames.shape[1], *masking, first)  # type: ignore[union-attr]
+            made.mask = mask.to(wav.device)
+        return made
+
+    def synthesise(self, frames: Tensor, noise_offset: int = 0) -> Synthesis:
+        """Stage 1's way back: ``frames [batch, n, encoder_dim]`` → ``wav [batch, n * hop]`` and what it was made of."""
+        return self.codec.unpatchify(frames if self.bridge is None else self.bridge(frames), noise_offset)
+
+    @torch.no_grad()
+    def reconstruct(self, wav: Tensor) -> Tensor:
+        """``wav [batch, samples]`` through stage 1's auto-encoder, without queries and codes; on the wav's device."""
+        samples, hop = wav.shape[1], self.codec.config.hop
+        padded = nn.functional.pad(wav, (0, -samples % hop)).to(self.codec.device)
+        return self.synthesise(self.codec.patchify(padded)).wav[:, :samples].to(wav.device)
+
+
+@dataclass
+class Losses:
+    """The losses of one pass, unweighted. Each method is one; None where it does not apply.
+
+    Args:
+        source: ``[batch, samples]`` what went in.
+        weights: of the losses, by name.
+        resolutions: of the spectral losses.
+        judged: the part of a crop that the discriminators judge; None: none yet.
+    """
+
+    made: Pass
+    source: Tensor
+    staged: StagedCodec
+    accelerator: Accelerator
+    weights: DictConfig
+    resolutions: list[Resolution]
+    adversary: Adversary | None = None
+    judged: slice | None = None
+    listener: Listener | None = None
+
+    def all(self) -> dict[str, Tensor]:
+        """By name, in the order of the methods."""
+        values = {
+            name: getattr(self, name)() for name, it in vars(type(self)).items() if callable(it) and name[0] != "_"
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class WaveformLosses(Losses):
+    """What goes through the waveform: the balancer gives each a share of the gradient there."""
+
+    @cached_property
+    def _distances(self) -> dict[str, Tensor]:
+        rate, found = self.staged.codec.config.sample_rate, dict[str, Tensor]()
+        for resolution in self.resolutions:
+            for name, value in spectral_losses(self.made.wav, self.source, rate, resolution).items():
+                found[name] = found.get(name, 0) + value / len(self.resolutions)
+        return found
+
+    @cached_property
+    def _judgement(self) -> dict[str, Tensor]:
+        if self.adversary is None or self.judged is None:
+            return {}
+        return self.adversary.losses(self.made.wav, self.source, self.judged)
+
+    def mel(self) -> Tensor:
+        """L1 of log-mel magnitudes."""
+        return self._distances["mel"]
+
+    def convergence(self) -> Tensor:
+        """Spectral convergence."""
+        return self._distances["convergence"]
+
+    def hearing(self) -> Tensor | None:
+        """What a listener hears in the output against the source."""
+        if self.listener is None:
+            return None
+        with self.accelerator.autocast():
+            with torch.no_grad():
+                target = self.listener(self.source)
+            return hearing_loss(self.listener(self.made.wav), target)
+
+    def adversarial(self) -> Tensor | None:
+        """Against the discriminators."""
+        return self._judgement.get("adversarial")
+
+    def features(self) -> Tensor | None:
+        """Relative feature matching."""
+        return self._judgement.get("features")
+
+
+class OtherLosses(Losses):
+    """What does not go through the waveform, and keeps plain weights."""
+
+    def commitment(self) -> Tensor | None:
+        """Latents to their codes, summed over levels."""
+        return None if self.made.quantized is None else self.made.quantized.commitment
+
+    def spread(self) -> Tensor | None:
+        """Against a code space that shrinks to few axes."""
+        if self.made.quantized is None or not self.weights.spread:
+            return None
+        return coding_rate_loss(self.made.quantized.inputs)
+
+    def prior(self) -> Tensor | None:
+        """Mapped semantic centres to their latents."""
+        return None if self.made.quantized is None else self.made.quantized.prior
+
+    def ar(self) -> Tensor | None:
+        """Deeper levels predicted from shallower ones."""
+        if self.staged.ar is None or self.made.quantized is None:
+            return None
+        with self.accelerator.autocast():
+            loss = self.staged.ar(self.made.quantized.inputs, self.made.quantized.per_level)
+        return loss * (0.0 if self.made.bypass else 1.0)  # nothing to predict while the quantiser is left out
+
+    def mae(self) -> Tensor | None:
+        """Masked frames predicted from the others."""
+        if self.staged.mae is None or self.made.mask is None:
+            return None
+        with self.accelerator.autocast():
+            return self.staged.mae(self.made.frames, self.made.mask)
+
+    def tones(self) -> Tensor | None:
+        """Frequencies of the tones."""
+        offset, c = self.made.synthesis.tone_offset, self.staged.codec.config
+        if offset is None:
+            return None
+        return tone_loss(offset, spectrum(self.source, c.synthesis_fft, c.hop), c.hop, c.synthesis_fft)
+
+    def pitch(self) -> Tensor | None:
+        """Octaves of pitch error in voiced frames."""
+        frequency, c = self.made.synthesis.frequency, self.staged.codec.config
+        if frequency is None:
+            return None
+        mean = partial(self.accelerator.reduce, reduction="mean")
+        return pitch_loss(frequency, self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high, mean)
+
+
+# ---- distances -----------------------------------------------------------------------------------------------------
 @lru_cache(maxsize=32)
 def mel_filters(sample_rate: int, fft_size: int, bands: int, device: torch.device) -> Tensor:
     """Triangular mel filters (Slaney scale, unit peak) ``[fft_size / 2 + 1, bands]``."""
@@ -43,18 +287,6 @@ def mel_filters(sample_rate: int, fft_size: int, bands: int, device: torch.devic
     return torch.tensor(filters, dtype=torch.float32, device=device)
 
 
-@dataclass(frozen=True)
-class Resolution:
-    """One analysis: window length in samples (hop a quarter of it) and number of mel bands."""
-
-    fft_size: int
-    bands: int
-
-    @property
-    def hop(self) -> int:
-        return self.fft_size // 4
-
-
 def spectral_losses(output: Tensor, target: Tensor, sample_rate: int, resolution: Resolution) -> dict[str, Tensor]:
     """Distances of ``output [batch, samples]`` to ``target`` at one resolution.
 
@@ -72,16 +304,98 @@ def spectral_losses(output: Tensor, target: Tensor, sample_rate: int, resolution
     return {"mel": F.l1_loss(log_x, log_y), "convergence": convergence.mean()}
 
 
-def pitch_loss(frequency: Tensor, wav: Tensor, sample_rate: int, hop: int, low: float, high: float) -> Tensor:
+def pitch(
+    wav: Tensor, sample_rate: int, hop: int, low: float = 60.0, high: float = 500.0, window_seconds: float = 0.04
+) -> tuple[Tensor, Tensor]:
+    """Pitch and periodicity of each frame of ``hop`` samples, by normalised autocorrelation (Boersma, 1993).
+
+    The autocorrelation of a windowed frame, divided by that of the window, peaks at multiples of the period; the
+    highest peak within the range is the pitch, its height the periodicity (1 = perfectly periodic). A penalty for long
+    lags prefers the true period over its multiples. No tracking over time: frames stand alone, so the estimate is the
+    same for a clip and a crop of it.
+
+    Args:
+        wav: ``[batch, frames * hop]``.
+        low, high: range searched, in Hz. The window should hold two to three periods of the lowest voice expected.
+
+    Returns:
+        frequency ``[batch, frames]`` in Hz, periodicity ``[batch, frames]`` in 0…1 (0 where the frame is silent).
+    """
+    # Decimate by averaging: pitch needs no high frequencies, and the autocorrelation gets cheaper.
+    factor = max(1, sample_rate // 8000)
+    while hop % factor:
+        factor -= 1
+    rate, step = sample_rate / factor, hop // factor
+    x = F.avg_pool1d(wav[:, None], factor)[:, 0]
+    size = int(window_seconds * rate) // 2 * 2
+    longest = min(int(rate / low) + 2, size - 2)
+    shortest = max(2, int(rate / high))
+    x = F.pad(x, ((size - step) // 2, size - step - (size - step) // 2))
+    frames = x.unfold(1, size, step)
+    frames = frames - frames.mean(-1, keepdim=True)
+    window = torch.hann_window(size, device=wav.device, dtype=wav.dtype)
+
+    def autocorrelation(t: Tensor) -> Tensor:
+        return torch.fft.irfft(torch.fft.rfft(t, n=2 * size).abs().square(), n=2 * size)[..., : longest + 2]
+
+    r = autocorrelation(frames * window)
+    energy = r[..., :1]
+    reference = autocorrelation(window)
+    r = r / energy.clamp(min=1e-9) / (reference / reference[0]).clamp(min=0.02)
+    lags = torch.arange(longest + 2, device=wav.device)
+    score = r - 0.08 * torch.log2(lags.clamp(min=1) / shortest)
+    score = score[..., shortest : longest + 1]
+    left, mid, right = (
+        r[..., shortest - 1 : longest],
+        r[..., shortest : longest + 1],
+        r[..., shortest + 1 : longest + 2],
+    )
+    is_peak = (mid >= left) & (mid > right)
+    best = torch.where(is_peak, score, score.new_tensor(-1.0)).argmax(-1, keepdim=True)
+    a, b, c = (t.gather(-1, best) for t in (left, mid, right))
+    # parabola through the peak and its neighbours: lags are coarse at 8 kHz
+    shift = (0.5 * (a - c) / (a - 2 * b + c).clamp(max=-1e-6)).clamp(-0.5, 0.5)
+    frequency = rate / (best + shortest + shift)[..., 0]
+    silent = energy[..., 0] < 1e-5 * size
+    periodicity = torch.where(silent, b.new_zeros(()), b[..., 0].clamp(0, 1))
+    return frequency, periodicity
+
+
+def pitch_loss(
+    frequency: Tensor,
+    wav: Tensor,
+    sample_rate: int,
+    hop: int,
+    low: float,
+    high: float,
+    mean: Callable[[Tensor], Tensor] = lambda count: count,
+) -> Tensor:
     """Mean |octaves| between predicted and measured pitch over periodic frames (periodicity above 0.6).
 
     Args:
         frequency: predicted, ``[batch, frames]`` in Hz.
         wav: the source, ``[batch, frames * hop]``.
+        mean: over all processes.
     """
     with torch.no_grad():
         target, periodicity = pitch(wav, sample_rate, hop, low, high)
         voiced = (periodicity > 0.6).float()
     error = (torch.log2(frequency) - torch.log2(target)).abs()
     # over the voiced frames of all processes: a mean of means would weigh frames of noisy batches more
-    return (error * voiced).sum() / processes.mean(voiced.sum()).clamp(min=1.0)
+    return (error * voiced).sum() / mean(voiced.sum()).clamp(min=1.0)
+
+
+def tone_loss(offset: Tensor, target: Tensor, hop: int, fft_size: int) -> Tensor:
+    """Mean |bins| between predicted and measured instantaneous frequency, weighted by magnitude, mean over clips.
+
+    Args:
+        offset: predicted, ``[batch, frames, bins]``.
+        target: spectra of the source, complex ``[batch, frames, bins]``, windows of ``fft_size`` every ``hop``.
+    """
+    with torch.no_grad():
+        step = target[:, 1:] * target[:, :-1].conj()
+        centre = torch.arange(target.shape[-1], device=target.device) * (-2 * math.pi * hop / fft_size)
+        measured = torch.angle(step * torch.polar(torch.ones_like(centre), centre)) * (fft_size / (2 * math.pi * hop))
+        weight = step.abs().sqrt()
+    error = ((offset[:, 1:] - measured).abs() * weight).sum((1, 2))
+    return (error / weight.sum((1, 2)).clamp(min=1e-3)).mean()

@@ -1,33 +1,43 @@
-"""Training crops: which audio a step sees is a pure function of (seed, step).
+"""What each step of a training learns from: its crops, and what else it draws.
 
-Nothing about the data has to be saved to resume exactly, and another number of processes sees the same crops as long
-as the global batch is the same.
+All of it is a pure function of (seed, step). Nothing about the data has to be saved to resume exactly, another number
+of processes sees the same crops as long as the global batch is the same, and so does another number of workers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from codec.corpus import AudioError, Clip, CorpusError, read_audio
+from codec.audio.files import length_at, read_span
+from codec.corpus import AudioError, Clip, CorpusError
+from codec.network.architecture import MAX_WINDOW, MIN_WINDOW, ALMTokenizerConfig
+from codec.objectives.losses import Resolution
+from training.stopping import ignore_ctrl_c
+from training.threads import cores
 
 FADE_SECONDS = 0.01  # a hard splice is a click that no recording has
 
 
 class CropSampler:
-    """Draws crops of a fixed length from clips of any length and rate.
+    """Draws crops of a fixed length from clips of any length and rate, and reads no more of them than it cuts.
 
     A clip as long as the crop fills it, from a random place. Shorter ones are joined in random order, cross-faded
-    over ``FADE_SECONDS``, until the crop is full, so no step is spent on padding. Decoded audio is kept in memory as
-    int16 at the codec's rate, up to ``cache_bytes``.
+    over ``FADE_SECONDS``, until the crop is full, so no step is spent on padding.
 
     Args:
         clips: the training clips; their ``domain`` selects the weight.
         weights: share of crops per domain, normalised over the domains that occur; 0 leaves its clips out.
         gain_db: range of a crop's random level, in dB.
+        by_duration: a clip is drawn in its share of its domain's seconds, not as often as any other.
 
     Raises:
         ValueError: clips of a domain without a weight, or none with one above 0.
@@ -40,7 +50,7 @@ class CropSampler:
         weights: dict[str, float],
         gain_db: tuple[float, float],
         seed: int,
-        cache_bytes: int = 4 << 30,
+        by_duration: bool = False,
     ) -> None:
         self.sample_rate, self.gain_db, self.seed = sample_rate, gain_db, seed
         self.by_domain: dict[str, list[Clip]] = {}
@@ -58,52 +68,62 @@ class CropSampler:
             raise ValueError(f"no clip has a domain with a share in trainer.domain_weights ({', '.join(weights)}).")
         total = sum(weights[d] for d in self.domains)
         self.shares = np.array([weights[d] / total for d in self.domains])
-        self.cache: dict[str, np.ndarray] = {}
-        self.cache_bytes = cache_bytes
         self.rejected: dict[str, str] = {}
+        self.ends: dict[str, np.ndarray] = {}  # of a domain: where each clip's samples end, one clip after another
+        if by_duration:
+            self.ends = {d: np.cumsum([self.length(clip) for clip in self.by_domain[d]]) for d in self.domains}
 
-    def audio(self, clip: Clip) -> np.ndarray:
-        """``[samples]`` float32 of a clip; an unreadable file is remembered in ``rejected`` and gives no samples."""
-        key = str(clip.path)
-        if key in self.rejected:
-            return np.zeros(0, np.float32)
-        stored = self.cache.get(key)
-        if stored is None:
-            try:
-                wav = read_audio(clip.path, self.sample_rate)
-            except AudioError as error:
-                self.rejected[key] = str(error)
-                print(f"skipped in training: {error}", flush=True)
-                return np.zeros(0, np.float32)
-            stored = np.round(np.clip(wav, -1, 1) * 32767).astype(np.int16)
-            if self.cache_bytes > stored.nbytes:
-                self.cache_bytes -= stored.nbytes
-                self.cache[key] = stored
-        return stored.astype(np.float32) / 32767
+    def length(self, clip: Clip) -> int:
+        """Samples of a clip at the codec's rate; 0 where its file cannot be read."""
+        try:
+            return length_at(clip.path, self.sample_rate)
+        except AudioError as error:
+            self.reject(clip, error)
+            return 0
+
+    def reject(self, clip: Clip, error: AudioError) -> None:
+        """Name an unreadable file, once. It is tried again: what is drawn must not depend on what was drawn before."""
+        if str(clip.path) not in self.rejected:
+            self.rejected[str(clip.path)] = str(error)
+            print(f"skipped in training: {error}", flush=True)
+
+    def draw(self, rng: np.random.Generator, domain: str) -> Clip:
+        """A clip of ``domain``."""
+        clips = self.by_domain[domain]
+        if domain not in self.ends or not self.ends[domain][-1]:
+            return clips[rng.integers(len(clips))]
+        ends = self.ends[domain]
+        return clips[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))]
 
     def crop(self, step: int, item: int, samples: int) -> tuple[np.ndarray, list[Path]]:
         """Crop number ``item`` of ``step``: ``[samples]`` float32 and the files it was cut from."""
         rng = np.random.default_rng([self.seed, step, item])
-        clips = self.by_domain[self.domains[rng.choice(len(self.domains), p=self.shares)]]
+        domain = self.domains[rng.choice(len(self.domains), p=self.shares)]
         crop = np.zeros(0, np.float32)
         files: list[Path] = []
         for _ in range(1000):
-            clip = clips[rng.integers(len(clips))]
-            wav = self.audio(clip)
-            if len(wav) == 0:
+            clip = self.draw(rng, domain)
+            length = self.length(clip)
+            if length == 0:
                 continue
-            fade = min(int(FADE_SECONDS * self.sample_rate), len(crop), len(wav) // 2)
+            fade = min(int(FADE_SECONDS * self.sample_rate), len(crop), length // 2)
             need = samples - len(crop) + fade
-            if len(wav) >= need:
-                start = int(rng.integers(len(wav) - need + 1))
+            if length >= need:
+                start = int(rng.integers(length - need + 1))
             else:  # a crop that begins with a short clip need not begin where that one does
-                start = 0 if len(crop) else int(rng.integers(len(wav) // 2 + 1))
-            crop = joined(crop, wav[start : start + need], fade)
+                start = 0 if len(crop) else int(rng.integers(length // 2 + 1))
+            try:
+                wav = read_span(clip.path, self.sample_rate, start, min(need, length - start))
+            except AudioError as error:
+                self.reject(clip, error)
+                continue
+            # in steps of 16 bits, as most recordings have them
+            wav = np.round(np.clip(wav, -1, 1) * 32767).astype(np.int16).astype(np.float32) / 32767
+            crop = joined(crop, wav, fade)
             files.append(clip.path)
             if len(crop) >= samples:
                 crop = crop * 10 ** (rng.uniform(*self.gain_db) / 20)
                 return crop / max(1.0, float(np.abs(crop).max())), files
-        domain = clips[0].domain
         if files:
             seconds = samples / self.sample_rate
             raise CorpusError(f"1000 clips of domain {domain} do not fill {seconds:g} s: lower trainer.crop_seconds.")
@@ -122,3 +142,109 @@ def joined(before: np.ndarray, after: np.ndarray, fade: int) -> np.ndarray:
     kept = len(before) - fade
     overlap = before[kept:] * rise[::-1] + after[:fade] * rise
     return np.concatenate([before[:kept], overlap, after[fade:]])
+
+
+class Draw(NamedTuple):
+    """What a step draws beside its crops."""
+
+    window: int
+    levels: int | None  # None: all
+    resolutions: list[Resolution]
+    noise_offset: int
+
+
+def draw_step(step: int, cfg: DictConfig, codec: ALMTokenizerConfig) -> Draw:
+    """From (seed, step) alone, the same on all processes."""
+    rng = np.random.default_rng([cfg.seed, step, 1 << 20])
+    train = cfg.trainer
+    window = codec.window
+    if rng.random() >= train.default_window_share and codec.bottleneck == "queries":
+        window = int(rng.integers(MIN_WINDOW, MAX_WINDOW + 1))
+    levels = None
+    if rng.random() < train.level_dropout and len(codec.codebook_sizes) > 1:
+        levels = int(rng.integers(1, len(codec.codebook_sizes)))
+    chosen = rng.choice(len(cfg.loss.resolutions), size=cfg.loss.draw, replace=False)
+    resolutions = [Resolution(*cfg.loss.resolutions[int(i)]) for i in sorted(chosen)]
+    return Draw(window, levels, resolutions, int(rng.integers(1 << 17)))
+
+
+def draw_unquantised(step: int, cfg: DictConfig, first: int, count: int) -> Tensor | None:
+    """Which of the crops ``first`` … ``first + count − 1`` of a step pass without quantising, ``[count]`` bool."""
+    if not (share := cfg.trainer.unquantised_share):
+        return None
+    draws = [np.random.default_rng([cfg.seed, step, item, 1 << 23]).random() for item in range(first, first + count)]
+    return torch.tensor(draws) < share
+
+
+def draw_masking(step: int, cfg: DictConfig) -> tuple[float, torch.Generator]:
+    """The step's share of masked frames and the generator of their places, the same on all processes."""
+    share = float(np.random.default_rng([cfg.seed, step, 1 << 22]).uniform(*cfg.mae.share))
+    return share, torch.Generator().manual_seed(cfg.seed * 1_000_003 + step * 1009 + 500_009)
+
+
+@dataclass
+class Batch:
+    """Crops of one process, ``[batch, samples]`` whole windows.
+
+    Attributes:
+        first: crops of the global batch before these.
+        files: that they were cut from.
+        unquantised: ``[batch]`` bool, or None.
+    """
+
+    wav: Tensor
+    files: list[Path]
+    first: int
+    draw: Draw
+    unquantised: Tensor | None
+
+
+class Batches(Dataset[Batch | CorpusError]):
+    """A training's batches on process ``rank``: number ``step * accumulate + part`` is one part of a step."""
+
+    def __init__(self, sampler: CropSampler, cfg: DictConfig, codec: ALMTokenizerConfig, rank: int) -> None:
+        self.sampler, self.cfg, self.codec, self.rank = sampler, cfg, codec, rank
+
+    def __getitem__(self, number: int) -> Batch | CorpusError:
+        train, codec = self.cfg.trainer, self.codec
+        step, part = divmod(number, train.accumulate)
+        draw = draw_step(step, self.cfg, codec)
+        unit = codec.hop * draw.window
+        samples = int(train.crop_seconds * codec.sample_rate) // unit * unit
+        first = (self.rank * train.accumulate + part) * train.batch_size
+        try:
+            wav, files = self.sampler.batch(step, first, train.batch_size, samples)
+        except CorpusError as error:  # a worker's exception would come with its traceback
+            return error
+        return Batch(wav, files, first, draw, draw_unquantised(step, self.cfg, first, train.batch_size))
+
+    def from_step(self, step: int) -> Generator[Batch, None, None]:
+        """The batches from the first of ``step`` to the end of the training.
+
+        Raises:
+            CorpusError: crops cannot be filled.
+        """
+        train = self.cfg.trainer
+        workers = train.workers
+        if workers is None:
+            workers = int(cores() > 1)
+        numbers = range(step * train.accumulate, train.max_steps * train.accumulate)
+        more = {"prefetch_factor": 4} if workers else {}
+        loader = DataLoader(
+            self,
+            sampler=numbers,
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=as_it_is,
+            worker_init_fn=ignore_ctrl_c,
+            **more,  # type: ignore[arg-type]
+        )
+        for batch in loader:
+            if isinstance(batch, CorpusError):
+                raise batch
+            yield batch
+
+
+def as_it_is(batch: Batch) -> Batch:
+    """Batches are made as a whole."""
+    return batch

@@ -1,7 +1,7 @@
-"""What a codec's training begins with: the normalisation of its ends, and codebooks by k-means.
+"""What a codec's training begins with: normalisation of its ends, weights of another codec, codebooks by k-means.
 
-Both look at a sample of the training crops that is the same however many processes share the work, and of bounded size:
-a global batch grows with the number of processes, the memory of each process must not.
+The first and the last look at a sample of the training crops that is the same however many processes share the work,
+and of bounded size: a global batch grows with the number of processes, the memory of each process must not.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import math
 import torch
 from omegaconf import DictConfig
 
+from codec.interface import TokenizerError
 from codec.model import ALMTokenizer
 from codec.network.architecture import ALMTokenizerConfig
+from codec.pretrained import FILES, find_folder, holds_weights, load_whole
 from codec.recipe.crops import CropSampler
 from training import processes
-from training.config import ConfigError
+from training.config import ConfigError, refusing
 
 CALIBRATION_STEPS, CALIBRATION_CROPS = 16, 32  # so many steps' crops, of each step at most so many
 LATENTS = 1 << 18  # k-means looks at no more: 128 for each of 2048 codes
+BOOKS = "quantizer.books."
 # crops that no step of the training draws
 CALIBRATION, CODEBOOKS = 1 << 29, 1 << 30
 
@@ -32,7 +35,47 @@ def calibrate(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: i
     """Set the normalisation of the ends, the same in all processes; ``crop`` samples are cut to whole windows."""
     unit = core.config.hop * core.config.window
     count, samples = min(global_batch(cfg), CALIBRATION_CROPS), crop // unit * unit
-    core.calibrate([sampler.batch(CALIBRATION + i, 0, count, samples)[0] for i in range(CALIBRATION_STEPS)])
+    batches = (sampler.batch(CALIBRATION + i, 0, count, samples)[0] for i in range(CALIBRATION_STEPS))
+    core.calibrate([wav.to(core.device) for wav in batches])
+
+
+def read_init(path: str) -> ALMTokenizer:
+    """The codec that a training begins with: a final/ folder or a checkpoint of this program, or a hub id."""
+    folder = find_folder(path, FILES)
+    if folder is None or not holds_weights(folder):
+        raise ConfigError(f"init={path}: there is no model.safetensors; name a final/ folder of codec/train.py.")
+    with refusing(TokenizerError):
+        return load_whole(ALMTokenizer, folder)
+
+
+def take_over(core: ALMTokenizer, init: ALMTokenizer, cfg: DictConfig) -> list[str]:
+    """Give ``core`` the weights of ``init``; returns the names of those that it lacks, which keep what they have.
+
+    Raises:
+        ConfigError: it is another architecture.
+    """
+    weights = init.state_dict()
+    if cfg.stage is not None:  # stage 1 has no codebooks, stage 2 begins with new ones
+        weights = {key: value for key, value in weights.items() if not key.startswith(BOOKS)}
+        weights |= {key: value for key, value in core.state_dict().items() if key.startswith(BOOKS)}
+    try:
+        found = core.load_state_dict(weights, strict=False)
+        if found.unexpected_keys:
+            raise RuntimeError(f"unknown keys {', '.join(found.unexpected_keys)}")
+    except RuntimeError as error:
+        differing = different_keys(init.config, core.config) or "unknown difference"
+        raise ConfigError(
+            f"init={cfg.init} is another architecture ({differing}): give its codec=… preset or keys."
+        ) from error
+    return found.missing_keys
+
+
+def different_keys(theirs: ALMTokenizerConfig, ours: ALMTokenizerConfig) -> str:
+    """Where the configurations differ: ``key=ours, there theirs``."""
+    there, here = theirs.to_dict(), ours.to_dict()
+    skip = ("transformers_version", "architectures", "dtype", "auto_map")
+    keys = [key for key in here if key not in skip and here[key] != there.get(key)]
+    return ", ".join(f"codec.{key}={here[key]}, there {there.get(key)}" for key in keys)
 
 
 def of_kmeans(cfg: DictConfig, config: ALMTokenizerConfig, crop: int) -> tuple[int, int, int]:

@@ -33,11 +33,14 @@ def check_options(cfg: DictConfig) -> None:
         raise ConfigError(f"loss.resolutions={resolutions} must be pairs [window samples, mel bands].")
     if cfg.loss.draw > len(resolutions):
         raise ConfigError(f"loss.draw={cfg.loss.draw} is more than the {len(resolutions)} of loss.resolutions.")
-    listens = [f"loss.{name}" for name in ("hearing", "words") if cfg.loss[name]]
-    if listens and cfg.hearing.encoder is None:
-        raise ConfigError(f"{' and '.join(listens)} need a listener: hearing.encoder=FOLDER or a hub id.")
-    if cfg.hearing.encoder is not None and not listens:
-        raise ConfigError("hearing.encoder is not used: give loss.hearing or loss.words a weight.")
+    if len(cfg.gan.sizes) != len(cfg.gan.channels):
+        raise ConfigError(
+            f"gan.sizes has {len(cfg.gan.sizes)} entries, gan.channels {len(cfg.gan.channels)}: give one per size."
+        )
+    if cfg.loss.hearing and cfg.hearing.encoder is None:
+        raise ConfigError("loss.hearing needs a listener: hearing.encoder=FOLDER or a hub id.")
+    if cfg.hearing.encoder is not None and not cfg.loss.hearing:
+        raise ConfigError("hearing.encoder is not used: give loss.hearing a weight.")
     if cfg.hearing.encoder is not None and cfg.trainer.crop_seconds > 30:
         raise ConfigError(f"trainer.crop_seconds={cfg.trainer.crop_seconds}: a listener hears at most 30 s.")
     if cfg.stage == 2 and cfg.init is None:

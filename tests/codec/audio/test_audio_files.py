@@ -21,9 +21,11 @@ from codec.audio.files import (
     OTHER_AUDIO_SUFFIXES,
     AudioError,
     audio_info,
+    length_at,
     read_audio,
     read_audio_and_hash,
     read_pieces,
+    read_span,
 )
 
 
@@ -142,6 +144,35 @@ def put(path: Path, at: int, value: int, size: int = 4) -> None:
     data = bytearray(path.read_bytes())
     data[at : at + size] = value.to_bytes(size, "little")
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "chained.ogg"])
+@pytest.mark.parametrize("rate", [44_100, 24_000, 16_000])
+def test_a_span_is_that_part_of_the_whole(tmp_path: Path, name: str, rate: int) -> None:
+    soundfile.write(tmp_path / "a.ogg" if name == "chained.ogg" else tmp_path / name, noise(15.0, rate, 2), rate)
+    if name == "chained.ogg":
+        (tmp_path / name).write_bytes((tmp_path / "a.ogg").read_bytes() * 2)
+    whole = read_audio(tmp_path / name, 24_000)
+    assert length_at(tmp_path / name, 24_000) == len(whole)
+    for start, count in ((0, 1_000), (1, 24_000), (200_011, 30_003), (len(whole) - 777, 777)):
+        span = read_span(tmp_path / name, 24_000, start, count)
+        assert span.dtype == np.float32 and span.shape == (count,)
+        np.testing.assert_allclose(span, whole[start : start + count], atol=1e-5)
+
+
+def test_a_span_says_what_is_wrong_with_it_and_sees_a_file_that_changed(tmp_path: Path) -> None:
+    path, wav = tmp_path / "a.wav", noise(2.0)
+    wav[20_000] = np.nan
+    soundfile.write(path, wav, 16_000, subtype="FLOAT")
+    assert len(read_span(path, 16_000, 0, 16_000)) == 16_000
+    with pytest.raises(AudioError, match=r"NaN or infinite \(the first at 1.250 s\)"):
+        read_span(path, 16_000, 16_000, 16_000)
+    soundfile.write(path, tone(0.5), 16_000)
+    assert length_at(path, 16_000) == 8_000
+    path.write_bytes(b"RIFF and no more")
+    for read in (lambda: length_at(path, 16_000), lambda: read_span(path, 16_000, 0, 1)):
+        with pytest.raises(AudioError):
+            read()
 
 
 READERS = [audio_info, lambda path: read_audio(path, 16_000), lambda path: list(read_pieces(path, 8_000))]

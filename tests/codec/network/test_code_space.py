@@ -7,7 +7,7 @@ import torch
 
 from codec.network.code_space import Whitening, axes_in_use, coding_rate_loss
 from codec.network.quantizer import ResidualQuantizer
-from codec.recipe.schedule import draw_unquantised
+from codec.recipe.crops import draw_unquantised
 from training.config import compose
 
 

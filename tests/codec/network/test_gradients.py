@@ -9,9 +9,8 @@ from omegaconf import DictConfig
 from tiny_models import tiny_codec
 
 from codec.objectives.adversarial import Adversary
-from codec.objectives.losses import Resolution, pitch_loss, spectral_losses
-from codec.recipe.schedule import draw_masking
-from codec.recipe.stages import Pass, StagedCodec
+from codec.objectives.losses import OtherLosses, Pass, Resolution, StagedCodec, WaveformLosses
+from codec.recipe.crops import draw_masking
 from training.config import compose
 
 ENDS = {"patchify", "unpatchify.spectra", "unpatchify.tones"}
@@ -72,18 +71,15 @@ def one_pass(stage: int | None, **changes: object) -> tuple[StagedCodec, Adversa
     torch.manual_seed(0)
     codec = tiny_codec(excitation=True, tonal=True, semantic_dim=6, **changes)
     staged = StagedCodec(codec, cfg).train()
-    adversary = Adversary(cfg.gan, 24_000, Accelerator(cpu=True), 0)
+    accelerator = Accelerator(cpu=True)
+    adversary = Adversary(cfg.gan, 24_000, accelerator, 0)
     samples = 320 * 6 * 12
     t = torch.arange(samples) / 24_000
     pulses = (torch.sin(torch.pi * 150 * t) ** 64)[None] * torch.tensor([[0.5], [0.3]])  # periodic: pitch counts
     wav = pulses + 0.01 * torch.randn(2, samples)
-    share, generator = draw_masking(0, cfg)
-    result: Pass = staged(wav, 6, None, False, 0, share, generator)
-    losses = spectral_losses(result.wav, wav, 24_000, Resolution(512, 64))
-    judged = adversary.draw(0, samples)
-    assert judged is not None and result.frequency is not None
-    losses |= adversary.losses(result.wav, wav, judged) | result.inner
-    losses["pitch"] = pitch_loss(result.frequency, wav, 24_000, 320, 60.0, 500.0)
+    result: Pass = staged(wav, 6, masking=draw_masking(0, cfg))
+    seen = (result, wav, staged, accelerator, cfg.loss, [Resolution(512, 64)])
+    losses = WaveformLosses(*seen, adversary, adversary.draw(0, samples)).all() | OtherLosses(*seen).all()
     return staged, adversary, losses
 
 
@@ -120,7 +116,7 @@ def test_in_stage_one_a_bridge_joins_ends_of_unequal_widths() -> None:
 def test_what_the_discriminators_learn_does_not_reach_the_codec() -> None:
     staged, adversary, _ = one_pass(None)
     wav = torch.randn(2, 320 * 6 * 12) * 0.1
-    output = staged(wav, 6, None, False, 0).wav
+    output = staged(wav, 6).wav
     before = [p.detach().clone() for p in adversary.core.parameters()]
     judged = adversary.draw(1, wav.shape[1])
     assert judged is not None

@@ -1,4 +1,4 @@
-"""Convolutional and patch ends: shapes, batch invariance, causality, saving."""
+"""Convolutional ends: shapes, batch invariance, causality, saving."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from codec.network.convolutions import ConvPatchify, ConvUnpatchify
 CONV = dict(patchify="conv", conv_filters=2, window_basis=0)
 
 
-@pytest.mark.parametrize("changes", [CONV, {**CONV, "conv_causal": True}, {"patchify": "patch"}])
+@pytest.mark.parametrize("changes", [CONV, {**CONV, "conv_causal": True}])
 def test_a_clip_in_a_padded_batch_equals_the_clip_alone(changes: dict, tmp_path: Path) -> None:
     codec = tiny_codec(**changes)
     lengths = torch.tensor([20_000, 7_777, 1_920 * 4])

@@ -7,8 +7,7 @@ import torch
 from scipy.signal import get_window, lfilter
 
 from codec.network.patchify import STFTUnpatchify, overlap_add, pulse_train, spectrum
-from codec.network.pitch import pitch
-from codec.objectives.losses import Resolution, mel_filters, pitch_loss, spectral_losses
+from codec.objectives.losses import Resolution, mel_filters, pitch, pitch_loss, spectral_losses
 
 
 def test_overlap_add_inverts_spectrum() -> None:

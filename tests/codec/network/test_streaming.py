@@ -22,7 +22,6 @@ KINDS = {
     "centred stft": {**CAUSAL, "analysis_ffts": (640, 1920)},
     "query first": {**CAUSAL, "decoder_query_first": True},
     "causal conv": {**CAUSAL, "patchify": "conv", "conv_filters": 2, "conv_causal": True, "excitation": False},
-    "patch": {**CAUSAL, "patchify": "patch", "window_basis": 0, "excitation": False},
     "bidirectional": {"analysis_ffts": (640, 1920), "synthesis_fft": 960},
     "bidirectional conv": {"patchify": "conv", "conv_filters": 2, "excitation": False},
 }

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from codec.network.patchify import overlap_add, spectrum
-from codec.network.tones import nearest_peak, tone_loss, tone_phase, tones
+from codec.network.patchify import nearest_peak, overlap_add, spectrum, tone_phase, tones
+from codec.objectives.losses import tone_loss
 
 HOP, SIZE, RATE = 320, 960, 24_000
 BINS = SIZE // 2 + 1

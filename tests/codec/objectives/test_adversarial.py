@@ -10,26 +10,26 @@ from accelerate import Accelerator
 
 from codec.objectives.adversarial import (
     Adversary,
-    AdversaryDraw,
     Balancer,
+    Discriminators,
+    Judgement,
     discriminator_loss,
     feature_matching,
     generator_loss,
+    normalise,
 )
-from codec.objectives.discriminator import Discriminators, Judgement, normalise
 from training.config import compose
 
 
-@pytest.mark.parametrize(("kind", "sizes"), [("mel", [32, 64, 1024]), ("stft", [128, 1024])])
-def test_judgements_and_gradients(kind: str, sizes: list[int]) -> None:
+def test_judgements_and_gradients() -> None:
     torch.manual_seed(0)
-    judges = Discriminators(kind, sizes, [16] * len(sizes), 24000, True)
+    judges = Discriminators([32, 64, 1024], [16] * 3, 24000)
     wav = (torch.randn(2, 4800) * 0.1).requires_grad_()
     found = judges(wav)
-    assert len(found) == len(sizes)
+    assert len(found) == 3
     assert all(j.score.shape[:2] == (2, 1) and torch.isfinite(j.score).all() for j in found)
-    assert all(len(j.features) == (6 if kind == "mel" else 5) for j in found)
-    (generator_loss(found, "hinge") + feature_matching(judges(wav.detach() * 0.5 + 0.01), found)).backward()
+    assert all(len(j.features) == 6 for j in found)
+    (generator_loss(found) + feature_matching(judges(wav.detach() * 0.5 + 0.01), found)).backward()
     assert torch.isfinite(wav.grad).all() and wav.grad.abs().sum() > 0
 
 
@@ -39,13 +39,9 @@ def judgement(score: float, feature: float) -> list[Judgement]:
 
 def test_losses_have_their_textbook_values() -> None:
     real, fake = judgement(0.5, 2.0), judgement(-0.25, 3.0)
-    assert generator_loss(fake, "hinge").item() == pytest.approx(1.25)
-    assert generator_loss(fake, "least_squares").item() == pytest.approx(1.25**2)
-    assert discriminator_loss(real, fake, "hinge").item() == pytest.approx(0.5 + 0.75)
-    assert discriminator_loss(real, fake, "least_squares").item() == pytest.approx(0.25 + 0.0625)
+    assert generator_loss(fake).item() == pytest.approx(1.25)
+    assert discriminator_loss(real, fake).item() == pytest.approx(0.5 + 0.75)
     assert feature_matching(real, fake).item() == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="neither"):
-        generator_loss(fake, "wgan")
 
 
 def test_the_balancer_gives_each_loss_its_share_whatever_its_scale() -> None:
@@ -69,16 +65,11 @@ def test_discriminators_learn_from_all_batches_of_a_step() -> None:
         torch.manual_seed(0)
         adversary = Adversary(gan, 24000, Accelerator(cpu=True), seed=0)
         adversary.optimizer = torch.optim.SGD(adversary.core.parameters())  # Adam would hide a gradient's size
-        losses.append(adversary.train(heard, AdversaryDraw(0, 4800, True), 1.0)["discriminator"])
+        losses.append(adversary.train(heard, slice(0, 4800), 1.0)["discriminator"])
         learnt.append(torch.cat([p.detach().flatten() for p in adversary.core.parameters()]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     same, other = ((learnt[0] - weights).norm() for weights in learnt[1:])
-    assert same < 1e-6 and other > 1e-3
-
-
-def test_sizes_and_channels_must_match() -> None:
-    with pytest.raises(ValueError, match="one per size"):
-        Discriminators("mel", [32, 64], [16], 24000, True)
+    assert same < 1e-6 and other > 1e-4
 
 
 def adversary(rank: int = 0, seed: int = 0, **changes: object) -> Adversary:
@@ -95,16 +86,9 @@ def test_the_discriminators_take_part_from_their_start_on() -> None:
     assert adversary(start=0).draw(0, 9_600) is not None
 
 
-def test_discriminators_learn_in_their_share_of_the_steps() -> None:
-    for share, tolerance in ((0.7, 0.04), (1.0, 0.0), (0.0, 0.0)):  # 0.04: four standard deviations
-        judges = adversary(update_share=share, start=0)
-        updates = [draw.update for step in range(2000) if (draw := judges.draw(step, 9_600)) is not None]
-        assert len(updates) == 2000 and sum(updates) / 2000 == pytest.approx(share, abs=tolerance)
-
-
 def test_all_processes_draw_the_same_whatever_they_drew_before() -> None:
     """A process that judges another part, or skips an update that others make, waits for them for ever."""
-    changes: dict[str, object] = {"update_share": 0.5, "crop_seconds": 0.2}
+    changes: dict[str, object] = {"crop_seconds": 0.2}
     one, other = adversary(0, **changes), adversary(1, **changes)
     first = [one.draw(step, 9_600) for step in range(100, 150)]
     torch.manual_seed(7)
@@ -117,13 +101,13 @@ def test_all_processes_draw_the_same_whatever_they_drew_before() -> None:
 def test_the_judged_part_lies_anywhere_in_the_crop() -> None:
     judges = adversary(crop_seconds=0.2, start=0)
     draws = [judges.draw(step, 9_600) for step in range(300)]
-    assert {draw.samples for draw in draws if draw} == {4_800}
+    assert {draw.stop - draw.start for draw in draws if draw} == {4_800}
     starts = [draw.start for draw in draws if draw]
     assert min(starts) >= 0 and max(starts) <= 4_800
     assert min(starts) < 240 and max(starts) > 4_560
     for crop_seconds in (0, 1.0):  # the whole crop: asked for, or there is no more
         whole = adversary(crop_seconds=crop_seconds, start=0).draw(3, 9_600)
-        assert whole is not None and (whole.start, whole.samples) == (0, 9_600)
+        assert whole == slice(0, 9_600)
 
 
 def test_normalise_removes_the_mean_and_sets_the_peak() -> None:
@@ -136,14 +120,3 @@ def test_normalise_removes_the_mean_and_sets_the_peak() -> None:
     # silence stays silent instead of being blown up to the full scale: peaks below 1e-4 count as 1e-4
     quiet = normalise(torch.tensor([[1e-6, -1e-6]]))
     torch.testing.assert_close(quiet, torch.tensor([[0.008, -0.008]]))
-
-
-def test_level_and_offset_are_hidden_from_the_discriminators_where_asked() -> None:
-    wav = 0.1 * torch.randn(1, 2_400)
-    seen = {}
-    for normalised in (True, False):
-        torch.manual_seed(0)
-        judges = Discriminators("mel", [64], [16], 24_000, normalised)
-        seen[normalised] = [judges(x)[0].features[0] for x in (wav, 0.3 * wav + 0.05)]
-    torch.testing.assert_close(*seen[True], atol=1e-3, rtol=1e-3)
-    assert (seen[False][0] - seen[False][1]).abs().max() > 0.1

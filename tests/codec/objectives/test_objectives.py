@@ -9,13 +9,12 @@ from codec.network.quantizer import ResidualQuantizer, SemanticCodebook
 from codec.objectives.auxiliary import LevelPredictor, MaskedAutoencoder, draw_mask
 
 
-@pytest.mark.parametrize("span", [1, 4])
-def test_the_mask_has_the_drawn_share(span: int) -> None:
+def test_the_mask_has_the_drawn_share() -> None:
     generator = torch.Generator().manual_seed(0)
-    mask = draw_mask(3, 75, 0.25, span, generator)
+    mask = draw_mask(3, 75, 0.25, generator)
     assert mask.sum(1).tolist() == [19, 19, 19]
     assert not torch.equal(mask[0], mask[1])
-    again = draw_mask(3, 75, 0.25, span, torch.Generator().manual_seed(0))
+    again = draw_mask(3, 75, 0.25, torch.Generator().manual_seed(0))
     assert torch.equal(mask, again)
 
 
@@ -23,7 +22,7 @@ def test_mae_sees_no_masked_frame_and_reaches_patchify_through_the_others() -> N
     torch.manual_seed(0)
     mae = MaskedAutoencoder(16, 1, 1, 8, 12)
     frames = torch.randn(2, 30, 16, requires_grad=True)
-    mask = draw_mask(2, 30, 0.25, 1, torch.Generator().manual_seed(0))
+    mask = draw_mask(2, 30, 0.25, torch.Generator().manual_seed(0))
     mae(frames, mask).backward()
     assert (frames.grad[mask] == 0).all(), "the target is detached, the input zeroed"
     assert frames.grad[~mask].abs().sum() > 0
@@ -38,7 +37,7 @@ def test_mae_sees_no_masked_frame_and_reaches_patchify_through_the_others() -> N
 
 def test_ar_reaches_the_encoder_and_not_the_decoder() -> None:
     codec = tiny_codec()
-    ar = LevelPredictor(4, 3, 16, 1, 8, over_time=False, span=4)
+    ar = LevelPredictor(4, 3, 16, 1, 8)
     out = codec(torch.randn(1, 320 * 30) * 0.1)
     ar(out.quantized.inputs, out.quantized.per_level).backward()
     reached = {name.split(".")[0] for name, p in codec.named_parameters() if p.grad is not None}
@@ -47,23 +46,20 @@ def test_ar_reaches_the_encoder_and_not_the_decoder() -> None:
     assert codec.quantizer.project_in.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("over_time", [False, True])
-def test_ar_context_is_what_it_says(over_time: bool) -> None:
+def test_ar_context_is_the_shallower_levels_of_its_window() -> None:
     torch.manual_seed(0)
-    ar = LevelPredictor(4, 3, 16, 2, 8, over_time=over_time, span=4)
+    ar = LevelPredictor(4, 3, 16, 2, 8)
     x = F.normalize(torch.randn(1, 6, 3, 4), dim=-1)
     changed = x.clone()
     changed[0, 3, 1] = F.normalize(torch.randn(4), dim=0)
     moved = (ar.predictions(x) - ar.predictions(changed)).abs().sum(-1)[0] > 1e-6
     expected = torch.zeros(6, 3, dtype=torch.bool)
     expected[3, 1:] = True  # its own prediction of level 3, and later levels of the window
-    if over_time:
-        expected[4:] = True
     assert torch.equal(moved, expected)
 
 
 def test_ar_with_one_level_is_zero_but_keeps_its_parameters_in_the_graph() -> None:
-    ar = LevelPredictor(4, 3, 16, 1, 8, over_time=False, span=4)
+    ar = LevelPredictor(4, 3, 16, 1, 8)
     loss = ar(torch.randn(2, 5, 4), torch.randn(1, 2, 5, 4))
     loss.backward()
     assert loss == 0 and all(p.grad is not None for p in ar.parameters())

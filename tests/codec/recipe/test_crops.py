@@ -110,3 +110,27 @@ def test_a_crop_depends_on_seed_step_and_item_alone(tmp_path: Path) -> None:
     for step, item in ((5, 0), (5, 1), (6, 0)):
         (a, files), (b, same) = one.crop(step, item, 2 * RATE), two.crop(step, item, 2 * RATE)
         assert np.array_equal(a, b) and files == same and len(a) == 2 * RATE
+
+
+def test_clips_are_drawn_by_duration_where_asked(tmp_path: Path) -> None:
+    clips = ramps(tmp_path, 9.0, 1.0).by_domain["speech"]
+    drawn = {}
+    for by_duration in (False, True):
+        sampler = CropSampler(clips, RATE, {"speech": 1.0}, (0, 0), 0, by_duration)
+        first = [sampler.crop(step, 0, RATE // 2)[1][0].stem for step in range(400)]
+        drawn[by_duration] = first.count("0") / len(first)
+    assert drawn == {False: pytest.approx(0.5, abs=0.1), True: pytest.approx(0.9, abs=0.06)}
+
+
+def test_a_crop_of_a_long_file_decodes_no_more_than_it_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "hour.flac", np.zeros(60 * RATE, np.int16), 44_100)
+    sampler = CropSampler([Clip("a", tmp_path / "hour.flac", domain="speech")], RATE, {"speech": 1.0}, (0, 0), 0)
+    read, decoded = soundfile.SoundFile.read, []
+
+    def counted(self: soundfile.SoundFile, frames: int = -1, **how: object) -> np.ndarray:
+        decoded.append(frames)
+        return read(self, frames, **how)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
+    sampler.crop(0, 0, int(3.2 * RATE))
+    assert len(decoded) == 1 and 3.2 * 44_100 <= decoded[0] < 3.4 * 44_100

@@ -11,8 +11,9 @@ from tiny_models import tiny_codec
 from codec.network.architecture import ALMTokenizerConfig
 from codec.network.quantizer import Codebook, SemanticCodebook
 from codec.objectives.auxiliary import draw_mask
-from codec.recipe.schedule import draw_masking, draw_step, parameter_groups
-from codec.recipe.stages import StagedCodec
+from codec.objectives.losses import StagedCodec
+from codec.recipe.crops import draw_masking, draw_step
+from codec.recipe.run import parameter_groups
 from training.config import compose
 
 STEPS = 1000  # a share of one half is known to 0.016 (one standard deviation)
@@ -79,19 +80,14 @@ def test_mae_masks_20_to_30_percent_drawn_anew_in_each_step() -> None:
     shares = np.array([draw_masking(step, cfg)[0] for step in range(500)])
     assert shares.min() >= 0.2 and shares.max() <= 0.3
     assert shares.min() < 0.205 and shares.max() > 0.295 and shares.mean() == pytest.approx(0.25, abs=0.005)
-    masks = [draw_mask(2, 240, *_with_run(step, cfg)) for step in range(20)]
+    masks = [draw_mask(2, 240, *draw_masking(step, cfg)) for step in range(20)]
     masked = [float(mask.float().mean()) for mask in masks]
     assert masked == pytest.approx(list(shares[:20]), abs=1 / 240)
     together = torch.stack(masks).float()
     # places that two steps have in common are as many as chance gives, not all of them
     common = (together[:-1] * together[1:]).mean((1, 2)) / together[:-1].mean((1, 2))
     assert common.max() < 0.45
-    assert torch.equal(draw_mask(2, 240, *_with_run(7, cfg)), masks[7])
-
-
-def _with_run(step: int, cfg: DictConfig) -> tuple[float, int, torch.Generator]:
-    share, generator = draw_masking(step, cfg)
-    return share, cfg.mae.mask_run, generator
+    assert torch.equal(draw_mask(2, 240, *draw_masking(7, cfg)), masks[7])
 
 
 @pytest.mark.parametrize("stage", [None, 1, 2])

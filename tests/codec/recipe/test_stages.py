@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from programs import run_program
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
@@ -14,10 +15,9 @@ from tiny_training import assert_equal, losses, train
 
 from codec.interface import TokenizerError
 from codec.load import load
-from codec.objectives.losses import Resolution, spectral_losses
+from codec.objectives.losses import OtherLosses, Pass, Resolution, StagedCodec, spectral_losses
 from codec.recipe.averaging import WeightAverage
-from codec.recipe.schedule import parameter_groups
-from codec.recipe.stages import StagedCodec
+from codec.recipe.run import parameter_groups
 from codec.semantic_prior import StreamingKMeans
 from training.config import compose
 
@@ -31,7 +31,6 @@ PARTS = [
     "gan.sizes=[64,256]",
     "gan.channels=[8,8]",
     "gan.crop_seconds=0.2",
-    "gan.update_share=0.7",
     "trainer.ema=0.9",
     "trainer.max_steps=8",
     "loss.mae=1",
@@ -174,6 +173,10 @@ def staged_codec(stage: int | None, *overrides: str, **changes: object) -> Stage
     return StagedCodec(tiny_codec(**changes), cfg).train()
 
 
+def other_losses(staged: StagedCodec, result: Pass, wav: torch.Tensor) -> dict[str, torch.Tensor]:
+    return OtherLosses(result, wav, staged, Accelerator(cpu=True), compose("codec_train", []).loss, []).all()
+
+
 def test_stage_one_learns_through_a_bridge_between_ends_of_unequal_widths() -> None:
     staged = staged_codec(1, "loss.mae=1", decoder_dim=24)
     before = {key: value.clone() for key, value in staged.state_dict().items()}
@@ -182,9 +185,9 @@ def test_stage_one_learns_through_a_bridge_between_ends_of_unequal_widths() -> N
     wav = torch.stack([0.3 * torch.sin(2 * torch.pi * hertz * t) for hertz in (200, 440)])
     found = []
     for step in range(12):
-        result = staged(wav, 6, None, True, 0, 0.25, torch.Generator().manual_seed(step))
+        result = staged(wav, 6, masking=(0.25, torch.Generator().manual_seed(step)))
         loss = spectral_losses(result.wav, wav, 24_000, Resolution(512, 64))["mel"]
-        (loss + result.inner["mae"]).backward()
+        (loss + other_losses(staged, result, wav)["mae"]).backward()
         optimizer.step()
         optimizer.zero_grad()
         found.append(loss.item())
@@ -207,13 +210,14 @@ def test_codecs_of_one_and_of_eight_levels_train(count: int) -> None:
     for levels in (None, *range(1, count)):
         staged.zero_grad(set_to_none=True)
         before = [book.embed.clone() for book in staged.codec.quantizer.books]
-        result = staged(wav, 6, levels, False, 0)
+        result = staged(wav, 6, levels)
+        inner = other_losses(staged, result, wav)
         staged.codec.quantizer.finish_step([result.quantized], torch.Generator().manual_seed(0))
-        (result.wav.square().mean() + result.inner["commitment"] + result.inner["ar"]).backward()
+        (result.wav.square().mean() + inner["commitment"] + inner["ar"]).backward()
         missing = {name for name, p in staged.named_parameters() if p.grad is None}
         assert not missing, f"{missing}: several processes would wait for their gradients"
         assert staged.codec.quantizer.project_in.weight.grad.abs().sum() > 0
         predictable = (levels or count) > 1
-        assert result.inner["ar"] > 0 if predictable else result.inner["ar"] == 0, "one level leaves nothing to predict"
+        assert inner["ar"] > 0 if predictable else inner["ar"] == 0, "one level leaves nothing to predict"
         moved = [not torch.equal(b.embed, old) for b, old in zip(staged.codec.quantizer.books, before, strict=True)]
         assert moved == [level < (levels or count) for level in range(count)]

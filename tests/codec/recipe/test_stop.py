@@ -17,7 +17,7 @@ from codec.train import main
 from training.config import compose
 
 OPTIONS = ["name=run", "data.root=corpus", *TINY, "trainer.quantize_from=0", "trainer.init_batches=10"]
-OPTIONS += ["trainer.save_every=2", "trainer.max_steps=6"]
+OPTIONS += ["trainer.save_every=2", "trainer.max_steps=6", "trainer.workers=0"]  # the driver stands in for what reads
 # codec/train.py in a process whose crops of one step are not numbers, or that is told to stop, as the environment says.
 DRIVER = """
 import json, os, signal
