@@ -65,12 +65,8 @@ class Options:
     def __post_init__(self) -> None:
         if not self.show or any(view not in VIEWS for view in self.show):
             raise PageError(f"error: show: name at least one of {', '.join(VIEWS)}, and nothing else.")
-        if self.count < 1:
-            raise PageError("error: count must be at least 1.")
         if self.format not in FORMATS:
             raise PageError(f"error: format: there is no '{self.format}'; choose from {', '.join(FORMATS)}.")
-        if not -60 <= self.loudness <= -5:
-            raise PageError("error: loudness must be between -60 and -5 LUFS.")
         if self.comparison is not None:
             comparison_page(self.comparison)
 

@@ -27,7 +27,7 @@ Size = Annotated[int, "int, from 1 to 1000000"]
 Count = Annotated[int, "int, from 1 to 1000"]
 Dimension = Annotated[int, "int, from 0 to 1000000"]
 Sizes = Annotated[list[int], "ints, from 2 to 1000000"]
-Share = Annotated[float, "float, from 0 to 1"]
+Share = Annotated[float, "float, at least 0 and below 1"]
 Number = Annotated[float, "float"]
 Switch = Annotated[bool, "bool"]
 MOST = 1000  # values of a list
@@ -54,7 +54,7 @@ class ALMTokenizerConfig(PretrainedConfig):
     window_basis: Annotated[int, "int, from 0 to 1000"] = 5
     code_dim: Size = 64
     codebook_sizes: Sizes = (2048, 2048, 2048)  # type: ignore[assignment]  # a list of its own is made of it
-    codebook_decay: Annotated[float, "float, at least 0 and below 1"] = 0.99
+    codebook_decay: Share = 0.99
     dead_code_share: Share = 0.1
     analysis_ffts: Sizes = (640, 1920)  # type: ignore[assignment]
     synthesis_fft: Dimension = 960

@@ -239,24 +239,30 @@ def test_english_is_for_english():
     ("overrides", "message"),
     [
         (["task=asr", "task.prompts=paraphrased", "task.paraphrases=[]"], "needs sentences"),
-        (["task=asr", "task.weight=0"], "must be above 0"),
         (["task=continuation", "task.shares=[1.5]"], "between 0 and 1"),
         (["task=interleaved", "task.recording=x"], "needs a group"),
-        (["task=voice_prompted_tts", "task.references=0"], "at least 1"),
     ],
 )
 def test_options_that_cannot_work_are_one_sentence(overrides, message):
     with pytest.raises(hydra.errors.InstantiationException) as error:
         task(*overrides)
     assert isinstance(error.value.__cause__, TaskError) and message in str(error.value.__cause__)
-    with pytest.raises(TaskError, match="prompts=free"):
-        ASR(prompts="free")
 
 
-def test_prompts_are_of_a_known_kind(refusal):
-    assert "task.prompts=free is unknown; choose one of fixed, paraphrased." in refusal(task, "task.prompts=free")
-    with pytest.raises(TaskError, match="prompts=free is unknown"):
-        ASR(prompts="free")
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("prompts=free", "is unknown; choose one of fixed, paraphrased."),
+        ("weight=0", "must be above 0."),
+        ("references=0", "must be at least 1."),
+        ("decoding.max_seconds=0", "must be above 0."),
+    ],
+)
+def test_values_of_a_task_are_of_their_kind(refusal, override, reason):
+    assert f"task.{override} {reason}" in refusal(task, "task=voice_prompted_tts", f"task.{override}")
+    for wrong in ({"prompts": "free"}, {"weight": 0}):
+        with pytest.raises(TaskError, match="is unknown|must be above 0"):
+            ASR(**wrong)
 
 
 def test_lists_of_tasks_on_the_command_line(refusal):
