@@ -96,7 +96,7 @@ def document_parts(
     parts = []
     for place, name in enumerate(documents.ids):
         packed = pack_rows([[documents[place]]], len(documents[place][0]), pad)
-        parts.append((name, [torch.from_numpy(a) for a in (packed.input_ids, packed.position_ids, packed.targets)]))
+        parts.append((name, packed.tensors()))
     return parts
 
 

@@ -1,6 +1,7 @@
 """The programs, run in this process as their commands run them, and the options that make their models tiny."""
 
 import importlib
+import json
 import runpy
 from pathlib import Path
 from unittest import mock
@@ -45,6 +46,11 @@ def run_command(script: str, *arguments: str) -> None:
     """``python SCRIPT ARGUMENT …``, as it stands there, in this process."""
     with mock.patch("sys.argv", [script, *arguments]):
         runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+
+
+def records(run: Path) -> list[dict]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def train_lm(*overrides: str) -> Path:

@@ -134,8 +134,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * (trainer.muon_lr / trainer.lr if group.get("orthogonal") else 1.0)
         torch.manual_seed(cfg.seed * 1_000_003 + self.done * world + rank)  # dropout: a function of the step as well
-        arrays = (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets, batch.tasks)
-        parts = [torch.from_numpy(array) for array in arrays]
+        parts = [*batch.rows.tensors(), torch.from_numpy(batch.tasks)]
         starts = range(0, len(parts[0]), trainer.micro_rows)
         per_target: list[Tensor] = []
         for start in starts:

@@ -96,8 +96,7 @@ class Validation:
         for key, rows in self.packed.items():
             rows = with_idle_rows(rows, world)
             total = torch.zeros(3, self.levels + 1, dtype=torch.float64, device=device)
-            mine = slice(rank, None, world)
-            parts = [torch.from_numpy(a[mine]) for a in (rows.input_ids, rows.position_ids, rows.targets)]
+            parts = [part[rank::world] for part in rows.tensors()]
             for start in range(0, len(parts[0]), micro_rows):
                 batch = [part[start : start + micro_rows].to(device) for part in parts]
                 loss = objective(*batch)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lm.sequences.patterns import NONE
 
@@ -63,6 +65,10 @@ class PackedRows:
     position_ids: np.ndarray
     targets: np.ndarray
     document: np.ndarray
+
+    def tensors(self) -> list[Tensor]:
+        """Ids, positions and targets: what `lm.network.objective.Objective` takes."""
+        return [torch.from_numpy(array) for array in (self.input_ids, self.position_ids, self.targets)]
 
 
 def pack_rows(rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], row_length: int, pad: int) -> PackedRows:

@@ -17,8 +17,11 @@ from omegaconf import OmegaConf
 
 from codec.shards import Row, ShardWriter, TokenizerInfo
 from lm.model import build_lm
+from lm.sequences.documents import render
 from lm.sequences.text_tokenizer import train_text_tokenizer
 from lm.sequences.vocabulary import AudioVocabulary
+from tasks.base import Request
+from tasks.tts import TTS
 
 WORDS = "anna peter found carried the green black table window apples three monkeys are in garden".split()
 SIZES = (16, 12, 8)
@@ -72,6 +75,22 @@ def text_tokenizer(tmp_path_factory, rows):
 @pytest.fixture(scope="session")
 def vocabulary(text_tokenizer) -> AudioVocabulary:
     return AudioVocabulary(len(text_tokenizer), SIZES, DESCRIPTION)
+
+
+@pytest.fixture(scope="session")
+def ask(text_tokenizer, vocabulary):
+    """(rows, task, vocabulary) → the ids of their prompts."""
+
+    def prompts(rows, task=None, of=vocabulary):
+        return [render((task or TTS()).document(row, with_target=False), of, text_tokenizer).ids for row in rows]
+
+    return prompts
+
+
+@pytest.fixture(scope="session")
+def prompts(rows, ask):
+    texts = ["anna", rows[0].text, rows[1].text, "peter found three green apples in the black garden"]
+    return ask([Request(id=str(i), text=text, speaker="slt") for i, text in enumerate(texts)])
 
 
 def tiny_config(**changes) -> OmegaConf:

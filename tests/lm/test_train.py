@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from programs import train_lm
+from programs import records, train_lm
 from transformers import AutoModelForCausalLM
 
 from lm.model import load_lm
@@ -27,8 +26,7 @@ from training.config import REPOSITORY, ConfigError, compose
 
 
 def curve(folder: Path, kind: str = "loss") -> dict[int, float]:
-    lines = (folder / "runs/tiny/log.jsonl").read_text().splitlines()
-    return {r["step"]: r[kind] for r in map(json.loads, lines) if kind in r}
+    return {r["step"]: r[kind] for r in records(folder / "runs/tiny") if kind in r}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -100,22 +98,8 @@ def test_a_run_that_died_before_its_first_checkpoint_has_each_line_once(referenc
         patch.setattr("training.checkpoint.save_folder", lambda *_: 1 / 0)
         train_lm(*overrides)
     train_lm(*overrides)
-    lines = [
-        [sorted(json.loads(line)) for line in (folder / "runs/tiny/log.jsonl").read_text().splitlines()]
-        for folder in (reference, tmp_path)
-    ]
-    assert lines[0] == lines[1]
-    assert_same_run(reference, tmp_path)
-
-
-@pytest.mark.slow
-def test_workers_change_nothing_also_after_a_stop(reference, overrides, tmp_path):
-    options = [*overrides, "trainer.workers=2"]
-    train_lm(*options)
-    for checkpoint in list_checkpoints(tmp_path / "runs/tiny")[1:]:
-        shutil.rmtree(checkpoint)
-    shutil.rmtree(tmp_path / "runs/tiny/final")
-    train_lm(*options)
+    first, second = ([sorted(line) for line in records(folder / "runs/tiny")] for folder in (reference, tmp_path))
+    assert first == second
     assert_same_run(reference, tmp_path)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from programs import train_lm
+from programs import records, train_lm
 
 from lm.generation.writing import write
 from lm.model import load_lm
@@ -18,7 +16,7 @@ def test_two_tasks_in_one_model(overrides, tmp_path, capsys, rows):
     train_lm(*overrides, *options)
     printed = capsys.readouterr().out
     assert "asr 64 documents" in printed and "tts 32 documents" in printed
-    lines = [json.loads(line) for line in (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()]
+    lines = records(tmp_path / "runs/tiny")
     valid = next(line for line in lines if "valid_loss" in line)
     assert {"valid_loss/asr", "valid_gap/tts", "valid_loss_text", "valid_loss_1"} <= set(valid)
     # Of held-out clips: a step's own loss depends on how much text happens to stand in it.
@@ -34,6 +32,6 @@ def test_two_tasks_in_one_model(overrides, tmp_path, capsys, rows):
 
 def test_recognition_alone_has_no_levels(overrides, tmp_path, capsys):
     train_lm(*overrides, "task=asr", "trainer.max_steps=2")
-    lines = [json.loads(line) for line in (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()]
+    lines = records(tmp_path / "runs/tiny")
     assert all("loss_1" not in line and "valid_loss_1" not in line for line in lines)
     assert any("loss_text" in line for line in lines) and "wrong condition" in capsys.readouterr().out

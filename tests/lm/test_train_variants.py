@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
-from programs import train_lm
+from programs import records, train_lm
 
 from lm.generation.frames import generate
 from lm.generation.writing import write
 from lm.model import load_lm
-from lm.network.depth import DepthLM, DepthObjective
+from lm.network.depth import DepthObjective
 from lm.recipe.data import StepData, step_batches
 from lm.sequences.document_set import render_documents
 from lm.sequences.documents import render
@@ -30,12 +27,6 @@ SMALL_DEPTH = [
 ]
 
 
-def records(folder: Path) -> list[dict]:
-    dropped = ("seconds", "tokens_per_second", "audio_seconds_per_second")
-    lines = map(json.loads, (folder / "runs/tiny/log.jsonl").read_text().splitlines())
-    return [{key: value for key, value in line.items() if key not in dropped} for line in lines]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [["lm.pattern=delay"], ["lm.variant=depth", *SMALL_DEPTH]], ids=["delay", "depth"])
 def test_trains_continues_bit_for_bit_and_generates(options, overrides, rows, tmp_path, monkeypatch):
@@ -46,10 +37,11 @@ def test_trains_continues_bit_for_bit_and_generates(options, overrides, rows, tm
         for last in steps:
             schedule = ["trainer.schedule=constant", f"trainer.max_steps={last}"]
             train_lm(*options, *schedule)
-    whole, parts = records(tmp_path / "whole"), records(tmp_path / "parts")
-    losses = {r["step"]: r["loss"] for r in whole if "loss" in r}
-    assert losses[12] < losses[1] - 0.1
-    assert {r["step"]: r["loss"] for r in parts if "loss" in r} == losses
+    whole, parts = (
+        {line["step"]: line["loss"] for line in records(tmp_path / name / "runs/tiny") if "loss" in line}
+        for name in ("whole", "parts")
+    )
+    assert whole[12] < whole[1] - 0.1 and parts == whole
     model, vocabulary, tokenizer = load_lm(tmp_path / "whole/runs/tiny/final")
     again, _, _ = load_lm(tmp_path / "parts/runs/tiny/final")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
@@ -89,7 +81,7 @@ def test_packed_documents_do_not_see_each_other(depth):
     model, vocabulary, documents = depth
     pair = [documents[0], documents[1]]
     packed = pack_rows([pair], 96, vocabulary.control_id("<pad>"))
-    ids, positions, targets = (torch.from_numpy(a) for a in (packed.input_ids, packed.position_ids, packed.targets))
+    ids, positions, targets = packed.tensors()
     objective = DepthObjective(model, vocabulary)
     start = len(pair[0][0])
     targets[:, :start] = IGNORE
@@ -110,7 +102,7 @@ def test_the_depth_loss_is_the_sum_over_levels(depth, head):
     """Against a loop that asks for the logits of one token at a time, as generation does."""
     model, vocabulary, documents = depth
     packed = pack_rows([[documents[0], documents[1]]], 96, vocabulary.control_id("<pad>"))
-    ids, positions, targets = (torch.from_numpy(a) for a in (packed.input_ids, packed.position_ids, packed.targets))
+    ids, positions, targets = packed.tensors()
     parts = DepthObjective(model, vocabulary, level_weights=[1, 0.5, 0.25], head=head)(ids, positions, targets)
     hidden = model.model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
     weighted, losses = 0.0, []
@@ -169,11 +161,6 @@ def test_a_pattern_that_the_depth_variant_cannot_use_is_refused(overrides, monke
     assert "one_frame_delay" in capsys.readouterr().err
     with pytest.raises(ConfigError):
         train_lm(*overrides, "lm.pattern=diagonal")
-
-
-def test_the_depth_model_is_one(make_variant):
-    model, _ = make_variant("one_frame_delay", "depth")
-    assert isinstance(model, DepthLM) and model.depth.model.config.num_hidden_layers == 6
 
 
 def test_a_step_is_the_sum_of_its_levels_and_absent_levels_add_nothing(depth):

@@ -12,20 +12,10 @@ from lm.generation.frames import best_of, generate
 from lm.generation.sampling import Sampling
 from lm.generation.writing import write
 from lm.model import build_lm
-from lm.sequences.documents import render
 from lm.sequences.vocabulary import AudioVocabulary
 from tasks.asr import ASR
-from tasks.base import Request
-from tasks.tts import TTS
 
 STATIC = Engine("static")
-SMALL = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-}
 SAMPLED = Sampling(0.9, 0, 0.95)
 
 
@@ -36,14 +26,10 @@ def lm(request, make_variant):
     return make_variant(*request.param)
 
 
-def prompts_of(vocabulary, rows, text_tokenizer, count=5):
-    return [render(TTS().document(row, with_target=False), vocabulary, text_tokenizer).ids for row in rows[:count]]
-
-
 @pytest.mark.parametrize("sampling", [SAMPLED, Sampling(0.9, guidance=2.0)], ids=["plain", "guided"])
-def test_a_cache_of_fixed_size_generates_the_same(lm, rows, text_tokenizer, sampling):
+def test_a_cache_of_fixed_size_generates_the_same(lm, rows, ask, sampling):
     model, vocabulary = lm
-    prompts = prompts_of(vocabulary, rows, text_tokenizer)
+    prompts = ask(rows[:5], of=vocabulary)
     limits, least = [6, 2, 9, 4, 6], [1, 2, 3, 1, 5]
     options = (limits, least, sampling, [3, 1, 4, 1, 5])
     for ours, theirs in zip(
@@ -55,12 +41,12 @@ def test_a_cache_of_fixed_size_generates_the_same(lm, rows, text_tokenizer, samp
         assert ours.log_probability == pytest.approx(theirs.log_probability, abs=1e-4)
 
 
-def test_with_four_delayed_levels_a_row_never_sees_where_it_had_no_token(text_tokenizer, rows):
+def test_with_four_delayed_levels_a_row_never_sees_where_it_had_no_token(text_tokenizer, rows, ask, tiny_lm_config):
     """A clip that has ended owes tokens of later levels, with places between them at which only others have one."""
     vocabulary = AudioVocabulary(len(text_tokenizer), (16, 12, 8, 6), pattern="delay")
-    config = {**SMALL, "initializer_range": 0.3, "max_position_embeddings": 256, "tie_word_embeddings": True}
-    model = build_lm(OmegaConf.create({"pretrained": None, "config": config}), vocabulary, seed=3).eval()
-    prompts = prompts_of(vocabulary, rows, text_tokenizer, 3)
+    tiny_lm_config.config.initializer_range = 0.3
+    model = build_lm(tiny_lm_config, vocabulary, seed=3).eval()
+    prompts = ask(rows[:3], of=vocabulary)
     options = {"max_frames": [2, 9, 5], "sampling": Sampling(0.9, top_p=1.0)}
     alone = [
         generate(model, vocabulary, [prompt], [limit], sampling=options["sampling"], seeds=[number])[0]
@@ -84,12 +70,12 @@ class Counting:
 
 
 @pytest.mark.slow
-def test_the_compiled_step_generates_the_same_and_is_compiled_once(lm, rows, text_tokenizer):
+def test_the_compiled_step_generates_the_same_and_is_compiled_once(lm, rows, ask):
     model, vocabulary = lm
     torch._dynamo.reset()
     backend = Counting()
     engine = Engine("static", compile=True, backend=backend)  # type: ignore[arg-type]
-    prompts = prompts_of(vocabulary, rows, text_tokenizer)
+    prompts = ask(rows[:5], of=vocabulary)
     expected = generate(model, vocabulary, prompts, 7, sampling=SAMPLED)
     first = generate(model, vocabulary, prompts, 7, sampling=SAMPLED, engine=engine)
     compiled = backend.graphs
@@ -103,9 +89,9 @@ def test_the_compiled_step_generates_the_same_and_is_compiled_once(lm, rows, tex
 
 
 @pytest.mark.slow
-def test_inductor_generates_the_same(lively_model, vocabulary, rows, text_tokenizer):
+def test_inductor_generates_the_same(lively_model, vocabulary, rows, ask):
     torch._dynamo.reset()
-    prompts = prompts_of(vocabulary, rows, text_tokenizer, 3)
+    prompts = ask(rows[:3], of=vocabulary)
     sampling = Sampling(temperature=0)
     expected = generate(lively_model, vocabulary, prompts, 6, sampling=sampling)
     for ours, theirs in zip(
@@ -116,15 +102,12 @@ def test_inductor_generates_the_same(lively_model, vocabulary, rows, text_tokeni
         assert (ours.codes == theirs.codes).all()
 
 
-def test_candidates_and_texts_take_it_too(lively_model, vocabulary, rows, text_tokenizer):
-    prompts = prompts_of(vocabulary, rows, text_tokenizer, 2)
+def test_candidates_and_texts_take_it_too(lively_model, vocabulary, rows, text_tokenizer, ask):
+    prompts = ask(rows[:2], of=vocabulary)
     ours, theirs = (best_of(lively_model, vocabulary, prompts, 2, 5, engine=engine) for engine in (STATIC, None))
     for (a, _), (b, _) in zip(ours, theirs, strict=True):
         assert (a.codes == b.codes).all() and a.seed == b.seed
-    listening = [
-        render(ASR().document(Request(row.id, codes=row.codes), with_target=False), vocabulary, text_tokenizer).ids
-        for row in rows[:3]
-    ]
+    listening = ask(rows[:3], ASR())
     ours, theirs = (
         write(lively_model, vocabulary, text_tokenizer, listening, 6, engine=engine) for engine in (STATIC, None)
     )
@@ -132,8 +115,8 @@ def test_candidates_and_texts_take_it_too(lively_model, vocabulary, rows, text_t
 
 
 @pytest.mark.slow
-def test_lengths_beyond_one_step_of_the_cache(lively_model, vocabulary, rows, text_tokenizer):
-    prompts = prompts_of(vocabulary, rows, text_tokenizer, 1)
+def test_lengths_beyond_one_step_of_the_cache(lively_model, vocabulary, rows, ask):
+    prompts = ask(rows[:1], of=vocabulary)
     frames = LENGTH_STEP // vocabulary.levels + 3
     kept = {"min_frames": frames, "sampling": SAMPLED}
     ours = generate(lively_model, vocabulary, prompts, frames, engine=STATIC, **kept)[0]

@@ -1,66 +1,15 @@
-"""Generation: only legal tokens, independent of the batch, and equal to transformers' own loop."""
+"""Generation: limits, seeds, guidance, and how tokens are drawn."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from transformers import LogitsProcessorList
 
 from lm.generation.frames import generate
-from lm.generation.sampling import LegalAudio, Sampling, draw, draw_unlike, uniform_streams
-from lm.sequences.documents import render
-from tasks.base import Request
-from tasks.tts import TTS
+from lm.generation.sampling import Sampling, draw, draw_unlike, uniform_streams
 
 GREEDY = Sampling(temperature=0)
-
-
-@pytest.fixture(scope="module")
-def prompts(rows, text_tokenizer, vocabulary):
-    task = TTS()
-    texts = ["anna", rows[0].text, rows[1].text, "peter found three green apples in the black garden"]
-    requests = [Request(id=str(i), text=text, speaker="slt") for i, text in enumerate(texts)]
-    return [render(task.document(r, with_target=False), vocabulary, text_tokenizer).ids for r in requests]
-
-
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(1.0, top_p=1.0), Sampling(0.8, 5, 0.9, 4, 0.1)])
-def test_random_weights_give_legal_streams_only(lively_model, vocabulary, prompts, sampling):
-    clips = generate(lively_model, vocabulary, prompts * 4, max_frames=12, sampling=sampling)
-    assert len(clips) == 16
-    for clip in clips:
-        assert clip.legal and 1 <= clip.n_frames <= 12
-        assert (clip.codes >= 0).all() and (clip.codes < np.array(vocabulary.codebook_sizes)).all()
-        assert clip.ended or clip.n_frames == 12
-
-
-@pytest.mark.slow
-def test_batch_of_one_equals_batch_of_many(lively_model, vocabulary, prompts):
-    for sampling in (GREEDY, Sampling(0.9, top_k=8, top_p=0.95)):
-        together = generate(lively_model, vocabulary, prompts, 15, sampling=sampling, seeds=[5, 6, 7, 8])
-        for prompt, seed, clip in zip(prompts, [5, 6, 7, 8], together, strict=True):
-            alone = generate(lively_model, vocabulary, [prompt], 15, sampling=sampling, seeds=[seed])[0]
-            assert (alone.codes.shape == clip.codes.shape) and (alone.codes == clip.codes).all()
-            assert alone.ended == clip.ended
-            assert alone.log_probability == pytest.approx(clip.log_probability, abs=1e-4)
-
-
-def test_equals_stock_generate_with_the_legality_processor(lively_model, vocabulary, prompts):
-    ours = generate(lively_model, vocabulary, prompts, 10, sampling=GREEDY)
-    pad = vocabulary.control_id("<pad>")
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(p)) + p.tolist() for p in prompts])
-    out = lively_model.generate(
-        input_ids=ids,
-        attention_mask=(ids != pad).long(),
-        logits_processor=LogitsProcessorList([LegalAudio(vocabulary)]),
-        max_new_tokens=30,
-        do_sample=False,
-    )
-    for row, clip in zip(out[:, width:].numpy(), ours, strict=True):
-        stop = np.flatnonzero(row == vocabulary.control_id("</audio>"))
-        row = row[: stop[0]] if len(stop) else row
-        assert (vocabulary.ids_to_codes(row.reshape(-1, 3)) == clip.codes).all()
 
 
 def test_limits_hold_per_clip_and_the_end_is_forced_nowhere(lively_model, vocabulary, prompts):

@@ -17,9 +17,7 @@ import torch
 from lm.generation.frames import generate
 from lm.generation.legality import Legality
 from lm.generation.sampling import Sampling
-from lm.sequences.documents import render
 from lm.sequences.patterns import PATTERNS
-from tasks.tts import TTS
 from training.config import REPOSITORY
 
 
@@ -122,9 +120,9 @@ def test_rows_follow_their_requests(processor, vocabulary):
     assert levels() == [None, 2, None, None]
 
 
-def test_greedy_clips_are_those_of_our_own_generation(processor, lively_model, vocabulary, rows, text_tokenizer):
+def test_greedy_clips_are_those_of_our_own_generation(processor, lively_model, vocabulary, rows, ask):
     """A plain decoding loop with the processor, as an engine runs it, against `lm.generation.frames`."""
-    prompts = [render(TTS().document(row, with_target=False), vocabulary, text_tokenizer).ids for row in rows[:3]]
+    prompts = ask(rows[:3])
     expected = generate(lively_model, vocabulary, prompts, 5, sampling=Sampling(temperature=0))
     written: list[list[int]] = [[] for _ in prompts]
     options = request(audio_min_frames=1, audio_max_frames=5)

@@ -7,15 +7,12 @@ import pytest
 import torch
 
 from lm.generation.writing import write
-from lm.sequences.documents import render
 from tasks.asr import ASR
-from tasks.base import Request
 
 
 @pytest.fixture
-def prompts(rows, vocabulary, text_tokenizer):
-    requests = [Request(row.id, codes=row.codes) for row in rows[:6]]
-    return [render(ASR().document(r, with_target=False), vocabulary, text_tokenizer).ids for r in requests]
+def prompts(rows, ask):
+    return ask(rows[:6], ASR())
 
 
 def by_hand(model, vocabulary, tokenizer, prompt, limit):

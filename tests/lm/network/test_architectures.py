@@ -21,10 +21,8 @@ from lm.network.attention import NAME, set_attention
 from lm.network.head import Head, HeadForm, head_form
 from lm.network.objective import Objective, linear_cross_entropy
 from lm.sequences.document_set import render_documents
-from lm.sequences.documents import render
 from lm.sequences.packing import IGNORE, pack_rows
 from lm.sequences.vocabulary import AudioVocabulary
-from tasks.base import Request
 from tasks.tts import TTS
 
 SMALL = {
@@ -91,7 +89,7 @@ def packed(rows, text_tokenizer, vocabulary):
     """Ids, positions and targets of two rows with two documents each."""
     documents = render_documents(rows[:4], TTS(), vocabulary, text_tokenizer, 96)
     found = pack_rows([[documents[0], documents[1]], [documents[2], documents[3]]], 96, vocabulary.control_id("<pad>"))
-    return [torch.from_numpy(array) for array in (found.input_ids, found.position_ids, found.targets)]
+    return found.tensors()
 
 
 def own_losses(model: Any, ids: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -143,12 +141,9 @@ def greedy(model: Any, prompt: list[int], legal: Callable[[int], list[int]], end
 
 @pytest.mark.parametrize("kind", GOOD)
 @torch.no_grad()
-def test_generation_and_writing_are_the_models_own(kind, vocabulary, text_tokenizer):
+def test_generation_and_writing_are_the_models_own(kind, vocabulary, text_tokenizer, prompts):
     model = made(kind, GOOD[kind][0], vocabulary.size)
-    requests = [
-        Request(id=str(i), text=text, speaker="slt") for i, text in enumerate(("anna", "peter found the table"))
-    ]
-    prompts = [render(TTS().document(r, with_target=False), vocabulary, text_tokenizer).ids.tolist() for r in requests]
+    prompts = [prompt.tolist() for prompt in prompts[::3]]
     end = vocabulary.control_id("</audio>")
 
     def legal(position: int) -> list[int]:

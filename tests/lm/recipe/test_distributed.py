@@ -34,7 +34,7 @@ def sources(tmp_path_factory, rows, text_tokenizer, vocabulary) -> dict[str, Pat
     found = {kind: tmp_path_factory.mktemp(kind) for kind in ("tied", "untied")}
     documents = render_documents(rows, TTS(), vocabulary, text_tokenizer, 96)
     batch = StepData(documents, vocabulary, 96, 6, seed=0, hide=0.2).batch(0)
-    parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
+    parts = batch.rows.tensors()
     info = TokenizerInfo("stand-in", "a1" * 32, 16000, 12.5, vocabulary.codebook_sizes)
     for kind, folder in found.items():
         config = tiny_config(tie_word_embeddings=kind == "tied", initializer_range=0.1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from programs import train_lm
+from programs import records, train_lm
 
 from codec.shards import ShardError
 from lm.network.objective import Objective
@@ -37,22 +36,13 @@ def test_the_last_weight_holds_for_further_levels():
     [
         ("trainer.row_length=8", "no document fits trainer.row_length=8: raise it."),
         ("data.tokens=/nowhere", "data.tokens=/nowhere: no such folder"),
+        ("trainer.level_weights=[1,1,1,1]", "1 to 3 numbers"),
     ],
 )
-def test_nothing_to_learn_from_is_one_sentence(overrides, override, reason):
-    with pytest.raises((ShardError, TokenRowsError), match=reason.replace(".", r"\.")):
+def test_what_cannot_be_learnt_is_one_sentence(overrides, capsys, override, reason):
+    with pytest.raises((ShardError, TokenRowsError, ConfigError)) as error:
         train_lm(*overrides, override)
-
-
-def test_training_takes_a_short_list_of_weights(overrides, tmp_path, monkeypatch, refusal):
-    runs = {}
-    for name, weights in {"short": "[1,0.5]", "full": "[1,0.5,0.5]"}.items():
-        (tmp_path / name).mkdir()
-        monkeypatch.chdir(tmp_path / name)
-        final = train_lm(*overrides, "trainer.max_steps=2", f"trainer.level_weights={weights}")
-        runs[name] = (final / "model.safetensors").read_bytes()
-    assert runs["short"] == runs["full"]
-    assert "1 to 3 numbers" in refusal(train_lm, *overrides, "name=other", "trainer.level_weights=[1,1,1,1]")
+    assert reason in str(error.value) + capsys.readouterr().err
 
 
 @pytest.fixture
@@ -82,7 +72,7 @@ def test_a_dropped_text_is_no_target(documents, vocabulary):
 @pytest.mark.parametrize("legal_only", [False, True])
 def test_the_loss_on_everything_counts_text_and_control_tokens(documents, vocabulary, lively_model, legal_only):
     batch = StepData(documents, vocabulary, 96, 4, 0, everything=True).batch(0)
-    parts = [torch.from_numpy(a) for a in (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)]
+    parts = batch.rows.tensors()
     loss = Objective(lively_model, vocabulary, legal_only, everything=True)(*parts)
     assert loss.count.sum() == batch.targets and torch.isfinite(loss.per_target).all()
     hidden = lively_model.model(input_ids=parts[0], position_ids=parts[1], use_cache=False).last_hidden_state
@@ -112,7 +102,7 @@ def test_a_model_of_everything_is_trained(overrides, tmp_path, variant):
             [*overrides, "trainer.loss_on=everything", "trainer.max_steps=3", f"lm.variant={variant}", *small],
         )
     )
-    lines = list(map(json.loads, (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()))
+    lines = records(tmp_path / "runs/tiny")
     assert all(math.isfinite(line["loss_text"]) for line in lines if "loss_text" in line)
     assert any("loss_text" in line for line in lines)
 

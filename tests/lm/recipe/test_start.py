@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from programs import records
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm.model import ModelError
@@ -73,6 +73,5 @@ def test_gpt2_is_extended_and_trained(models, overrides):
         more = ["trainer.max_steps=3", "tuning.warmup_new_rows=1", f"trainer.gradient_checkpointing={kept}"]
         final = train(compose("lm_train", [*options, *lora, *more, f"name=checkpointing-{kept}"]))
         assert (final / "model.safetensors").is_file()
-        lines = map(json.loads, (final.parent / "log.jsonl").read_text().splitlines())
-        curves[kept] = [line["grad_norm"] for line in lines if "grad_norm" in line]
+        curves[kept] = [line["grad_norm"] for line in records(final.parent) if "grad_norm" in line]
     assert curves["true"] == pytest.approx(curves["false"], rel=1e-4), "frozen layers pass gradients on, either way"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from programs import train_lm
+from programs import records, train_lm
 
 from lm.recipe.tracking import TrackedLog
 from training.tracking import TrackerError
@@ -36,7 +35,7 @@ def test_the_board_gets_the_numbers_of_the_log(board, tmp_path):
     log.log(3, {"valid_loss": 2.5})
     log.close()
     assert board == [(3, {"train/loss": 1.5}), (3, {"valid/loss": 2.5}), "finished"]
-    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["loss"] == 1.5
+    assert records(tmp_path)[0]["loss"] == 1.5
 
 
 def test_a_board_that_is_not_there_is_one_sentence(overrides, monkeypatch):
@@ -72,7 +71,7 @@ def test_validation_speaks_and_changes_nothing(board, overrides, tmp_path, monke
 def test_bits_per_second_follow_from_the_losses(overrides, tmp_path):
     """Levels 1 to 3 have one target per frame each, at 12.5 frames a second; the ends are counted with them."""
     train_lm(*overrides, "trainer.max_steps=2")
-    lines = list(map(json.loads, (tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()))
+    lines = records(tmp_path / "runs/tiny")
     valid = next(line for line in lines if "valid_loss" in line)
     assert valid["valid_perplexity"] == pytest.approx(math.exp(valid["valid_loss"]))
     codes = sum(valid[f"valid_loss_{k}"] for k in (1, 2, 3)) * 12.5 / math.log(2)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from omegaconf import OmegaConf
-from programs import train_lm
+from programs import records, train_lm
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from lm.generation.frames import generate
 from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
 from lm.network.objective import Objective
-from lm.recipe.tuning import add_lora, freeze_all_but_new_rows, load_adapter, merged, save_adapter
-from lm.sequences.documents import render
+from lm.recipe.tuning import add_lora, freeze_all_but_new_rows, merged
 from lm.sequences.packing import pack_rows
 from lm.sequences.vocabulary import AudioVocabulary
 from lm.train import train
-from tasks.base import Request
-from tasks.tts import TTS
 from training.config import compose
 
 TUNING = OmegaConf.create(
@@ -68,7 +63,7 @@ def memorise(model, vocabulary, steps=60):
         ids = torch.tensor([number, start, *vocabulary.codes_to_ids(clip).flatten(), end]).numpy()
         documents.append((ids, torch.arange(len(ids)).numpy() > 1))
     packed = pack_rows([documents], 48, vocabulary.control_id("<pad>"))
-    batch = [torch.from_numpy(a) for a in (packed.input_ids, packed.position_ids, packed.targets)]
+    batch = packed.tensors()
     objective = Objective(model, vocabulary).train()
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.1), lr=0.02)
     for _ in range(steps):
@@ -99,7 +94,7 @@ def test_new_rows_of_both_tables_learn_and_text_rows_do_not(base, vocabulary):
     assert stock.config.tie_word_embeddings == tied
 
 
-def test_the_merged_model_is_stock_and_says_the_same(base, vocabulary, text_tokenizer, tmp_path):
+def test_the_merged_model_is_stock_and_says_the_same(base, vocabulary, text_tokenizer, prompts, tmp_path):
     folder, _ = base
     adapted = add_lora(extended(folder, vocabulary), TUNING, vocabulary)
     memorise(adapted.base_model.model, vocabulary, steps=5)
@@ -111,20 +106,8 @@ def test_the_merged_model_is_stock_and_says_the_same(base, vocabulary, text_toke
     with torch.no_grad():
         torch.testing.assert_close(stock(ids).logits, adapted(ids).logits, atol=1e-4, rtol=1e-4)
     mine, _, _ = load_lm(tmp_path / "merged")
-    prompt = render(TTS().document(Request("a", text="anna"), with_target=False), vocabulary, text_tokenizer).ids
-    first, second = (generate(m, vocabulary, [prompt], 6)[0].codes for m in (mine, adapted.base_model.model))
+    first, second = (generate(m, vocabulary, prompts[:1], 6)[0].codes for m in (mine, adapted.base_model.model))
     assert first.tolist() == second.tolist()
-
-
-def test_adapters_survive_saving(base, vocabulary, tmp_path):
-    folder, _ = base
-    adapted = add_lora(extended(folder, vocabulary), TUNING, vocabulary)
-    memorise(adapted.base_model.model, vocabulary, steps=3)
-    save_adapter(adapted, tmp_path / "saved")
-    again = add_lora(extended(folder, vocabulary), TUNING, vocabulary)
-    load_adapter(again, tmp_path / "saved")
-    for (name, a), b in zip(adapted.state_dict().items(), again.state_dict().values(), strict=True):
-        assert torch.equal(a, b), name
 
 
 def run(folder, overrides, monkeypatch, steps=(8,)):
@@ -136,8 +119,7 @@ def run(folder, overrides, monkeypatch, steps=(8,)):
                 "lm_train", [*overrides, "trainer.schedule=constant", "trainer.lr=1e-2", f"trainer.max_steps={last}"]
             )
         )
-    lines = map(json.loads, (folder / "runs/tiny/log.jsonl").read_text().splitlines())
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+    return {line["step"]: line["loss"] for line in records(folder / "runs/tiny") if "loss" in line}
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import sentencepiece
 from transformers import AutoTokenizer
@@ -103,23 +102,6 @@ def test_segments_in_any_order_and_number(rows, text_tokenizer, vocabulary):
 def test_only_the_last_segment_may_be_open(text_tokenizer, vocabulary):
     with pytest.raises(ValueError, match="last segment"):
         render(Document("tts", (AudioSegment(None), TextSegment("x"))), vocabulary, text_tokenizer)
-
-
-@pytest.mark.parametrize("name", sorted(PATTERNS))
-@pytest.mark.parametrize("frames,levels", [(0, 3), (1, 1), (1, 4), (2, 5), (7, 3), (30, 16)])
-def test_patterns_have_exact_inverses(name, frames, levels):
-    pattern = PATTERNS[name]
-    values = np.arange(frames * levels).reshape(frames, levels)
-    order = pattern.order(frames, levels)
-    assert len({tuple(pair) for pair in order.tolist()}) == len(order) == frames * levels
-    assert (pattern.unflatten(pattern.flatten(values), levels) == values).all()
-
-
-def test_delay_puts_level_k_after_level_zero_of_k_frames_later():
-    order = PATTERNS["delay"].order(6, 3).tolist()
-    assert order.index([0, 1]) > order.index([1, 0])
-    assert order.index([0, 2]) > order.index([2, 0])
-    assert PATTERNS["flat"].order(2, 3).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
 
 
 def test_braces_and_speakers_in_texts_stay_text():
