@@ -33,6 +33,7 @@ from omegaconf import DictConfig
 from eval.harness.report import show as show_cell
 from listening_test import write_listening_test
 from page.data import PageError, newest_evaluations, read_evaluation
+from page.front import read_front
 from page.sections import VIEWS, Section, make_sections
 from page.view import section_view
 from training.checkpoint import save_folder
@@ -61,6 +62,7 @@ class Options:
     format: str = "auto"
     size_limit: float = 50.0
     comparison: Path | None = None
+    front: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.show or any(view not in VIEWS for view in self.show):
@@ -69,6 +71,7 @@ class Options:
             raise PageError(f"error: format: there is no '{self.format}'; choose from {', '.join(FORMATS)}.")
         if self.comparison is not None:
             comparison_page(self.comparison)
+        read_front(self.front)
 
 
 def read_sections(folders: Sequence[Path], options: Options) -> list[Section]:
@@ -113,11 +116,16 @@ def _write(sections: list[Section], folder: Path, options: Options, form: str) -
     shutil.rmtree(folder)
     folder.mkdir()
     comparison = copy_comparison(options.comparison, folder / "comparison") if options.comparison else None
+    front = read_front(options.front)
+    if front["figure"]:
+        name = f"figure{front['figure'].suffix}"
+        shutil.copyfile(front["figure"], folder / name)
+        front["figure"] = name
     views = [section_view(section, folder, options.loudness, form) for section in sections]
     html, files = "", page_size(folder)
     for _ in range(2):  # the page states its size, which includes its own
         size = files + len(html.encode())
-        html = _render(options, views, form, size, comparison.name if comparison else "")
+        html = _render(options, front, views, form, size, comparison.name if comparison else "")
     (folder / "index.html").write_text(html, encoding="utf-8")
     return page_size(folder)
 
@@ -125,10 +133,12 @@ def _write(sections: list[Section], folder: Path, options: Options, form: str) -
 def _inputs(folders: Sequence[Path], options: Options) -> str:
     """A digest of what a page is made from. Audio is not read: evaluations write when they finished after it."""
     digest = hashlib.sha256(repr(options).encode())
-    code = [*sorted(TEMPLATE.parent.glob("*page*.py")), *sorted(TEMPLATE.iterdir())]
+    code = [Path(__file__), *sorted(TEMPLATE.parent.glob("*.py")), *sorted(TEMPLATE.iterdir())]
     made = [folder / name for folder in folders for name in ("results.json", "items.jsonl", "clips.json")]
     if options.comparison:
         made.append(comparison_page(options.comparison))
+    if options.front:
+        made += filter(None, (options.front, read_front(options.front)["figure"]))
     for path in [*code, *made]:
         digest.update(f"{path.resolve()}\n".encode())
         if path.is_file():  # what is missing is reported when it is read
@@ -174,7 +184,9 @@ def copy_comparison(folder: Path, out: Path) -> Path:
     return out / page.name
 
 
-def _render(options: Options, sections: list[dict[str, Any]], form: str, size: int, comparison: str) -> str:
+def _render(
+    options: Options, front: dict[str, Any], sections: list[dict[str, Any]], form: str, size: int, comparison: str
+) -> str:
     """Render the template. Style and script are inlined, and the page's Content-Security-Policy names their
     hashes, so that nothing else can run, whatever the data say."""
     environment = Environment(
@@ -189,7 +201,8 @@ def _render(options: Options, sections: list[dict[str, Any]], form: str, size: i
         for names in (("page.css", "items.css"), ("page.js",))
     )
     return environment.get_template("page.html").render(
-        title=options.title,
+        title=front["title"] or options.title,
+        front=front,
         sections=sections,
         data=[section["data"] for section in sections],
         seed=options.seed,
@@ -228,6 +241,7 @@ def build(cfg: DictConfig) -> Path:
     options = Options(
         str(cfg.title), tuple(cfg.show), int(cfg.count), int(cfg.seed), cfg.rank, float(cfg.loudness),
         str(cfg.format), float(cfg.size_limit), Path(cfg.compared) if cfg.compared else None,
+        Path(cfg.front) if cfg.front else None,
     )  # fmt: skip
     folders = [Path(folder) for folder in cfg.runs] or newest_evaluations(Path("runs"))
     out = Path(cfg.out)

@@ -21,10 +21,11 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Every command line of the bash blocks, without comments."""
+    """Every command line of the bash blocks, without comments, and every command that stands in a table."""
+    inline = re.findall(r"`((?:python|accelerate launch|make) [^`]+)`", README)
     joined = (re.sub(r"\\\n\s*", "", block) for block in blocks("bash"))  # a backslash continues a line
     lines = [line.split(" #")[0].strip() for block in joined for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith("#")] + inline
 
 
 def script_of(command: str) -> tuple[Path, list[str]] | None:
@@ -61,7 +62,7 @@ def test_scripts_exist_and_know_their_settings(command: str, found: tuple[Path, 
         overrides = as_overrides(arguments) if script.name == "reconstruct.py" else arguments
         check_overrides(config.group(1), overrides)  # exits, naming the key, if one is unknown
     else:
-        options = [argument for argument in arguments if argument.startswith("--")]
+        options = [argument for argument in arguments if argument.startswith("--") and argument != "--help"]
         assert all(f'"{option}"' in source for option in options), f"{command}: unknown option"
     for argument in arguments:
         path = argument.split("=")[-1]

@@ -98,10 +98,15 @@ def _system_view(system: System, number: int, audible: Sequence[str]) -> dict[st
 
 
 def _summary(section: Section, metrics: Sequence[str]) -> dict[str, Any]:
-    """A line per system, a cell per metric."""
+    """A line per system, a cell per metric; ``n`` is a metric's number of clips where all systems have the same."""
+    lines = [[_cell(metric, section.score(system, metric)) for metric in metrics] for system in section.systems]
+    counts = [
+        {cell["n"] for cell in column if cell and cell["value"] is not None} for column in zip(*lines, strict=True)
+    ]
     return {
         "metrics": [(metric, label(metric), arrow(metric)) for metric in metrics],
-        "lines": [[_cell(metric, section.score(system, metric)) for metric in metrics] for system in section.systems],
+        "n": [found.pop() if len(found) == 1 else None for found in counts],
+        "lines": lines,
     }
 
 

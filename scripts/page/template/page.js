@@ -206,7 +206,7 @@
       body.append(...shown.map((number) => rows.get(number)));
       if (current && current.row.hidden && section.contains(current.row)) current.pause();
       const sorting = by && by.column !== "number" ? `, by ${metric.selectedOptions[0].textContent.trim()}` : "";
-      section.querySelector(".count").textContent = `${shown.length} of ${rows.size} items here${sorting}`;
+      section.querySelector(".count").textContent = `${shown.length} ${shown.length === 1 ? "item" : "items"} shown${sorting}`;
       section.querySelector(".none").hidden = shown.length > 0;
       buttons.forEach((b) => b.setAttribute("aria-pressed", String(!words.length && b.dataset.view === view)));
       section.querySelectorAll("[data-metric]").forEach((line) => {

@@ -103,7 +103,7 @@ def test_its_window_is_built_in(tmp_path: Path) -> None:
 
 
 def test_an_unknown_bottleneck_is_refused() -> None:
-    with pytest.raises(ValueError, match="bottleneck=holes is none of queries, strided"):
+    with pytest.raises(ValueError, match="bottleneck=holes is unknown; choose one of queries, strided"):
         tiny_codec(bottleneck="holes")
 
 
