@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
@@ -52,10 +52,15 @@ class Contestant:
 def preset(name: str, device: str) -> Contestant:
     """ALMTokenizer of configs/codec/<name>.yaml with random weights; wav ``[batch, samples]``."""
     import hydra
+    from omegaconf import OmegaConf
 
     with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
         cfg = hydra.compose("codec_train", overrides=[f"codec={name}"])
-    model = ALMTokenizer(ALMTokenizerConfig(**dict(cfg.codec))).eval().to(device)
+    model = (
+        ALMTokenizer(ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True))))
+        .eval()
+        .to(device)
+    )
     return Contestant(f"codec={name}", model.encode, model.decode, millions(model))
 
 

@@ -1,10 +1,14 @@
 """What the evaluations print with what ships: runs them, and writes docs/sample_output.md and docs/samples/.
 
-python scripts/sample_output.py            # all of them, about ten minutes on two cores
-python scripts/sample_output.py asr tts    # only these anew; the others keep what stands in the page
+    python scripts/sample_output.py            # all of them, about ten minutes on two cores
+    python scripts/sample_output.py asr tts    # only these anew; the others keep what stands in the page
+
+A command that fails ends it; the page then has what was printed until then.
 """
 
 from __future__ import annotations
+
+import training.help  # noqa: F401
 
 import argparse
 import re

@@ -61,7 +61,7 @@ UNUSABLE |= {
 }
 # encode waits, and so do the processes of a sweep; gguf_speak writes as vllm_speak does; others write no folder that
 # two could name
-OTHERS = {"encode", "gguf_speak", "doctor", "selftest", "kill_runs"}
+OTHERS = {"sample_output", "encode", "gguf_speak", "doctor", "selftest", "kill_runs"}
 OTHERS |= {"bench_audio", "bench_codec", "bench_encode", "bench_lm", "bench_long"}
 
 
