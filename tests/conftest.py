@@ -1,7 +1,9 @@
 """Settings that hold for every test: no hub, no display, one thread (tiny tensors lose by more)."""
 
+import importlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +24,22 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
             call(*arguments, **named)
         assert refused.value.code == 2
         (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return said
+
+    return line
+
+
+@pytest.fixture
+def refused_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``refused_program(module, options)``: all that a program says before it ends with status 2, which is one line."""
+
+    def line(module: str, options: Sequence[str]) -> str:
+        main = importlib.import_module(module).main
+        monkeypatch.setattr(sys, "argv", [f"{module}.py", *options])
+        with pytest.raises(SystemExit) as refused:
+            main()
+        assert refused.value.code == 2
+        (said,) = capsys.readouterr().err.strip().splitlines()
         return said
 
     return line

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
+from programs import PROGRAMS
 from tiny_models import tiny_codec
 from tiny_tones import write_corpus
 
@@ -16,20 +17,6 @@ from codec.shards.token_source import OWNER, check_current, corpus_name, named_s
 from lm.recipe.token_rows import TokenRowsError, find_token_rows, left_out
 from training.config import CONFIG_DIR, compose
 
-PROGRAMS = {  # every configuration that draws on the group `data`, and its program
-    "codec_semantic_prior": "codec.semantic_prior",
-    "codec_train": "codec.train",
-    "encode": "codec.encode",
-    "eval_asr": "eval.asr",
-    "eval_captioning": "eval.captioning",
-    "eval_likelihood": "eval.likelihood",
-    "eval_prompted": "eval.prompted",
-    "eval_reconstruction": "eval.reconstruction",
-    "eval_semantics": "eval.semantics",
-    "eval_text_to_audio": "eval.text_to_audio",
-    "eval_tts": "eval.tts",
-    "lm_train": "lm.train",
-}
 MORE = {  # what some of them must be told besides
     "codec_semantic_prior": ["sources=[{encoder: checkpoints/codec-mini, layer: 0, count: 4, domains: [speech]}]"],
 }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,20 +87,17 @@ def test_all_programs_are_here() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_folder_that_another_process_writes_is_refused(
-    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused_program: Callable[..., str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_corpus(Path("corpus"))
     folder = "runs/mine" if "name=mine" in PROGRAMS[program] else "out"
     hold(folder, replaced=program in WHOLE)
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
-    main = importlib.import_module(program).main
-    monkeypatch.setattr(sys, "argv", [f"{program}.py", *PROGRAMS[program]])
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with monkeypatch.context() as patch:
         patch.setattr(training.lock, "_held", {})  # as in another process
-        main()
-    (said,) = capsys.readouterr().err.strip().splitlines()
-    assert ended.value.code == 2 and re.fullmatch(
+        said = refused_program(program, PROGRAMS[program])
+    assert re.fullmatch(
         f"error: {folder} is being written by process .*: wait for it, or give another (name|(--)?out|target).", said
     )
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
@@ -110,7 +107,7 @@ def test_a_folder_that_another_process_writes_is_refused(
 @pytest.mark.slow
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_a_place_that_nobody_can_write_is_refused(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused_program: Callable[..., str]
 ) -> None:
     """A file where the folder should be, or a folder where the file should be."""
     monkeypatch.chdir(tmp_path)
@@ -123,11 +120,8 @@ def test_a_place_that_nobody_can_write_is_refused(
         place.parent.mkdir(exist_ok=True)
         place.write_text("mine")
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
-    monkeypatch.setattr(sys, "argv", [f"{program}.py", *UNUSABLE[case]])
-    with pytest.raises(SystemExit) as ended:
-        importlib.import_module(program).main()
-    (said,) = capsys.readouterr().err.strip().splitlines()
-    assert ended.value.code == 2 and re.fullmatch(
+    said = refused_program(program, UNUSABLE[case])
+    assert re.fullmatch(
         f"error: {place}(/x.wav)? cannot be written .* give another (--)?(name|out|target|record|webmushra|cache), or "
         "make room for it there.", said,
     )  # fmt: skip
