@@ -277,7 +277,7 @@ def write_record(path: Path, folder: Path, tokenizer: AudioTokenizer, summary: E
 def main(cfg: DictConfig) -> None:
     state = PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)
     if cfg.record:
-        decide(lambda: hold(cfg.record, "record", replaced=True, is_file=True))
+        decide(lambda: hold(cfg.record, "record", is_file=True))
     check_processes(state.num_processes)
     leave_at_exit()
     tokenizer = load_tokenizer(cfg.tokenizer, state.device)

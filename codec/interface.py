@@ -210,6 +210,7 @@ def whole_numbers(values: Tensor, name: str, batch: int) -> Tensor:
 def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` in the precision of its weights, whatever its caller computes in: a sound has one code."""
 
+    @functools.wraps(function)
     def run(self: AudioTokenizer, *given: Any, **named: Any) -> Any:
         with torch.autocast(torch.device(getattr(self, "device", "cpu")).type, enabled=False):
             return function(self, *given, **named)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from codec.interface import AudioTokenizer, Codes
+from codec.interface import AudioTokenizer, Codes, without_autocast
 from codec.network.architecture import LATER_KEYS, ALMTokenizerConfig, check_architecture, check_window
 from codec.network.convolutions import ConvPatchify, ConvUnpatchify, check_ratios
 from codec.network.patchify import SpectralHead, STFTPatchify, STFTUnpatchify, Synthesis, ToneHead
@@ -229,12 +229,14 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
         return wav
 
     # ---- streams -----------------------------------------------------------------------------------------------
+    @without_autocast
     def encode_stream(
         self, wav: Tensor, state: EncoderState | None = None, last: bool = False
     ) -> tuple[Tensor, EncoderState]:
         """The next samples ``[batch, samples]`` → codes ``[batch, levels, windows]`` and the state to go on from."""
         return encode_piece(self, wav, state, last)
 
+    @without_autocast
     def decode_stream(
         self, codes: Tensor, state: DecoderState | None = None, last: bool = False
     ) -> tuple[Tensor, DecoderState]:

@@ -245,7 +245,7 @@ def main(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.threads)
     check_options(cfg)
     out = Path(cfg.out)
-    hold(out, "out", replaced=True, is_file=True)
+    hold(out, "out", is_file=True)
     clips: list[Clip] = []
     for root in [cfg.data.root, *cfg.corpora]:
         with refusing(CorpusError):

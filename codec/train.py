@@ -33,7 +33,7 @@ from codec.recipe.run import Run, StepReport, recipe_of
 from codec.recipe.validation import validate
 from codec.semantics.centres import read_centres
 from training import processes
-from training.checkpoint import CheckpointError, latest_checkpoint, save_checkpoint, save_folder
+from training.checkpoint import latest_checkpoint, save_checkpoint, save_folder
 from training.config import ConfigError, hydra_entry, refusing
 from training.failure import NonFiniteLoss
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
@@ -215,7 +215,7 @@ def train_codec(cfg: DictConfig) -> None:
 def main(cfg: DictConfig) -> None:
     try:
         train_codec(cfg)
-    except (CheckpointError, CorpusError) as error:
+    except CorpusError as error:
         raise ConfigError(str(error)) from None
     except NonFiniteLoss as error:
         if processes.place()[0]:  # all processes know of it, one says it

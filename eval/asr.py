@@ -18,16 +18,15 @@ from omegaconf import DictConfig
 
 from eval.harness.clips import (
     audio_record,
-    derangement,
     read_reference,
     resynthesis_of,
+    shuffled,
     silence_like,
     text_of,
 )
 from eval.harness.listening import Listener, file_writing
 from eval.harness.provenance import record_hash
 from eval.harness.run import Rows, Run
-from eval.harness.scored import ScoredClip
 from eval.harness.speaking import file_speed, run_name
 from eval.judges.judging import how_texts, judge_words, rate_words
 from eval.judges.recognisers.interface import NAMES
@@ -64,14 +63,7 @@ def main(cfg: DictConfig) -> None:
     if {"generated", "generated-shuffled"} & set(cfg.rows):
         made["generated"] = listener.row("generated", made["reference"])
     if "generated-shuffled" in cfg.rows:
-        others = [made["generated"][i] for i in derangement(len(clips), cfg.seed)]
-        made["generated-shuffled"] = [
-            ScoredClip(
-                clip.id, "generated-shuffled", clip.text, other.wav, other.rate, {**other.item, "heard": other.id},
-                source=other.source,
-            )
-            for clip, other in zip(made["generated"], others, strict=True)
-        ]  # fmt: skip
+        made["generated-shuffled"] = shuffled(made["generated"], cfg.seed, "heard")
     if "silence" in cfg.rows:
         made["silence"] = listener.row("silence", silence_like(made["reference"]))
     rows = {row: made[row] for row in report.cells}

@@ -20,7 +20,6 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from codec.corpus import read_corpus
 from eval.harness.audio import CannotScore
 from eval.harness.clips import audio_record, derangement, read_reference, silence_like
 from eval.harness.listening import Listener, file_writing
@@ -92,9 +91,8 @@ def main(cfg: DictConfig) -> None:
         failures["generated-shuffled"] = failures["generated"]
 
     # ---- scores ------------------------------------------------------------------------------------------------
-    corpus = read_corpus(cfg.data.root)[0]
-    key = cfg.class_key or find_key(corpus, domain)
-    classes = {clip.id: classes_of(clip, key) for clip in corpus if key and clip.domain == domain}
+    key = cfg.class_key or find_key(run.corpus, domain)
+    classes = {clip.id: classes_of(clip, key) for clip in run.corpus if key and clip.domain == domain}
     synonyms = {name: list(others) for name, others in cfg.class_synonyms.items()}
     report.how["classes"] = {"key": key, "synonyms": synonyms}
     files = file_names((clip.id for clip in clips), ".wav")

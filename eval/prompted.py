@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from codec.corpus import Clip, read_corpus, spread
+from codec.corpus import Clip, spread
 from eval.embedders import NAMES as EMBEDDINGS
 from eval.harness.clips import audio_record, derangement, heard_at, read_reference, row_like, text_of
 from eval.harness.coding import decode_clips, encode_clips, resynthesise
@@ -272,8 +272,8 @@ def main(cfg: DictConfig) -> None:
     judge_by_networks(run, rows, voices if domain == "speech" else {})
     told = ""
     if cfg.voice_judge and domain == "speech":
-        corpus, recipe = read_corpus(cfg.data.root)[0], Recipe(steps=cfg.class_steps)
-        told = judge_classes(report, rows, corpus, domain, "speaker", run.cache, recipe)
+        recipe = Recipe(steps=cfg.class_steps)
+        told = judge_classes(report, rows, run.corpus, domain, "speaker", run.cache, recipe)
     if "fad" in task.metrics and cfg.embeddings:
         against = run.choose(lambda clip: clip.domain == domain, domain, cfg.against, cfg.against_limit)
         judge_frechet(run, rows, read_reference(against))

@@ -17,6 +17,7 @@ import training.help  # noqa: F401
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,7 +30,7 @@ from codec.interface import AudioTokenizer
 from codec.shards import ShardError, iterate_shards, read_index
 from codec.shards.token_source import shipped_shards
 from eval.harness.audio import RESAMPLER, CannotScore, resample
-from eval.harness.clips import heard_at, read_clips, read_reference, row_like, text_of
+from eval.harness.clips import heard_at, read_reference, row_like, text_of
 from eval.harness.coding import resynthesise
 from eval.harness.processes import gather, is_main, share
 from eval.harness.provenance import record_hash, sha256
@@ -49,9 +50,9 @@ from training.progress import progress
 METRICS = (*PAIRED, "pesq-wb", "pesq-nb", *VISQOL)
 
 
-def choose_clips(cfg: DictConfig) -> list[Clip]:
+def choose_clips(cfg: DictConfig, corpus: Sequence[Clip]) -> list[Clip]:
     """The clips of the chosen splits, domains and speakers, in the order of the corpus."""
-    chosen = [clip for clip in read_clips(cfg.data.root) if clip.split in cfg.splits and clip.domain in cfg.domains]
+    chosen = [clip for clip in corpus if clip.split in cfg.splits and clip.domain in cfg.domains]
     if not chosen:
         raise ConfigError(
             f"{cfg.data.root} has no clips with splits={list(cfg.splits)} and domains={list(cfg.domains)}."
@@ -204,7 +205,7 @@ def anchors(clips: list[ScoredClip], outputs: list[ScoredClip], rate: int) -> di
 @hydra_entry("eval_reconstruction")
 def main(cfg: DictConfig) -> None:
     run = Run(cfg, metrics=METRICS, recognisers=NAMES)
-    clips = choose_clips(cfg)
+    clips = choose_clips(cfg, run.corpus)
     run.load_tokenizer(window=cfg.window, levels=cfg.levels)
     tokenizer = run.tokenizer
     suffix = "".join(f"-{key[0]}{cfg[key]}" for key in ("window", "levels") if cfg[key] is not None)

@@ -29,7 +29,6 @@ from codec.corpus import AudioError, Clip, read_audio
 from codec.interface import AudioTokenizer
 from eval.embedders.log_mel import LogMel
 from eval.harness.audio import CannotScore
-from eval.harness.clips import read_clips
 from eval.harness.coding import encode_clips
 from eval.harness.processes import gather, share
 from eval.harness.provenance import record_hash, sha256
@@ -248,7 +247,7 @@ def probe_words(
 @hydra_entry("eval_semantics")
 def main(cfg: DictConfig) -> None:
     run = Run(cfg, probes=list(cfg.probe))
-    clips = read_clips(cfg.data.root)
+    clips = run.corpus
     run.load_tokenizer()
     tokenizer = run.tokenizer
     data = {name: label_clips(clips, cfg.probe[name], name) for name in cfg.probes}

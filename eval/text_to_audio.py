@@ -23,21 +23,20 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from codec.corpus import Clip, read_corpus
+from codec.corpus import Clip
 from eval.embedders import NAMES
 from eval.harness.audio import RESAMPLER
 from eval.harness.clips import (
     audio_record,
-    derangement,
     read_generated,
     read_reference,
     resynthesis_of,
+    shuffled,
     silence_like,
 )
 from eval.harness.provenance import record_hash
 from eval.harness.report import Report
 from eval.harness.run import Rows, Run
-from eval.harness.scored import ScoredClip
 from eval.harness.speaking import Speaker, file_generation, run_name
 from eval.judges.classes import judge_classes
 from eval.judges.corpus_classifier import Recipe
@@ -97,11 +96,7 @@ def main(cfg: DictConfig) -> None:
     elif cfg.generated and "generated" in cfg.rows:
         made["generated"], how_model = read_generated(Path(cfg.generated), clips, caption_of)
     if "generated-shuffled" in cfg.rows:
-        sources = [made["generated"][i] for i in derangement(len(clips), cfg.seed)]
-        made["generated-shuffled"] = [
-            ScoredClip(clip.id, "generated-shuffled", caption_of(clip), source.wav, source.rate, {"of": source.id})
-            for clip, source in zip(clips, sources, strict=True)
-        ]
+        made["generated-shuffled"] = shuffled(made["generated"], cfg.seed, "of")
     if "silence" in cfg.rows:
         made["silence"] = silence_like(made["reference"])
     rows = {row: made[row] for row in ROWS if row in made and row in cfg.rows}
@@ -127,8 +122,8 @@ def main(cfg: DictConfig) -> None:
     judge_fit(run, rows, made["reference"])
     judge = ""
     if cfg.class_judge:
-        corpus, recipe = read_corpus(cfg.data.root)[0], Recipe(steps=cfg.class_steps)
-        judge = judge_classes(report, rows, corpus, domain, cfg.class_key, run.cache, recipe)
+        recipe = Recipe(steps=cfg.class_steps)
+        judge = judge_classes(report, rows, run.corpus, domain, cfg.class_key, run.cache, recipe)
     for metric in report.metrics():
         if metric.startswith(("clap-score", "kl", "class-accuracy")):
             report.difference(metric, "generated", "generated-shuffled")

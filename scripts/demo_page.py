@@ -33,7 +33,7 @@ from omegaconf import DictConfig
 from eval.harness.report import show as show_cell
 from listening_test import write_listening_test
 from page.data import PageError, newest_evaluations, read_evaluation
-from page.front import read_front
+from page.front import Front, read_front
 from page.sections import VIEWS, Section, make_sections
 from page.view import section_view
 from training.checkpoint import save_folder
@@ -62,7 +62,7 @@ class Options:
     format: str = "auto"
     size_limit: float = 50.0
     comparison: Path | None = None
-    front: Path | None = None
+    front: Front = Front()
 
     def __post_init__(self) -> None:
         if not self.show or any(view not in VIEWS for view in self.show):
@@ -71,7 +71,6 @@ class Options:
             raise PageError(f"error: format: there is no '{self.format}'; choose from {', '.join(FORMATS)}.")
         if self.comparison is not None:
             comparison_page(self.comparison)
-        read_front(self.front)
 
 
 def read_sections(folders: Sequence[Path], options: Options) -> list[Section]:
@@ -116,16 +115,15 @@ def _write(sections: list[Section], folder: Path, options: Options, form: str) -
     shutil.rmtree(folder)
     folder.mkdir()
     comparison = copy_comparison(options.comparison, folder / "comparison") if options.comparison else None
-    front = read_front(options.front)
-    if front["figure"]:
-        name = f"figure{front['figure'].suffix}"
-        shutil.copyfile(front["figure"], folder / name)
-        front["figure"] = name
+    figure = ""
+    if options.front.figure:
+        figure = f"figure{options.front.figure.suffix}"
+        shutil.copyfile(options.front.figure, folder / figure)
     views = [section_view(section, folder, options.loudness, form) for section in sections]
     html, files = "", page_size(folder)
     for _ in range(2):  # the page states its size, which includes its own
         size = files + len(html.encode())
-        html = _render(options, front, views, form, size, comparison.name if comparison else "")
+        html = _render(options, figure, views, form, size, comparison.name if comparison else "")
     (folder / "index.html").write_text(html, encoding="utf-8")
     return page_size(folder)
 
@@ -137,8 +135,8 @@ def _inputs(folders: Sequence[Path], options: Options) -> str:
     made = [folder / name for folder in folders for name in ("results.json", "items.jsonl", "clips.json")]
     if options.comparison:
         made.append(comparison_page(options.comparison))
-    if options.front:
-        made += filter(None, (options.front, read_front(options.front)["figure"]))
+    if options.front.figure:
+        made.append(options.front.figure)
     for path in [*code, *made]:
         digest.update(f"{path.resolve()}\n".encode())
         if path.is_file():  # what is missing is reported when it is read
@@ -185,7 +183,7 @@ def copy_comparison(folder: Path, out: Path) -> Path:
 
 
 def _render(
-    options: Options, front: dict[str, Any], sections: list[dict[str, Any]], form: str, size: int, comparison: str
+    options: Options, figure: str, sections: list[dict[str, Any]], form: str, size: int, comparison: str
 ) -> str:
     """Render the template. Style and script are inlined, and the page's Content-Security-Policy names their
     hashes, so that nothing else can run, whatever the data say."""
@@ -201,8 +199,9 @@ def _render(
         for names in (("page.css", "items.css"), ("page.js",))
     )
     return environment.get_template("page.html").render(
-        title=front["title"] or options.title,
-        front=front,
+        title=options.front.title or options.title,
+        front=options.front,
+        figure=figure,
         sections=sections,
         data=[section["data"] for section in sections],
         seed=options.seed,
@@ -241,7 +240,7 @@ def build(cfg: DictConfig) -> Path:
     options = Options(
         str(cfg.title), tuple(cfg.show), int(cfg.count), int(cfg.seed), cfg.rank, float(cfg.loudness),
         str(cfg.format), float(cfg.size_limit), Path(cfg.compared) if cfg.compared else None,
-        Path(cfg.front) if cfg.front else None,
+        read_front(Path(cfg.front)) if cfg.front else Front(),
     )  # fmt: skip
     folders = [Path(folder) for folder in cfg.runs] or newest_evaluations(Path("runs"))
     out = Path(cfg.out)

@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
         import gguf  # noqa: F401
     except ImportError:
         raise ExportError('GGUF files need a package: pip install -e ".[gguf]".') from None
-    hold(options.target, "target", replaced=True, is_file=True)
+    hold(options.target, "target", is_file=True)
     export(options.model, options.target, options.type)
     print(f"{options.target}: {options.target.stat().st_size / 2**20:.1f} MiB")
 

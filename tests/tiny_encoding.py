@@ -76,7 +76,7 @@ class NotingTokenizer(LoudnessTokenizer):
 
 
 def load_noting(path: str, device: str = "cpu", window: int | None = None) -> NotingTokenizer:
-    """Stands for codec.interface.load in the command-line test."""
+    """Stands for codec.load.load in the command-line test."""
     return NotingTokenizer(path)
 
 

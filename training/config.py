@@ -155,7 +155,9 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
     for key, _ in pairs:
         if key.startswith(("+", "~", "hydra.", "hydra/")) or key in known or group_options(key):
             continue
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        if f"{key.rpartition('.')[0]}.*" in known:
+            raise ConfigError(f"'{key}' is not there yet: write +{key}=… to add it.")
+        near = difflib.get_close_matches(key, [name for name in known if not name.endswith(".*")], n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"'{key}' is not a key of configs/{config_name}.yaml.{hint}")
 

@@ -3,7 +3,7 @@
     hold(run_dir)                               # until the process ends, however it ends
     with holding(cache, wait=True): …           # a part of the work
     hold(page, replaced=True)                   # of a folder that is put in place as a whole
-    hold(target, replaced=True, is_file=True)   # of one file
+    hold(target, is_file=True)                  # of one file, that is put in place as a whole, too
 
 Every program asks for its place here before any work, so a place that cannot be written is refused here too.
 It needs a file system with flock; where there is none, that is said and nothing is locked.
@@ -29,17 +29,6 @@ _made: set[Path] = set()  # folders that were made for their lock: one in which 
 
 class LockError(RuntimeError):
     """A folder that another process writes, or that nobody can write, with its name."""
-
-
-def _leave_to_parent() -> None:
-    """In a process that was forked off: what it inherited must not outlive the parent that holds the locks."""
-    for file in _held.values():
-        os.close(file)
-    _held.clear()
-    _made.clear()
-
-
-os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextmanager
@@ -119,7 +108,7 @@ def hold(
     Raises:
         LockError: another process writes there, or nobody can.
     """
-    path = _locks_of(folder)[replaced]
+    path = _locks_of(folder)[replaced or is_file]
     if path in _held:
         return
     made = not os.path.lexists(path.parent)
@@ -180,6 +169,7 @@ def _forget() -> None:
     for lock in _held.values():
         os.close(lock)
     _held.clear()
+    _made.clear()
 
 
 atexit.register(_release_all)

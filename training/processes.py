@@ -1,7 +1,4 @@
-"""Sums and rows over all training processes, so that many learn what one would from the same global batch.
-
-Without a process group (one process) each function returns its argument.
-"""
+"""Rows of all training processes, so that many learn what one would from the same global batch."""
 
 from __future__ import annotations
 
@@ -18,18 +15,6 @@ def several() -> bool:
 def place() -> tuple[int, int]:
     """Rank of this process, and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if several() else (0, 1)
-
-
-def summed(x: Tensor) -> Tensor:
-    """The sum of all processes' ``x``, in place."""
-    if several():
-        dist.all_reduce(x)
-    return x
-
-
-def mean(x: Tensor) -> Tensor:
-    """The mean of all processes' ``x``, without gradient."""
-    return summed(x.detach().clone()) / dist.get_world_size() if several() else x.detach()
 
 
 def rows(x: Tensor) -> Tensor:

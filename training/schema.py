@@ -66,7 +66,8 @@ class Option:
     Attributes:
         base: ``str``, ``int``, ``float``, ``bool``; empty where nothing is known.
         shape: ``one``; ``either``, one or a list of them; ``list``; ``pair``; ``rising``, a pair with the smaller
-            first; ``default``, a string by its default alone, in whose place lists and dictionaries may be meant.
+            first; ``dict``; ``default``, a string by its default alone, in whose place lists and dictionaries may be
+            meant.
         range: of the numbers, in words; empty: any.
         also: words that it can be besides, ``null`` among them.
         choices: all that it can be; empty: anything.
@@ -105,7 +106,7 @@ class Option:
 
     def fault(self, value: object) -> str | None:
         """Why the key cannot hold ``value``, as ``must be at least 1``; None where it can. Interpolations pass."""
-        optional = "null" in self.also or not (self.choices or self.base in ("int", "float"))
+        optional = "null" in self.also or not (self.choices or self.base in NAMES or self.shape in ("list", "dict"))
         if isinstance(value, str) and ("${" in value or value in self.also) or value is None and optional:
             return None
         if self.choices:
@@ -122,6 +123,8 @@ class Option:
 
     def _fits(self, value: object) -> bool:
         """Whether it is of the base and the shape, whatever its range."""
+        if self.shape == "dict":
+            return isinstance(value, dict)
         is_list, wants_list = isinstance(value, list), self.shape in ("list", "pair", "rising")
         if (wants_list and not is_list) or (is_list and self.shape == "one" and self.base in NAMES):
             return False
@@ -142,6 +145,7 @@ class Option:
             "either": f"{one} or a list of them",
             "list": f"a list of {several}, as [1,2]" if several else "a list, as [a,b]",
             "pair": "two numbers",
+            "dict": "a dictionary, as {key: value}",
             "rising": "two numbers, the smaller first",
         }.get(self.shape, one)
 
@@ -178,7 +182,7 @@ def options(folder: Path, config_name: str, groups: tuple[str, ...] = ()) -> dic
     known: dict[str, Option] = {}
     for key, value in nodes(OmegaConf.to_container(cfg, throw_on_missing=False)):
         if isinstance(value, dict):
-            known |= {key: Option()} | ({f"{key}.*": said[key]} if key in said else {})
+            known |= {key: Option(shape="dict")} | ({f"{key}.*": said[key]} if key in said else {})
         else:
             option = said.get(key) or known.get(f"{key.rpartition('.')[0]}.*") or Option.of_default(value)
             known[key] = replace(option, also=tuple(dict.fromkeys((*option.also, "null")))) if value is None else option

@@ -127,10 +127,13 @@ def audio_info(path: str | Path) -> AudioInfo:
     Of several streams behind one another, the first one's rate and channels. Raises AudioError for what the container
     already shows: missing, empty, truncated, beyond the limits or not audio.
     """
-    path = Path(path)
+    return _info_of(Path(path), parts_of(Path(path)))
+
+
+def _info_of(path: Path, parts: list[Part]) -> AudioInfo:
     limits = Limits.from_environment()
     frames, first = 0.0, None
-    for part in parts_of(path):
+    for part in parts:
         with part.open() as file:
             first = first or AudioInfo(0, file.samplerate, file.channels)
             limits.check(path, 0, file.samplerate, file.channels)
@@ -183,7 +186,8 @@ def read_pieces(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
 @lru_cache(maxsize=1 << 14)
 def _layout(path: Path, state: tuple[int, int, int] | None) -> tuple[list[Part], AudioInfo]:
     """What to decode of the file, and its length, rate and channels, for as long as it stays what it is."""
-    return parts_of(path), audio_info(path)
+    parts = parts_of(path)
+    return parts, _info_of(path, parts)
 
 
 def length_at(path: Path, sample_rate: int) -> int:
@@ -210,11 +214,7 @@ def read_span(path: Path, sample_rate: int, start: int, count: int) -> np.ndarra
     with parts[0].open() as file:
         # libsndfile misses a place inside the last page of an Ogg file: it is reached from before that page
         early = min(begin, max(0, info.frames - LAST_PAGE * info.sample_rate)) if file.format == "OGG" else begin
-        try:
-            file.seek(early)
-            block = file.read(end - early, dtype="float32", always_2d=True)[begin - early :]
-        except soundfile.SoundFileError as error:
-            raise AudioError(f"{path} is damaged and cannot be decoded to its end ({reason(error)})") from error
+        block = _decoded(file, path, end - early, early)[begin - early :]
     if len(block) < end - begin:
         raise truncated(path, info.seconds, (begin + len(block)) / info.sample_rate)
     _check_samples(path, block, begin / info.sample_rate, info.sample_rate)
@@ -316,16 +316,20 @@ def _check_samples(path: Path, block: np.ndarray, second: float, rate: int) -> N
     raise AudioError(f"{path} holds samples that are NaN or infinite (the first at {second + bad / rate:.3f} s)")
 
 
+def _decoded(file: soundfile.SoundFile, path: Path, count: int, start: int | None = None) -> np.ndarray:
+    """Up to ``count`` samples, float32 [frames, channels], from ``start`` or from where the file stands."""
+    try:
+        if start is not None:
+            file.seek(start)
+        return file.read(count, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"{path} is damaged and cannot be decoded to its end ({reason(error)})") from error
+
+
 def _blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
     """Blocks of samples, float32 [frames, channels], until the file ends."""
     count = min(BLOCK_FRAMES, max(1, BLOCK_SAMPLES // file.channels))
-    while True:
-        try:
-            block = file.read(count, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            raise AudioError(f"{path} is damaged and cannot be decoded to its end ({reason(error)})") from error
-        if len(block) == 0:
-            return
+    while len(block := _decoded(file, path, count)):
         yield block
 
 

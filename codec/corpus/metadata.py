@@ -152,9 +152,11 @@ def _parquet_rows(source: Path) -> Iterator[Line]:
     wrong = (pyarrow.ArrowException, OSError, ValueError, OverflowError)
     try:
         # as dictionaries: a long text that many rows share is in memory once, and its length known before it is copied
-        columns = pyarrow.parquet.read_metadata(source).schema
-        texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-        parquet = pyarrow.parquet.ParquetFile(source, read_dictionary=texts, page_checksum_verification=True)
+        footer = pyarrow.parquet.read_metadata(source)
+        texts = [column.path for column in footer.schema if column.physical_type == "BYTE_ARRAY"]
+        parquet = pyarrow.parquet.ParquetFile(
+            source, metadata=footer, read_dictionary=texts, page_checksum_verification=True
+        )
     except (pyarrow.ArrowException, OSError) as error:
         raise CorpusError(f"{source} is not a readable parquet file ({error})") from error
     names = parquet.schema_arrow.names

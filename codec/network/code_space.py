@@ -15,8 +15,9 @@ from torch import Tensor, nn
 class Whitening(nn.Module):
     """Latents ``[n, dim]`` → zero mean, unit variance on every axis, none correlated with another.
 
-    The statistics are moving averages (buffers) and constants to the gradient. The map is the symmetric inverse root of
-    the covariance (ZCA): it moves continuously with it, so that codebooks can follow.
+    A pass uses the statistics of the steps before it (the first one's is the identity); `ResidualQuantizer.finish_step`
+    takes in its own. They are moving averages (buffers) and constants to the gradient. The map is the symmetric
+    inverse root of the covariance (ZCA): it moves continuously with it, so that codebooks can follow.
 
     Args:
         decay: of the moving averages, per optimiser step.

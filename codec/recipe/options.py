@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from codec.network.architecture import MAX_WINDOW
 from training.config import ConfigError
 from training.launch import pick_device
+from training.schema import is_number
 
 
 def check_options(cfg: DictConfig) -> None:
@@ -29,7 +31,8 @@ def check_options(cfg: DictConfig) -> None:
         if not any(values.values()):
             raise ConfigError(f"{key}: all weights that count are 0, so nothing would be learnt: raise one of them.")
     resolutions = cfg.loss.resolutions
-    if not resolutions or any(len(pair) != 2 or min(pair) < 1 for pair in resolutions):
+    pairs = [list(pair) if OmegaConf.is_list(pair) else [] for pair in resolutions]
+    if not pairs or any(len(pair) != 2 or not all(is_number(n, whole=True) and n >= 1 for n in pair) for pair in pairs):
         raise ConfigError(f"loss.resolutions={resolutions} must be pairs [window samples, mel bands].")
     if cfg.loss.draw > len(resolutions):
         raise ConfigError(f"loss.draw={cfg.loss.draw} is more than the {len(resolutions)} of loss.resolutions.")
@@ -53,6 +56,6 @@ def check_crop(cfg: DictConfig, sample_rate: int, hop: int) -> None:
     Raises:
         ConfigError: with the least that does.
     """
-    least = max(10 * hop, 2 * max(window for window, _ in cfg.loss.resolutions)) / sample_rate
+    least = max(MAX_WINDOW * hop, 2 * max(window for window, _ in cfg.loss.resolutions)) / sample_rate
     if cfg.trainer.crop_seconds < least:
         raise ConfigError(f"trainer.crop_seconds={cfg.trainer.crop_seconds} must be at least {least:g}.")

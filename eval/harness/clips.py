@@ -167,13 +167,15 @@ def derangement(size: int, seed: int) -> list[int]:
 
 
 def row_like(row: str, clips: Sequence[ScoredClip], waves: Mapping[str, Wave], rate: int) -> Row:
-    """A row of what became of ``clips``: ``waves [samples]`` at ``rate``, without a source where there is none."""
+    """A row of what became of ``clips``: ``waves [samples]`` at ``rate`` (0: each clip's own), without a source where
+    there is none.
+    """
     made = []
     for clip in clips:
         there = clip.id in waves
         item = {} if there else {key: clip.item[key] for key in ("error",) if key in clip.item}
         wav = as_stored(waves[clip.id]) if there else None
-        made.append(ScoredClip(clip.id, row, clip.text, wav, rate, item, source=there))
+        made.append(ScoredClip(clip.id, row, clip.text, wav, rate or clip.rate, item, source=there))
     return made
 
 
@@ -186,10 +188,23 @@ def resynthesis_of(clips: Sequence[ScoredClip], tokenizer: AudioTokenizer) -> Ro
 def silence_like(clips: Sequence[ScoredClip]) -> Row:
     """The row ``silence``: zeros as long as each clip."""
     zeros = {clip.id: np.zeros_like(clip.wav) for clip in clips if clip.wav is not None}
-    made = row_like("silence", clips, zeros, 0)
-    for silent, clip in zip(made, clips, strict=True):
-        silent.rate = clip.rate
-    return made
+    return row_like("silence", clips, zeros, 0)
+
+
+def shuffled(clips: Sequence[ScoredClip], seed: int, key: str) -> Row:
+    """The row ``generated-shuffled``: each clip with what another of the row ``generated`` became.
+
+    Args:
+        key: of the item, that names the other clip.
+    """
+    others = [clips[i] for i in derangement(len(clips), seed)]
+    return [
+        ScoredClip(
+            clip.id, "generated-shuffled", clip.text, other.wav, other.rate, {**other.item, key: other.id},
+            source=other.source,
+        )
+        for clip, other in zip(clips, others, strict=True)
+    ]  # fmt: skip
 
 
 def heard_at(clips: Sequence[ScoredClip], rate: int) -> dict[str, Wave]:

@@ -6,7 +6,7 @@ folder = run.model("tts")
 run.take(run_name(folder), "eval-tts")          # nobody else writes there meanwhile
 run.load_tokenizer()
 speaker = run.open(Speaker, folder, task)
-run.begin(rows, {"split": cfg.split, "audio": audio_hash_of(clips)}, model=speaker.how)
+run.begin(rows, {"split": cfg.split, "audio": audio_record(clips)}, model=speaker.how)
 run.keep({"reference": read_reference(clips), …})
 …                                               # judges file scores in run.report
 run.finish()
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,11 +73,15 @@ class Run:
         self.cfg, self.device = cfg, pick_device(cfg.device)
         self.cache = Path(cfg.cache) if cfg.get("cache") else None
         self.root = cfg.data.root
-        self.clips: dict[str, Clip] = {}
         self.tokenizer: Any = None
         self.rows: Rows = {}
 
     # ---- what is evaluated -------------------------------------------------------------------------------------
+    @cached_property
+    def corpus(self) -> list[Clip]:
+        """All clips of the corpus; says once which were left out. Raises ConfigError."""
+        return read_clips(self.root)
+
     def choose(
         self, accepts: Callable[[Clip], bool], what: str, split: str | None = None, limit: int | None = None
     ) -> list[Clip]:
@@ -91,7 +96,7 @@ class Run:
             ConfigError: no corpus, or no such clips.
         """
         split = split or self.cfg.split
-        chosen = [clip for clip in read_clips(self.root) if clip.split == split and accepts(clip)]
+        chosen = [clip for clip in self.corpus if clip.split == split and accepts(clip)]
         if not chosen:
             raise ConfigError(f"{self.root} has no {what} in its {split} split.")
         return spread(chosen, self.cfg.limit if limit is None else limit)

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]  # where ``python -m`` finds our packages
 Job = tuple[dict[str, Any], bytes]  # what to do, and samples
 Answer = dict[str, Any]  # the handler's values, or {"failure": reason}
 Handler = Callable[[dict[str, Any], bytes], Answer]

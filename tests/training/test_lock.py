@@ -76,7 +76,7 @@ def test_a_place_that_nobody_can_write_is_named_with_its_key(place: str, replace
     (tmp_path / "folder").mkdir()
     is_file = place == "folder"
     with pytest.raises(LockError, match=r"cannot be written \(.*\): give another out, or make room for it there\.$"):
-        hold(tmp_path / place, "out", replaced=replaced or is_file, is_file=is_file)
+        hold(tmp_path / place, "out", replaced=replaced, is_file=is_file)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 

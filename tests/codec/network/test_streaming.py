@@ -70,6 +70,15 @@ def test_streamed_equals_offline(kind: str, window: int) -> None:
         assert agreement(sound[:, : wav.shape[1]], codec.decode(offline)) > (50 if codec.config.excitation else 110)
 
 
+def test_a_stream_is_coded_in_the_precision_of_the_weights_whatever_its_caller_computes_in() -> None:
+    codec, wav = tiny_codec(**KINDS["bidirectional"]), audio(1, 30_000)
+    codes = codec.encode_stream(wav, last=True)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(codec.encode_stream(wav, last=True)[0], codes)
+        again = codec.decode_stream(codes, last=True)[0]
+    assert torch.equal(again, codec.decode_stream(codes, last=True)[0])
+
+
 def test_a_stream_leaves_the_state_it_was_given_alone() -> None:
     codec = tiny_codec(**KINDS["causal stft"])
     wav = audio(1, 30_000)

@@ -52,6 +52,8 @@ def test_the_defaults_pass() -> None:
         ("trainer.gain_db=[4,-8]", "the smaller first."),
         ("loss.resolutions=[[256]]", "must be pairs [window samples, mel bands]."),
         ("loss.resolutions=[]", "must be pairs"),
+        ("loss.resolutions=[256,32]", "must be pairs"),
+        ("loss.resolutions=[[a,b]]", "must be pairs"),
         ("gan.channels=[8]", "gan.sizes has 6 entries, gan.channels 1: give one per size."),
         ("loss.draw=5", "loss.draw=5 is more than the 4 of loss.resolutions."),
         ("trainer.crop_seconds=0.1", "trainer.crop_seconds=0.1 must be at least 0.170667."),

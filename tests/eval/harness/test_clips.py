@@ -7,7 +7,8 @@ import pytest
 
 from codec.audio.files import write_audio
 from codec.corpus import Clip, read_corpus
-from eval.harness.clips import read_clips, read_generated, read_reference
+from eval.harness.clips import read_clips, read_generated, read_reference, shuffled
+from eval.harness.scored import ScoredClip
 from training.config import ConfigError
 
 
@@ -53,3 +54,17 @@ def test_what_is_left_out_is_a_count_with_one_example(
     assert len(said) == min(bad, 1)
     for line in said:
         assert line.startswith(f"{bad} clips of ") and "metadata.csv line 3" in line and "rejected.jsonl" in line
+
+
+def test_a_shuffled_clip_is_another_one_with_all_that_is_known_of_it() -> None:
+    clips = [
+        ScoredClip(
+            str(n), "generated", f"text {n}", None if n == 2 else np.ones(n + 1), 8000, {"legal": n}, source=n != 2
+        )
+        for n in range(5)
+    ]
+    for clip, made in zip(clips, shuffled(clips, 0, "of"), strict=True):
+        other = clips[int(made.item["of"])]
+        assert (made.id, made.text, made.row) == (clip.id, clip.text, "generated-shuffled")
+        assert other is not clip and made.wav is other.wav and made.item["legal"] == other.item["legal"]
+        assert made.source == other.source, "what was not delivered stays undelivered under another caption"

@@ -1,5 +1,7 @@
 """Workers may die, hang and raise: that costs one clip with a reason, never the run."""
 
+from pathlib import Path
+
 import pytest
 
 from eval.harness.worker_pool import WorkerError, WorkerPool
@@ -47,6 +49,13 @@ def test_a_defect_of_the_pool_reaches_who_waits(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("eval.harness.worker_pool.Worker.call", broken)
     with WorkerPool(MODULE) as pool, pytest.raises(ZeroDivisionError):
         pool.map([({"do": "answer", "number": 0}, b"")])
+
+
+def test_workers_find_our_packages_from_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with WorkerPool(MODULE) as pool:
+        assert pool.map([({"do": "answer", "number": 3}, b"12")]) == [{"bytes": 2, "number": 3}]
 
 
 def test_nothing_to_do_starts_nothing() -> None:

@@ -22,7 +22,7 @@ def test_authors_links_abstract_and_figure_stand_above_the_clips(tmp_path: Path)
     (tmp_path / "overview.png").write_bytes(b"a picture")
     (tmp_path / "front.yaml").write_text(WHOLE)
     folder = made.tts(tmp_path / "runs" / "demo" / "eval-tts")
-    page = build_page([folder], tmp_path / "page", Options(front=tmp_path / "front.yaml"))
+    page = build_page([folder], tmp_path / "page", Options(front=read_front(tmp_path / "front.yaml")))
     head, clips = page.read_text(encoding="utf-8").split("<main>")
     for text in ("<h1>A title &amp; more</h1>", '<a href="https://example.org/a">A. Author</a>', "Some University"):
         assert text in head
@@ -30,7 +30,7 @@ def test_authors_links_abstract_and_figure_stand_above_the_clips(tmp_path: Path)
     assert 'src="figure.png"' in head and (page.parent / "figure.png").read_bytes() == b"a picture"
     assert clips.index('class="items"') < clips.index('class="summary sortable"'), "clips come before scores"
     (tmp_path / "front.yaml").write_text(WHOLE.replace("A title", "Another"))
-    again = build_page([folder], tmp_path / "page", Options(front=tmp_path / "front.yaml"))
+    again = build_page([folder], tmp_path / "page", Options(front=read_front(tmp_path / "front.yaml")))
     assert "Another &amp; more" in again.read_text(encoding="utf-8"), "a page follows its front matter"
 
 
@@ -44,6 +44,15 @@ def test_authors_links_abstract_and_figure_stand_above_the_clips(tmp_path: Path)
         ("authors: [{name: A, url: file:///etc/passwd}]", "no address"),
         ("figure: none.png", "there is no figure"),
         ("figure: front.yaml", "there is no figure"),
+        ("figure: [a.png]", "figure is .*: write a text"),
+        ("title: [a, b]", "title is .*: write a text"),
+        ("abstract: {a: b}", "abstract is .*: write a text"),
+        ("authors: 7", "authors is 7: write a list"),
+        ("authors: A. Author", "authors is 'A. Author': write a list"),
+        ("authors: [{nam: A}]", "write a name, or"),
+        ("authors: [[A, B]]", "write a text"),
+        ("links: [https://a.b]", "links is .*: write a dictionary"),
+        ("links: {Paper: 7}", "no address"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, text: str, why: str) -> None:
