@@ -6,7 +6,7 @@
     python lm/generate.py task=text_to_sound text="a dog barks twice"
     python lm/generate.py task=voice_prompted_tts audio=voice.wav audio_text="what is said in it" text="something else"
     python lm/generate.py task=continuation audio=[a.wav,b.flac]
-    python lm/generate.py task=interleaved text=[the first sentence,the second one]    # one after the other, one voice
+    python lm/generate.py task=interleaved 'text=[the first sentence,the second one]'  # one voice for all
     python lm/generate.py task=asr audio=speech.wav
 
 Writes NNNN.wav (of texts that are written: nothing) and items.jsonl: one line per item with its seed, its length,

@@ -1,4 +1,4 @@
-"""Options of the training that cannot work together, refused before anything is loaded; the task of the options."""
+"""Options of the training that cannot work together, refused before anything is loaded."""
 
 from __future__ import annotations
 
