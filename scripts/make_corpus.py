@@ -4,8 +4,9 @@
     python scripts/make_corpus.py --hours 8.5 --times 8 --out data/mini-full  # the shipped tokens, as audio
     python scripts/make_corpus.py --what speech --sentences my.txt --voices slt awb --out data/mine
 
-Speech needs flite; sounds and music need nothing. A build that was interrupted goes on where it stopped when
-the same command is given again; where all is there, nothing is written or locked. See docs/corpus.md.
+Speech needs flite, or piper for voices by path (FOLDER/NAME.onnx); sounds and music need nothing.
+A build that was interrupted goes on where it stopped when the same command is given again; where all is there, nothing
+is written or locked. See docs/corpus.md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mini_corpus import grammar, rendering, speech
+from mini_corpus import grammar, rendering, speech, voices
 from mini_corpus.bigram import Bigram
 from mini_corpus.layout import CorpusError, check_stamp, remove_leftovers, write_atomically, write_stamp
 from training.config import ending_plainly
@@ -45,7 +46,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="parts to build (default: all three)")  # fmt: skip
     add("--hours", type=float, help="hours of train speech, beside 400 valid and 400 test sentences")
     add("--times", type=int, default=1, help="so many times as many train sounds and pieces of music (default: 1)")
-    add("--voices", nargs="+", default=VOICES, metavar="VOICE", help="flite voices in turn (default: slt rms)")
+    add(
+        "--voices",
+        nargs="+",
+        default=VOICES,
+        metavar="VOICE",
+        help="in turn: flite voices, or Piper voices by path, FOLDER/NAME.onnx (default: slt rms)",
+    )
     add(
         "--sentences",
         type=Path,
@@ -69,19 +76,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def make_speech(options: argparse.Namespace) -> None:
     """Speak the grammar's sentences, or those of a file."""
-    settings: dict[str, Any] = {"source": "grammar", "seed": options.seed, "voices": options.voices}
+    names = voices.names_of(options.voices)
+    settings: dict[str, Any] = {"source": "grammar", "seed": options.seed, "voices": names}
     if options.sentences is not None:
         sentences = speech.read_sentences(options.sentences)
         digest = hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:12]
-        settings = {"source": f"sentences {digest}", "seed": None, "voices": options.voices}
-        plan = iter(speech.plan_sentences(sentences, options.voices))
+        settings = {"source": f"sentences {digest}", "seed": None, "voices": names}
+        plan = iter(speech.plan_sentences(sentences, names))
         seconds, total = None if options.hours is None else options.hours * 3600, len(sentences)
     elif options.hours is None:
-        plan = speech.plan_grammar(options.seed, options.voices, MINI_TEST, MINI_VALID)
+        plan = speech.plan_grammar(options.seed, names, MINI_TEST, MINI_VALID)
         seconds = MINI_TRAIN_SECONDS
         total = MINI_TEST + MINI_VALID + int(seconds / SECONDS_PER_CLIP)
     else:
-        plan = speech.plan_grammar(options.seed, options.voices, speech.SPLIT_SIZE, speech.SPLIT_SIZE)
+        plan = speech.plan_grammar(options.seed, names, speech.SPLIT_SIZE, speech.SPLIT_SIZE)
         seconds = options.hours * 3600
         total = 2 * speech.SPLIT_SIZE + int(seconds / SECONDS_PER_CLIP)
     check_stamp(options.out, "speech", settings)
@@ -92,21 +100,24 @@ def make_speech(options: argparse.Namespace) -> None:
         print(f"speech: all there in {options.out}")
         return
     hold(options.out, "--out")
-    flite = speech.Flite()
-    flite.check_voices(options.voices)
+    opened = voices.open_voices(options.voices)
     remove_leftovers(options.out, "speech")
     write_stamp(options.out, "speech", {**settings, **amount, "complete": False})
     summary = speech.SpeechSummary()
-    built = speech.build_speech(plan, options.out, seconds, flite, options.jobs, summary)
-    for _ in progress(built, total, "speech"):
-        pass
+    built = speech.build_speech(plan, options.out, seconds, opened, options.jobs, summary)
+    try:
+        for _ in progress(built, total, "speech"):
+            pass
+    finally:
+        for voice in opened.values():
+            voice.close()
     if not summary.clips:
-        raise CorpusError("flite said nothing at all; try: flite -voice slt -t hello -o hello.wav")
+        raise CorpusError("nothing was said at all; try: flite -voice slt -t hello -o hello.wav")
     write_stamp(options.out, "speech", {**settings, **amount, "complete": True})
     parts = (f"{split} {summary.clips[split]} clips {summary.seconds[split] / 60:.1f} min" for split in summary.clips)
     print(f"speech: {', '.join(parts)} in {options.out}")
     if summary.silent:
-        print(f"speech: left out {len(summary.silent)} sentences that flite does not speak: {summary.silent[:5]}")
+        print(f"speech: left out {len(summary.silent)} sentences that are not spoken: {summary.silent[:5]}")
 
 
 def write_grammar(options: argparse.Namespace) -> None:

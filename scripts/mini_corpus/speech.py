@@ -1,4 +1,4 @@
-"""Sentences spoken by flite (CMU's small speech synthesiser), as a corpus folder.
+"""Sentences spoken by a synthesiser (voices.py), as a corpus folder.
 
 The order is fixed: all test sentences, all valid sentences, then train sentences until there is enough audio.
 A build with more hours therefore begins with the clips of a build with fewer, under the same ids.
@@ -6,12 +6,9 @@ A build with more hours therefore begins with the clips of a build with fewer, u
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,16 +19,11 @@ import soundfile
 
 from mini_corpus.grammar import sentence_stream
 from mini_corpus.layout import CorpusError, Row, read_metadata, read_stamp, replace_rows, seed_of, write_flac
+from mini_corpus.voices import Voice
 
-SAMPLE_RATE = 16_000  # Hz, what flite's voices speak at
 LEVEL = 10 ** (-28 / 20)  # RMS of every clip; lower levels cost fewer bytes in FLAC, 16 bits leave 68 dB below it
 PEAK = 0.95
-LICENCE = "BSD-style (flite and its CMU ARCTIC voices); text MIT"
 SPLIT_SIZE = 400  # test and valid sentences that are set aside before the first train sentence
-MISSING_FLITE = (
-    "flite, the speech synthesiser, is not installed: apt install flite (Debian, Ubuntu), brew install flite "
-    "(macOS) or https://github.com/festvox/flite. The audio that ships in data/mini does not need it."
-)
 
 
 @dataclass(frozen=True)
@@ -47,12 +39,12 @@ class Utterance:
     def file_name(self) -> str:
         return f"speech/{self.id}.flac"
 
-    def silence(self) -> tuple[int, int]:
-        """(lead, trail) samples of silence, 0-120 and 0-60 ms: speech starts anywhere in a token window."""
+    def silence(self, rate: int) -> tuple[int, int]:
+        """(lead, trail) samples of silence at ``rate``, 0-120 and 0-60 ms: speech starts anywhere in a token window."""
         seed = seed_of("silence", self.id)
         return (
-            seed % 1000 * SAMPLE_RATE * 120 // 1_000_000,
-            seed // 1000 % 1000 * SAMPLE_RATE * 60 // 1_000_000,
+            seed % 1000 * rate * 120 // 1_000_000,
+            seed // 1000 % 1000 * rate * 60 // 1_000_000,
         )
 
 
@@ -102,41 +94,6 @@ def plan_sentences(sentences: list[str], voices: list[str]) -> list[Utterance]:
     return sorted(plan, key=lambda utterance: ("test", "valid", "train").index(utterance.split))
 
 
-class Flite:
-    """The flite command."""
-
-    def __init__(self, command: str = "flite") -> None:
-        found = shutil.which(command)
-        if found is None:
-            raise CorpusError(MISSING_FLITE)
-        self.command = found
-
-    def voices(self) -> list[str]:
-        """Names of the voices that this flite was built with."""
-        answer = subprocess.run([self.command, "-lv"], capture_output=True, text=True, check=False).stdout
-        return answer.partition(":")[2].split()
-
-    def check_voices(self, voices: list[str]) -> None:
-        """Refuse a voice that flite does not know (it would speak in its default voice without a word)."""
-        known = self.voices()
-        for voice in voices:
-            if voice not in known and not Path(voice).is_file():
-                raise CorpusError(f"flite has no voice {voice!r}; it has {', '.join(known)}.")
-
-    def speak(self, text: str, voice: str) -> np.ndarray:
-        """[samples] float32 at SAMPLE_RATE; raises CorpusError when flite fails."""
-        with tempfile.TemporaryDirectory(prefix="flite-") as folder:
-            path = Path(folder) / "speech.wav"
-            command = [self.command, "-voice", voice, "-t", text, "-o", str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0 or not path.exists():
-                raise CorpusError(f"flite failed on {text!r} with voice {voice}: {done.stderr.strip()[:200]}")
-            samples, sample_rate = soundfile.read(path, dtype="float32")
-        if sample_rate != SAMPLE_RATE:
-            raise CorpusError(f"voice {voice} speaks at {sample_rate} Hz; choose one of {SAMPLE_RATE} Hz.")
-        return samples
-
-
 def level(samples: np.ndarray) -> np.ndarray:
     """Scale to the corpus' level, [samples] -> [samples]; peaks stay below PEAK."""
     rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
@@ -144,17 +101,17 @@ def level(samples: np.ndarray) -> np.ndarray:
     return samples * min(LEVEL / max(rms, 1e-5), PEAK / max(peak, 1e-5))
 
 
-def render(utterance: Utterance, folder: Path, flite: Flite) -> float:
-    """Speak one clip unless its file is there; returns its length in seconds (0.0: flite said nothing)."""
+def render(utterance: Utterance, folder: Path, voice: Voice) -> float:
+    """Speak one clip unless its file is there; returns its length in seconds (0.0: nothing was said)."""
     path = folder / utterance.file_name
     if path.exists():
         return soundfile.info(path).duration
-    samples = flite.speak(utterance.text, utterance.speaker)
-    if len(samples) < SAMPLE_RATE // 10 or not np.any(samples):
+    samples, rate = voice.speak(utterance.text)
+    if len(samples) < rate // 10 or not np.any(samples):
         return 0.0
-    samples = np.pad(level(samples), utterance.silence())
-    write_flac(path, samples, SAMPLE_RATE)
-    return len(samples) / SAMPLE_RATE
+    samples = np.pad(level(samples), utterance.silence(rate))
+    write_flac(path, samples, rate)
+    return len(samples) / rate
 
 
 @dataclass
@@ -167,7 +124,7 @@ class SpeechSummary:
 
 
 def in_order(
-    plan: Iterable[Utterance], folder: Path, flite: Flite, jobs: int
+    plan: Iterable[Utterance], folder: Path, voices: Mapping[str, Voice], jobs: int
 ) -> Generator[tuple[Utterance, float], None, None]:
     """Render ``jobs`` clips at a time, give them back in the plan's order with their seconds.
 
@@ -178,7 +135,7 @@ def in_order(
         try:
             for utterance in plan:
                 was_there = (folder / utterance.file_name).exists()
-                ahead.append((utterance, pool.submit(render, utterance, folder, flite), was_there))
+                ahead.append((utterance, pool.submit(render, utterance, folder, voices[utterance.speaker]), was_there))
                 if len(ahead) > 2 * jobs:
                     first, seconds, _ = ahead.popleft()
                     yield first, seconds.result()
@@ -195,7 +152,7 @@ def build_speech(
     plan: Iterable[Utterance],
     folder: Path,
     train_seconds: float | None,
-    flite: Flite,
+    voices: Mapping[str, Voice],
     jobs: int,
     summary: SpeechSummary,
     every: float = 30.0,
@@ -209,12 +166,12 @@ def build_speech(
     """
     rows: list[Row] = []
     written = time.monotonic()
-    clips = in_order(plan, folder, flite, jobs)
+    clips = in_order(plan, folder, voices, jobs)
     for utterance, seconds in clips:
         if seconds == 0.0:
             summary.silent.append(utterance.text)
             continue
-        rows.append(row_of(utterance, seconds))
+        rows.append(row_of(utterance, seconds, voices[utterance.speaker].licence))
         summary.clips[utterance.split] += 1
         summary.seconds[utterance.split] += seconds
         if time.monotonic() - written > every:
@@ -236,7 +193,7 @@ def is_complete(folder: Path, settings: dict[str, object]) -> bool:
     return bool(rows) and all((folder / row["file_name"]).exists() for row in rows)
 
 
-def row_of(utterance: Utterance, seconds: float) -> Row:
+def row_of(utterance: Utterance, seconds: float, licence: str) -> Row:
     """The metadata line of a clip."""
     return {
         "file_name": utterance.file_name,
@@ -245,6 +202,6 @@ def row_of(utterance: Utterance, seconds: float) -> Row:
         "speaker": utterance.speaker,
         "domain": "speech",
         "split": utterance.split,
-        "licence": LICENCE,
+        "licence": licence,
         "seconds": round(seconds, 3),
     }

@@ -20,7 +20,7 @@ import soundfile
 import make_corpus
 from codec.load import load
 from codec.shards import read_index, read_shards
-from mini_corpus import layout, rendering, sounds, speech
+from mini_corpus import layout, rendering, sounds, speech, voices
 from mini_corpus.grammar import vocabulary
 from mini_corpus.layout import CorpusError
 from training.lock import try_lock
@@ -53,6 +53,35 @@ def flite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
     return program
+
+
+HUMMING_PIPER = """#!{python}
+import array, math, pathlib, sys, wave
+option = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+assert pathlib.Path(option["-m"]).is_file()
+print("INFO: loaded", file=sys.stderr)
+for number, text in enumerate(map(str.strip, sys.stdin)):
+    if text == "fail":
+        sys.exit("no such phoneme")
+    path = pathlib.Path(option["-d"]) / f"{{id(option)}}{{number}}.wav"
+    hum = [int(9000 * math.sin(6.28 * (100 + sum(map(ord, text)) % 100) * n / 22050)) for n in range(900 * len(text))]
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1), out.setsampwidth(2), out.setframerate(22050)
+        out.writeframes(array.array("h", hum).tobytes())
+    print(f"INFO:piper:Wrote {{path}}", file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def piper(flite: Path, tmp_path: Path) -> Path:
+    """A program named piper beside flite; returns the model of a voice for it."""
+    program = flite.with_name("piper")
+    program.write_text(HUMMING_PIPER.format(python=sys.executable))
+    program.chmod(0o755)
+    model = tmp_path / "en_US-joe.onnx"
+    for name in ("en_US-joe.onnx", "en_US-joe.onnx.json"):
+        model.with_name(name).write_text("a voice")
+    return model
 
 
 @pytest.fixture
@@ -108,8 +137,8 @@ def test_more_test_sentences_than_are_set_aside_are_refused() -> None:
 
 def test_silence_depends_on_the_id_only_and_covers_its_range() -> None:
     clips = list(islice(speech.plan_grammar(7, ["slt"]), 500))
-    leads = np.array([clip.silence()[0] for clip in clips]) / speech.SAMPLE_RATE
-    assert clips[0].silence() == speech.Utterance(clips[0].id, "other", "rms", "train").silence()
+    leads = np.array([clip.silence(16_000)[0] for clip in clips]) / 16_000
+    assert clips[0].silence(16_000) == speech.Utterance(clips[0].id, "other", "rms", "train").silence(16_000)
     assert leads.min() < 0.01 and 0.11 < leads.max() <= 0.12
     assert 0.05 < leads.mean() < 0.07
 
@@ -170,15 +199,15 @@ def test_killed_build_goes_on_and_leaves_no_half_file(
     command = ["--what", "speech", "--sentences", sentences, "--jobs", 1, "--out"]
     assert build(*command, tmp_path / "whole") == 0
     spoken: list[str] = []
-    speak = speech.Flite.speak
+    speak = voices.Flite.speak
 
-    def interrupted(self: speech.Flite, text: str, voice: str) -> np.ndarray:
+    def interrupted(self: voices.Flite, text: str) -> tuple[np.ndarray, int]:
         if len(spoken) == 4:
             raise KeyboardInterrupt
         spoken.append(text)
-        return speak(self, text, voice)
+        return speak(self, text)
 
-    monkeypatch.setattr(speech.Flite, "speak", interrupted)
+    monkeypatch.setattr(voices.Flite, "speak", interrupted)
     assert build(*command, tmp_path / "cut") == 130
     done = samples_of(tmp_path / "cut")
     assert len(done) == 4
@@ -188,14 +217,49 @@ def test_killed_build_goes_on_and_leaves_no_half_file(
     os.utime(stale, (0, 0))
 
     spoken.clear()
-    monkeypatch.setattr(
-        speech.Flite, "speak", lambda self, text, voice: spoken.append(text) or speak(self, text, voice)
-    )
+    monkeypatch.setattr(voices.Flite, "speak", lambda self, text: spoken.append(text) or speak(self, text))
     assert build(*command, tmp_path / "cut") == 0
     assert len(spoken) == 11 - 4  # what was finished is not spoken again
     assert samples_of(tmp_path / "cut") == samples_of(tmp_path / "whole")
     assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
     assert not list((tmp_path / "cut").rglob("*.tmp"))
+
+
+def test_a_piper_voice_speaks_beside_a_flite_voice(piper: Path, sentences: Path, tmp_path: Path) -> None:
+    command = ["--what", "speech", "--sentences", sentences, "--voices", piper, "slt", "--out", tmp_path / "mine"]
+    assert build(*command) == 0
+    rows = rows_of(tmp_path / "mine")
+    assert {row["speaker"] for row in rows} == {"en_US-joe", "slt"} and len(rows) == 11
+    for row in rows:
+        info = soundfile.info(tmp_path / "mine" / row["file_name"])
+        joe = row["speaker"] == "en_US-joe"
+        assert info.samplerate == (22_050 if joe else 16_000)
+        length = 900 * len(row["text"]) / 22_050 if joe else 0.05 * len(row["text"])
+        assert length <= info.duration <= length + 0.181
+        assert ("card of the Piper voice en_US-joe" in row["licence"]) == joe
+    assert build("--jobs", 3, *command[:-1], tmp_path / "again") == 0
+    assert samples_of(tmp_path / "again") == samples_of(tmp_path / "mine")
+
+
+def test_a_piper_voice_that_cannot_speak_is_one_sentence(
+    piper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sentences.txt"
+    path.write_text("fail\n")
+
+    def said(*given: Path) -> str:
+        assert (
+            build("--what", "speech", "--sentences", path, "--out", tmp_path / f"m{len(given)}", "--voices", *given)
+            == 1
+        )
+        return capsys.readouterr().err
+
+    assert "piper ended on 'fail' with voice en_US-joe" in (message := said(piper)) and "no such phoneme" in message
+    assert "names en_US-joe twice" in said(piper, piper)
+    piper.with_name("en_US-joe.onnx.json").unlink()
+    assert "lacks en_US-joe.onnx.json" in said(piper)
+    monkeypatch.setenv("PATH", "")
+    assert "pip install piper-tts" in said(piper)
 
 
 def test_finished_build_needs_no_flite(
@@ -289,7 +353,7 @@ def test_clip_level_is_the_same_for_loud_and_soft_voices() -> None:
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 def test_real_flite_speaks_the_shipped_clips_again(tmp_path: Path) -> None:
     clip = next(speech.plan_grammar(make_corpus.SEED, make_corpus.VOICES))
-    speech.render(clip, tmp_path, speech.Flite())
+    speech.render(clip, tmp_path, voices.Flite(clip.speaker))
     again, _ = soundfile.read(tmp_path / clip.file_name)
     shipped, _ = soundfile.read(make_corpus.MINI / clip.file_name)
     assert abs(len(again) - len(shipped)) < 1600  # another version of flite may differ in detail
@@ -389,7 +453,7 @@ def test_shipped_speech_is_the_grammars(shipped: list[dict]) -> None:
     rows = [row for row in shipped if row["domain"] == "speech"]
     plan = speech.plan_grammar(make_corpus.SEED, make_corpus.VOICES, make_corpus.MINI_TEST, make_corpus.MINI_VALID)
     for row, clip in zip(rows, plan, strict=False):
-        expected = speech.row_of(clip, row["seconds"])
+        expected = speech.row_of(clip, row["seconds"], voices.FLITE_LICENCE)
         assert row == expected
     assert sum(row["seconds"] for row in rows) >= 12 * 60
     assert Counter(row["split"] for row in rows)["test"] >= 50
