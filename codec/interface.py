@@ -274,3 +274,61 @@ def checked_decode(decode: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return wav
 
     return checked
+
+
+class HasLatents(AudioTokenizer):
+    """A tokenizer that shows the space it quantises: vectors ``z [frames, d]`` that one can look at, move and hear.
+
+    A frame's vector is what the quantiser is given, and a code's vector is what stands for it there, so that their
+    difference is what quantising costs and nothing else. A subclass gives the four steps, of one clip each.
+    """
+
+    @abstractmethod
+    def latents_of_clip(self, wav: Tensor) -> Tensor:
+        """``wav [1, samples]``, sound and at least one sample → ``z [frames, d]``, before the quantiser."""
+
+    @abstractmethod
+    def quantise(self, z: Tensor) -> Tensor:
+        """The codes ``[frames, levels]`` nearest to ``z [frames, d]``, level by level."""
+
+    @abstractmethod
+    def vectors(self, codes: Tensor) -> Tensor:
+        """``z [frames, d]`` that ``codes [frames, at most levels]`` stand for; fewer levels are a coarser vector."""
+
+    @abstractmethod
+    def sound_of_latents(self, z: Tensor) -> Tensor:
+        """``z [frames, d]``, at least one frame → ``wav [1, about frames * samples_per_frame]``."""
+
+    @without_autocast
+    @torch.inference_mode()
+    def to_latents(self, wav: Tensor) -> Tensor:
+        """``wav [1, samples]`` (as for ``encode``; in one pass, however long) → ``z [frames, d]``, not quantised.
+
+        Raises:
+            ValueError: not such a waveform, or none or several clips.
+        """
+        wav, lengths = self.check_wav(wav)
+        if len(wav) != 1 or not int(lengths[0]):
+            raise ValueError(f"latents are of one clip of at least one sample, got wav {tuple(wav.shape)}.")
+        self.use_float32()
+        return self.latents_of_clip(wav.to(getattr(self, "device", "cpu"))).float()
+
+    @without_autocast
+    @torch.inference_mode()
+    def from_latents(self, z: Tensor, requantise: bool) -> Tensor:
+        """``z [frames, d]`` → ``wav [1, frames * samples_per_frame]``.
+
+        Args:
+            requantise: hear the nearest codes' vectors, which is what a language model can express; else ``z`` itself,
+                which a decoder that was trained on codes alone has never seen.
+
+        Raises:
+            ValueError: not finite vectors ``[frames, d]``, or none.
+        """
+        if z.ndim != 2 or not len(z) or not bool(torch.isfinite(z).all()):
+            raise ValueError(f"latents must be finite vectors [frames, d] of at least one frame, got {tuple(z.shape)}.")
+        self.use_float32()
+        z = z.float().to(getattr(self, "device", "cpu"))
+        wav = self.sound_of_latents(self.vectors(self.quantise(z)) if requantise else z)
+        samples = len(z) * self.samples_per_frame
+        return torch.nn.functional.pad(wav, (0, max(0, samples - wav.shape[1])))[:, :samples].float()

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from codec.interface import AudioTokenizer, Codes, without_autocast
+from codec.interface import Codes, HasLatents, without_autocast
 from codec.network.architecture import LATER_KEYS, ALMTokenizerConfig, check_architecture, check_window
 from codec.network.convolutions import ConvPatchify, ConvUnpatchify, check_ratios
 from codec.network.patchify import SpectralHead, STFTPatchify, STFTUnpatchify, Synthesis, ToneHead
@@ -60,7 +60,7 @@ class CodecOutput:
     quantized: Quantized
 
 
-class ALMTokenizer(PreTrainedModel, AudioTokenizer):
+class ALMTokenizer(PreTrainedModel, HasLatents):
     """The codec; ``save_pretrained`` / ``from_pretrained`` as any transformers model."""
 
     config_class = ALMTokenizerConfig
@@ -227,6 +227,22 @@ class ALMTokenizer(PreTrainedModel, AudioTokenizer):
             part = decode_long(self, clip) if long else self.decode(Codes(clip, codes.lengths[i : i + 1]))
             wav[i, :wanted] = part[0, :wanted]
         return wav
+
+    # ---- the space that is quantised -----------------------------------------------------------------------------
+    def latents_of_clip(self, wav: Tensor) -> Tensor:
+        wav = nn.functional.pad(wav, (0, -wav.shape[1] % self.samples_per_frame))
+        valid = torch.ones(1, wav.shape[1] // self.samples_per_frame, dtype=torch.bool, device=wav.device)
+        return self.quantizer.project(self.encode_latents(wav, self.window, valid))[1][0]
+
+    def quantise(self, z: Tensor) -> Tensor:
+        return self.quantizer.assign(z)
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        return self.quantizer.vectors(codes.to(self.device))
+
+    def sound_of_latents(self, z: Tensor) -> Tensor:
+        valid = torch.ones(1, len(z), dtype=torch.bool, device=z.device)
+        return self.decode_latents(self.quantizer.project_out(z)[None], self.window, valid).wav
 
     # ---- streams -----------------------------------------------------------------------------------------------
     @without_autocast

@@ -5,8 +5,8 @@
     python eval/semantics.py ctc_steps=600                # also a CTC probe of words (eval/probes/words.py)
     python eval/semantics.py probes=[] ctc_steps=3000 ctc_shards=data/mini/tokens    # on hours of tokens, without audio
 
-Rows: levels-1, levels-1-2, … (the tokens' vectors, summed over the levels in use), continuous (the encoder's output
-before quantisation: what quantising costs), log-mel (a spectrogram's statistics: what needs no codec), and
+Rows: levels-1, levels-1-2, … (the tokens' vectors, summed over the levels in use), continuous (what is quantised, in
+the same space: what quantising costs), log-mel (a spectrogram's statistics: what needs no codec), and
 shuffled-labels (chance). The probe is a linear classifier on the mean over time (eval/probes/linear.py). Clips of the
 train split train it, of the valid split choose its weight decay, of the test split score it. ``runs`` repeats the
 training on resampled train clips; the spread is written as ``deviation_of_runs``.
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from codec.corpus import AudioError, Clip, read_audio
-from codec.interface import AudioTokenizer
+from codec.interface import AudioTokenizer, HasLatents
 from eval.embedders.log_mel import LogMel
 from eval.harness.audio import CannotScore
 from eval.harness.coding import encode_clips
@@ -97,40 +97,29 @@ def label_clips(clips: list[Clip], probe: DictConfig, name: str) -> Labelled:
     return Labelled(ids, labels, classes, left_out)
 
 
-def has_vectors(tokenizer: AudioTokenizer) -> bool:
-    """Whether the tokenizer can say which vector stands for a token (ours can)."""
-    return hasattr(getattr(tokenizer, "quantizer", None), "lookup")
-
-
 @torch.inference_mode()
 def token_features(tokenizer: AudioTokenizer, codes: NDArray[np.int64], levels: int) -> NDArray[np.float32]:
-    """``[frames, d]`` of codes ``[frames, levels]``: the vectors of the first ``levels``, summed; for a tokenizer that
-    does not show its vectors, one column per code of each level.
+    """``[frames, d]`` of codes ``[frames, levels]``: what the first ``levels`` stand for; for a tokenizer that does not
+    show its latents, one column per code of each level.
     """
-    if has_vectors(tokenizer):
-        table: Any = tokenizer
-        part = torch.from_numpy(codes[:, :levels].T.copy())[None]
-        return table.quantizer.lookup(part.to(getattr(tokenizer, "device", "cpu")))[0].float().cpu().numpy()
+    if isinstance(tokenizer, HasLatents):
+        return tokenizer.vectors(torch.from_numpy(codes[:, :levels].copy())).float().cpu().numpy()
     hot = [
         np.eye(size, dtype=np.float32)[codes[:, level]] for level, size in enumerate(tokenizer.codebook_sizes[:levels])
     ]
     return np.concatenate(hot, axis=1)
 
 
-@torch.inference_mode()
 def continuous_features(tokenizer: AudioTokenizer, waves: dict[str, NDArray[np.float32]]) -> Features:
-    """The encoder's output before quantisation, ``[frames, d]`` per clip; empty for a tokenizer that hides it."""
-    if not hasattr(tokenizer, "encode_latents"):
+    """What is quantised, ``[frames, d]`` per clip; empty for a tokenizer that hides it."""
+    if not isinstance(tokenizer, HasLatents):
         return {}
-    network: Any = tokenizer
-    found = {}
-    for name, wav in progress(share(list(waves.items())), desc="continuous"):
-        frames = -(-len(wav) // tokenizer.samples_per_frame)
-        padded = torch.zeros(1, frames * tokenizer.samples_per_frame)
-        padded[0, : len(wav)] = torch.from_numpy(wav)
-        found[name] = network.encode_latents(padded.to(network.device), network.window)[0].float().cpu().numpy()
+    found = {
+        name: tokenizer.to_latents(torch.from_numpy(wav)[None]).cpu().numpy()
+        for name, wav in progress(share([pair for pair in waves.items() if len(pair[1])]), desc="continuous")
+    }
     found = gather(found, "continuous")
-    return {name: found[name] for name in waves}
+    return {name: found[name] for name in waves if name in found}
 
 
 def log_mel_features(waves: dict[str, NDArray[np.float32]], rate: int) -> Features:
@@ -296,7 +285,9 @@ def main(cfg: DictConfig) -> None:
         },
         "torch numpy soxr",
         tokenizer=tokenizer.describe() | ({"shards": cfg.ctc_shards} if cfg.ctc_shards else {}),
-        features="vectors after quantisation, summed over levels" if has_vectors(tokenizer) else "one column per code",
+        features="vectors of the codes, summed over levels"
+        if isinstance(tokenizer, HasLatents)
+        else "one column per code",
         pooling="mean over time",
         probe={
             "linear": "logistic regression, L-BFGS, decay chosen on valid",

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from codec.interface import AudioTokenizer, Codes, TokenizerError
+from codec.interface import AudioTokenizer, Codes, HasLatents, TokenizerError
 
 
 class BaselineTokenizer(nn.Module, AudioTokenizer):
@@ -105,6 +106,25 @@ class BaselineTokenizer(nn.Module, AudioTokenizer):
             clip = self.decode_clip(values[row : row + 1, :, :n_frames].to(self.device))[0, :n_samples]
             wav[row, : len(clip)] = clip.float()
         return wav
+
+
+class LatentBaseline(BaselineTokenizer, HasLatents):
+    """A published model whose latents are at hand: its codes are those of its latents, its sound that of vectors."""
+
+    def encode_clip(self, wav: Tensor) -> Tensor:
+        return self.quantise(self.latents_of_clip(wav)).T[None]
+
+    def decode_clip(self, codes: Tensor) -> Tensor:
+        return self.sound_of_latents(self.vectors(codes[0].T))
+
+
+def encode_levels(layers: Iterable[nn.Module], latents: Tensor) -> Tensor:
+    """Codes ``[frames, levels]`` of ``latents [frames, d]`` by transformers' residual ``layers``, one after another."""
+    residual, codes = latents.T[None], []
+    for layer in layers:
+        codes.append(layer.encode(residual))  # type: ignore[operator]
+        residual = residual - layer.decode(codes[-1])  # type: ignore[operator]
+    return torch.cat(codes).T if codes else latents.new_zeros(len(latents), 0, dtype=torch.long)
 
 
 def check_levels(name: str, levels: int, available: int, least: int = 1) -> None:

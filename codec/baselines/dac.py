@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DacModel
 
-from codec.baselines.baseline import BaselineTokenizer, check_levels
+from codec.baselines.baseline import LatentBaseline, check_levels
 from codec.baselines.weights import PublicWeights, load_transformers
 
 WEIGHTS = PublicWeights(
@@ -23,7 +23,7 @@ WEIGHTS = PublicWeights(
 )
 
 
-class DacTokenizer(BaselineTokenizer):
+class DacTokenizer(LatentBaseline):
     """The first ``levels`` levels of a DAC of any sample rate."""
 
     name = "dac"
@@ -34,14 +34,20 @@ class DacTokenizer(BaselineTokenizer):
         sizes = (config.codebook_size,) * levels
         super().__init__(model, config.sampling_rate, config.hop_length, sizes, causal=False)
 
-    def encode_clip(self, wav: Tensor) -> Tensor:
+    def latents_of_clip(self, wav: Tensor) -> Tensor:
         # As the original package does before encoding: zeros up to a whole number of frames.
         wav = nn.functional.pad(wav, (0, -wav.shape[1] % self.samples_per_frame))
-        return self.model.encode(wav[:, None], n_quantizers=self.levels).audio_codes
+        return self.model.encoder(wav[:, None])[0].T
 
-    def decode_clip(self, codes: Tensor) -> Tensor:
+    def quantise(self, z: Tensor) -> Tensor:
+        return self.model.quantizer(z.T[None], self.levels)[1][0].T
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        return self.model.quantizer.from_codes(codes.T[None].to(self.device))[0][0].T
+
+    def sound_of_latents(self, z: Tensor) -> Tensor:
         # A few samples fewer than frames * samples_per_frame: odd strides lose some in the transposed convolutions.
-        return self.model.decode(audio_codes=codes).audio_values
+        return self.model.decode(z.T[None]).audio_values
 
 
 def load(path: str = WEIGHTS.repository, levels: int = 2, device: str | torch.device = "cpu") -> DacTokenizer:

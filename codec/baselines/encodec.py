@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import EncodecModel
 
-from codec.baselines.baseline import BaselineTokenizer, check_levels
+from codec.baselines.baseline import LatentBaseline, check_levels, encode_levels
 from codec.baselines.weights import PublicWeights, load_transformers
 from codec.interface import TokenizerError
 
@@ -24,7 +24,7 @@ WEIGHTS = PublicWeights(
 )
 
 
-class EncodecTokenizer(BaselineTokenizer):
+class EncodecTokenizer(LatentBaseline):
     """The first ``levels`` levels of an EnCodec without chunks and without loudness normalisation (24 kHz)."""
 
     name = "encodec"
@@ -44,19 +44,18 @@ class EncodecTokenizer(BaselineTokenizer):
             settings={"pad_mode": config.pad_mode, "dilation_growth_rate": config.dilation_growth_rate},
         )
 
-    def encode_clip(self, wav: Tensor) -> Tensor:
+    def latents_of_clip(self, wav: Tensor) -> Tensor:
+        return self.model.encoder(wav[:, None])[0].T
+
+    def quantise(self, z: Tensor) -> Tensor:
         # model.encode() takes one of a few published bandwidths; the residual quantiser itself takes any level count.
-        return self._first_levels(self.model.encoder(wav[:, None])).transpose(0, 1)
+        return encode_levels(self.model.quantizer.layers[: self.levels], z)
 
-    def _first_levels(self, latents: Tensor) -> Tensor:
-        codes = []
-        for layer in self.model.quantizer.layers[: self.levels]:
-            codes.append(layer.encode(latents))
-            latents = latents - layer.decode(codes[-1])
-        return torch.stack(codes)
+    def vectors(self, codes: Tensor) -> Tensor:
+        return self.model.quantizer.decode(codes.T[:, None].to(self.device))[0].T
 
-    def decode_clip(self, codes: Tensor) -> Tensor:
-        return self.model.decode(codes[None], [None]).audio_values[:, 0]
+    def sound_of_latents(self, z: Tensor) -> Tensor:
+        return self.model.decoder(z.T[None])[:, 0]
 
 
 def load(path: str = WEIGHTS.repository, levels: int = 2, device: str | torch.device = "cpu") -> EncodecTokenizer:

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import MimiModel
 
-from codec.baselines.baseline import BaselineTokenizer, check_levels
+from codec.baselines.baseline import BaselineTokenizer, check_levels, encode_levels
 from codec.baselines.weights import PublicWeights, load_transformers
+from codec.interface import HasLatents
 
 WEIGHTS = PublicWeights(
     name="mimi",
@@ -22,7 +23,7 @@ WEIGHTS = PublicWeights(
 )
 
 
-class MimiTokenizer(BaselineTokenizer):
+class MimiTokenizer(BaselineTokenizer, HasLatents):
     """The first ``levels`` levels of Mimi, the semantic one first."""
 
     name = "mimi"
@@ -47,6 +48,52 @@ class MimiTokenizer(BaselineTokenizer):
 
     def decode_clip(self, codes: Tensor) -> Tensor:
         return self.model.decode(codes).audio_values[:, 0]
+
+    # Two quantisers side by side see a projection each, and what they give is projected back and added: the space is
+    # that of both projections, one after the other. They are met there, as versions of transformers differ elsewhere.
+    def latents_of_clip(self, wav: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        hooks = [part.input_proj.register_forward_hook(lambda _, __, found: seen.append(found)) for part in self._parts]
+        try:
+            self.model.encode(wav[:, None], num_quantizers=self.model.config.num_semantic_quantizers + 1)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.cat(seen, dim=1)[0].T
+
+    def quantise(self, z: Tensor) -> Tensor:
+        semantic = self.model.config.num_semantic_quantizers
+        parts = zip(self._parts, z.chunk(2, dim=1), (semantic, self.levels - semantic), strict=True)
+        return torch.cat([encode_levels(part.layers[:levels], half) for part, half, levels in parts], dim=1)
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        semantic = self.model.config.num_semantic_quantizers
+        codes = codes.to(self.device)
+        halves = []
+        for part, own in zip(self._parts, (codes[:, :semantic], codes[:, semantic:]), strict=True):
+            vector = torch.zeros(len(codes), part.output_proj.in_channels, device=self.device)
+            for layer, column in zip(part.layers, own.T, strict=False):
+                vector = vector + layer.codebook.decode(column)
+            halves.append(vector)
+        return torch.cat(halves, dim=1)
+
+    def sound_of_latents(self, z: Tensor) -> Tensor:
+        halves = (half.T[None] for half in z.chunk(2, dim=1))
+        levels = self.model.config.num_semantic_quantizers + int(
+            self.levels > self.model.config.num_semantic_quantizers
+        )
+        hooks = [part.output_proj.register_forward_pre_hook(lambda _, __: (next(halves),)) for part in self._parts]
+        try:
+            anything = torch.zeros(1, levels, len(z), dtype=torch.long, device=self.device)
+            return self.model.decode(anything).audio_values[:, 0]
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @property
+    def _parts(self) -> tuple[nn.Module, nn.Module]:
+        quantizer = self.model.quantizer
+        return quantizer.semantic_residual_vector_quantizer, quantizer.acoustic_residual_vector_quantizer
 
 
 def load(path: str = WEIGHTS.repository, levels: int = 8, device: str | torch.device = "cpu") -> MimiTokenizer:

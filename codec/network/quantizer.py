@@ -248,8 +248,7 @@ class ResidualQuantizer(nn.Module):
         if levels is not None and not 1 <= levels <= len(self.books):
             raise ValueError(f"levels={levels}: this quantiser has levels 1 to {len(self.books)}.")
         with torch.autocast(x.device.type, enabled=False):  # distances in bf16 pick wrong codes
-            projected = self.project_in(x.float())
-            latents = projected if self.whitening is None else self.whitening(projected)
+            projected, latents = self.project(x)
             keep = torch.ones(latents.shape[:2], dtype=torch.bool, device=x.device) if valid is None else valid
             keep = keep.flatten()
             residual = latents.flatten(0, 1)
@@ -319,10 +318,28 @@ class ResidualQuantizer(nn.Module):
         """Whether all levels have codes; without, the quantiser is that of a warm-up, which leaves it out."""
         return all(book.begun for book in self.books if isinstance(book, Codebook))
 
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``x [..., dim]`` in the code space ``[..., code_dim]``: before whitening, and what is quantised."""
+        projected = self.project_in(x.float())
+        return projected, projected if self.whitening is None else self.whitening(projected)
+
+    def assign(self, latents: Tensor) -> Tensor:
+        """Codes ``[n, levels]`` of ``latents [n, code_dim]``."""
+        codes, residual = [], latents
+        for book in self.books:
+            codes.append(book.assign(residual))
+            residual = residual - book.embed[codes[-1]]
+        return torch.stack(codes, dim=1)
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """``codes [..., levels]`` → ``[..., code_dim]``; fewer levels than trained are legal."""
+        total = sum(book.embed[codes[..., i]] for i, book in zip(range(codes.shape[-1]), self.books, strict=False))
+        assert isinstance(total, Tensor)
+        return total
+
     def lookup(self, codes: Tensor) -> Tensor:
         """``codes [batch, levels, windows]`` → ``[batch, windows, dim]``; fewer levels than trained are legal."""
-        total = sum(book.embed[codes[:, i]] for i, book in zip(range(codes.shape[1]), self.books, strict=False))
-        return self.project_out(total)
+        return self.project_out(self.vectors(codes.transpose(1, 2)))
 
     @torch.no_grad()
     def initialise(self, latents: Tensor, per_step: float, iterations: int, generator: torch.Generator) -> None:

@@ -10,7 +10,7 @@ import torch
 from tiny_baselines import TINY, noise
 from tiny_models import tiny_codec
 
-from codec.interface import AudioTokenizer, Codes
+from codec.interface import AudioTokenizer, Codes, HasLatents
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "docs/examples/tone_codec.py"
 
@@ -128,6 +128,51 @@ def test_codes_matter(tokenizer: AudioTokenizer) -> None:
         changed = codes.codes.clone()
         changed[:, level] = (changed[:, level] + size // 2) % size
         assert not torch.allclose(tokenizer.decode(Codes(changed, codes.lengths, codes.samples)), before)
+
+
+WITH_LATENTS: dict[str, Callable[[], AudioTokenizer]] = {
+    "whitened": lambda: tiny_codec(whiten=True),
+    "warm-up": lambda: tiny_codec(window=3),
+    **{name: ALL[name] for name in ("almtokenizer", "strided", "encodec", "dac", "mimi")},
+    "one level of mimi": lambda: TINY["mimi"](levels=1),
+}
+
+
+@pytest.mark.parametrize("name", WITH_LATENTS)
+def test_latents_lead_where_codes_lead(name: str) -> None:
+    """To the same codes and the same sound, from a whole number of frames or not; and elsewhere without quantising."""
+    tokenizer = WITH_LATENTS[name]()
+    assert isinstance(tokenizer, HasLatents)
+    for samples in (tokenizer.samples_per_frame * 7, tokenizer.samples_per_frame * 5 + 11, 3):
+        wav = noise(4 * tokenizer.samples_per_frame * 8, seed=5)[:, :samples]
+        codes = tokenizer.encode(wav)
+        z = tokenizer.to_latents(wav)
+        assert z.shape[0] == codes.codes.shape[2] and z.dtype == torch.float32
+        assert torch.equal(tokenizer.quantise(z).cpu(), codes.clip(0))
+        heard = tokenizer.from_latents(z, requantise=True)
+        assert heard.shape == (1, len(z) * tokenizer.samples_per_frame)
+        assert torch.equal(heard[:, :samples], tokenizer.decode(codes))
+        assert not torch.allclose(tokenizer.from_latents(z, requantise=False)[:, :samples], tokenizer.decode(codes))
+        exact = tokenizer.vectors(codes.clip(0))
+        assert torch.equal(tokenizer.from_latents(exact, requantise=False), heard)
+    assert tokenizer.levels == 1 or not torch.equal(tokenizer.vectors(codes.clip(0)[:, :1]), exact)
+
+
+IMPOSSIBLE_LATENTS: dict[str, tuple[torch.Tensor, str]] = {
+    "no frame": (torch.zeros(0, 8), "at least one frame"),
+    "a batch": (torch.zeros(1, 3, 8), r"\[frames, d\]"),
+    "NaN": (torch.full((3, 8), math.nan), "finite"),
+}
+
+
+def test_latents_that_are_none_are_refused() -> None:
+    tokenizer = tiny_codec()
+    for z, reason in IMPOSSIBLE_LATENTS.values():
+        with pytest.raises(ValueError, match=reason):
+            tokenizer.from_latents(z, requantise=True)
+    for wav, reason in ((SOUND, "one clip"), (SOUND[:1, :0], "one clip"), (SOUND[0], r"\[batch, samples\]")):
+        with pytest.raises(ValueError, match=reason):
+            tokenizer.to_latents(wav)
 
 
 SOUND = noise(4000, seed=9, rows=2)
