@@ -7,7 +7,7 @@
 
 A comment begins with what the key holds, its unit and its range, or with all that it can be. ``--help`` prints it, and
 a value that it does not allow is refused in its words. A key whose comment says nothing of this holds what its default
-is; null is allowed where it is the default, or said.
+is; null is allowed where it is the default, or said. The comment of a dictionary is about each entry of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-TYPE = re.compile(r"(2 |list of )?(str|int|float|bool)(s rising|s| or list|,? or one per level)?\b")
+TYPE = re.compile(r"(2 |list of )?(str|int|float|bool|dict)(s rising|s| or list|,? or one per level)?\b")
 CHOICES = re.compile(r"[a-z\d_.-]+( \| [a-z\d_.-]+)+$")
 LIMIT = re.compile(r"\b(at least|above|at most|below|from|to) (-?[\d.e+-]*\d)")
 NAMES = {"int": ("a whole number", "whole numbers"), "float": ("a number", "numbers"), "bool": ("true or false", "")}
@@ -93,7 +93,8 @@ class Option:
         several = {"s rising": "rising", "s": "pair" if before == "2 " else "list", None: "list" if before else "one"}
         first, *rest = head.removeprefix(found[0]).split(", ")
         words = ", ".join(part for part in rest if LIMIT.search(part))
-        return cls(base, several.get(after, "either"), words, tuple(re.findall(r"\bor ([a-z]+)", first)))
+        also = tuple(re.findall(r"\bor ([a-z]+)", first))
+        return cls("", "dict", also=also) if base == "dict" else cls(base, several.get(after, "either"), words, also)
 
     @classmethod
     def of_default(cls, value: object) -> Option:
@@ -181,10 +182,12 @@ def options(folder: Path, config_name: str, groups: tuple[str, ...] = ()) -> dic
     said |= _said_in(folder / f"{config_name}.yaml", "")  # what the program's own file says about a key goes first
     known: dict[str, Option] = {}
     for key, value in nodes(OmegaConf.to_container(cfg, throw_on_missing=False)):
+        of_entries = known.get(f"{key.rpartition('.')[0]}.*")
         if isinstance(value, dict):
-            known |= {key: Option(shape="dict")} | ({f"{key}.*": said[key]} if key in said else {})
+            known[key] = Option(shape="dict", also=of_entries.also if of_entries else ())
+            known |= {f"{key}.*": said[key]} if key in said else {}
         else:
-            option = said.get(key) or known.get(f"{key.rpartition('.')[0]}.*") or Option.of_default(value)
+            option = said.get(key) or of_entries or Option.of_default(value)
             known[key] = replace(option, also=tuple(dict.fromkeys((*option.also, "null")))) if value is None else option
     return known
 

@@ -169,7 +169,7 @@ def check(cfg: DictConfig, only: Sequence[str] | None) -> dict[str, dict[str, An
     for task in cfg.tasks:
         if task not in EVALUATIONS:
             raise ConfigError(f"comparison.tasks: there is no '{task}'; choose from {', '.join(EVALUATIONS)}.")
-    for task, before in (cfg.after or {}).items():
+    for task, before in cfg.after.items():
         if task not in EVALUATIONS or (before and (before not in EVALUATIONS or cfg.after.get(before))):
             raise ConfigError(
                 f"comparison.after.{task}={before}: the model of a task may begin with that of another one, which "
@@ -214,7 +214,7 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
         ConfigError: rows, tasks or options that cannot work.
     """
     rows = check(c, only)
-    after = {str(task): str(before) for task, before in (c.after or {}).items() if before and task in c.tasks}
+    after = {str(task): str(before) for task, before in c.after.items() if before and task in c.tasks}
     plan = Plan(out, rows, list(c.tasks), after)
     check_commands(c, plan.tasks)
     launch = tuple(c.launch or ())

@@ -23,6 +23,7 @@ BELOW, ABOVE = math.nextafter(1.0, 0.0), math.ulp(0.0)
         ("list of str: names", Option("str", "list")),
         ("str or list: texts", Option("str", "either")),
         ("str or null: a folder", Option("str", also=("null",))),
+        ("dict or null: rows of a table", Option("", "dict", also=("null",))),
         ("int or auto: samples", Option("int", also=("auto",))),
         ("null | 1 | 2: the stage", Option("", "default", choices=("null", "1", "2"))),
         ("null | wandb: where to", Option("str", "default", choices=("null", "wandb"))),

@@ -273,7 +273,7 @@ def test_a_model_begins_with_that_of_another_task(tasks: list[str], tmp_path: Pa
 
 
 def test_without_it_all_begin_from_scratch(tmp_path: Path) -> None:
-    for after in ({}, None, {"asr": None}):
+    for after in ({}, {"asr": None}):
         plan = make_plan(settings(tasks=["asr"], after=after, evaluations={"asr": []}), tmp_path / "out")
         assert "low/lm-tts" not in plan.cells and not any("begin with" in note for note in plan.notes)
 
