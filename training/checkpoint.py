@@ -81,7 +81,8 @@ def _why(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     said = str(error).splitlines()[0] if str(error) else ""
-    if "inline_container" in said or "PytorchStreamWriter" in said:  # torch.save does not say why
+    # torch.save does not say why: where it notices in the middle of a large tensor, where in a small one or at the end
+    if any(word in said for word in ("inline_container", "PytorchStreamWriter", "iostream")):
         return "a file could not be written whole"
     # safetensors' errors, and plain exceptions of tokenizers
     return said if isinstance(error, SafetensorError) or re.search(r"\(os error \d+\)", said) else None

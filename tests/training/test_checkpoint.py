@@ -119,6 +119,7 @@ wide = torch.zeros(100_000)
 writers = {
     "safetensors": lambda folder: save_file({"w": wide}, folder / "x"),
     "torch": lambda folder: torch.save({"w": wide}, folder / "x"),
+    "torch, small ones": lambda folder: torch.save({str(i): torch.zeros(9) for i in range(999)}, folder / "x"),
     "tokenizers": lambda folder: Tokenizer(models.WordLevel({str(i): i for i in range(9999)})).save(str(folder / "x")),
     "text": lambda folder: (folder / "x").write_text("x" * 400_000),
 }
@@ -142,8 +143,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence_and_leaves_what_was_there(tm
     command = [sys.executable, "-c", FULL]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     said = result.stdout.splitlines()
-    assert len(said) == 5 and said[4] == "[Errno 27] File too large: 'folder/x'", result.stderr
-    assert all(line.startswith("folder cannot be written (") for line in said[:4])
+    assert len(said) == 6 and said[5] == "[Errno 27] File too large: 'folder/x'", result.stderr
+    assert all(line.startswith("folder cannot be written (") for line in said[:5])
     assert [p.name for p in tmp_path.rglob("*")] == ["folder", "x"] and (tmp_path / "folder/x").read_text() == "one"
 
 
