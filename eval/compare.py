@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -36,10 +35,10 @@ from eval.comparison.page import write_comparison
 from eval.comparison.plan import make_plan, read_file
 from eval.comparison.sweep import Sweep
 from eval.comparison.table_rows import collect
-from eval.harness.intervals import LEAST, paired_difference
+from eval.harness.intervals import LEAST
 from eval.harness.protocols import differing, protocol
 from eval.harness.provenance import record_hash
-from eval.harness.report import fault_of_results, show
+from eval.harness.report import difference, fault_of_results, show
 from eval.harness.tables import Table
 from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
@@ -136,17 +135,16 @@ def differences(
             base = evaluations[0].clips.get(row, {}).get(members[0], {})
             for number in members:
                 other = evaluations[number].clips.get(row, {}).get(members[number], {})
-                common = [clip for clip in base if clip in other]
                 if number == 0 or not (base or other):
                     continue
-                sides = [np.array([side[clip] for clip in common]).reshape(-1, 2).T for side in (other, base)]
-                estimate = paired_difference((sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]))
+                common = len(base.keys() & other.keys())
+                estimate = difference(members[number], other, base)
                 found.append(
                     {
                         "metric": column, "row": row, "of": evaluations[number].name, "minus": evaluations[0].name,
                         "value": estimate and estimate.value, "low": estimate and estimate.low,
-                        "high": estimate and estimate.high, "n": len(common),
-                        "n_one_side_only": len({*base, *other}) - len(common),
+                        "high": estimate and estimate.high, "n": common,
+                        "n_one_side_only": len({*base, *other}) - common,
                     }
                 )  # fmt: skip
     return found

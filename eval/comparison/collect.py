@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from eval.harness.intervals import LEAST, paired_difference
+from eval.harness.intervals import LEAST
 from eval.harness.protocols import differing
 from eval.harness.provenance import record_hash
-from eval.harness.report import show
+from eval.harness.report import difference, show
 from eval.harness.tables import Table
 
 RECORDINGS = "recordings"
@@ -169,9 +167,7 @@ def clearly_better(line: Line, row: str, control: str) -> bool | None:
         return None
     sides = [line.how[name][1] if name in line.how else {} for name in (row, control)]
     if all(sides):
-        common = common_clips(line, row, control)
-        a, b = (np.array([side[clip] for clip in common], dtype=np.float64).reshape(-1, 2).T for side in sides)
-        found = paired_difference((a[0], a[1]), (b[0], b[1]))
+        found = difference(line.metric, *sides)
         if found is None or found.low is None or found.high is None:
             return None
         return found.low > 0 if line.better == UP else found.high < 0

@@ -3,10 +3,11 @@
 A score is a ratio of sums over clips, errors / words for a corpus rate and value / 1 for a mean, so one
 function serves both. Resampling draws clips, not words: words of one clip are not independent.
 
-Clips that are each right or wrong make a share, and so do rates that are 0 or 1 throughout: no resample of them shows
-another value, so that a bootstrap would be sure of 0 or 100 % after ten clips. Wilson's interval (1927) is not, nor is
-Newcombe's for the paired difference of two shares (1998, method 10), which is made of Wilson's. Below
-ten clips there is none: what they say of others is too little for either method.
+Clips that are each right or wrong make a share, and so do counted rates that are 0 or 1 throughout: no resample of
+them shows another value, so that a bootstrap would be sure of 0 or 100 % after ten clips. Wilson's interval (1927) is
+not, nor is Newcombe's for the paired difference of two shares (1998, method 10), which is made of Wilson's. What is
+measured, not counted, is no share, whatever values it has. Below ten clips there is no interval: what they say of
+others is too little for either method.
 """
 
 from __future__ import annotations
@@ -73,15 +74,18 @@ def paired_shares(first: NDArray[np.float64], second: NDArray[np.float64]) -> tu
 
 
 def _shares(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """The rate of each clip where these are 0 and 1 and make a share, else None."""
+    """The counted rate of each clip where these are 0 and 1 and make a share, else None."""
     rates = top / bottom
     alike = (bottom == 1).all() or float(top.sum() / bottom.sum()) in (0, 1)
     return rates if alike and np.isin(rates, (0, 1)).all() else None
 
 
-def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estimate | None:
+def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None, counted: bool = False) -> Estimate | None:
     """Sum of ``numerators [clips]`` over sum of ``denominators [clips]`` (default: ones, which gives the
     mean).
+
+    Args:
+        counted: whether numerators count some of what the denominators count.
 
     Returns:
         None without clips.
@@ -94,7 +98,7 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estim
     value = float(top.sum() / bottom.sum())
     if n < LEAST:
         return Estimate(value, None, None, n)
-    shares = _shares(top, bottom)
+    shares = _shares(top, bottom) if counted else None
     if shares is not None:
         low, high = wilson(shares.sum(), n)
         return Estimate(value, low, high, n)
@@ -103,12 +107,15 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estim
     return Estimate(value, float(low), float(high), n)
 
 
-def paired_difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike]) -> Estimate | None:
+def paired_difference(
+    first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike], counted: bool = False
+) -> Estimate | None:
     """Difference of two ratios over the same clips in the same order, first minus second.
 
     Args:
         first: numerators and denominators ``[clips]`` of the first system.
         second: those of the second.
+        counted: as in `ratio`.
     """
     a, b, c, d = (np.asarray(part, dtype=np.float64) for part in (*first, *second))
     if not len(a) == len(b) == len(c) == len(d):
@@ -119,7 +126,7 @@ def paired_difference(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLik
     value = float(a.sum() / b.sum() - c.sum() / d.sum())
     if n < LEAST:
         return Estimate(value, None, None, n)
-    shares, others = _shares(a, b), _shares(c, d)
+    shares, others = (_shares(a, b), _shares(c, d)) if counted else (None, None)
     if shares is not None and others is not None:
         return Estimate(value, *paired_shares(shares, others), n)
     sums = _counts(n) @ np.stack([a, b, c, d], 1)

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eval.harness.intervals import HOW, Estimate, paired_difference, ratio
 from eval.harness.processes import is_main
@@ -40,7 +42,9 @@ SHARES = (
     "empty",
     "accuracy",
     "class",
-)  # metrics that people read in percent
+    "recall",
+)  # families of metrics that count: read in percent, with the intervals of shares
+Parts = Mapping[str, Sequence[float]]  # clip id -> (numerator, denominator)
 LACKING = {"undelivered": "not delivered", "n_failed": "failed"}
 
 
@@ -51,9 +55,10 @@ class _Cell:
     parts: dict[str, tuple[float, float]]  # clip id -> (numerator, denominator)
     failures: dict[str, str]  # clip id -> reason
     extra: dict[str, Any]
+    metric: str
 
     def record(self) -> dict[str, Any]:
-        found = estimate(self.parts)
+        found = estimate(self.metric, self.parts)
         return {
             "value": found.value if found else None,
             "n": len(self.parts),
@@ -73,10 +78,26 @@ def by_reason(failures: Mapping[str, str]) -> list[dict[str, Any]]:
     return [{"reason": reason, "n": len(ids), "ids": ids} for reason, ids in sorted(reasons.items())]
 
 
-def estimate(parts: Mapping[str, tuple[float, float]]) -> Estimate | None:
+def is_share(metric: str) -> bool:
+    """Whether a metric counts clips, words or codes that are right or wrong, whatever values it happens to have."""
+    return re.split("[-@]", metric.removeprefix("retrieval/").split("/")[0])[0] in SHARES
+
+
+def estimate(metric: str, parts: Parts) -> Estimate | None:
     """The ratio of sums with its interval."""
-    columns = np.array(list(parts.values()), dtype=np.float64).reshape(-1, 2)
-    return ratio(columns[:, 0], columns[:, 1])
+    return ratio(*_sums(parts, parts), counted=is_share(metric))
+
+
+def difference(metric: str, first: Parts, second: Parts) -> Estimate | None:
+    """The difference of two ratios over the clips that both have, first minus second, with its paired interval."""
+    common = [clip for clip in first if clip in second]
+    return paired_difference(_sums(first, common), _sums(second, common), counted=is_share(metric))
+
+
+def _sums(parts: Parts, clips: Iterable[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Numerators and denominators ``[clips]``."""
+    numerators, denominators = np.array([parts[clip] for clip in clips], dtype=np.float64).reshape(-1, 2).T
+    return numerators, denominators
 
 
 class Report:
@@ -102,7 +123,7 @@ class Report:
         **extra: Any,
     ) -> None:
         """A ratio of sums, ``parts[clip id] = (errors, words)``; ``extra`` is written beside it."""
-        self.cells[row][metric] = _Cell(dict(parts), dict(failures or {}), extra)
+        self.cells[row][metric] = _Cell(dict(parts), dict(failures or {}), extra, metric)
 
     def mean(
         self,
@@ -147,9 +168,7 @@ class Report:
         cells = [self.cells.get(row, {}).get(metric) for row, metric in (first, second)]
         if cells[0] is None or cells[1] is None:
             return
-        common = [clip for clip in cells[0].parts if clip in cells[1].parts]
-        sides = [np.array([cell.parts[clip] for clip in common]).reshape(-1, 2).T for cell in cells if cell]
-        found = paired_difference((sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]))
+        found = difference(first[1], cells[0].parts, cells[1].parts)
         if found is not None:
             self.differences.append(
                 {
@@ -229,7 +248,7 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
     if cell["value"] is None:
         reason = missing(cell)
         return f"not computed ({reason})" if reason else "-"
-    percent = metric.split("/")[0].split("-")[0] in SHARES
+    percent = is_share(metric)
 
     def text(value: float) -> str:
         return f"{100 * value:.1f}" if percent else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

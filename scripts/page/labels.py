@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from eval.harness.report import SHARES
+from eval.harness.report import is_share
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def show(metric: str, value: float | None) -> str:
     """A value with the digits that mean something: percent for shares, else two or three decimals."""
     if value is None or not math.isfinite(value):
         return "–"
-    if metric.split("/")[0].split("-")[0] in SHARES:
+    if is_share(metric):
         return f"{100 * value:.1f} %"
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
 

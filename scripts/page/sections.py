@@ -92,7 +92,7 @@ class Section:
             parts = source.parts.get(system.row, {}).get(metric)
             if parts is None:
                 return {**cell, "of": "all domains"}
-            found = estimate({id: (pair[0], pair[1]) for id, pair in parts.items() if id in ids})
+            found = estimate(metric, {id: (pair[0], pair[1]) for id, pair in parts.items() if id in ids})
             failed = sum(id in ids for failure in cell.get("failures") or [] for id in failure.get("ids", []))
             if found is not None:
                 return {"value": found.value, "low": found.low, "high": found.high, "n": found.n, "n_failed": failed}

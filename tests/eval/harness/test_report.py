@@ -51,10 +51,10 @@ def test_paired_intervals_cover() -> None:
 def test_intervals_of_shares_cover_near_none_and_all(share: float, clips: int) -> None:
     """A bootstrap covers a true 99 % of 80 clips in 54 of 100 evaluations: all clips are right in the others."""
     draws = np.random.default_rng(0).random((1000, clips)) < share
-    found = [ratio(draw.astype(float)) for draw in draws]
+    found = [ratio(draw.astype(float), counted=True) for draw in draws]
     covered = [f is not None and f.low is not None and f.high is not None and f.low <= share <= f.high for f in found]
     assert np.mean(covered) > 0.92
-    words = [ratio(9.0 * draw, np.full(clips, 9.0)) for draw in np.stack([np.zeros(clips), np.ones(clips)])]
+    words = [ratio(9.0 * draw, np.full(clips, 9.0), True) for draw in np.stack([np.zeros(clips), np.ones(clips)])]
     for estimate, (low, high) in zip(words, (wilson(0, clips), wilson(clips, clips)), strict=True):
         assert estimate is not None and (estimate.low, estimate.high) == (low, high) and high - low > 0.03
 
@@ -72,7 +72,7 @@ def test_paired_intervals_of_shares_cover_near_none_and_all(
         own, alone = generator.random(clips), generator.random(clips)
         draws = [own, np.where(generator.random(clips) < common, own, alone)]  # hard clips are hard for both
         sides = [((draw < share).astype(float), np.ones(clips)) for draw, share in zip(draws, shares, strict=True)]
-        found = paired_difference(*sides)
+        found = paired_difference(*sides, counted=True)
         assert found is not None and found.low is not None and found.high is not None
         covered.append(found.low <= shares[0] - shares[1] <= found.high)
     assert np.mean(covered) > 0.92
@@ -81,11 +81,30 @@ def test_paired_intervals_of_shares_cover_near_none_and_all(
 @pytest.mark.parametrize("words", [1.0, 9.0])
 def test_two_systems_that_never_fail_are_not_surely_equal(words: float) -> None:
     size = np.full(20, words)
-    found = paired_difference((0 * size, size), (0 * size, size))
+    found = paired_difference((0 * size, size), (0 * size, size), counted=True)
     assert found is not None and found.value == 0 and found.low is not None and found.high is not None
     assert found.low == -found.high and 0.1 < found.high < 0.25
-    apart = paired_difference((size, size), (0 * size, size))
+    apart = paired_difference((size, size), (0 * size, size), counted=True)
     assert apart is not None and apart.low is not None and 0.7 < apart.low < 0.9 and apart.value == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("metric", "counts"),
+    [
+        ("wer/x", True), ("cer-original/x", True), ("silent", True), ("class-named-all", True), ("accuracy/x", True),
+        ("retrieval/recall@10", True), ("stoi", False), ("stoi-pieces/4x", False), ("retrieval/reciprocal-rank", False),
+        ("speaker-similarity", False), ("bits-per-token/text", False),
+    ],
+)  # fmt: skip
+def test_an_interval_follows_what_the_metric_is_not_the_values_it_has(metric: str, counts: bool, value: float) -> None:
+    report = Report({}, ["one", "other"])
+    for row in report.cells:
+        report.mean(row, metric, {str(clip): value for clip in range(20)})
+    report.difference(metric, "one", "other")
+    found = [report.results()["rows"]["one"][metric], report.differences[0]]
+    assert [cell["high"] - cell["low"] > 0.1 for cell in found] == [counts, counts]
+    assert ("%" in show(metric, found[0], 20)) == counts
 
 
 def test_the_bootstrap_is_near_scipy_s_bca() -> None:
