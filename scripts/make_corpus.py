@@ -3,6 +3,7 @@
     python scripts/make_corpus.py                                  # what is missing in data/mini
     python scripts/make_corpus.py --hours 8.5 --times 8 --out data/mini-full  # the shipped tokens, as audio
     python scripts/make_corpus.py --what speech --sentences my.txt --voices slt awb --out data/mine
+    python scripts/make_corpus.py --what notes --out data/notes    # for eval/latents.py and eval/sound_space.py
 
 Speech needs flite, or piper for voices by path (FOLDER/NAME.onnx); sounds and music need nothing.
 A build that was interrupted goes on where it stopped when the same command is given again; where all is there, nothing
@@ -42,10 +43,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--out", type=Path, default=MINI, help="corpus folder (default: data/mini)")
-    add("--what", nargs="+", choices=["speech", "sounds", "music"], default=["sounds", "music", "speech"],
-        help="parts to build (default: all three)")  # fmt: skip
+    add("--what", nargs="+", choices=["speech", "sounds", "music", "notes"], default=["sounds", "music", "speech"],
+        help="parts to build (default: all but notes)")  # fmt: skip
     add("--hours", type=float, help="hours of train speech, beside 400 valid and 400 test sentences")
-    add("--times", type=int, default=1, help="so many times as many train sounds and pieces of music (default: 1)")
+    add("--times", type=int, default=1, help="so many times as many train clips but speech (default: 1)")
     add(
         "--voices",
         nargs="+",
@@ -67,6 +68,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("jobs", "times"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
+    if options.out.resolve() == MINI and "notes" in options.what:
+        parser.error("notes are a corpus of their own; name its folder with --out data/notes")
     changed = options.hours is not None or options.sentences is not None or options.times != 1
     if options.out.resolve() == MINI and (changed or options.voices != VOICES or options.seed != SEED):
         parser.error("--hours, --times, --sentences, --voices and --seed make another corpus than the shipped one; "
@@ -134,14 +137,14 @@ def write_grammar(options: argparse.Namespace) -> None:
     write_atomically(words, ("\n".join(vocabulary) + "\n").encode())
 
 
-def make_clips(options: argparse.Namespace, name: str, domain: str) -> None:
-    """Synthesise sounds or music that are missing or that other code made."""
-    rows = rendering.outstanding(domain, options.seed, options.out, options.times)
-    if not rows and rendering.rows_are_current(domain, options.seed, options.out, options.times):
+def make_clips(options: argparse.Namespace, name: str, part: str) -> None:
+    """Synthesise sounds, music or notes that are missing or that other code made."""
+    rows = rendering.outstanding(part, options.seed, options.out, options.times)
+    if not rows and rendering.rows_are_current(part, options.seed, options.out, options.times):
         print(f"{name}: all there in {options.out}")
         return
     hold(options.out, "--out")
-    clips = rendering.build_clips(rows, domain, options.seed, options.out, options.jobs, options.times)
+    clips = rendering.build_clips(rows, part, options.seed, options.out, options.jobs, options.times)
     for _ in progress(clips, len(rows), name):
         pass
     print(f"{name}: {len(rows)} clips, {sum(row['seconds'] for row in rows) / 60:.1f} min in {options.out}")
@@ -152,9 +155,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 could not be built (one sentence on stderr), 130 interrupted."""
     options = parse(arguments)
     try:
-        for name, domain in (("sounds", "sound"), ("music", "music")):
+        for name, part in (("sounds", "sound"), ("music", "music"), ("notes", "notes")):
             if name in options.what:
-                make_clips(options, name, domain)
+                make_clips(options, name, part)
         if "speech" in options.what:
             make_speech(options)
     except CorpusError as error:

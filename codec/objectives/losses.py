@@ -305,7 +305,13 @@ def spectral_losses(output: Tensor, target: Tensor, sample_rate: int, resolution
 
 
 def pitch(
-    wav: Tensor, sample_rate: int, hop: int, low: float = 60.0, high: float = 500.0, window_seconds: float = 0.04
+    wav: Tensor,
+    sample_rate: int,
+    hop: int,
+    low: float = 60.0,
+    high: float = 500.0,
+    window_seconds: float = 0.04,
+    rate: float = 8000.0,
 ) -> tuple[Tensor, Tensor]:
     """Pitch and periodicity of each frame of ``hop`` samples, by normalised autocorrelation (Boersma, 1993).
 
@@ -317,12 +323,13 @@ def pitch(
     Args:
         wav: ``[batch, frames * hop]``.
         low, high: range searched, in Hz. The window should hold two to three periods of the lowest voice expected.
+        rate: Hz that the autocorrelation has at least: ten times ``high`` for cents, less where semitones do.
 
     Returns:
         frequency ``[batch, frames]`` in Hz, periodicity ``[batch, frames]`` in 0…1 (0 where the frame is silent).
     """
     # Decimate by averaging: pitch needs no high frequencies, and the autocorrelation gets cheaper.
-    factor = max(1, sample_rate // 8000)
+    factor = max(1, int(sample_rate // rate))
     while hop % factor:
         factor -= 1
     rate, step = sample_rate / factor, hop // factor

@@ -21,8 +21,8 @@ import soundfile
 
 METADATA = "metadata.jsonl"
 STAMP = ".build.json"
-FOLDERS = {"speech": "speech", "sound": "sounds", "music": "music"}  # domain -> where its audio lies
-DOMAINS = tuple(FOLDERS)
+FOLDERS = {"speech": "speech", "sound": "sounds", "music": "music", "notes": "notes"}  # part -> where its audio lies
+PARTS = tuple(FOLDERS)
 SPLITS = ("train", "valid", "test")
 LATER = {"times": 1}  # settings that older stamps lack
 
@@ -61,10 +61,16 @@ def read_metadata(folder: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def replace_rows(folder: Path, domain: str, rows: Iterable[Row]) -> None:
-    """Put ``rows`` in the place of all rows of a domain; the other domains' rows stay."""
-    kept = [row for row in read_metadata(folder) if row["domain"] != domain] + list(rows)
-    kept.sort(key=lambda row: DOMAINS.index(row["domain"]))  # stable: the order within a domain is the builder's
+def part_of(row: Row) -> str:
+    """The part of the corpus that a row belongs to, by the folder of its audio."""
+    folder = row["file_name"].split("/")[0]
+    return next(part for part, place in FOLDERS.items() if place == folder)
+
+
+def replace_rows(folder: Path, part: str, rows: Iterable[Row]) -> None:
+    """Put ``rows`` in the place of all rows of a part; those of the other parts stay."""
+    kept = [row for row in read_metadata(folder) if part_of(row) != part] + list(rows)
+    kept.sort(key=lambda row: PARTS.index(part_of(row)))  # stable: the order within a part is the builder's
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
     write_atomically(folder / METADATA, text.encode())
 
