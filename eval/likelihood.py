@@ -158,7 +158,8 @@ def main(cfg: DictConfig) -> None:
     folder = run.model(task.name)
     run.load_tokenizer()
     tokenizer = run.tokenizer
-    model, vocabulary, text_tokenizer, how_model = run.open(open_model, folder, task)
+    opened, how_model = run.open(open_model, folder, task)
+    model, vocabulary, text_tokenizer = opened.network, opened.vocabulary, opened.text_tokenizer
     place, rows, trained = find_rows(cfg, tokenizer, task)
     run.take(run_name(folder), f"eval-likelihood-{task.name}")
     run.say(f"{len(rows)} clips of {place} ({cfg.split}), model {folder}")

@@ -11,8 +11,9 @@
 
 Writes NNNN.wav (of texts that are written: nothing) and items.jsonl: one line per item with its seed, its length,
 whether the model ended it, and the scores of all candidates. An item is the same alone and among others, for its seed;
-the sentences of ``interleaved`` are said in their order and lie joined in whole.wav. What a task needs and how long its
-audio may be is the task's own (tasks/, configs/task/).
+the sentences of ``interleaved`` are said in their order and lie joined in whole.wav. A recording that cannot be read or
+is too long does not stop those beside it: its line says why, and the command ends with status 1. What a task needs and
+how long its audio may be is the task's own (tasks/, configs/task/).
 """
 
 from __future__ import annotations
@@ -26,14 +27,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from omegaconf import DictConfig
 
-from codec.audio.files import write_audio
+from codec.audio.files import AudioError, write_audio
 from codec.interface import TokenizerError
-from lm.generation.asking import check_inputs, check_speaker, hear, listed, texts_of, told
-from lm.generation.speak import Generator, decode, use_lengths
+from codec.load import load_tokenizer
+from lm.audio_model import AudioModel, Prompt
+from lm.generation.asking import check_inputs, listed, sampling_of, texts_of, told, use_lengths
+from lm.generation.decoding import Engine, batches
+from lm.generation.frames import Generation, Steps
+from lm.generation.streaming import StreamDecoder
 from lm.model import ModelError
 from lm.run_state import newest_model
+from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import Request, Task, TaskError, make_task
 from tasks.interleaved import Interleaved
@@ -42,10 +49,15 @@ from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry, refusing
 from training.launch import pick_device
 from training.lock import hold
+from training.progress import progress
+
+Item = dict[str, Any]  # a line of items.jsonl
 
 
 def check_options(cfg: DictConfig, task: Task) -> None:
     """Refuse options that cannot work, before anything is loaded."""
+    if isinstance(task, Mixture):
+        raise ConfigError(f"task={task.name} is several tasks: choose one of {', '.join(t.name for t in task.tasks)}.")
     if cfg.stream and cfg.best_of != 1:
         raise ConfigError("stream=true needs best_of=1: what has been played cannot be taken back.")
     if cfg.domain is not None and cfg.domain not in task.domains:
@@ -53,70 +65,194 @@ def check_options(cfg: DictConfig, task: Task) -> None:
     use_lengths(cfg.length, task)
 
 
-def speak(cfg: DictConfig) -> Path:
-    """Generate as ``cfg`` (configs/lm_generate.yaml) says; returns the folder of the results."""
-    device = pick_device(cfg.device)
-    with refusing(TaskError):
-        task = make_task(cfg.task)
-    if isinstance(task, Mixture):
-        raise ConfigError(f"task={task.name} is several tasks: choose one of {', '.join(t.name for t in task.tasks)}.")
+class Answers:
+    """What a model makes of rows of a task under the options of the command, and its files in ``out``."""
+
+    def __init__(self, cfg: DictConfig, task: Task, model: AudioModel, out: Path) -> None:
+        with refusing(ValueError):
+            self.engine = Engine.of(cfg.generation, model.device)
+            self.sampling = sampling_of(cfg, task)
+            self.sampling.check_levels(model.vocabulary.levels)
+        self.cfg, self.task, self.model, self.out = cfg, task, model, out
+
+    def to(self, rows: dict[int, Any]) -> dict[int, tuple[Item, np.ndarray]]:
+        """Number → its item, and codes ``[frames, levels]`` of its audio (of a text: none); and NNNN.wav of each.
+
+        A row that fills the model's positions gives an item with the reason.
+        """
+        prompts = dict(zip(rows, self.model.prompts(self.task, list(rows.values())), strict=True))
+        none = np.zeros((0, self.model.vocabulary.levels), np.int64)
+        found: dict[int, tuple[Item, np.ndarray]] = {}
+        for number, prompt in list(prompts.items()):
+            try:
+                self.model.check_room([prompt])
+            except ModelError as error:
+                found[number] = {"error": str(error)}, none
+                del prompts[number]
+        names, size = list(prompts), 1 if self.cfg.stream else self.cfg.batch_size
+        opening = "text" if self.task.target == "text" else "audio"
+        ids = [prompt.ids for prompt in prompts.values()]
+        parts = list(batches(ids, self.model.vocabulary.control_id(f"<{opening}>"), opening, size))
+        for part in progress(parts, desc=self.task.name) if len(parts) > 1 else parts:
+            chosen = [names[place] for place in part]
+            of_part = [prompts[number] for number in chosen]
+            if self.task.target == "text":
+                for number, text in zip(chosen, self.model.write(of_part, size, self.engine), strict=True):
+                    item = {"written": text.text, "ended": text.ended, "log_probability": text.log_probability}
+                    found[number] = item, none
+            elif self.cfg.stream:
+                found[chosen[0]] = self._streamed(chosen[0], rows[chosen[0]], of_part[0])
+            else:
+                found |= zip(chosen, self._whole(chosen, [rows[number] for number in chosen], of_part), strict=True)
+        return {number: ({"id": f"{number:04d}"} | item, codes) for number, (item, codes) in sorted(found.items())}
+
+    def _before(self, row: Any) -> np.ndarray:
+        """The codes that the audio of ``row`` goes on with, so that both make one file: those of a continuation."""
+        return row.codes if self.task.needs == ("audio",) else np.zeros((0, self.model.vocabulary.levels), np.int64)
+
+    def _whole(self, numbers: list[int], rows: list[Any], prompts: list[Prompt]) -> list[tuple[Item, np.ndarray]]:
+        """Items and codes of a batch, whose audio is decoded when it is there."""
+        cfg, seeds = self.cfg, [self.cfg.seed + number for number in numbers]
+        drawn = self.model.generate(prompts, self.sampling, seeds, cfg.best_of, cfg.batch_size, self.engine)
+        waves = self.model.decode(
+            [np.concatenate([self._before(row), best.codes]) for row, (best, _) in zip(rows, drawn, strict=True)]
+        )
+        found = []
+        for number, wave, (best, candidates) in zip(numbers, waves, drawn, strict=True):
+            write_audio(self.out / f"{number:04d}.wav", wave, self.model.tokenizer.sample_rate)
+            scores = [{"seed": clip.seed, "score": clip.log_probability} for clip in candidates]
+            item = {"best_of": cfg.best_of, "scorer": "log_probability", "candidates": scores}
+            found.append((said_of(number, best) | item, best.codes))
+        return found
+
+    def _streamed(self, number: int, row: Any, prompt: Prompt) -> tuple[Item, np.ndarray]:
+        """Item and codes of one clip, whose file grows while it is generated."""
+        cfg, model, times = self.cfg, self.model, []
+        decoder = StreamDecoder(model.tokenizer, cfg.stream_frames, cfg.stream_context, cfg.stream_ahead)
+        seed, start = cfg.seed + number, time.perf_counter()
+        pieces = Steps(model.stream(prompt, self.sampling, seed, decoder, self._before(row), self.engine))
+        name, rate = self.out / f"{number:04d}.wav", model.tokenizer.sample_rate
+        with soundfile.SoundFile(name, "w", rate, 1, subtype="PCM_16") as file:
+            for piece in pieces:
+                times.append(time.perf_counter() - start)
+                file.write(np.clip(piece, -1, 1))
+                file.flush()
+        clip, seconds = pieces.result, time.perf_counter() - start
+        audio = clip.n_frames / model.tokenizer.frame_rate
+        print(
+            f"{number:04d}: first audio after {times[0]:.2f} s, {audio:.2f} s of audio in {seconds:.2f} s "
+            f"(real-time factor {seconds / audio:.2f})",
+            flush=True,
+        )
+        return said_of(number, clip) | {"first_audio_seconds": times[0], "generation_seconds": seconds}, clip.codes
+
+
+def said_of(number: int, clip: Generation) -> Item:
+    """What items.jsonl says about a clip."""
+    return {
+        "audio": f"{number:04d}.wav",
+        "seed": clip.seed,
+        "frames": clip.n_frames,
+        "ended": clip.ended,
+        "legal": clip.legal,
+        "log_probability": clip.log_probability,
+    }
+
+
+def one_after_the_other(answers: Answers, texts: list[str], heard: list[Request]) -> list[Item]:
+    """Items of ``interleaved``: each sentence is said after those before it; whole.wav joins them."""
+    items: list[Item] = []
+    said: list[np.ndarray] = []
+    for number, text in enumerate(texts):
+        item, codes = answers.to({number: answers.task.asked(str(number), text, heard)})[number]
+        if "error" in item:
+            raise ConfigError(item["error"])
+        items.append(item | {"text": text})
+        said.append(codes)
+        heard = [*heard, Request(str(number), text, codes=codes)]
+    whole = answers.model.decode([np.concatenate(said)])[0]
+    write_audio(answers.out / "whole.wav", whole, answers.model.tokenizer.sample_rate)
+    return items
+
+
+def hear_all(
+    model: AudioModel, files: list[str], texts: list[str], strict: bool
+) -> tuple[dict[int, Request], dict[int, Item]]:
+    """Number → recording, and number → item of those that cannot be read. Raises AudioError where ``strict``."""
+    heard, unheard = {}, {}
+    for i, (file, text) in enumerate(zip(files, texts or [""] * len(files), strict=True)):
+        try:
+            heard[i] = model.hear(file, text)
+        except AudioError as error:
+            if strict:
+                raise AudioError(f"audio: {error}") from None
+            unheard[i] = {"id": f"{i:04d}", "error": f"audio: {error}"}
+    return heard, unheard
+
+
+def speak(cfg: DictConfig) -> list[Item]:
+    """Generate as ``cfg`` (configs/lm_generate.yaml) says; returns the lines of items.jsonl."""
+    with refusing(AudioError, ModelError, TaskError, TextTokenizerError, TokenizerError, VocabularyError):
+        return _speak(cfg)
+
+
+def _speak(cfg: DictConfig) -> list[Item]:
+    device, task = pick_device(cfg.device), make_task(cfg.task)
     check_options(cfg, task)
     texts = texts_of(cfg)
     given = {"text": texts, "audio": listed(cfg.audio), "audio_text": told("audio_text", cfg.audio_text)}
     check_inputs(task, given)
-    folder = Path(cfg.model) if cfg.model else newest_model(task.name)
-    speaker = cfg.speaker if task.name == "tts" else None
-    check_speaker(speaker, folder)
-    out = Path(cfg.out)
+    folder, out = Path(cfg.model) if cfg.model else newest_model(task.name), Path(cfg.out)
     hold(out, "out")
-    generator = Generator(cfg, task, out, folder, device)
-    heard = hear(given["audio"], given["audio_text"], generator.tokenizer, device)
-    out.mkdir(parents=True, exist_ok=True)
+    model = AudioModel(folder, load_tokenizer(cfg.tokenizer, device), device)
+    speaker = cfg.speaker if task.name == "tts" else None
+    model.check_speaker(speaker)
+    answers = Answers(cfg, task, model, out)
     start = time.perf_counter()
-    items: list[dict[str, Any]] = []
-    if isinstance(task, Interleaved):  # each sentence is said after those before it
-        said: list[np.ndarray] = []
-        for i, text in enumerate(texts):
-            new, codes = generator.speak([task.asked(str(i), text, heard)], i)
-            items += [item | {"text": text, "heard": given["audio"]} for item in new]
-            said += codes
-            heard = [*heard, Request(str(i), text, codes=codes[0])]
-        whole = decode(generator.tokenizer, [np.concatenate(said)], device)[0]
-        write_audio(out / "whole.wav", whole, generator.tokenizer.sample_rate)
+    out.mkdir(parents=True, exist_ok=True)
+    alone = task.needs == ("audio",)  # each recording is an item
+    heard, unheard = hear_all(model, given["audio"], given["audio_text"], strict=not alone)
+    if isinstance(task, Interleaved):
+        items = [item | {"heard": given["audio"]} for item in one_after_the_other(answers, texts, list(heard.values()))]
     else:
-        count = len(texts) or len(heard)
-        texts = texts or [""] * count
-        voices = heard if len(heard) == count else heard * count
-        rows = [
-            task.asked(f"{i:04d}", text, voices[i : i + 1], speaker or "", cfg.domain or "")
-            for i, text in enumerate(texts)
-        ]
-        items = generator.write(rows) if task.target == "text" else generator.speak(rows, 0)[0]
+        if len(heard) == 1 and not alone:  # one voice for all texts
+            heard = dict.fromkeys(range(len(texts)), heard[0])
+        rows = {
+            i: task.asked(
+                f"{i:04d}", texts[i] if texts else "", [heard[i]] if heard else [], speaker or "", cfg.domain or ""
+            )
+            for i in (heard if alone else range(len(texts)))
+        }
+        made = unheard | {number: item for number, (item, _) in answers.to(rows).items()}
+        items = [made[number] for number in sorted(made)]
         for i, item in enumerate(items):
             item |= {"text": texts[i]} if "text" in task.takes else {}
             item |= {"speaker": speaker} if speaker else {}
-            item |= {"heard": [voices[i].id]} if voices else {}
-    if task.target == "text":
-        for item in items:
-            print(f"{item['heard'][0]}: {item['written']}", flush=True)
+            item |= {"heard": [given["audio"][i if len(given["audio"]) > 1 else 0]]} if given["audio"] else {}
+    failed = [item for item in items if "error" in item]
+    if len(failed) == len(items):
+        raise ConfigError(failed[0]["error"])
+    for item in items:
+        if "error" in item or task.target == "text":
+            print(f"{item.get('heard', [item['id']])[0]}: {item.get('error') or item['written']}", flush=True)
     write_file(out / "items.jsonl", "".join(json.dumps(item) + "\n" for item in items))
-    cut = sum(not item["ended"] for item in items)
-    audio = sum(item.get("frames", 0) for item in items) / generator.tokenizer.frame_rate
-    made = f"{len(items)} texts" if task.target == "text" else f"{len(items)} clips, {audio:.1f} s of audio"
+    cut = sum(not item.get("ended", True) for item in items)
+    audio = sum(item.get("frames", 0) for item in items) / model.tokenizer.frame_rate
+    count = len(items) - len(failed)
+    done = f"{count} texts" if task.target == "text" else f"{count} clips, {audio:.1f} s of audio"
     print(
-        f"{out}: {made} in {time.perf_counter() - start:.1f} s by {folder}"
-        + (f"; {cut} reached their limit without an end" if cut else ""),
+        f"{out}: {done} in {time.perf_counter() - start:.1f} s by {folder}"
+        + (f"; {cut} reached their limit without an end" if cut else "")
+        + (f"; {len(failed)} of {len(items)} could not be made, for the reasons above" if failed else ""),
         flush=True,
     )
-    return out
+    return items
 
 
 @hydra_entry("lm_generate")
 def main(cfg: DictConfig) -> None:
-    try:
-        speak(cfg)
-    except (ModelError, TokenizerError, VocabularyError) as error:
-        raise ConfigError(str(error)) from None
+    if any("error" in item for item in speak(cfg)):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -272,6 +272,12 @@ def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any
         ModelError: the folder is missing, or its weights are damaged or of another size.
         VocabularyError: ``audio_vocabulary.json`` is missing, damaged, or does not fit the model.
     """
+    layout = load_layout(folder)
+    return load_network(folder, device), *layout
+
+
+def load_layout(folder: str | Path) -> tuple[AudioVocabulary, Any]:
+    """What of `save_lm` turns texts and codes into ids: (vocabulary, text tokenizer). Raises as `load_lm`."""
     folder = Path(folder)
     vocabulary = load_vocabulary(folder)
     try:
@@ -283,6 +289,18 @@ def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any
             f"'{folder}': the model has {rows} rows but {FILE_NAME} describes {vocabulary.size}: "
             "the files come from two different trainings."
         )
+    tokenizer = load_text_tokenizer(folder)
+    if len(tokenizer) > vocabulary.text_size:
+        raise VocabularyError(
+            f"'{folder}': the text tokenizer has {len(tokenizer)} ids but {FILE_NAME} has {vocabulary.text_size} "
+            "text rows: the files come from two different trainings."
+        )
+    return vocabulary, tokenizer
+
+
+def load_network(folder: str | Path, device: str | torch.device = "cpu") -> Any:
+    """The model that `save_lm` wrote, in eval mode. Raises ModelError as `load_lm`."""
+    folder = Path(folder)
     try:
         model = load_weights(folder)
         if (folder / CONFIG_NAME).is_file():
@@ -290,10 +308,4 @@ def load_lm(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any
     except (SafetensorError, OSError, RuntimeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelError(f"the weights in '{folder}' cannot be read ({error}): copy the folder again.") from None
     check_head(model, folder)
-    tokenizer = load_text_tokenizer(folder)
-    if len(tokenizer) > vocabulary.text_size:
-        raise VocabularyError(
-            f"'{folder}': the text tokenizer has {len(tokenizer)} ids but {FILE_NAME} has {vocabulary.text_size} "
-            "text rows: the files come from two different trainings."
-        )
-    return model.to(device).eval(), vocabulary, tokenizer
+    return model.to(device).eval()

@@ -14,9 +14,9 @@ import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
 
+from lm.network.head import ModelError
 from tasks.base import Task
 from training.checkpoint import CheckpointError
-from training.config import ConfigError
 
 STATE_FILE = "state.json"
 OPTIMISER_FILE = "optimizer.pt"
@@ -35,7 +35,7 @@ def newest_model(task: str, runs: Path = Path("runs"), shipped: Sequence[Path] =
     """The final checkpoint of the newest finished run of ``task`` (or of a mixture with it), else one that ships.
 
     Raises:
-        ConfigError: there is neither.
+        ModelError: there is neither.
     """
 
     def knows(state: Path) -> bool:
@@ -50,7 +50,7 @@ def newest_model(task: str, runs: Path = Path("runs"), shipped: Sequence[Path] =
         if knows(folder / STATE_FILE):
             return folder
     ships = f" and in {', '.join(map(str, shipped))}" if shipped else ""
-    raise ConfigError(
+    raise ModelError(
         f"there is no trained model: no finished run of task={task} in {runs}/{ships}; "
         f"train one with `accelerate launch lm/train.py task={task}`, or give model=FOLDER."
     )

@@ -32,6 +32,7 @@ ROOMS = {
         "network": "lm/network",
         "model": "lm/model.py lm/run_state.py",
         "generation": "lm/generation",
+        "door": "lm/audio_model.py",
         "recipe": "lm/recipe",
         "serving": "lm/serving",
         "doors": "lm",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from eval.harness.clips import heard_at
@@ -20,8 +19,6 @@ from eval.harness.run import Run
 from eval.harness.score_cache import ScoreCache
 from eval.harness.scored import ScoredClip
 from eval.harness.speaking import open_model
-from lm.generation.writing import write
-from lm.sequences.documents import render
 from tasks.base import Request, Task
 from training.progress import progress
 
@@ -48,10 +45,10 @@ class Listener:
     """
 
     def __init__(self, run: Run, folder: Path, task: Task) -> None:
-        self.model, self.vocabulary, self.text_tokenizer, self.how = open_model(run, folder, task)
+        self.model, self.how = open_model(run, folder, task)
         self.tokenizer, self.task, self.batch_size = run.tokenizer, task, run.cfg.batch_size
-        self.max_tokens = int(run.cfg.max_tokens or task.decoding["max_tokens"])
-        self.how |= {"decoding": "greedy", "max_tokens": self.max_tokens}
+        task.decoding["max_tokens"] = int(run.cfg.max_tokens or task.decoding["max_tokens"])
+        self.how |= {"decoding": "greedy", "max_tokens": task.decoding["max_tokens"]}
         self.cache = ScoreCache(run.cache, "written", {k: v for k, v in self.how.items() if k != "folder"})
 
     def row(self, name: str, clips: Sequence[ScoredClip]) -> list[ScoredClip]:
@@ -71,24 +68,15 @@ class Listener:
 
     def listen(self, codes: Mapping[str, NDArray[Any]], desc: str) -> dict[str, Written]:
         """What the model writes about each clip, from codes ``[frames, levels]``; finished batches are kept."""
-        prompts = {
-            name: render(
-                self.task.document(Request(name, codes=part, domain=self.task.domains[0]), with_target=False),
-                self.vocabulary,
-                self.text_tokenizer,
-            ).ids
-            for name, part in codes.items()
-        }
-        keys = {name: record_hash(np.asarray(prompt).tolist()) for name, prompt in prompts.items()}
+        rows = [Request(name, codes=part, domain=self.task.domains[0]) for name, part in codes.items()]
+        prompts = dict(zip(codes, self.model.prompts(self.task, rows), strict=True))
+        keys = {name: record_hash(prompt.ids.tolist()) for name, prompt in prompts.items()}
         missing = sorted({key: n for n, key in keys.items() if key not in self.cache}.values(),
-                         key=lambda name: len(prompts[name]))  # fmt: skip
+                         key=lambda name: len(prompts[name].ids))  # fmt: skip
         parts: list[Sequence[str]] = [missing[i : i + self.batch_size] for i in range(0, len(missing), self.batch_size)]
         for chosen in progress(share(parts), desc=f"{desc}, {len(missing)} clips"):
             start = time.perf_counter()
-            texts = write(
-                self.model, self.vocabulary, self.text_tokenizer, [prompts[name] for name in chosen],
-                max_tokens=self.max_tokens, batch_size=self.batch_size,
-            )  # fmt: skip
+            texts = self.model.write([prompts[name] for name in chosen], self.batch_size)
             seconds = (time.perf_counter() - start) / len(chosen)
             for name, found in zip(chosen, texts, strict=True):
                 self.cache[keys[name]] = [found.text, found.ended, found.log_probability, seconds]

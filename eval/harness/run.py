@@ -103,7 +103,8 @@ class Run:
 
     def model(self, task: str) -> Path:
         """The folder of the language model: the configuration's, or the newest finished run of ``task``."""
-        return Path(self.cfg.model) if self.cfg.model else newest_model(task)
+        with refusing(ModelError):
+            return Path(self.cfg.model) if self.cfg.model else newest_model(task)
 
     def take(self, name: str, what: str) -> None:
         """Write to ``out``, or to ``what`` in the folder of the run called ``name``, alone. Raises LockError."""

@@ -20,13 +20,9 @@ from eval.harness.report import Report
 from eval.harness.run import Run
 from eval.harness.score_cache import ScoreCache
 from eval.harness.scored import ScoredClip, as_stored, split_usable
-from lm.generation.frames import generate
-from lm.generation.speak import limits_of, sampling_of
-from lm.model import load_lm
-from lm.run_state import normalisation_of
-from lm.sequences.documents import render
+from lm.audio_model import AudioModel
+from lm.generation.asking import sampling_of
 from tasks.base import Request, Task
-from tasks.text import normalisers
 from training.config import refusing
 from training.progress import progress
 
@@ -52,26 +48,25 @@ class Spoken:
         return ScoredClip(name, row, text, None if wav is None else as_stored(wav), rate, item)
 
 
-def open_model(run: Run, folder: Path, task: Task) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Model, vocabulary and text tokenizer in ``folder``, and what a result records about them.
+def open_model(run: Run, folder: Path, task: Task) -> tuple[AudioModel, dict[str, Any]]:
+    """The model in ``folder`` with the run's tokenizer, and what a result records about it.
 
     ``task`` takes over the normalisation with which the model was trained.
 
     Raises:
         VocabularyError: the model belongs to another tokenizer.
     """
-    model, vocabulary, text_tokenizer = load_lm(folder, run.device)
-    vocabulary.check_tokenizer(run.tokenizer.describe(), f"tokenizer {run.tokenizer.name}")
-    task.use_normaliser(normalisers(normalisation_of(folder)))  # texts as the model learnt them
+    model = AudioModel(folder, run.tokenizer, run.device)
+    model.adopt(task)
     names = [path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model")]
     how = {
         "folder": folder.as_posix(),
         "sha256": folder_hash(folder, [name for name in names if name != "state.json"]),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in model.network.parameters()),
         "device": torch.device(run.device).type,
         "torch": torch.__version__,
     }
-    return model, vocabulary, text_tokenizer, how
+    return model, how
 
 
 class Speaker:
@@ -88,13 +83,13 @@ class Speaker:
 
     def __init__(self, run: Run, folder: Path, task: Task) -> None:
         self.tokenizer, self.task, self.sampling = run.tokenizer, task, sampling_of(run.cfg, task)
-        self.model, self.vocabulary, self.text_tokenizer, self.how = open_model(run, folder, task)
+        self.model, self.how = open_model(run, folder, task)
         with refusing(ValueError):
-            self.sampling.check_levels(self.vocabulary.levels)
-        self.seed, self.batch_size, longest = run.cfg.seed, run.cfg.batch_size, run.cfg.get("max_seconds")
-        self.max_frames = int(longest * self.tokenizer.frame_rate) if longest is not None else None
-        own = {key: task.decoding[key] for key in LENGTHS if key in task.decoding}
-        limits = own if self.max_frames is None else self.max_frames
+            self.sampling.check_levels(self.model.vocabulary.levels)
+        self.seed, self.batch_size, self.max_seconds = run.cfg.seed, run.cfg.batch_size, run.cfg.get("max_seconds")
+        limits: Any = {key: task.decoding[key] for key in LENGTHS if key in task.decoding}
+        if self.max_seconds is not None:
+            limits = int(self.max_seconds * self.tokenizer.frame_rate)
         self.how |= {"sampling": asdict(self.sampling), "max_frames": limits}
         self.cache = ScoreCache(run.cache, "generated", {k: v for k, v in self.how.items() if k != "folder"})
 
@@ -109,32 +104,23 @@ class Speaker:
         """Generate a clip per request (what the task's documents are made of); finished batches are kept, so that a
         killed run goes on.
         """
-        prompts = [
-            render(self.task.document(request, with_target=False), self.vocabulary, self.text_tokenizer).ids
-            for request in requests
-        ]
-        if self.max_frames is None:
-            least, most = limits_of(self.task, requests, self.tokenizer.frame_rate)
-        else:
-            least, most = [1] * len(requests), [self.max_frames] * len(requests)
-        keys = [record_hash([np.asarray(p).tolist(), s]) for p, s in zip(prompts, seeds, strict=True)]
-        missing = sorted((i for i, key in enumerate(keys) if key not in self.cache), key=lambda i: len(prompts[i]))
+        prompts = self.model.prompts(self.task, requests, self.max_seconds)
+        keys = [record_hash([prompt.ids.tolist(), seed]) for prompt, seed in zip(prompts, seeds, strict=True)]
+        missing = sorted((i for i, key in enumerate(keys) if key not in self.cache), key=lambda i: len(prompts[i].ids))
         parts = [missing[i : i + self.batch_size] for i in range(0, len(missing), self.batch_size)]
         for chosen in progress(share(parts), desc=f"{desc}, {len(missing)} clips"):
             start = time.perf_counter()
-            clips = generate(
-                self.model, self.vocabulary, [prompts[i] for i in chosen], [most[i] for i in chosen],
-                [least[i] for i in chosen], sampling=self.sampling, seeds=[seeds[i] for i in chosen],
-                batch_size=self.batch_size,
-            )  # fmt: skip
+            found = self.model.generate(
+                [prompts[i] for i in chosen], self.sampling, [seeds[i] for i in chosen], batch_size=self.batch_size
+            )
             seconds = (time.perf_counter() - start) / len(chosen)
-            for i, clip in zip(chosen, clips, strict=True):
+            for i, (clip, _) in zip(chosen, found, strict=True):
                 self.cache[keys[i]] = {
                     "codes": clip.codes.tolist(), "ended": clip.ended, "legal": clip.legal, "seconds": seconds,
                 }  # fmt: skip
         self.cache.gather()
         stored = [self.cache[key] for key in keys]
-        levels = self.vocabulary.levels
+        levels = self.model.vocabulary.levels
         return [
             Spoken(np.array(s["codes"], dtype=np.int64).reshape(-1, levels), s["ended"], s["legal"], s["seconds"])
             for s in stored

@@ -1,4 +1,4 @@
-"""What a person gives to the generation command: texts, recordings, and what is said in them."""
+"""What a person gives to the generation command: texts, recordings, what is said in them, and how tokens are drawn."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from codec.corpus import AudioError, read_audio
-from codec.interface import AudioTokenizer
-from lm.run_state import speakers_of
-from tasks.base import INPUTS, Request, Task
+from lm.generation.sampling import Sampling
+from tasks.base import INPUTS, Task
 from tasks.interleaved import Interleaved
-from training.config import ConfigError
+from training.config import ConfigError, refusing
 
 
 def texts_of(cfg: DictConfig) -> list[str]:
@@ -94,34 +91,29 @@ def check_inputs(task: Task, given: Mapping[str, Sequence[str]]) -> None:
             raise ConfigError(f"audio={file} does not exist.")
 
 
-def check_speaker(name: str | None, folder: Path) -> None:
-    """Refuse the name of a speaker that the model in ``folder`` has not heard; say so where that is not recorded.
+def sampling_of(cfg: DictConfig, task: Task) -> Sampling:
+    """``sampling``, with the task's own values where it says null."""
+    options: dict[str, Any] = {}
+    for key, value in OmegaConf.to_container(cfg.sampling, resolve=True).items():  # type: ignore[union-attr]
+        chosen = task.decoding.get(str(key)) if value is None else value
+        if chosen is not None:
+            options[str(key)] = tuple(chosen) if isinstance(chosen, list) else chosen
+    with refusing(ValueError):
+        return Sampling(**options)
+
+
+def use_lengths(length: DictConfig, task: Task) -> None:
+    """Put ``length`` over the task's own limits; null leaves them.
 
     Raises:
-        ConfigError: with those that it has heard.
+        ConfigError: a limit that does not apply to the task, or a least above the most.
     """
-    heard = speakers_of(folder)
-    if name and heard is None:
-        print(f"{folder} does not record which speakers it has heard: speaker={name} is taken as it is.", flush=True)
-    elif name and not heard:
-        raise ConfigError(f"speaker={name}: the model in {folder} has heard no speaker by name: give speaker=null.")
-    elif name and heard and name not in heard:
-        known = ", ".join(heard[:20]) + (f" and {len(heard) - 20} more" if len(heard) > 20 else "")
-        raise ConfigError(f"speaker={name}: the model in {folder} has heard {known}: choose one of them.")
-
-
-def hear(files: Sequence[str], texts: Sequence[str], tokenizer: AudioTokenizer, device: str) -> list[Request]:
-    """Recordings as codes, each with what is said in it where ``texts`` has that.
-
-    Raises:
-        ConfigError: a file that cannot be read.
-    """
-    heard = []
-    for file, text in zip(files, texts or [""] * len(files), strict=True):
-        try:
-            wave = torch.from_numpy(read_audio(Path(file), tokenizer.sample_rate))
-        except AudioError as error:
-            raise ConfigError(f"audio: {error}") from None
-        codes = tokenizer.encode(wave[None].to(device), torch.tensor([len(wave)], device=device)).clip(0)
-        heard.append(Request(file, text, codes=codes.cpu().numpy()))
-    return heard
+    for key, value in ((str(key), value) for key, value in length.items()):
+        if value is None:
+            continue
+        if key not in task.decoding:
+            raise ConfigError(f"length.{key}: the length of task={task.name} does not follow from that; leave it out.")
+        task.decoding[key] = value
+    least, most = (task.decoding.get(f"{end}_per_character") for end in ("least", "most"))
+    if least is not None and most is not None and least > most:
+        raise ConfigError(f"length.least_per_character={least} is above most_per_character={most}: lower it.")

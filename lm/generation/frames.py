@@ -2,6 +2,7 @@
 
     prompts = [render(task.document(request, with_target=False), vocabulary, tokenizer).ids for request in requests]
     clips = generate(model, vocabulary, prompts, max_frames=120, seeds=[0, 1, 2])
+    for number, codes in live(model, vocabulary, prompts, max_frames=120): ...   # frame by frame
 
 All items are at the same step and level, so the head computes only the rows that are legal there: the codes of one
 level, and the end of audio where a frame begins. Nothing else can be emitted, padding rows included. Every pattern
@@ -11,10 +12,10 @@ Texts (of recognition and captioning) are written by `lm.generation.writing`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -55,7 +56,23 @@ class Generation:
         return len(self.codes)
 
 
-@torch.inference_mode()
+Frames = Generator[tuple[int, np.ndarray], None, list[Generation]]  # (clip, its next frames), at last all clips
+Step = TypeVar("Step")
+Result = TypeVar("Result")
+
+
+class Steps(Generic[Step, Result]):
+    """The steps of a generator, once; ``result`` is what it returned at their end."""
+
+    result: Result
+
+    def __init__(self, steps: Generator[Step, None, Result]) -> None:
+        self.steps = steps
+
+    def __iter__(self) -> Iterator[Step]:
+        self.result = yield from self.steps
+
+
 def generate(
     model: PreTrainedModel,
     vocabulary: AudioVocabulary,
@@ -65,7 +82,6 @@ def generate(
     sampling: Sampling | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int = 64,
-    on_frames: Callable[[int, np.ndarray], None] | None = None,
     engine: Engine | None = None,
 ) -> list[Generation]:
     """Continue prompts that end in ``<audio>``; results in the order of the prompts.
@@ -77,11 +93,36 @@ def generate(
             to decode.
         seeds: one per prompt; default 0, 1, 2, …
         batch_size: prompts generated together. Prompts of similar length share a batch.
-        on_frames: called with (prompt number, codes ``[new frames, levels]``) as soon as frames are whole.
         engine: how the model is run; default a growing cache, without compiling.
 
     Raises:
         ValueError: a prompt that does not end in ``<audio>``, or sampling for another number of levels.
+    """
+    steps = Steps(
+        live(model, vocabulary, prompts, max_frames, min_frames, sampling, seeds, batch_size, engine, told=False)
+    )
+    deque(steps, maxlen=0)
+    return steps.result
+
+
+@torch.inference_mode()
+def live(
+    model: PreTrainedModel,
+    vocabulary: AudioVocabulary,
+    prompts: Sequence[Sequence[int] | np.ndarray],
+    max_frames: int | Sequence[int],
+    min_frames: int | Sequence[int] = 1,
+    sampling: Sampling | None = None,
+    seeds: Sequence[int] | None = None,
+    batch_size: int = 64,
+    engine: Engine | None = None,
+    told: bool = True,
+) -> Frames:
+    """As `generate`, step by step: yields (prompt number, codes ``[1, levels]``) as soon as a frame is whole, and
+    returns what `generate` does. Who stops taking frames stops the work.
+
+    Args:
+        told: False: no frame is yielded, which saves fetching it.
     """
     sampling = sampling or Sampling()
     sampling.check_levels(vocabulary.levels)
@@ -93,20 +134,15 @@ def generate(
         kind = _StepBatch if isinstance(model, DepthLM) else _Batch
         longest = max(limits[i] for i in chosen)
         batch = kind(model, vocabulary, [prompts[i] for i in chosen], sampling.guidance, longest, engine or Engine())
-        clips = batch.run(
+        clips = yield from batch.run(
             [limits[i] for i in chosen],
             [max(1, least[i]) for i in chosen],
             sampling,
             [seeds[i] for i in chosen],
-            partial(_tell, on_frames, chosen) if on_frames else None,
+            chosen if told else None,
         )
         results |= zip(chosen, clips, strict=True)
     return [results[i] for i in range(len(prompts))]
-
-
-def _tell(on_frames: Callable[[int, np.ndarray], None], chosen: list[int], item: int, codes: np.ndarray) -> None:
-    """Pass on frames of ``item`` of a batch under the number of its prompt."""
-    on_frames(chosen[item], codes)
 
 
 def best_of(
@@ -210,8 +246,9 @@ class _Batch:
         min_frames: list[int],
         sampling: Sampling,
         seeds: list[int],
-        on_frames: Callable[[int, np.ndarray], None] | None = None,
-    ) -> list[Generation]:
+        names: list[int] | None = None,
+    ) -> Frames:
+        """All steps; yields the frames of each item by its name, where the items have ``names``."""
         levels = self.vocabulary.levels
         delays = self.vocabulary.order.delays(levels)
         late = max(delays)
@@ -265,10 +302,10 @@ class _Batch:
             if not len(active):
                 break
             self._end_step()
-            if on_frames and step >= late:
+            if names and step >= late:
                 for item in active.tolist():
                     if step - late < int(length[item]):
-                        on_frames(item, self._codes(tokens[item, step - late : step - late + 1])[0])
+                        yield names[item], self._codes(tokens[item, step - late : step - late + 1])[0]
             if late:
                 (active,) = self._leave(step < length[active] + late, active)
                 if not len(active):

@@ -1,13 +1,25 @@
-"""Codes to audio while they are generated: windows with context on both sides, of which the middle is kept."""
+"""Codes to audio: whole, and while they are generated, by windows with context of which the middle is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from codec.interface import AudioTokenizer, Codes
+
+
+def decode(tokenizer: AudioTokenizer, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Waveforms ``[samples]`` of codes ``[frames, levels]``, one clip at a time: as long as each is, and whatever the
+    others are.
+    """
+    device, waves = getattr(tokenizer, "device", "cpu"), []
+    for clip in clips:
+        codes = Codes.from_clips([torch.from_numpy(clip)])
+        wave = tokenizer.decode(Codes(codes.codes.to(device), codes.lengths.to(device)))[0]
+        waves.append(wave.float().cpu().numpy())
+    return waves
 
 
 class StreamDecoder:
@@ -41,11 +53,8 @@ class StreamDecoder:
 
     def _decode(self, stop: int) -> np.ndarray:
         first = max(0, self.given - self.context)
-        part = torch.from_numpy(self.codes[first : stop + self.ahead])
-        codes = Codes.from_clips([part])
-        device = getattr(self.tokenizer, "device", "cpu")
-        wave = self.tokenizer.decode(Codes(codes.codes.to(device), codes.lengths.to(device)))[0]
+        wave = decode(self.tokenizer, [self.codes[first : stop + self.ahead]])[0]
         size = self.tokenizer.samples_per_frame
         piece = wave[(self.given - first) * size : (stop - first) * size]
         self.given = stop
-        return piece.float().cpu().numpy()
+        return piece

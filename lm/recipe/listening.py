@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from codec.interface import AudioTokenizer
 from lm.generation.frames import generate
 from lm.generation.sampling import Sampling
-from lm.generation.speak import decode
+from lm.generation.streaming import decode
 from lm.sequences.documents import render
 from lm.sequences.vocabulary import AudioVocabulary
 from tasks.base import Task
@@ -50,7 +49,7 @@ class Listening:
         """The clips themselves through the tokenizer: the best that the model could sound. Name → ``[samples]``."""
         rows = {str(row.id): row for chosen, _, _ in self.groups.values() for row in chosen}
         clips = [np.asarray(row.codes).astype(np.int64) for row in rows.values()]
-        return dict(zip(rows, decode(self.tokenizer, clips, self._device()), strict=True))
+        return dict(zip(rows, decode(self.tokenizer, clips), strict=True))
 
     def spoken(self, model: nn.Module) -> dict[str, np.ndarray]:
         """What ``model`` says to the prompts now, name → ``[samples]``; the mode of the model stays what it was."""
@@ -60,10 +59,7 @@ class Listening:
         for rows, prompts, sampling in self.groups.values():
             limits = [2 * len(row.codes) + 12 for row in rows]
             clips = generate(model, self.vocabulary, prompts, limits, sampling=sampling)  # type: ignore[arg-type]
-            waves = decode(self.tokenizer, [clip.codes for clip in clips], self._device())
+            waves = decode(self.tokenizer, [clip.codes for clip in clips])
             heard |= dict(zip((str(row.id) for row in rows), waves, strict=True))
         model.train(training)
         return heard
-
-    def _device(self) -> str:
-        return str(getattr(self.tokenizer, "device", torch.device("cpu")))

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from codec.audio.files import write_audio
+from codec.interface import TokenizerError
 from codec.load import load
-from lm.generation.asking import check_speaker
-from lm.generation.legality import Legality
-from lm.generation.speak import decode
-from lm.run_state import normalisation_of
-from lm.sequences.documents import render
-from lm.sequences.text_tokenizer import load_text_tokenizer
-from lm.sequences.vocabulary import AudioVocabulary
+from lm.audio_model import AudioModel
+from lm.model import ModelError
+from lm.sequences.vocabulary import AudioVocabulary, VocabularyError
 from tasks.base import Request
-from tasks.text import normalisers
 from tasks.tts import TTS
+from training.config import refusing
 from training.lock import hold
 
 
@@ -29,31 +22,14 @@ def speak(
 ) -> None:
     """Write what ``generate`` (vocabulary, prompts, most frames → ids of the clips) says to ``options.text``."""
     hold(options.out, "--out")
-    tokenizer = load(options.tokenizer)
-    vocabulary, prompts = speech_prompts(options.model, options.text, options.speaker)
-    vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
-    clips = generate(vocabulary, prompts, int(options.max_seconds * tokenizer.frame_rate))
-    lengths = write_clips(vocabulary, clips, tokenizer, options.out)
-    print(f"{options.out}: {len(lengths)} clips, {sum(lengths) / tokenizer.frame_rate:.1f} s of audio")
-
-
-def speech_prompts(folder: Path, texts: list[str], speaker: str) -> tuple[AudioVocabulary, list[list[int]]]:
-    """The layout of the model in ``folder`` and the ids of the prompts, as training rendered them."""
-    check_speaker(speaker, folder)
-    vocabulary, task = AudioVocabulary.load(folder), TTS()
-    task.use_normaliser(normalisers(normalisation_of(folder)))
-    tokenizer = load_text_tokenizer(folder)
-    requests = [Request(id=str(i), text=text, speaker=speaker) for i, text in enumerate(texts)]
-    return vocabulary, [
-        render(task.document(request, with_target=False), vocabulary, tokenizer).ids.tolist() for request in requests
-    ]
-
-
-def write_clips(vocabulary: AudioVocabulary, clips: list[list[int]], tokenizer: Any, out: Path) -> list[int]:
-    """Ids of whole clips to NNNN.wav; frames of each."""
-    frames = []
-    for number, ids in enumerate(clips):
-        codes = np.array(Legality(vocabulary).codes(ids)).reshape(-1, vocabulary.levels)
-        write_audio(out / f"{number:04d}.wav", decode(tokenizer, [codes], "cpu")[0], tokenizer.sample_rate)
-        frames.append(len(codes))
-    return frames
+    with refusing(ModelError, TokenizerError, VocabularyError):
+        model = AudioModel(options.model, load(options.tokenizer))
+        model.check_speaker(options.speaker)
+    rows = [Request(id=str(i), text=text, speaker=options.speaker) for i, text in enumerate(options.text)]
+    prompts = model.prompts(TTS(), rows, options.max_seconds)
+    ids = generate(model.vocabulary, [prompt.ids.tolist() for prompt in prompts], prompts[0].most)
+    clips = [model.codes(clip) for clip in ids]
+    for number, wave in enumerate(model.decode(clips)):
+        write_audio(options.out / f"{number:04d}.wav", wave, model.tokenizer.sample_rate)
+    seconds = sum(map(len, clips)) / model.tokenizer.frame_rate
+    print(f"{options.out}: {len(clips)} clips, {seconds:.1f} s of audio")

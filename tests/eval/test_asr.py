@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import eval.harness.listening
+from lm.audio_model import AudioModel
 from tests.eval.tiny_task import CAPTIONS, JUDGE, evaluate
 from training.config import ConfigError
 
@@ -25,7 +25,7 @@ def test_asr(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
             assert item["heard"] != item["id"] and item["hypotheses"]["model"] == written[item["heard"]]
     assert results["how"]["model"]["decoding"] == "greedy"
     assert "wer/model" in capsys.readouterr().out
-    monkeypatch.setattr(eval.harness.listening, "write", None)  # the second run finds all texts
+    monkeypatch.setattr(AudioModel, "write", None)  # the second run finds all texts
     assert evaluate("eval_asr", inside, *options)[0]["rows"] == rows
 
 

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 from hydra.utils import instantiate
 
-import eval.harness.speaking
 from codec.corpus import Clip, read_corpus
 from eval import prompted
 from eval.prompted import Case, cases_of, other_voices
+from lm.audio_model import AudioModel
 from tests.eval import tiny_networks
 from tests.eval.tiny_task import JUDGE, build, evaluate
 from training.config import compose
@@ -84,7 +84,7 @@ def test_every_row_has_what_was_asked_for(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(eval.harness.speaking, "generate", never)
+    monkeypatch.setattr(AudioModel, "generate", never)
     again, _ = evaluate("eval_prompted", folder, *KEYS, *overrides)
     for cells in (*again["rows"].values(), *rows.values()):
         cells.pop("real-time-factor", None)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import eval.harness.speaking
 from eval.harness.audio import CannotScore
 from eval.harness.clips import silence_like
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
 from eval.judges.sounds import file_clap
+from lm.audio_model import AudioModel
 from tests.eval import tiny_networks
 from tests.eval.tiny_task import evaluate
 from training.config import ConfigError
@@ -50,7 +50,7 @@ def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     def refuse(*_: object) -> None:
         raise CannotScore("shorter than 0.975 s")
 
-    monkeypatch.setattr(eval.harness.speaking, "generate", None)
+    monkeypatch.setattr(AudioModel, "generate", None)
     monkeypatch.setattr("eval.embedders.log_mel.LogMel.embed", refuse)
     assert rate(inside)["rows"] == rows
 

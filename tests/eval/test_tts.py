@@ -10,11 +10,11 @@ import pytest
 import soundfile
 from tiny_models import tiny_codec
 
-import eval.harness.speaking
 from eval import tts
 from eval.harness.audio import CannotScore
 from eval.harness.clips import derangement, read_clips
 from eval.metrics.utmos import UTMOS22
+from lm.audio_model import AudioModel
 from tests.eval import tiny_networks
 from tests.eval.tiny_task import JUDGE, TEXTS, evaluate
 from training.config import REPOSITORY, ConfigError
@@ -54,7 +54,7 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
     def never(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(eval.harness.speaking, "generate", never)
+    monkeypatch.setattr(AudioModel, "generate", never)
     monkeypatch.setattr("eval.judges.recognisers.ctc.GreedyCTC.transcribe", never)
     assert speak(inside, "task.decoding.temperature=0.3")["rows"] == rows
 

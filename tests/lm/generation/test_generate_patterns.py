@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from lm.generation.frames import generate
+from lm.generation.frames import generate, live
 from lm.generation.sampling import LegalAudio, Sampling
 from lm.sequences.documents import folded, render
 from tasks.document import AudioSegment, Document
@@ -122,7 +122,8 @@ def test_equals_stock_generate_with_the_legality_processor(make_variant, prompts
 def test_frames_arrive_one_by_one(lm, prompts):
     model, vocabulary = lm
     heard: dict[int, list] = {}
-    clips = generate(
-        model, vocabulary, prompts, 9, on_frames=lambda item, codes: heard.setdefault(item, []).extend(codes.tolist())
-    )
-    assert [heard[i] for i in range(len(prompts))] == [clip.codes.tolist() for clip in clips]
+    for item, codes in live(model, vocabulary, prompts, 9):
+        heard.setdefault(item, []).extend(codes.tolist())
+    assert [heard[i] for i in range(len(prompts))] == [
+        c.codes.tolist() for c in generate(model, vocabulary, prompts, 9)
+    ]

@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 
 from codec.corpus import read_audio
 from codec.interface import AudioTokenizer, Codes
-from lm.generate import speak
-from lm.generation.asking import texts_of
+from lm.audio_model import AudioModel
+from lm.generate import main, speak
+from lm.generation.asking import sampling_of, texts_of
 from lm.generation.frames import best_of, generate
-from lm.generation.speak import limits_of, sampling_of
 from lm.generation.streaming import StreamDecoder
 from lm.model import save_lm
 from lm.sequences.documents import render
@@ -173,8 +173,8 @@ def test_interleaved_sentences_hear_what_was_said_before(setup, heard, lively_mo
         document = task.document(task.asked("", text, before), with_target=False)
         assert len(document.segments) == 2 * min(3, i + 2)  # the sentences before it, no more than were trained
         prompt = render(document, vocabulary, text_tokenizer).ids
-        least, most = limits_of(task, [task.asked("", text, before)], 12.5)
-        clip = generate(lively_model, vocabulary, [prompt], most, least, sampling_of(cfg, task), [i])[0]
+        most = int(task.seconds(task.asked("", text, before))[1] * 12.5)
+        clip = generate(lively_model, vocabulary, [prompt], most, sampling=sampling_of(cfg, task), seeds=[i])[0]
         said = soundfile.read(heard / f"out/{i:04d}.wav")[0]
         np.testing.assert_allclose(
             said, Voice({}).decode(Codes.from_clips([torch.from_numpy(clip.codes)]))[0], atol=1e-4
@@ -216,6 +216,26 @@ def test_a_recording_beyond_the_models_positions_is_refused_and_a_limit_ends_the
     assert "positions: shorten it" in refusal(speak, configured(heard, "task=continuation", f"audio={heard}/long.wav"))
 
 
+@pytest.mark.parametrize("name", ["asr", "continuation"])
+def test_a_recording_that_cannot_be_heard_stops_none_beside_it(setup, heard, capsys, refusal, name):
+    """Its line says why, the others are what they are alone, and the command does not end as if all was done."""
+    (heard / "bad.wav").write_bytes(b"no audio")
+    soundfile.write(heard / "long.wav", np.zeros(1000 * 60), 1000)
+    short = "task.decoding.max_tokens=5" if name == "asr" else "length.max_seconds=0.9"
+    files = [f"{heard}/{file}.wav" for file in ("bad", "heard", "long", "heard")]
+    cfg = configured(heard, f"task={name}", short, f"audio=[{','.join(files)}]", "sampling.temperature=0")
+    made = speak(cfg)
+    assert made == items(cfg) and [item["heard"] for item in made] == [[file] for file in files]
+    assert ["error" in item for item in made] == [True, False, True, False]
+    assert "bad.wav" in made[0]["error"] and "positions: shorten it" in made[2]["error"]
+    assert made[1].get("written") == made[3].get("written") and made[1].get("frames") == made[3].get("frames")
+    assert "2 of 4 could not be made" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main.__wrapped__(cfg)
+    assert ended.value.code == 1
+    assert "bad.wav" in refusal(speak, configured(heard, f"task={name}", short, f"audio={files[0]}"))
+
+
 def test_the_stream_of_a_continuation_begins_with_what_was_heard(setup, heard, capsys):
     waves = {}
     for mode in ("false", "true"):
@@ -237,7 +257,7 @@ def test_best_of_n_takes_the_best_and_begins_with_n_of_one(lively_model, vocabul
 
 
 @pytest.mark.parametrize("name", SPEAKING)
-def test_each_task_owns_its_limits(name):
+def test_each_task_owns_its_limits(setup, vocabulary, name):
     """Speech follows its characters, sounds and music never do, and `max_seconds` holds for all."""
     task = made(f"task={name}", "task.decoding.max_seconds=9")
     reference = Request("r", "who", codes=np.zeros((5, 3), np.int64))
@@ -246,7 +266,12 @@ def test_each_task_owns_its_limits(name):
     assert [task.seconds(row) for row in asked] == (
         [(0.06, 1.75), (0.2, 3.5), (2.0, 9.0)] if speech else [(0.0, 9.0)] * 3
     )
-    assert limits_of(task, asked, 10.0)[1] == ([17, 35, 90] if speech else [90] * 3)
+    door = AudioModel(setup.model, Voice(vocabulary.tokenizer))
+    room = [(door.places - len(prompt.ids)) // 3 - 1 for prompt in door.prompts(task, asked)]
+    limits = [21, 43, 112] if speech else [112] * 3
+    assert [prompt.most for prompt in door.prompts(task, asked)] == [
+        min(pair) for pair in zip(limits, room, strict=True)
+    ]
     with pytest.raises(TaskError, match=f"task {name}: decoding.max_seconds is missing"):
         type(task)().seconds(asked[0])
 
