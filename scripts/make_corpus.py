@@ -3,7 +3,7 @@
     python scripts/make_corpus.py                                  # what is missing in data/mini
     python scripts/make_corpus.py --hours 8.5 --times 8 --out data/mini-full  # the shipped tokens, as audio
     python scripts/make_corpus.py --what speech --sentences my.txt --voices slt awb --out data/mine
-    python scripts/make_corpus.py --what notes --out data/notes    # for eval/latents.py and eval/sound_space.py
+    python scripts/make_corpus.py --what notes --out data/notes    # single notes
 
 Speech needs flite, or piper for voices by path (FOLDER/NAME.onnx); sounds and music need nothing.
 A build that was interrupted goes on where it stopped when the same command is given again; where all is there, nothing

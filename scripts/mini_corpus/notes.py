@@ -1,4 +1,4 @@
-"""Single notes with their pitch: what a space of sounds is looked at with (eval/latents.py, eval/sound_space.py).
+"""Single notes with their pitch: what a space of sounds is looked at with.
 
 Eight instruments play the natural notes of four octaves, C3 to B6, four takes each: two to train on, one to choose by,
 one to test on. All have the same register and lengths that are drawn without regard to the instrument, so that neither
