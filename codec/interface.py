@@ -5,7 +5,7 @@ length. Whatever happens inside, three promises hold and are tested for each tok
 
 * batch invariance: a clip gives the same codes alone and inside a padded batch;
 * length: decoding returns exactly as many samples as were encoded;
-* determinism: inference mode, no sampling, no dropout.
+* determinism: inference mode, no dropout, nothing random but what positions and an option decide.
 
 What goes in is checked here, before any tokenizer sees it: a subclass' ``encode`` and ``decode`` are wrapped when its
 class is made. They are given sound arguments only (:func:`checked_encode`, :func:`checked_decode`), and clips without
@@ -102,6 +102,11 @@ class AudioTokenizer(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 (hex) over configuration and weights: equal fingerprints mean equal codes."""
+
+    @property
+    def decoder_fingerprint(self) -> str:
+        """SHA-256 (hex) likewise: equal ones mean equal sound from equal codes."""
+        return self.fingerprint
 
     @abstractmethod
     def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Codes:

@@ -6,8 +6,9 @@ codec = load_tokenizer(cfg.tokenizer, "cuda")      # any that a `tokenizer/` con
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from hydra.errors import InstantiationException
@@ -16,12 +17,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.model import ALMTokenizer
+from codec.network.flow import Sampling
 from codec.pretrained import FILES, find_folder, holds_weights, load_whole
 from training.config import ConfigError
 
 
 def load(
-    path: str | Path, device: str | torch.device = "cpu", window: int | None = None, levels: int | None = None
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    window: int | None = None,
+    levels: int | None = None,
+    flow: Mapping[str, Any] | None = None,
 ) -> AudioTokenizer:
     """Load a saved ALMTokenizer.
 
@@ -29,11 +35,16 @@ def load(
         path: folder that codec/train.py or save_pretrained wrote, or the hub id of such a one.
         window: frames per query (2…10) to use instead of the checkpoint's default.
         levels: so many of the checkpoint's levels, from the first; None: all.
+        flow: how its flow decoder samples (:class:`codec.network.flow.Sampling`), if it has one.
 
     Raises:
         TokenizerError: the folder is missing, is no ALMTokenizer checkpoint, is damaged, or has no codebooks yet.
-        ValueError: the codec cannot have that window, or has fewer levels.
+        ValueError: the codec cannot have that window, has fewer levels, or cannot sample so.
     """
+    try:
+        sampling = Sampling(**(flow or {}))
+    except TypeError as error:
+        raise ValueError(f"tokenizer.flow={dict(flow or {})}: {error}.") from error
     model = load_codec(path)
     if not model.quantizer.begun:
         raise TokenizerError(
@@ -44,6 +55,10 @@ def load(
         model.set_window(window)
     if levels is not None:
         model.set_levels(levels)
+    if model.flow is not None:
+        model.flow.choose(sampling)
+    elif sampling != Sampling():
+        raise ValueError(f"tokenizer.flow={dict(flow or {})}: the codec of '{path}' has no flow decoder to sample.")
     return model.to(device).eval()
 
 

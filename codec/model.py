@@ -14,10 +14,9 @@ configuration keys. ``bottleneck: strided`` puts plain strided convolutions in t
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -25,9 +24,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from codec.interface import Codes, HasLatents, without_autocast
-from codec.network.architecture import LATER_KEYS, ALMTokenizerConfig, check_architecture, check_window
-from codec.network.convolutions import ConvPatchify, ConvUnpatchify, check_ratios
-from codec.network.patchify import SpectralHead, STFTPatchify, STFTUnpatchify, Synthesis, ToneHead
+from codec.network.architecture import ALMTokenizerConfig, check_architecture, check_window
+from codec.network.ends import build_ends
+from codec.network.fingerprint import of_codes, of_decoder
+from codec.network.flow_decoder import PIECE, FlowConfig, FlowDecoder, FlowNetwork
+from codec.network.patchify import SpectralHead, Synthesis, ToneHead
 from codec.network.quantizer import Quantized, ResidualQuantizer
 from codec.network.streaming import (
     DecoderState,
@@ -71,7 +72,7 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
     def __init__(self, config: ALMTokenizerConfig) -> None:
         super().__init__(config)
         check_architecture(config)
-        self.patchify, self.unpatchify = build_ends(config)
+        self.patchify, self.unpatchify = build_ends(config, config.encoder_dim, config.decoder_dim)
         self.query = self.mask = self.pool = self.spread = None
         self.encoder: LocalTransformer | StridedEncoder
         self.decoder: LocalTransformer | StridedDecoder
@@ -80,7 +81,7 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
         if config.bottleneck == "queries":
             self.query = nn.Parameter(torch.zeros(config.encoder_dim))
             self.mask = nn.Parameter(torch.zeros(config.decoder_dim))
-            stack = dict(head_dim=config.head_dim, span=config.span, ffn=config.ffn)
+            stack: dict[str, Any] = dict(head_dim=config.head_dim, span=config.span, ffn=config.ffn)
             if config.window_basis:
                 self.pool = WindowPool(config.encoder_dim, config.window_basis)
                 self.spread = WindowSpread(config.decoder_dim, config.window_basis)
@@ -99,10 +100,11 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
             config.semantic_dim,
             config.whiten,
         )
+        self.flow = None if config.flow is None else FlowDecoder(FlowConfig.of(config.flow), config, self.unpatchify)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (SpectralHead, ToneHead)):
+        if isinstance(module, (SpectralHead, ToneHead, FlowNetwork)):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -166,19 +168,28 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
         return self.config.hop * self.config.window
 
     @property
+    def one_pass_windows(self) -> float:
+        """Windows of the longest clip that is decoded in one pass: of a flow decoder, one piece of its grid."""
+        if self.flow is not None:
+            return PIECE / self.window
+        return self.one_pass_seconds * self.sample_rate / self.samples_per_frame
+
+    @property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        own = inspect.get_annotations(ALMTokenizerConfig)  # what transformers adds differs between its versions
-        config = {key: getattr(self.config, key) for key in own}
-        for key, default in LATER_KEYS.items():
-            if config.get(key) == default:
-                config.pop(key, None)
-        digest.update(repr(sorted((k, str(v)) for k, v in config.items())).encode())
-        for key, value in sorted(self.state_dict().items()):
-            if not key.endswith((".counts", ".sums")):  # statistics of the training, without effect on codes
-                digest.update(key.encode())
-                digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return of_codes(self.config, self.state_dict())
+
+    @property
+    def decoder_fingerprint(self) -> str:
+        if self.flow is None:
+            return self.fingerprint
+        return of_decoder(self.fingerprint, self.config, self.flow.sampling, self.state_dict())
+
+    def describe(self) -> dict[str, object]:
+        """As of any tokenizer; of a flow decoder also what it is and how it samples."""
+        found = super().describe()
+        if self.flow is not None:
+            found |= {"decoder_fingerprint": self.decoder_fingerprint, "flow": asdict(self.flow.sampling)}
+        return found
 
     @torch.inference_mode()
     def encode(self, wav: Tensor, lengths: Tensor) -> Codes:  # type: ignore[override]
@@ -197,7 +208,7 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
     def decode(self, codes: Codes) -> Tensor:
         device = self.device
         lengths = codes.lengths.to(device)
-        if int(lengths.max()) * self.samples_per_frame > self.one_pass_seconds * self.sample_rate:
+        if int(lengths.max()) > self.one_pass_windows:
             return self._decode_each(codes)
         valid = torch.arange(codes.codes.shape[2], device=device) < lengths[:, None]
         latents = self.quantizer.lookup(codes.codes.to(device)) * valid[..., None]
@@ -223,7 +234,7 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
         wav = torch.zeros(len(codes), max(samples), device=self.device)
         for i, (length, wanted) in enumerate(zip(lengths, samples, strict=True)):
             clip = codes.codes[i : i + 1, :, :length]
-            long = length * self.samples_per_frame > self.one_pass_seconds * self.sample_rate
+            long = length > self.one_pass_windows
             part = decode_long(self, clip) if long else self.decode(Codes(clip, codes.lengths[i : i + 1]))
             wav[i, :wanted] = part[0, :wanted]
         return wav
@@ -316,14 +327,43 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
     def decode_latents(
         self, latents: Tensor, window: int, valid: Tensor | None = None, noise_offset: int = 0
     ) -> Synthesis:
-        """Quantised latents ``[batch, windows, dim]`` → ``wav [batch, windows * w * hop]`` and what it was made of."""
+        """Quantised latents ``[batch, windows, dim]`` → ``wav [batch, windows * w * hop]`` and what it was made of.
+
+        A flow decoder takes at most one piece of its grid; what is longer goes through :meth:`decode`.
+        """
+        frames, frames_valid = self.decoder_frames(latents, window, valid)
+        if self.flow is not None:
+            frames = torch.cat((frames, self.flow.sample(frames, frames_valid)), dim=-1)
+        return self.synthesise(frames, noise_offset, frames_valid)
+
+    def decoder_frames(self, latents: Tensor, window: int, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Quantised latents → what the decoder stack makes of them, ``[batch, windows * w, dim]``, and its mask."""
         tokens = self.decoder_tokens(latents, window)
         if isinstance(self.decoder, StridedDecoder):
             frames = self.decoder(tokens, valid)
         else:
             frames = self.decoded(self.decoder(tokens, token_mask(valid, window), window), window)
-        frames_valid = None if valid is None else valid.repeat_interleave(window, dim=1)
-        return self.unpatchify(frames, noise_offset, frames_valid)
+        return frames, None if valid is None else valid.repeat_interleave(window, dim=1)
+
+    def synthesise(self, frames: Tensor, *how: Any) -> Synthesis:
+        """``frames [batch, n, dim]``, with the values of a flow beside them if there is one → ``wav [batch, n * hop]``.
+
+        Args:
+            how: ``noise_offset``, ``valid``, ``pulse_start``, ``tone_start`` of :class:`STFTUnpatchify`.
+        """
+        if self.flow is None:
+            return self.unpatchify(frames, *how)
+        own = self.config.decoder_dim
+        return self.flow.target.render(frames[..., own:], frames[..., :own], self.unpatchify, *how)
+
+    @contextmanager
+    def without_flow(self) -> Iterator[None]:
+        """The codec decodes as it did before its flow decoder inside the ``with`` block."""
+        flow, self.flow = self.flow, None
+        try:
+            yield
+        finally:
+            self.flow = flow
 
     def forward(
         self,
@@ -347,21 +387,6 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
         quantized = self.quantizer(latents, levels=levels, bypass=bypass, unquantised=unquantised)
         synthesis = self.decode_latents(quantized.latents, window, noise_offset=noise_offset)
         return CodecOutput(synthesis, quantized)
-
-
-def build_ends(config: ALMTokenizerConfig) -> tuple[nn.Module, nn.Module]:
-    """Patchify and unpatchify of the kind that ``config.patchify`` names."""
-    c = config
-    if c.patchify == "stft":
-        head = (c.sample_rate, c.excitation, c.pitch_low, c.pitch_high, c.tonal)
-        return (
-            STFTPatchify(c.encoder_dim, c.hop, tuple(c.analysis_ffts), c.stft_causal),
-            STFTUnpatchify(c.decoder_dim, c.hop, c.synthesis_fft, *head),
-        )
-    ratios = tuple(c.conv_ratios)
-    check_ratios(ratios, c.hop)
-    shape = (c.conv_filters, ratios, c.conv_causal)
-    return ConvPatchify(c.encoder_dim, *shape), ConvUnpatchify(c.decoder_dim, *shape)
 
 
 def token_mask(valid: Tensor | None, window: int) -> Tensor | None:

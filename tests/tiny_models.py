@@ -29,3 +29,24 @@ def tiny_codec(seed: int = 0, **changes: object) -> ALMTokenizer:
         latents = codec.quantizer(codec.encode_latents(wav, 6), bypass=True).inputs.flatten(0, 1)
         codec.quantizer.initialise(latents, 10.0, 5, torch.Generator().manual_seed(seed))
     return codec
+
+
+def tiny_flow_codec(flow: dict | None = None, **changes: object) -> ALMTokenizer:
+    """:func:`tiny_codec` with a flow decoder whose velocity, as that of a trained one, is not zero."""
+    base = tiny_codec(**changes)
+    small = dict(target="partials", dim=16, layers=1, span=12)
+    codec = tiny_codec(**changes, flow={**small, **(flow or {})})
+    codec.load_state_dict(base.state_dict(), strict=False)  # its construction drew more
+    assert codec.flow is not None
+    generator = torch.Generator().manual_seed(3)
+    network = codec.flow.network
+    with torch.no_grad():
+        for linear, size in ((network.leave, 0.2), (network.modulation, 0.05)):
+            linear.weight.normal_(std=size, generator=generator)
+        codec.flow.nothing.normal_(generator=generator)
+        codec.flow.mean.fill_(0.0 if codec.flow.config.target == "latent" else -4.0)
+        if codec.flow.config.target == "partials":
+            codec.flow.mean[codec.flow.target.dim // 2 :] = 0.0
+            codec.flow.deviation[codec.flow.target.dim // 2 :] = 0.5
+        codec.flow.residual.fill_(0.7)
+    return codec

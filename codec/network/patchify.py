@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MOST_GAIN = 30.0  # 30 dB: what the spectrum lacks altogether is not made from its rounding errors
 NOISE_SAMPLES = 1 << 17  # the noise repeats after 5.5 s: long enough not to be heard as a loop
 
 
@@ -166,6 +167,14 @@ def tone_phase(level: Tensor, offset: Tensor, hop: int, fft_size: int, first: Te
     return (locked % 1.0).float(), running
 
 
+def tone_spectra(
+    level: Tensor, offset: Tensor, hop: int, fft_size: int, first: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Complex spectra ``[batch, frames, bins]`` of the tones, and their running phases; arguments of `tone_phase`."""
+    phase, running = tone_phase(level.detach(), offset.detach(), hop, fft_size, first)
+    return torch.polar(torch.exp(level.clamp(max=6.0)), phase * (2 * math.pi)), running
+
+
 def tones(parts: Tensor, hop: int, fft_size: int, first: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Output of :class:`ToneHead` → spectrum of the tones.
 
@@ -179,8 +188,22 @@ def tones(parts: Tensor, hop: int, fft_size: int, first: Tensor | None = None) -
     """
     level, raw = parts.float().chunk(2, dim=-1)
     offset = torch.tanh(raw) * (fft_size / (2 * hop))  # further away, a frame's advance is ambiguous
-    phase, running = tone_phase(level.detach(), offset.detach(), hop, fft_size, first)
-    return torch.polar(torch.exp(level.clamp(max=6.0)), phase * (2 * math.pi)), offset, running
+    spectra, running = tone_spectra(level, offset, hop, fft_size, first)
+    return spectra, offset, running
+
+
+def tone_offsets(spectra: Tensor, hop: int, fft_size: int) -> Tensor:
+    """Measured instantaneous frequencies, in bins from each bin: the phase that passed since the frame before.
+
+    Args:
+        spectra: complex ``[batch, frames, bins]``, windows of ``fft_size`` every ``hop``.
+
+    Returns:
+        ``[batch, frames - 1, bins]`` within ± fft_size / (2 hop), of all frames but the first.
+    """
+    step = spectra[:, 1:] * spectra[:, :-1].conj()
+    centre = torch.arange(spectra.shape[-1], device=spectra.device) * (-2 * math.pi * hop / fft_size)
+    return torch.angle(step * torch.polar(torch.ones_like(centre), centre)) * (fft_size / (2 * math.pi * hop))
 
 
 @dataclass
@@ -317,6 +340,7 @@ class STFTUnpatchify(nn.Module):
         valid: Tensor | None = None,
         pulse_start: Tensor | None = None,
         tone_start: Tensor | None = None,
+        level: Tensor | None = None,
     ) -> Synthesis:
         """``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``.
 
@@ -325,6 +349,7 @@ class STFTUnpatchify(nn.Module):
             valid: ``[batch, frames]`` bool, a prefix of each clip; the clip sounds as if it ended there.
             pulse_start: ``first`` of :func:`pulse_phase`, where the frames continue earlier ones.
             tone_start: ``first`` of :func:`tone_phase`, likewise.
+            level: ``[batch, frames, bins]``, log-magnitudes that the spectrum is brought to, by gains of at most 30.
         """
         parts = self.spectra(frames).float().unflatten(-1, (-1, self.bins))
         magnitude = torch.exp(parts[..., 0, :].clamp(max=6.0))
@@ -341,6 +366,8 @@ class STFTUnpatchify(nn.Module):
         if self.tones is not None:
             spectra, tone_offset, tone_phase = tones(self.tones(frames), self.hop, self.fft_size, tone_start)
             total = total + spectra
+        if level is not None:
+            total = total * (level.clamp(max=6.0).exp() / total.abs().clamp(min=1e-6)).clamp(max=MOST_GAIN)
         return Synthesis(overlap_add(total, self.fft_size, self.hop, valid), frequency, tone_offset, tone_phase)
 
     @torch.no_grad()

@@ -10,7 +10,8 @@
 The result is that of one pass over the whole clip, because nothing reaches far: spectra and convolutions a few frames,
 attention ``layers * span`` tokens. A block-causal transformer keeps the keys and values of the last ``span`` tokens and
 answers at once; a bidirectional one repeats the tokens within its reach around each piece, and answers when the tokens
-after a window are there. Only the phase of the pulses runs through a whole clip: it is part of the state.
+after a window are there. Only the phase of the pulses runs through a whole clip: it is part of the state. A flow
+decoder, which reaches far, works on a fixed grid of pieces.
 
 The functions do not change the state they are given; they return the next one.
 """
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from codec.network.flow_decoder import CONTEXT, FADE, PIECE, FlowState
 from codec.network.patchify import pulse_phase
 from codec.network.strided import StridedStack
 from codec.network.transformer import LocalTransformer, Past
@@ -68,7 +70,7 @@ class DecoderState:
     """``frames [batch, frames, dim]`` from frame ``first`` on; ``done`` frames have become sound.
 
     ``pulse_start [batch]``: the phase of the pulses at the end of frame ``first`` (cycles); ``tone_start``: the running
-    phases ``[batch, bins]`` of the tones at frame ``first``.
+    phases ``[batch, bins]`` of the tones at frame ``first``; ``flow``: where a flow decoder stands.
     """
 
     window: int
@@ -78,6 +80,7 @@ class DecoderState:
     pulse_start: Tensor | None = None
     tone_start: Tensor | None = None
     tokens: TokenState = field(default_factory=TokenState)
+    flow: FlowState = field(default_factory=FlowState)
 
 
 @dataclass
@@ -112,7 +115,15 @@ def latency(codec: ALMTokenizer) -> Latency:
     frame = 1000 * codec.config.hop / codec.sample_rate
     ahead = [look_ahead(stack, codec.window) * codec.window for stack in (codec.encoder, codec.decoder)]
     encode = codec.window + codec.patchify.reach[1] + ahead[0]
-    return Latency(encode * frame, (codec.unpatchify.reach[1] + ahead[1]) * frame)
+    decode = sound_reach(codec)[1] + ahead[1]
+    if codec.flow is not None:  # the first frame of a cross-fade waits for the piece after it, and for its context
+        decode += FADE // 2 + PIECE + CONTEXT - 1
+    return Latency(encode * frame, decode * frame)
+
+
+def sound_reach(codec: ALMTokenizer) -> tuple[int, int]:
+    """Frames before and after its own that a frame of the waveform depends on."""
+    return codec.unpatchify.reach if codec.flow is None else codec.flow.target.reach
 
 
 def transform(
@@ -213,13 +224,16 @@ def decode_piece(
         tokens = codec.decoder_tokens(codec.quantizer.lookup(codes.to(codec.device)), window)
     output, following = transform(codec.decoder, tokens, state.tokens, window, last)
     new = codec.decoded(output, window) if output.shape[1] else output
+    if codec.flow is not None:
+        new, flow = codec.flow.extend(new, state.flow, last)
+        state = replace(state, flow=flow)
     frames = new if state.frames is None else torch.cat((state.frames, new), dim=1)
-    before, after = codec.unpatchify.reach
+    before, after = sound_reach(codec)
     ready = state.first + frames.shape[1] - (0 if last else after)
     state = replace(state, frames=frames, tokens=following)
     if ready <= state.done:
         return frames.new_zeros(len(codes), 0, dtype=torch.float32), state
-    sound = codec.unpatchify(frames, state.first * hop, None, state.pulse_start, state.tone_start)
+    sound = codec.synthesise(frames, state.first * hop, None, state.pulse_start, state.tone_start)
     wav = sound.wav[:, (state.done - state.first) * hop : (ready - state.first) * hop]
     first, pulse_start, tone_start = max(0, ready - before), state.pulse_start, state.tone_start
     if first > state.first and sound.frequency is not None and not last:

@@ -21,6 +21,7 @@ linearly with the clip.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -244,25 +245,36 @@ class LocalTransformer(nn.Module):
     Args:
         span: attention reaches ``span`` tokens to either side.
         block_causal: a token sees no window later than its own (look-ahead of at most one window).
+        block: what the stack is made of.
     """
 
     def __init__(
-        self, dim: int, layers: int, head_dim: int, span: int, ffn: int = 4, block_causal: bool = False
+        self,
+        dim: int,
+        layers: int,
+        head_dim: int,
+        span: int,
+        ffn: int = 4,
+        block_causal: bool = False,
+        block: Callable[[int, int, int, int], nn.Module] = Block,
     ) -> None:
         super().__init__()
         self.span, self.head_dim, self.block_causal = span, head_dim, block_causal
-        self.blocks = nn.ModuleList(Block(dim, head_dim, span, ffn) for _ in range(layers))
+        self.blocks = nn.ModuleList(block(dim, head_dim, span, ffn) for _ in range(layers))
         self.norm = RMSNorm(dim)
-        for block in self.blocks:  # residual branches start small, so that depth does not inflate the stream
-            for linear in (block.attention.out, block.down):
+        for made in self.blocks:  # residual branches start small, so that depth does not inflate the stream
+            for linear in (made.attention.out, made.down):
                 nn.init.normal_(linear.weight, std=0.02 / (2 * layers) ** 0.5)
 
-    def forward(self, x: Tensor, valid: Tensor | None, window: int, start: int = 0) -> Tensor:
+    def forward(
+        self, x: Tensor, valid: Tensor | None, window: int, start: int = 0, modulation: Tensor | None = None
+    ) -> Tensor:
         """``x [batch, length, dim]``, ``valid [batch, length]`` bool or None → the same shape.
 
         Args:
             start: position of the first token; a multiple of ``span`` and of the window's tokens, so that pieces of a
                 long sequence are computed as the whole is.
+            modulation: what blocks of another kind take beside the tokens.
         """
         length = x.shape[1]
         missing = -length % self.span
@@ -275,7 +287,7 @@ class LocalTransformer(nn.Module):
         block = window + 1 if self.block_causal else None
         mask = local_mask(x.shape[1], self.span, valid, block, x.device)
         for layer in self.blocks:
-            x = layer(x, rotary, mask)
+            x = layer(x, rotary, mask) if modulation is None else layer(x, rotary, mask, modulation)
         return self.norm(x)[:, :length]
 
     def extend(self, x: Tensor, pasts: list[Past] | None, window: int, start: int) -> tuple[Tensor, list[Past]]:

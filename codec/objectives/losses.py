@@ -9,7 +9,6 @@ each step draws a few resolutions (without bias: all are drawn equally often).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from codec.model import ALMTokenizer
 from codec.network.code_space import coding_rate_loss
-from codec.network.patchify import Synthesis, spectrum
+from codec.network.patchify import Synthesis, spectrum, tone_offsets
 from codec.network.quantizer import Quantized
 from codec.objectives.auxiliary import LevelPredictor, MaskedAutoencoder, draw_mask
 from codec.objectives.hearing import Listener, hearing_loss
@@ -400,9 +399,7 @@ def tone_loss(offset: Tensor, target: Tensor, hop: int, fft_size: int) -> Tensor
         target: spectra of the source, complex ``[batch, frames, bins]``, windows of ``fft_size`` every ``hop``.
     """
     with torch.no_grad():
-        step = target[:, 1:] * target[:, :-1].conj()
-        centre = torch.arange(target.shape[-1], device=target.device) * (-2 * math.pi * hop / fft_size)
-        measured = torch.angle(step * torch.polar(torch.ones_like(centre), centre)) * (fft_size / (2 * math.pi * hop))
-        weight = step.abs().sqrt()
+        measured = tone_offsets(target, hop, fft_size)
+        weight = (target[:, 1:] * target[:, :-1].conj()).abs().sqrt()
     error = ((offset[:, 1:] - measured).abs() * weight).sum((1, 2))
     return (error / weight.sum((1, 2)).clamp(min=1e-3)).mean()

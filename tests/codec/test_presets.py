@@ -33,7 +33,7 @@ def test_a_preset_has_every_key_and_the_rate_of_the_paper(name: str) -> None:
     cfg = preset(name)
     assert cfg.preset == name, "the run's folder is named after it"
     # the configuration takes unknown keys without a word, so a misspelt one would leave the default in its place
-    known = set(inspect.get_annotations(ALMTokenizerConfig))
+    known = set(inspect.get_annotations(ALMTokenizerConfig)) - {"flow"}  # which stage 3 adds, from keys of its own
     assert set(cfg.codec) == known
     with torch.device("meta"):
         codec = build(cfg)

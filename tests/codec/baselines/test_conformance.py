@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_baselines import TINY, noise
-from tiny_models import tiny_codec
+from tiny_models import tiny_codec, tiny_flow_codec
 
 from codec.interface import AudioTokenizer, Codes, HasLatents
 
@@ -29,7 +29,13 @@ def strided(seed: int = 0) -> AudioTokenizer:
     return tiny_codec(seed, bottleneck="strided", excitation=False)
 
 
-MAKERS: dict[str, Callable[..., AudioTokenizer]] = {"almtokenizer": tiny_codec, "strided": strided, **TINY}
+def flow(seed: int = 0) -> AudioTokenizer:
+    """Ours with a flow decoder."""
+    return tiny_flow_codec(seed=seed, excitation=False)
+
+
+OURS: dict[str, Callable[..., AudioTokenizer]] = {"almtokenizer": tiny_codec, "strided": strided, "flow": flow}
+MAKERS = {**OURS, **TINY}
 ALL: dict[str, Callable[..., AudioTokenizer]] = {**MAKERS, "example": example_of_the_docs}
 # Decoded sound alone against in a batch, of full scale 1. Baselines run one clip at a time: no difference at all.
 TOLERANCE = {"almtokenizer": 1e-3}

@@ -1,0 +1,110 @@
+"""Flow matching against known answers: a Gaussian's exact velocity, orders of the solvers, guidance, masks, noise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from codec.network.flow import (
+    TAPE_FRAMES,
+    Sampling,
+    guided,
+    interpolate,
+    masked_mean_square,
+    noise,
+    solve,
+    stratified_times,
+)
+
+CPU = torch.device("cpu")
+MEAN, DEVIATION = 0.7, 0.4
+
+
+def exact(x: torch.Tensor, t: float) -> torch.Tensor:
+    """E[x₁ − z | x_t = x] of targets N(MEAN, DEVIATION²): both are Gaussian, so it is linear in x."""
+    variance = (1 - t) ** 2 + (t * DEVIATION) ** 2
+    slope = (t * DEVIATION**2 - (1 - t)) / variance
+    return MEAN + slope * (x - t * MEAN)
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2)])
+def test_the_exact_velocity_gives_the_targets_moments(solver: str, order: int) -> None:
+    z = noise(0, TAPE_FRAMES, 4, 0, CPU)[None].double()
+    found = {n: solve(exact, z, n, solver) for n in (64, 128, 256)}
+    best = found[256]
+    assert best.mean() == pytest.approx(MEAN, abs=0.02) and best.std() == pytest.approx(DEVIATION, rel=0.02)
+    true = MEAN + DEVIATION * z  # the path of a Gaussian keeps each sample's quantile
+    falls = [(found[n] - true).abs().mean() / (found[2 * n] - true).abs().mean() for n in (64, 128)]
+    assert min(falls) > 0.95 * 2**order, "on a path of Gaussians the midpoint rule even gains an order"
+    assert solver == "midpoint" or max(falls) < 1.05 * 2**order
+
+
+def test_the_path_leads_from_noise_to_the_target_at_its_velocity() -> None:
+    target, z = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0)).repeat(2, 1, 1).chunk(2)
+    z = z + 1
+    ends = [interpolate(target, z, torch.full((2,), t))[0] for t in (0.0, 1.0)]
+    torch.testing.assert_close(ends[0], z)
+    torch.testing.assert_close(ends[1], target)
+    point, velocity = interpolate(target, z, torch.tensor([0.25, 0.5]))
+    torch.testing.assert_close(point[1], z[1] + 0.5 * velocity[1])
+
+
+def test_times_are_spread_evenly() -> None:
+    times = stratified_times(8, torch.Generator().manual_seed(0))
+    assert ((times * 8).long() == torch.arange(8)).all() and len(times.unique()) == 8
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_guidance_of_one_and_of_zero_is_one_evaluation(batch: int) -> None:
+    calls: list[str] = []
+
+    def velocity(name: str, value: float):
+        return lambda x, t: (calls.append(name), torch.full_like(x, value))[1]
+
+    x = torch.zeros(batch, 4, 2)
+    for guidance, expected, called in ((1.0, 3.0, ["with"]), (0.0, 1.0, ["without"]), (1.5, 4.0, ["without", "with"])):
+        calls.clear()
+        found = guided(velocity("with", 3.0), velocity("without", 1.0), guidance)(x, 0.0)
+        assert torch.equal(found, torch.full_like(x, expected)) and calls == called
+
+
+def test_padding_is_in_neither_the_loss_nor_its_gradient() -> None:
+    a = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    valid = torch.tensor([[True] * 4, [True, True, False, False]])
+    weight = torch.rand(3) + 0.1
+    found = []
+    for padding in (0.0, float("nan")):
+        x = torch.where(valid[..., None], a, padding).requires_grad_()
+        loss = masked_mean_square(x, torch.where(valid[..., None], -a, padding), weight, valid)
+        loss.backward()
+        found.append((loss.item(), x.grad))
+    assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])
+    assert not found[1][1][~valid].any() and found[1][1][valid].all()
+    rows = torch.cat([(2 * a[0]).square(), (2 * a[1, :2]).square()])
+    assert found[0][0] == pytest.approx(((rows * weight).sum() / (len(rows) * weight.sum())).item())
+
+
+def test_noise_belongs_to_the_frames_number() -> None:
+    whole = noise(0, TAPE_FRAMES + 50, 6, 0, CPU)
+    assert torch.equal(whole[100:140], noise(100, 40, 6, 0, CPU))
+    assert torch.equal(whole[TAPE_FRAMES:], whole[:50]), "it is a loop"
+    assert not torch.equal(whole[:40], noise(0, 40, 6, 1, CPU))
+    assert whole[:TAPE_FRAMES].mean().abs() < 0.02 and whole[:TAPE_FRAMES].std() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"steps": 0}, "tokenizer.flow.steps=0 must be from 1 to 1000."),
+        ({"steps": 2.5}, "tokenizer.flow.steps=2.5 must be a whole number"),
+        ({"guidance": -0.1}, "tokenizer.flow.guidance=-0.1 must be from 0 to 10."),
+        ({"temperature": float("nan")}, "tokenizer.flow.temperature=nan must be from 0 to 10."),
+        ({"seed": -1}, "tokenizer.flow.seed=-1 must be from 0 to 8191."),
+        ({"solver": "rk4"}, "tokenizer.flow.solver=rk4 is unknown; choose one of euler, midpoint, regression."),
+        ({"solver": "midpoint", "steps": 5}, "tokenizer.flow.steps=5 must be even"),
+    ],
+)
+def test_samplings_that_cannot_be_are_refused(how: dict, reason: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        Sampling(**how)
+    assert reason in str(refused.value)
