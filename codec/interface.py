@@ -45,6 +45,9 @@ class Codes:
     samples: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None or name != "samples":
+                check_tensor(value, name)
         if self.codes.ndim != 3:
             raise ValueError(f"codes must be [batch, levels, frames], got shape {tuple(self.codes.shape)}.")
         if self.lengths.shape != self.codes.shape[:1]:
@@ -62,6 +65,8 @@ class Codes:
     @classmethod
     def from_clips(cls, clips: list[Tensor]) -> Codes:
         """Pad clips ``[frames, levels]`` to a batch; a clip may have no frames."""
+        for clip in clips:
+            check_tensor(clip, "each clip")
         if not clips or any(clip.ndim != 2 for clip in clips):
             raise ValueError(f"clips must be [frames, levels], got {[tuple(clip.shape) for clip in clips]}.")
         lengths = torch.tensor([len(clip) for clip in clips], dtype=torch.long)
@@ -131,6 +136,7 @@ class AudioTokenizer(ABC):
 
     def check_wav(self, wav: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``wav [batch, samples]`` as float32, zero beyond ``lengths [batch]``, and these (None: all samples)."""
+        check_tensor(wav, "wav")
         if wav.ndim != 2:
             raise ValueError(f"wav must be [batch, samples], got shape {tuple(wav.shape)}.")
         if not wav.is_floating_point():
@@ -204,6 +210,12 @@ class TokenizerError(RuntimeError):
     """A tokenizer that cannot be loaded, with the cure."""
 
 
+def check_tensor(value: object, name: str) -> None:
+    """Refuse what is no tensor, an array for one."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}: torch.as_tensor makes one.")
+
+
 def whole_numbers(values: Tensor, name: str, batch: int) -> Tensor:
     """``values [batch]`` as int64; refuses another shape or kind of numbers."""
     values = torch.as_tensor(values)
@@ -252,6 +264,8 @@ def checked_decode(decode: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(decode)
     @without_autocast
     def checked(self: AudioTokenizer, codes: Codes) -> Tensor:
+        if not isinstance(codes, Codes):
+            raise ValueError(f"decode takes Codes, got {type(codes).__name__}: Codes.from_clips makes them.")
         batch, _, frames = codes.codes.shape
         lengths = whole_numbers(codes.lengths, "lengths", batch)
         if bool(((lengths < 0) | (lengths > frames)).any()):
@@ -330,6 +344,7 @@ class HasLatents(AudioTokenizer):
         Raises:
             ValueError: not finite vectors ``[frames, d]``, or none.
         """
+        check_tensor(z, "latents")
         if z.ndim != 2 or not len(z) or not bool(torch.isfinite(z).all()):
             raise ValueError(f"latents must be finite vectors [frames, d] of at least one frame, got {tuple(z.shape)}.")
         self.use_float32()

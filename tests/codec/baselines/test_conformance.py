@@ -4,6 +4,7 @@ import importlib.util
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -164,7 +165,8 @@ def test_latents_lead_where_codes_lead(name: str) -> None:
     assert tokenizer.levels == 1 or not torch.equal(tokenizer.vectors(codes.clip(0)[:, :1]), exact)
 
 
-IMPOSSIBLE_LATENTS: dict[str, tuple[torch.Tensor, str]] = {
+IMPOSSIBLE_LATENTS: dict[str, tuple[Any, str]] = {
+    "an array": (torch.zeros(3, 8).numpy(), "latents must be a torch.Tensor, got ndarray"),
     "no frame": (torch.zeros(0, 8), "at least one frame"),
     "a batch": (torch.zeros(1, 3, 8), r"\[frames, d\]"),
     "NaN": (torch.full((3, 8), math.nan), "finite"),
@@ -182,7 +184,9 @@ def test_latents_that_are_none_are_refused() -> None:
 
 
 SOUND = noise(4000, seed=9, rows=2)
-IMPOSSIBLE_SOUNDS: dict[str, tuple[torch.Tensor, torch.Tensor | None, str]] = {
+IMPOSSIBLE_SOUNDS: dict[str, tuple[Any, torch.Tensor | None, str]] = {
+    "an array": (SOUND.numpy(), None, "wav must be a torch.Tensor, got ndarray: torch.as_tensor makes one"),
+    "a list": (SOUND.tolist(), None, "wav must be a torch.Tensor, got list"),
     "one clip without a batch": (SOUND[0], None, r"must be \[batch, samples\]"),
     "channels": (SOUND[None], None, r"must be \[batch, samples\]"),
     "16-bit samples": ((SOUND * 32767).short(), None, "must be floating-point in -1…1, got torch.int16"),
@@ -214,6 +218,7 @@ IMPOSSIBLE_CODES: dict[str, tuple[Callable[[AudioTokenizer], tuple], str]] = {
     "negative length": (lambda t: (codes_of(t), [-1, 3]), r"lengths \[-1, 3\] do not fit"),
     "more samples than frames": (lambda t: (codes_of(t), [3, 3], [3 * t.samples_per_frame + 1, 0]), "more than"),
     "negative samples": (lambda t: (codes_of(t), [3, 3], [-1, 0]), "samples"),
+    "an array": (lambda t: (codes_of(t).numpy(), [3, 3]), "codes must be a torch.Tensor, got ndarray"),
 }
 
 
@@ -230,6 +235,13 @@ def test_what_no_encoder_makes_is_not_decoded(tokenizer: AudioTokenizer, wrong: 
     codes, *rest = make(tokenizer)
     with pytest.raises(ValueError, match=reason):
         tokenizer.decode(Codes(codes, *map(torch.tensor, rest)))
+
+
+def test_codes_alone_are_not_decoded(tokenizer: AudioTokenizer) -> None:
+    with pytest.raises(ValueError, match="decode takes Codes, got Tensor"):
+        tokenizer.decode(codes_of(tokenizer))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="each clip must be a torch.Tensor, got ndarray"):
+        Codes.from_clips([codes_of(tokenizer)[0].T.numpy()])  # type: ignore[list-item]
 
 
 def test_clips_without_samples_have_no_frames_and_no_sound(tokenizer: AudioTokenizer) -> None:
