@@ -148,16 +148,20 @@ class Meter:
 def validation_lines(step: int, values: dict[str, float], levels: int, tasks: list[str]) -> list[str]:
     """The lines of what `lm.recipe.validation.Validation.run` returned; a second one for the tasks of a mixture."""
     kinds = [kind for kind in (*map(str, range(1, levels + 1)), "text") if f"loss_{kind}" in values]
-    per_kind = {name: [values[f"{name}_{kind}"] for kind in kinds] for name in ("loss", "gap", "accuracy")}
+    per_kind = {
+        name: [values[found] for kind in kinds if (found := f"{name}_{kind}") in values]
+        for name in ("loss", "gap", "accuracy")
+    }
     lines = [
         f"valid {step:5d} | loss {values['loss']:.3f} ({join(per_kind['loss'], '.2f')}) | "
-        f"wrong condition {values['gap']:+.3f} ({join(per_kind['gap'], '+.2f')}) | "
-        f"accuracy {join(per_kind['accuracy'], '.1%')}"
+        + (f"wrong condition {values['gap']:+.3f} ({join(per_kind['gap'], '+.2f')}) | " if "gap" in values else "")
+        + f"accuracy {join(per_kind['accuracy'], '.1%')}"
         + (f" | {values['bits_per_second']:.0f} bit/s" if "bits_per_second" in values else "")
     ]
     members = [name for name in tasks if f"loss/{name}" in values]
     if members:
-        parts = [f"{name} {values[f'loss/{name}']:.3f} ({values[f'gap/{name}']:+.2f})" for name in members]
+        gaps = {name: f" ({values[key]:+.2f})" if (key := f"gap/{name}") in values else "" for name in members}
+        parts = [f"{name} {values[f'loss/{name}']:.3f}{gaps[name]}" for name in members]
         lines.append(f"valid {step:5d} | {' | '.join(parts)}")
     return lines
 

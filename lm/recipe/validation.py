@@ -1,7 +1,7 @@
 """Validation: held-out loss with the right condition and with another clip's.
 
 The gap between the two says whether the model reads its condition, long before a recogniser can: a model that
-babbles fluently has a low loss and no gap.
+babbles fluently has a low loss and no gap. A task with one valid clip has no other clip, so it has no gap.
 """
 
 from __future__ import annotations
@@ -55,12 +55,14 @@ class Validation:
         for name in self.tasks:
             members = of_task[name]
             chosen = np.random.default_rng([seed, 2]).permutation(len(members))[:clips]
-            # Neighbours in length swap their conditions, so that a wrong one is not betrayed by its length.
             picked = sorted((members[i] for i in chosen), key=lambda row: (len(row.codes), row.id))
-            others = picked[1:] + picked[:1]
-            swapped = [task.with_condition_of(row, other) for row, other in zip(picked, others, strict=True)]
             self.clips += len(picked)
-            for condition, group in (("right", picked), ("wrong", swapped)):
+            conditions = {"right": picked}
+            if len(picked) > 1:
+                # Neighbours in length swap their conditions, so that a wrong one is not betrayed by its length.
+                others = zip(picked, picked[1:] + picked[:1], strict=True)
+                conditions["wrong"] = [task.with_condition_of(row, other) for row, other in others]
+            for condition, group in conditions.items():
                 documents: DocumentSet = render_documents(group, task, vocabulary, tokenizer, row_length, fold_steps)
                 layout = best_fit(documents.lengths.tolist(), row_length)
                 packed = pack_rows([[documents[i] for i in row] for row in layout], row_length, pad)
@@ -104,20 +106,23 @@ class Validation:
             sums[key] = reduce(total).cpu()
         objective.train()
         right = torch.stack([sums[name, "right"] for name in self.tasks]).sum(0)
-        wrong = torch.stack([sums[name, "wrong"] for name in self.tasks]).sum(0)
-        values = _loss_and_gap(right, wrong, "")
+        nothing = torch.zeros_like(right)
+        both = [name for name in self.tasks if (name, "wrong") in sums]
+        compared = sum((sums[name, "right"] for name in both), nothing)
+        wrong = sum((sums[name, "wrong"] for name in both), nothing)
+        values = _loss_and_gap(right, compared, wrong, "")
         kinds = {str(level + 1): level for level in range(self.levels)}
         if self.learns_text:
             kinds["text"] = self.levels
         for kind, column in kinds.items():
-            count = float(right[2, column])
-            if count:
-                values[f"loss_{kind}"] = float(right[0, column]) / count
+            of_kind = (sums[:, column : column + 1] for sums in (right, compared, wrong))
+            values |= _loss_and_gap(*of_kind, f"_{kind}")
+            if count := float(right[2, column]):
                 values[f"accuracy_{kind}"] = float(right[1, column]) / count
-                values[f"gap_{kind}"] = float(wrong[0, column] / wrong[2, column]) - float(right[0, column]) / count
         if len(self.tasks) > 1:
             for name in self.tasks:
-                values |= _loss_and_gap(sums[name, "right"], sums[name, "wrong"], f"/{name}")
+                alone = sums[name, "right"]
+                values |= _loss_and_gap(alone, alone, sums.get((name, "wrong"), nothing), f"/{name}")
         if "loss" in values:
             values["perplexity"] = math.exp(min(values["loss"], 80.0))
         # Where texts are learnt, ends of audio cannot be told from them: then the codes alone are counted.
@@ -148,9 +153,13 @@ def with_idle_rows(rows: PackedRows, world: int) -> PackedRows:
     )
 
 
-def _loss_and_gap(right: Tensor, wrong: Tensor, suffix: str) -> dict[str, float]:
-    """Means over all targets of the sums ``[3, kinds]``; nothing where there are none."""
-    if not right[2].sum() or not wrong[2].sum():
-        return {}
-    loss = float(right[0].sum() / right[2].sum())
-    return {f"loss{suffix}": loss, f"gap{suffix}": float(wrong[0].sum() / wrong[2].sum()) - loss}
+def _loss_and_gap(right: Tensor, compared: Tensor, wrong: Tensor, suffix: str) -> dict[str, float]:
+    """Means over all targets of the sums ``[3, kinds]``; nothing where there are none.
+
+    Args:
+        compared: of ``right`` what has a wrong condition as well, and
+        wrong: with that.
+    """
+    loss, own, other = (float(sums[0].sum() / sums[2].sum()) for sums in (right, compared, wrong))
+    found = {f"loss{suffix}": loss} if right[2].any() else {}
+    return found | ({f"gap{suffix}": other - own} if compared[2].any() and wrong[2].any() else {})

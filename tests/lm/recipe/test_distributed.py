@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ from codec.shards import ShardWriter, TokenizerInfo
 from lm.model import build_lm, load_lm, save_lm
 from lm.network.objective import Objective
 from lm.recipe.data import StepData
-from lm.recipe.validation import with_idle_rows
+from lm.recipe.train_log import validation_lines
+from lm.recipe.validation import Validation, with_idle_rows
 from lm.sequences.document_set import render_documents
 from lm.sequences.packing import IGNORE, PackedRows
+from tasks.asr import ASR
+from tasks.mixture import Example, Mixture
 from tasks.tts import TTS
 from tests.lm.conftest import tiny_config
 from tests.lm.distributed_gradients import VALID_CLIPS, validate
@@ -85,6 +89,25 @@ def test_two_processes_give_the_gradient_and_the_validation_of_one(sources, toge
     objective = Objective(model, vocabulary, over == "legal")
     for clips, validation in zip(VALID_CLIPS, found["validation"], strict=True):
         assert validation == pytest.approx(validate(objective, str(source), clips, 0, 1), abs=1e-5)
+        assert ("gap" in validation) == (clips > 1)
+
+
+def test_a_task_with_one_clip_has_no_wrong_condition_and_is_in_no_gap(rows, model, vocabulary, text_tokenizer):
+    mixture = Mixture({"asr": ASR(), "tts": TTS()})
+    asr, tts = (task.select(rows[:2]) for task in mixture.tasks)
+    examples = [*map(partial(Example, mixture.tasks[0]), asr), Example(mixture.tasks[1], tts[0])]
+
+    def run(chosen: list[Example]) -> tuple[dict[str, float], str]:
+        validation = Validation(chosen, mixture, vocabulary, text_tokenizer, 96, 9, 0)
+        found = validation.run(Objective(model, vocabulary, True), torch.device("cpu"), 4, 0, 1, lambda sums: sums)
+        return found, " ".join(validation_lines(1, found, vocabulary.levels, validation.tasks))
+
+    values, said = run(examples)
+    assert values["gap"] == values["gap/asr"] and "gap/tts" not in values and "gap_1" not in values
+    assert values["loss"] != values["loss/asr"] and "wrong condition" in said and "accuracy" in said
+    values, said = run(examples[2:])
+    assert "loss_1" in values and "accuracy_1" in values and "wrong condition" not in said and "accuracy" in said
+    assert not any(name.startswith("gap") for name in values)
 
 
 @pytest.mark.parametrize(("rows", "world"), [(1, 2), (2, 2), (3, 2), (3, 8), (0, 2)])
