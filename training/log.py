@@ -55,7 +55,7 @@ class PlainStream:
     """A stream of text that passes on lines of what can be printed: names and texts come from files of anybody."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+        self.stream: TextIO = stream.stream if isinstance(stream, PlainStream) else stream  # what is plain stays so
 
     def write(self, text: str) -> int:
         self.stream.write("\n".join(map(printable, text.split("\n"))))

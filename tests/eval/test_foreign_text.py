@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from eval.harness.report import Report
 from eval.harness.tables import Table, csv_cell
 from training.config import ConfigError, ending_plainly
 from training.identity import printable
-from training.log import RunLog
+from training.log import PlainStream, RunLog
 from training.run_folder import write_settings
 
 
@@ -34,7 +35,8 @@ def test_numbers_stay_as_they_are(cell: object) -> None:
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\rb", "\x9b31m", "\u202egnp", "\x07"])
 def test_nothing_reaches_the_terminal_raw(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError), ending_plainly():  # as every program does
+    with pytest.raises(ConfigError), ending_plainly(), ending_plainly():  # as every program does, under Hydra
+        assert isinstance(sys.stdout, PlainStream) and not isinstance(sys.stdout.stream, PlainStream)
         RunLog(tmp_path).line(f"left out: {name}")
         print(f"{name}\ud800: {name}", AudioError(f"{name}\n is no audio"), flush=True)
         raise ConfigError(f"{name} is damaged")
