@@ -6,6 +6,7 @@ What containers say of their length is in test_containers.py.
 import os
 import socket
 import time
+import tracemalloc
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -228,6 +229,18 @@ def test_streams_behind_one_another_are_limited_together(tmp_path: Path, monkeyp
     assert audio_info(path).seconds == 3
     path.write_bytes(2 * path.read_bytes())
     check_refused(path, "at most .* h are read")
+
+
+@pytest.mark.parametrize("rate", [16_000, 24_000])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_what_is_read_stands_in_memory_once(tmp_path: Path, name: str, rate: int) -> None:
+    soundfile.write(tmp_path / name, noise(240.0), 16_000)
+    read_audio(tmp_path / name, rate)  # what is loaded once
+    tracemalloc.start()
+    wav = read_audio(tmp_path / name, rate)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert wav.nbytes < most < 1.3 * wav.nbytes
 
 
 def test_many_channels_do_not_make_large_blocks(tmp_path: Path) -> None:
