@@ -49,17 +49,17 @@ TINY_CODEC = """
     name=codec codec.encoder_dim=16 codec.decoder_dim=16 codec.encoder_layers=1 codec.decoder_layers=1 codec.head_dim=8
     codec.code_dim=4 codec.codebook_sizes=[16,16,16] codec.analysis_ffts=[640] codec.synthesis_fft=640 device=cpu
     threads=1 trainer.batch_size=2 trainer.crop_seconds=0.6 trainer.quantize_from=2 trainer.init_batches=4
-    trainer.max_steps=12 trainer.valid_every=4 trainer.valid_clips=1 trainer.save_every=2 trainer.log_every=1
+    trainer.max_steps=6 trainer.valid_every=3 trainer.valid_clips=1 trainer.save_every=1 trainer.log_every=1
 """.split()
 TINY_LM = """
     task=tts name=lm data.tokens=null lm.config.hidden_size=32 lm.config.intermediate_size=48
     lm.config.num_hidden_layers=1 lm.config.num_attention_heads=2 lm.config.num_key_value_heads=2
-    lm.text_tokenizer.vocab_size=290 device=cpu threads=1 trainer.max_steps=24 trainer.row_length=128
-    trainer.batch_rows=2 trainer.micro_rows=2 trainer.precision=fp32 trainer.valid_every=8 trainer.valid_clips=2
-    trainer.save_every=3 trainer.log_every=1
+    lm.text_tokenizer.vocab_size=290 device=cpu threads=1 trainer.max_steps=12 trainer.row_length=128
+    trainer.batch_rows=2 trainer.micro_rows=2 trainer.precision=fp32 trainer.valid_every=4 trainer.valid_clips=2
+    trainer.save_every=2 trainer.log_every=1
 """.split()
 TINY_RECOGNISER = """
-    corpus=corpus out=runs/judge model.width=8 model.blocks=1 steps=20 batch=2 warmup_steps=2 log_every=4 save_every=3
+    corpus=corpus out=runs/judge model.width=8 model.blocks=1 steps=10 batch=2 warmup_steps=2 log_every=2 save_every=2
     threads=1 device=cpu
 """.split()
 TTS = ["model=runs/lm/final", "out=runs/lm/eval-tts", "max_seconds=1.0", "device=cpu", "processes=1", "dnsmos=false"]

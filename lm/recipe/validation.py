@@ -115,8 +115,7 @@ class Validation:
         if self.learns_text:
             kinds["text"] = self.levels
         for kind, column in kinds.items():
-            of_kind = (sums[:, column : column + 1] for sums in (right, compared, wrong))
-            values |= _loss_and_gap(*of_kind, f"_{kind}")
+            values |= _loss_and_gap(right[:, column], compared[:, column], wrong[:, column], f"_{kind}")
             if count := float(right[2, column]):
                 values[f"accuracy_{kind}"] = float(right[1, column]) / count
         if len(self.tasks) > 1:
@@ -154,7 +153,7 @@ def with_idle_rows(rows: PackedRows, world: int) -> PackedRows:
 
 
 def _loss_and_gap(right: Tensor, compared: Tensor, wrong: Tensor, suffix: str) -> dict[str, float]:
-    """Means over all targets of the sums ``[3, kinds]``; nothing where there are none.
+    """Means over all targets of the sums ``[3, kinds]`` or ``[3]``; nothing where there are none.
 
     Args:
         compared: of ``right`` what has a wrong condition as well, and
