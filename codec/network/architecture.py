@@ -70,7 +70,7 @@ class ALMTokenizerConfig(PretrainedConfig):
     bottleneck: Annotated[str, "queries | strided"] = "queries"
     tonal: Switch = False
     whiten: Switch = False
-    flow: Annotated[dict | None, "dict"] = None  # of a flow decoder (codec/network/flow_decoder.py), from stage 3 on
+    flow: Annotated[dict | None, "dict or null"] = None  # a decoder of codec/network/flow_decoder.py
 
     def __post_init__(self, **kwargs: object) -> None:
         for key in ("codebook_sizes", "analysis_ffts", "conv_ratios"):
