@@ -1,0 +1,91 @@
+"""scripts/export_onnx.py and codec/onnx_codec.py: graphs for clips of any length that say what torch says."""
+
+from training.help import REPOSITORY
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_codec
+
+import export_onnx
+from codec.interface import Codes
+from codec.onnx_codec import CARD, OnnxCodec, OnnxCodecError
+
+SAMPLES = 320 * 6
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny codec, saved and exported in both precisions."""
+    folder = tmp_path_factory.mktemp("onnx")
+    tiny_codec(tonal=True).save_pretrained(folder / "codec")
+    command = [folder / "codec", folder / "out", "--int8", "--corpus", REPOSITORY / "data/mini", "--clips", 1]
+    assert export_onnx.main([str(word) for word in command]) == 0
+    return folder / "out"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("windows", [1, 2, 5, 23, 40])
+def test_graphs_say_what_torch_says_whatever_the_length(exported: Path, windows: int) -> None:
+    codec, onnx = tiny_codec(tonal=True), OnnxCodec(exported, threads=1)
+    wav = torch.randn(1, SAMPLES * windows - 100, generator=torch.Generator().manual_seed(windows)) / 10
+    codes = codec.encode(wav)
+    found = onnx.encode(wav[0].numpy())
+    assert found.shape == (3, windows) and (found == codes.codes[0].numpy()).mean() > 0.97
+    sound = codec.decode(Codes(codes.codes, codes.lengths))[0].numpy()
+    np.testing.assert_allclose(onnx.decode(codes.codes[0].numpy()), sound, atol=2e-3 * np.abs(sound).max())
+    assert len(onnx.decode(codes.codes[0].numpy(), 100)) == 100
+    assert onnx.fingerprint == codec.fingerprint and onnx.sample_rate == 24_000
+
+
+@pytest.mark.slow
+def test_eight_bits_are_smaller_and_near(exported: Path) -> None:
+    small, whole = OnnxCodec(exported, int8=True, threads=1), OnnxCodec(exported, threads=1)
+    wav = np.random.default_rng(0).normal(0, 0.1, SAMPLES * 20).astype(np.float32)
+    codes = whole.encode(wav)
+    assert (small.encode(wav) == codes).mean() > 0.3  # of 32 codes per level: chance is 0.03
+    a, b = small.decode(codes), whole.decode(codes)
+    assert np.abs(a - b).max() > 0 and np.square(a).sum() == pytest.approx(np.square(b).sum(), rel=0.3)
+    assert (exported / "encoder.int8.onnx").stat().st_size < (exported / "encoder.onnx").stat().st_size
+
+
+@pytest.mark.slow
+def test_bad_input_is_one_sentence(exported: Path, tmp_path: Path) -> None:
+    codec = OnnxCodec(exported, threads=1)
+    good = np.zeros(SAMPLES, np.float32)
+    for wav in (good[:0], good[None], good.astype(np.int16), np.full(SAMPLES, np.nan, np.float32)):
+        with pytest.raises(OnnxCodecError, match="finite floats"):
+            codec.encode(wav)
+    for codes in (np.zeros((2, 4), int), np.zeros((3, 0), int), np.zeros((3, 4)), np.zeros(3, int)):
+        with pytest.raises(OnnxCodecError, match="integers"):
+            codec.decode(codes)
+    for code in (-1, 32):
+        with pytest.raises(OnnxCodecError, match="level by level"):
+            codec.decode(np.full((3, 4), code))
+    for card, why in ((None, "holds no exported codec"), ("{", "holds no exported codec"), ("{}", "not of format")):
+        if card is not None:
+            (tmp_path / CARD).write_text(card)
+        with pytest.raises(OnnxCodecError, match=why):
+            OnnxCodec(tmp_path)
+    (tmp_path / CARD).write_text(json.dumps(json.loads((exported / CARD).read_text())))
+    with pytest.raises(OnnxCodecError, match="lacks encoder.onnx"):
+        OnnxCodec(tmp_path)
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep me")
+    tiny_codec().save_pretrained(tmp_path / "codec")
+    with pytest.raises(SystemExit, match="holds something else"):
+        export_onnx.main([str(tmp_path / "codec"), str(tmp_path)])
+    assert (tmp_path / "mine.txt").is_file()
+
+
+def test_the_runtime_imports_no_torch() -> None:
+    code = "import sys, codec.onnx_codec; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
