@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -261,6 +262,11 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
     return out + (f" ({', '.join(notes)})" if notes else "")
 
 
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON is a finite number, and none of a thousand digits."""
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max  # type: ignore[operator]
+
+
 def fault_of_results(results: Any, clips: Any) -> str | None:
     """What is not as `Report.write` writes it in the contents of results.json and clips.json; None where all is."""
     if not isinstance(results, dict) or not isinstance(results.get("rows"), dict):
@@ -276,9 +282,7 @@ def fault_of_results(results: Any, clips: Any) -> str | None:
                 return f"{where}: a score is a record with value, n, n_failed, low and high"
             numbers = [cell[key] for key in ("value", "low", "high") if cell[key] is not None]
             counts = [cell["n"], cell["n_failed"], cell.get("undelivered") or 0]
-            if not all(type(number) in (int, float) for number in numbers) or (cell["low"] is None) != (
-                cell["high"] is None
-            ):
+            if not all(map(is_number, numbers)) or (cell["low"] is None) != (cell["high"] is None):
                 return f"{where}: value, low and high must be numbers or null, and low and high come together"
             if not all(type(count) is int for count in counts):
                 return f"{where}: n, n_failed and undelivered must be whole numbers"
@@ -292,9 +296,7 @@ def fault_of_results(results: Any, clips: Any) -> str | None:
     for row, cells in clips.items():
         for metric, parts in cells.items():
             pairs = list(parts.values()) if isinstance(parts, dict) else [None]
-            if not all(
-                isinstance(p, list) and len(p) == 2 and all(type(number) in (int, float) for number in p) for p in pairs
-            ):
+            if not all(isinstance(p, list) and len(p) == 2 and all(map(is_number, p)) for p in pairs):
                 return f"clips.json beside it, {row}, {metric}: each clip has two numbers"
     return None
 

@@ -7,16 +7,26 @@ both. Nothing here touches audio, and nothing here knows how many evaluations th
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from eval.harness.report import fault_of_results, plain
+from eval.harness.report import fault_of_results, is_number, plain
 from page.labels import CONTROLS, KINDS, NAMES
 from tasks.text import headline, words_alone
+from training.identity import fault_of_id
 
+# What the fields of a line of items.jsonl hold; all others are scores, or of no use here.
+FIELDS: dict[str, tuple[type, tuple[str, ...]]] = {
+    "a text": (str, ("id", "row", "text", "speaker", "domain", "audio", "error", "caption", "of", "heard")),
+    "true or false": (bool, ("ended", "legal")),
+    "a list of texts": (list, ("captions", "classes_named", "requested")),
+    "a record": (dict, ("hypotheses", "class")),
+}
+NUMBERS = ("seconds", "probability")
 NO_SCORES = ("seconds", "frames", "generation_seconds")  # numbers of an item that are none
 COMPARED = 400  # words that are compared one by one
 
@@ -148,15 +158,9 @@ def read_evaluation(folder: Path) -> Evaluation:
         )
     items: dict[str, Item] = {}
     for line in lines:
-        item = items.setdefault(str(line["id"]), _item(line))
+        item = items.setdefault(line["id"], _item(line))
         item.captions = max(item.captions, list(line.get("captions") or []), key=len)
-        try:
-            clip = _clip(line, folder, kind)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise PageError(
-                f"error: {folder / 'items.jsonl'}, {line['id']}: {error}; run the evaluation again."
-            ) from error
-        item.clips[clip.row] = clip
+        item.clips[line["row"]] = _clip(line, folder, kind)
     if kind.endswith("captioning"):
         for item in items.values():
             _give_recording(item)
@@ -195,8 +199,8 @@ def _between_rows(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _item(line: dict[str, Any]) -> Item:
-    text = str(line.get("text") or "")
-    return Item(str(line["id"]), text, str(line.get("speaker") or ""), str(line.get("domain") or ""), [], {})
+    text, speaker, domain = (line.get(name) or "" for name in ("text", "speaker", "domain"))
+    return Item(line["id"], text, speaker, domain, [], {})
 
 
 def _give_recording(item: Item) -> None:
@@ -211,9 +215,9 @@ def _give_recording(item: Item) -> None:
 
 
 def _clip(line: dict[str, Any], folder: Path, kind: str) -> Clip:
-    text = str(line.get("text") or "")
-    audio, problem = None, str(line["error"]) if line.get("error") else None
-    hypotheses = {name: str(said or "") for name, said in (line.get("hypotheses") or {}).items()}
+    text = line.get("text") or ""
+    audio, problem = None, line.get("error") or None
+    hypotheses = {name: said or "" for name, said in (line.get("hypotheses") or {}).items()}
     said = line.get("caption")
     if kind == "asr" and "model" in hypotheses:
         said = hypotheses["model"]
@@ -221,7 +225,7 @@ def _clip(line: dict[str, Any], folder: Path, kind: str) -> Clip:
         audio = folder / line["audio"]
         if not audio.resolve().is_relative_to(folder.resolve()):
             raise PageError(f"error: {folder / 'items.jsonl'}: '{line['audio']}' leads out of the evaluation folder.")
-        if not audio.is_file():
+        if not os.path.isfile(audio):  # unlike Path's, False for a name that is too long, too
             audio, problem = None, f"{line['audio']} is missing"
     elif problem is None and said is None and not kind.endswith(("asr", "captioning")) and line["row"] not in CONTROLS:
         problem = "there is no audio"
@@ -232,21 +236,20 @@ def _clip(line: dict[str, Any], folder: Path, kind: str) -> Clip:
     if line.get("legal") is False:
         flags.append("illegal tokens")
     return Clip(
-        str(line["row"]), text, audio, line.get("seconds"), None if said is None else str(said), heard, _scores(line),
-        flags, problem, _notes(line),
+        line["row"], text, audio, line.get("seconds"), said, heard, _scores(line), flags, problem, _notes(line)
     )  # fmt: skip
 
 
 def _notes(line: dict[str, Any]) -> list[str]:
     """What judges of classes found, and whose clip a shuffled one is."""
     notes = []
-    judged = line.get("class")
-    if isinstance(judged, dict) and judged.get("heard"):
-        asked = ", ".join(map(str, judged.get("requested") or []))
-        share = 100 * float(judged.get("probability") or 0)
+    judged = line.get("class") or {}
+    if judged.get("heard"):
+        asked = ", ".join(judged.get("requested") or [])
+        share = 100 * (judged.get("probability") or 0)
         notes.append(f"heard as {judged['heard']} ({share:.0f} %), asked: {asked}")
     if line.get("classes_named"):
-        notes.append(f"names: {', '.join(map(str, line['classes_named']))}")
+        notes.append(f"names: {', '.join(line['classes_named'])}")
     if line.get("of") or (line["row"] == "generated-shuffled" and line.get("heard")):
         notes.append(f"of {line.get('of') or line['heard']}")
     return notes
@@ -258,16 +261,12 @@ def _scores(line: dict[str, Any]) -> dict[str, float]:
     for key, value in line.items():
         if key in NO_SCORES or key == "class":  # the probability of whatever class was heard
             continue
-        if _is_number(value):
+        if is_number(value):
             found[key] = float(value)
         elif isinstance(value, dict):
             name = key.replace("_", "-")
-            found |= {f"{name}/{part}": float(number) for part, number in value.items() if _is_number(number)}
+            found |= {f"{name}/{part}": float(number) for part, number in value.items() if is_number(number)}
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def word_changes(text: str, heard: str) -> list[tuple[str, str]]:
@@ -323,10 +322,31 @@ def read_items(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
                 item = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise PageError(f"error: {path}, line {number} is not JSON ({error}).") from error
-            if not isinstance(item, dict) or "id" not in item or "row" not in item:
+            if not isinstance(item, dict) or not item.get("id") or not item.get("row"):
                 raise PageError(f"error: {path}, line {number} has no 'id' or no 'row'.")
+            if fault := _fault_of_item(item):
+                raise PageError(f"error: {path}, line {number}: {fault}; run the evaluation again.")
             items.append(item)
     return items
+
+
+def _fault_of_item(item: dict[str, Any]) -> str | None:
+    """The first field of a line that does not hold what it should, null apart; None where all do."""
+    for what, (kind, names) in FIELDS.items():
+        for name in names:
+            value = item.get(name)
+            right = value is None or isinstance(value, kind)
+            if not right or isinstance(value, list) and not all(isinstance(entry, str) for entry in value):
+                return f"{name} must be {what}"
+    if item.get("audio") and (fault := fault_of_id(item["audio"])):
+        return f"audio cannot be {item['audio'][:80]!r}: {fault}"
+    for name in NUMBERS:
+        if item.get(name) is not None and not is_number(item[name]):
+            return f"{name} must be a number"
+    if not all(isinstance(said, str | None) for said in (item.get("hypotheses") or {}).values()):
+        return "hypotheses must be texts"
+    judged = item.get("class")
+    return judged and (fault := _fault_of_item(judged)) and f"class: {fault}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

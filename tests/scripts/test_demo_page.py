@@ -303,9 +303,29 @@ def test_errors_are_one_sentence(evaluation: Path, tmp_path: Path) -> None:
         b"[" * 100_000: "is not JSON",
         b'{"a": ' + b"9" * 5000 + b"}": "is not JSON",
     }
-    for line, reason in {b'{"id": 1}': "has no 'id' or no 'row'", **no_json}.items():
+    fields: dict[bytes, str] = {
+        b'"audio": 7': "audio must be a text", b'"audio": "a.wav\\u0000"': "audio cannot be .* control characters",
+        b'"audio": "/etc/passwd"': "audio cannot be '/etc/passwd': it is a path of its own",
+        b'"text": ["a"]': "text must be a text", b'"speaker": {}': "speaker must be a text",
+        b'"domain": 1': "domain must be a text", b'"error": [1]': "error must be a text",
+        b'"captions": "a dog"': "captions must be a list of texts",
+        b'"captions": [1]': "captions must be a list of texts",
+        b'"hypotheses": ["a"]': "hypotheses must be a record", b'"hypotheses": {"x": 1}': "hypotheses must be texts",
+        b'"caption": 1': "caption must be a text", b'"seconds": "1"': "seconds must be a number",
+        b'"seconds": NaN': "seconds must be a number", b'"seconds": 1' + b"0" * 400: "seconds must be a number",
+        b'"ended": "no"': "ended must be true or false", b'"legal": 0': "legal must be true or false",
+        b'"class": "dog"': "class must be a record", b'"class": {"requested": 1}': "class: requested must be a list",
+        b'"class": {"probability": "a"}': "class: probability must be a number",
+        b'"class": {"heard": 1}': "class: heard must be a text",
+        b'"classes_named": "dog"': "classes_named must be a list", b'"of": 1': "of must be a text",
+    }  # fmt: skip
+    lines = {b'{"id": "1"}': " has no 'id' or no 'row'", b'{"id": "a", "row": ""}': " has no 'id' or no 'row'"}
+    lines |= {b'{"id": 1, "row": "generated"}': ": id must be a text"}
+    lines |= {line: f" {reason}" for line, reason in no_json.items()}
+    lines |= {b'{"id": "a", "row": "generated", ' + field + b"}": f": {reason}" for field, reason in fields.items()}
+    for line, reason in lines.items():
         (evaluation / "items.jsonl").write_bytes(line)
-        with pytest.raises(PageError, match=f"line 1 {reason}"):
+        with pytest.raises(PageError, match=f"items.jsonl, line 1{reason}"):
             build(evaluation)
     (evaluation / "results.json").write_text("[]")
     with pytest.raises(PageError, match="holds no record"):
