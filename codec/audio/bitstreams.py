@@ -198,7 +198,7 @@ def mpeg_parts(file: BinaryIO, path: Path, start: int, size: int) -> list[Part]:
         tag = _xing(frame, content)
         if not parts or tag is not None:
             parts.append(_Mpeg(position, frame, content[:4], tag))
-            if len(parts) == 1 and tag and tag[1] and position + tag[1] in (size, size - 128):
+            if position == start and tag and tag[1] and start + tag[1] in (size, size - 128):
                 return [Part(path)]  # all there is, or all but an ID3v1 tag
             if tag is not None:
                 continue
@@ -210,11 +210,11 @@ def mpeg_parts(file: BinaryIO, path: Path, start: int, size: int) -> list[Part]:
         if position + frame.size > size:
             part.is_cut = True
         else:
-            part.frames, part.end = part.frames + 1, position + frame.size
+            part.add(position, frame)
     if not any(part.frames for part in parts):
         raise unreadable(path, "it holds no whole MPEG frame")
     found = [part.as_part(path) for part in parts if part.frames]
-    is_plain = len(found) == 1 and found[0].pieces and isinstance(found[0].pieces[0], range)
+    is_plain = len(found) == 1 and len(found[0].pieces or ()) == 1 and parts[0].start == start
     return [Part(path, least=found[0].least)] if is_plain else found
 
 
@@ -223,8 +223,21 @@ class _Mpeg:
 
     def __init__(self, start: int, frame: MpegFrame, head: bytes, tag: tuple[int, int] | None) -> None:
         self.start, self.frame, self.head, self.tag = start, frame, head, tag
-        self.first, self.end = start, start + frame.size
+        self.first = start
+        self.end = start + frame.size if tag is not None else start
+        self.between: list[int] = []  # where bytes that are no frame begin and end, in turns
         self.frames, self.is_cut = 0, False
+
+    def add(self, position: int, frame: MpegFrame) -> None:
+        """Count a whole frame."""
+        if position != self.end:
+            self.between += (self.end, position)
+        self.frames, self.end = self.frames + 1, position + frame.size
+
+    def sound(self, start: int) -> list[bytes | range]:
+        """Where the frames from ``start`` on lie: of what is none the decoder would print line after line."""
+        edges = [start, *(edge for edge in self.between if edge > start), self.end]
+        return [range(*edges[at : at + 2]) for at in range(0, len(edges), 2)]
 
     def as_part(self, path: Path) -> Part:
         promised = self.tag[0] if self.tag else 0
@@ -232,13 +245,13 @@ class _Mpeg:
         if self.frames + 1 < promised or (self.frames < promised and self.is_cut):
             raise truncated(path, promised * seconds, self.frames * seconds)
         if self.frames == promised:
-            return Part(path, [range(self.start, self.end)])
+            return Part(path, self.sound(self.start))
         if self.is_cut:
             raise AudioError(f"{path} is truncated: it ends inside a frame, after {self.frames * seconds:.3f} s")
         samples = self.frames * self.frame.samples
         if self.frame.kind[1] != 3:
-            return Part(path, [range(self.start, self.end)], samples)
-        return Part(path, [self._info(), range(self.first, self.end)], samples - DECODER_DELAY)
+            return Part(path, self.sound(self.start), samples)
+        return Part(path, [self._info(), *self.sound(self.first)], samples - DECODER_DELAY)
 
     def _info(self) -> bytes:
         """An Info frame that counts `frames` and their bytes."""

@@ -73,6 +73,8 @@ def _parts(file: BinaryIO, path: Path, size: int) -> list[Part]:
     stranger = next((name for (at, mark), name in STRANGERS.items() if head[at:].startswith(mark)), None)
     if stranger:
         raise unreadable(path, f"it is {stranger}")
+    if head[:1] == b"\xff" and head[1:2] >= b"\xe0":  # like a frame, which may follow
+        return mpeg_parts(file, path, start, size)
     try:
         with soundfile.SoundFile(path) as opened:
             found = opened.format

@@ -115,6 +115,7 @@ class AudioInfo:
     frames: int
     sample_rate: int
     channels: int
+    seekable: bool = True
 
     @property
     def seconds(self) -> float:
@@ -135,7 +136,7 @@ def _info_of(path: Path, parts: list[Part]) -> AudioInfo:
     frames, first = 0.0, None
     for part in parts:
         with part.open() as file:
-            first = first or AudioInfo(0, file.samplerate, file.channels)
+            first = first or AudioInfo(0, file.samplerate, file.channels, file.seekable())
             limits.check(path, 0, file.samplerate, file.channels)
             frames += file.frames * first.sample_rate / file.samplerate
             limits.check(path, frames / first.sample_rate, file.samplerate, file.channels)
@@ -199,10 +200,11 @@ def length_at(path: Path, sample_rate: int) -> int:
 def read_span(path: Path, sample_rate: int, start: int, count: int) -> np.ndarray:
     """``count`` samples from ``start`` on of what `read_audio` gives, without decoding the rest (milliseconds).
 
-    What is wrong with the file elsewhere is not seen. Of several streams behind one another all is decoded.
+    What is wrong with the file elsewhere is not seen. Of several streams behind one another, and of a coding in which
+    no place can be found (GSM in WAV), all is decoded.
     """
     parts, info = _layout(path, _state(path))
-    if len(parts) > 1:
+    if len(parts) > 1 or not info.seekable:
         return read_audio(path, sample_rate)[start : start + count]
     common = math.gcd(info.sample_rate, sample_rate)
     here, there = info.sample_rate // common, sample_rate // common  # samples of a common period at both rates

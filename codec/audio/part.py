@@ -130,9 +130,17 @@ def unreadable(path: Path, why: str) -> AudioError:
     )
 
 
+# What libsndfile says where it does not know better
+GIVEN_UP = {
+    "SF_INFO struct incomplete": "its header makes no sense",
+    "not a regular file": "no sound was found in it",
+}
+
+
 def reason(error: Exception) -> str:
     """What an error of soundfile says, in one line."""
-    return " ".join(getattr(error, "error_string", str(error)).split()).rstrip(".")
+    said = " ".join(getattr(error, "error_string", str(error)).split()).rstrip(".")
+    return next((why for words, why in GIVEN_UP.items() if words in said), said)
 
 
 def truncated(path: Path, promised: float, held: float) -> AudioError:
