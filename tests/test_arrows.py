@@ -44,6 +44,7 @@ ROOMS = {
         "recognisers": "eval/judges/recognisers",
         "judges": "eval/judges",
         "probes": "eval/probes",
+        "space": "eval/space",
         "comparison": "eval/comparison",
         "doors": "eval",
     },
@@ -57,8 +58,8 @@ BELOW = {
     "eval": ("lm", "codec", "tasks", "training"),
     "scripts": ("eval", "lm", "codec", "tasks", "training"),
 }
-# Doors that other files open: encoding is a step of a training and of evaluations.
-SHARED_DOORS = {"codec.encode", "codec.reconstruct", "eval.known_answers"}
+# Doors that other files open: encoding is a step of a training and of evaluations, an untrained codec a row of them.
+SHARED_DOORS = {"codec.encode", "codec.reconstruct", "codec.untrained", "eval.known_answers"}
 
 
 def module_of(path: Path) -> str:

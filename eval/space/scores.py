@@ -1,0 +1,179 @@
+"""What the vectors of one row tell: probes with their controls, clusters, variances, an additive model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from sklearn.decomposition import PCA
+
+from eval.harness.report import Report
+from eval.space import clusters, effects
+from eval.space.probing import Side, probe
+from eval.space.recordings import SPLITS, Recording
+
+COMPONENTS = 32  # principal components of train, beside all dimensions
+Vectors = NDArray[np.float64]
+
+
+class Scores:
+    """Files what one row's vectors ``[recordings, d]`` tell about ``recordings``."""
+
+    def __init__(self, report: Report, recordings: Sequence[Recording], cfg: DictConfig) -> None:
+        self.report, self.cfg, self.recordings = report, cfg, recordings
+        self.labels = list(cfg.labels)
+        self.split = np.array([recording.split for recording in recordings])
+        self.groups = np.array([recording.group for recording in recordings])
+        self.classes = {label: sorted({r.labels[label] for r in recordings}) for label in self.labels}
+        self.y = {
+            label: np.array([names.index(r.labels[label]) for r in recordings]) for label, names in self.classes.items()
+        }
+        self.items: list[dict[str, Any]] = []
+        self.leaks: list[str] = []
+
+    def values(self, label: str, split: str) -> list[str]:
+        return [r.labels[label] for r in self.recordings if r.split == split]
+
+    def file(self, row: str, vectors: Vectors) -> None:
+        """All scores of one row."""
+        train, valid, test = (vectors[self.split == split] for split in SPLITS)
+        for label in self.labels:
+            self.probe(row, label, vectors)
+        self.conditional(row, vectors)
+        scaled = clusters.scaled(train, valid, test)
+        for label in self.labels:
+            self.clusters(row, label, scaled[0], scaled[2])
+        n = len(test)
+        self.report.number(row, "effective-dimension", effects.effective_dimension(train), len(train))
+        for label in self.labels:
+            self.report.number(
+                row, f"variance-ratio/{label}", effects.variance_ratio(test, self.values(label, "test")), n
+            )
+        model = effects.Additive.fit(train, self.additive("train"))
+        r2 = effects.explained(test, model.predict(self.additive("test")), train.mean(0))
+        self.report.number(row, "additive-r2", r2, n, labels=list(self.additive("test")))
+
+    def additive(self, split: str) -> dict[str, list[str]]:
+        """The labels of the additive model: the first, and pitch where it is known, else the others."""
+        own = [r for r in self.recordings if r.split == split]
+        first = {self.labels[0]: [r.labels[self.labels[0]] for r in own]}
+        if all(r.midi is not None for r in self.recordings):
+            return first | {"pitch": [str(r.midi) for r in own]}
+        return first | {label: [r.labels[label] for r in own] for label in self.labels[1:]}
+
+    def sides(
+        self,
+        vectors: Vectors,
+        y: NDArray[np.int64],
+        heard: NDArray[np.bool_] | None = None,
+        tested: NDArray[np.bool_] | None = None,
+    ) -> tuple[Side, Side, Side]:
+        """Train, valid and test; of the first two those that are ``heard`` (None: all), of test those ``tested``."""
+
+        def side(split: str, chosen: NDArray[np.bool_] | None) -> Side:
+            mask = (self.split == split) & (True if chosen is None else chosen)
+            return Side(vectors[mask].astype(np.float32), y[mask], self.groups[mask])
+
+        return side("train", heard), side("valid", heard), side("test", tested)
+
+    def share(self, row: str, metric: str, ids: Sequence[str], right: NDArray[np.float64], **extra: Any) -> None:
+        """A share of test recordings, with its interval over groups."""
+        parts: dict[str, tuple[float, float]] = {}
+        for name, value in zip(ids, right.tolist(), strict=True):
+            before = parts.get(name, (0.0, 0.0))
+            parts[name] = (before[0] + value, before[1] + 1)
+        self.report.rate(row, metric, parts, recordings=len(right), **extra)
+
+    def probe(self, row: str, label: str, vectors: Vectors) -> None:
+        y, names = self.y[label], self.classes[label]
+        sides = self.sides(vectors, y)
+        found = probe(*sides, len(names), self.cfg.seed)
+        groups = sides[2].groups.tolist()
+        self.share(
+            row, f"accuracy/{label}", groups, found.right, classes=len(names), chance=1 / len(names),
+            most_frequent=found.most_frequent, train=len(sides[0].y), decay=found.decay, p=found.p,
+        )  # fmt: skip
+        control = found.shuffled
+        interval = (float(np.percentile(control, 2.5)), float(np.percentile(control, 97.5)))
+        self.report.number(
+            row,
+            f"accuracy-shuffled/{label}",
+            float(control.mean()),
+            len(sides[2].y),
+            interval,
+            shuffles=len(control),
+            p=found.p,
+        )
+        self.report.number(row, f"macro-f1/{label}", found.f1, len(sides[2].y), found.f1_interval)
+        if found.leaks:
+            self.leaks.append(f"{row}, {label}: the shuffled control is above chance: something leaks between splits")
+        if vectors.shape[1] > COMPONENTS < len(sides[0].y):
+            few = PCA(COMPONENTS, random_state=self.cfg.seed).fit(sides[0].x).transform(vectors.astype(np.float32))
+            found32 = probe(*self.sides(few, y), len(names), self.cfg.seed, 0, found.decay)
+            self.share(row, f"accuracy-{COMPONENTS}-components/{label}", groups, found32.right, decay=found.decay)
+        test = [r for r in self.recordings if r.split == "test"]
+        for recording, guess in zip(test, found.guesses, strict=True):
+            self.items.append(
+                {
+                    "id": recording.id,
+                    "row": row,
+                    "probe": label,
+                    "label": recording.labels[label],
+                    "guess": names[guess],
+                }
+            )
+
+    def conditional(self, row: str, vectors: Vectors) -> None:
+        """The first label within each class of the last and the other way round, and in a register not trained on."""
+        first, last = self.labels[0], self.labels[-1]
+        if first == last:
+            return
+        for asked, held in ((first, last), (last, first)):
+            groups, right = [], []
+            for k in range(len(self.classes[held])):
+                sides = self.sides(vectors, self.y[asked], self.y[held] == k, self.y[held] == k)
+                if len(set(sides[0].y)) > 1 and len(sides[2].y):
+                    right.append(probe(*sides, len(self.classes[asked]), self.cfg.seed, 0, 1e-2).right)
+                    groups += sides[2].groups.tolist()
+            if groups:
+                chance = 1 / len(self.classes[asked])
+                self.share(row, f"accuracy-within/{asked} by {held}", groups, np.concatenate(right), chance=chance)
+        if all(name.lstrip("-").isdigit() for name in self.classes[last]) and len(self.classes[last]) > 2:
+            order = sorted(self.classes[last], key=int)
+            low = np.isin(self.y[last], [self.classes[last].index(name) for name in order[:-1]])
+            sides = self.sides(vectors, self.y[first], low, ~low)
+            if len(set(sides[0].y)) > 1 and len(sides[2].y):
+                found = probe(*sides, len(self.classes[first]), self.cfg.seed, 0, 1e-2)
+                metric = f"accuracy-transfer/{first} to {last} {order[-1]}"
+                self.share(row, metric, sides[2].groups.tolist(), found.right, chance=1 / len(self.classes[first]))
+
+    def clusters(self, row: str, label: str, train: Vectors, test: Vectors) -> None:
+        """Clusters as many as classes and as BIC says, against this label and against the same dealt out anew."""
+        values, seed, n = self.values(label, "test"), self.cfg.seed, len(test)
+        count = self.cfg.clusters or len(self.classes[label])
+        found = clusters.assignments(train, test, count, seed)
+        for method, own in found.items():
+            for metric, value in clusters.agreement({label: values}, own).items():
+                kind = metric.split("/")[0]
+                self.report.number(row, f"{kind}-{method}/{label}", value, n, clusters=count)
+        generator = np.random.default_rng(seed)
+        dealt = [
+            clusters.agreement({"": generator.permutation(values).tolist()}, found["k-means"])["ami/"]
+            for _ in range(20)
+        ]
+        low, high = np.percentile(dealt, [2.5, 97.5])
+        self.report.number(
+            row, f"ami-shuffled/{label}", float(np.mean(dealt)), n, (float(low), float(high)), clusters=count
+        )
+        if (score := clusters.silhouette(test, values)) is not None:
+            self.report.number(row, f"silhouette/{label}", score, n)
+        if label == self.labels[0]:
+            best = clusters.choose_count(train, seed)
+            own = clusters.assignments(train, test, best, seed)["mixture"]
+            self.report.number(
+                row, f"ami-by-bic/{label}", clusters.agreement({"": values}, own)["ami/"], n, clusters=best
+            )
+            self.report.number(row, "stability", clusters.stability(train, test, count), n, seeds=clusters.SEEDS)
