@@ -16,9 +16,9 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
+from torch import nn
 
 from eval.embedders import load_embedder
 from eval.harness.audio import CannotScore
@@ -26,12 +26,14 @@ from eval.harness.networks import NetworkError, weights_hash
 from eval.harness.provenance import folder_hash, sha256
 from eval.judges.recognisers import load_recogniser
 from eval.judges.recognisers.interface import RecogniserError
+from eval.metrics import distillmos, voice_encoder
 from eval.metrics.classifier import AudioClassifier
+from eval.metrics.distillmos import DistillMOSNetwork
 from eval.metrics.meteor import SPICE_REASON, meteor_jar
 from eval.metrics.speaker import SpeakerSimilarity
 from eval.metrics.utmos import UTMOS22
 from eval.metrics.visqol import ViSQOL
-from eval.metrics.voice_encoder import GE2E, find_weights
+from eval.metrics.voice_encoder import GE2E
 from training.config import hydra_entry
 
 
@@ -57,16 +59,16 @@ def package(metric: str, name: str, distribution: str, licence: str, files: tupl
 
 
 def network(
-    metric: str, setting: str, path: str | None, licence: str, example: str, load: Callable[[str], Any]
+    metric: str, setting: str, path: str | None, licence: str, example: str, load: Callable[[str], str]
 ) -> Finding:
-    """A metric that needs public weights at ``path``; ``load`` returns the network."""
+    """A metric that needs public weights at ``path``; ``load`` returns the hash of what it could load."""
     if not path:
         return Finding(metric, False, f"weights.{setting}=PATH, e.g. of {example}", licence)
     try:
-        found = load(path)
+        digest = load(path)
     except (NetworkError, RecogniserError) as error:
         return Finding(metric, False, str(error), licence)
-    return Finding(metric, True, path, licence, weights_hash(found)[:12])
+    return Finding(metric, True, path, licence, digest[:12])
 
 
 def visqol(metric: str, name: str) -> Finding:
@@ -76,12 +78,13 @@ def visqol(metric: str, name: str) -> Finding:
     return Finding(metric, not reason, on, "Apache-2.0")
 
 
-def voice_encoder() -> Finding:
-    """Speaker similarity by the weights inside Resemblyzer."""
-    metric, path = "speaker similarity (GE2E)", find_weights()
+def inside(
+    metric: str, distribution: str, path: Path | None, licence: str, load: Callable[[Path], nn.Module]
+) -> Finding:
+    """A metric of ours that reads the weights inside a package, which need not be importable."""
     if path is None:
-        return Finding(metric, False, "pip install --no-deps Resemblyzer", "Apache-2.0")
-    return Finding(metric, True, "weights.resemblyzer=installed", "Apache-2.0", weights_hash(GE2E.load(path))[:12])
+        return Finding(metric, False, f"pip install --no-deps {distribution}", licence)
+    return Finding(metric, True, f"weights.{distribution.lower()}=installed", licence, weights_hash(load(path))[:12])
 
 
 def built_in(*metrics: str) -> list[Finding]:
@@ -101,7 +104,8 @@ def findings(cfg: DictConfig) -> list[Finding]:
         visqol("ViSQOL, audio (SVR)", "visqol-audio/svr"),
         visqol("ViSQOL, speech (exponential)", "visqol-speech/exponential"),
         visqol("ViSQOL, speech (lattice)", "visqol-speech/lattice"),
-        voice_encoder(),
+        inside("speaker similarity (GE2E)", "Resemblyzer", voice_encoder.find_weights(), "Apache-2.0", GE2E.load),
+        inside("DistillMOS", "distillmos", distillmos.find_weights(), "MIT", DistillMOSNetwork.load),
         package("STOI, ESTOI", "pystoi", "pystoi", "MIT"),
         package("PESQ", "pesq", "pesq", "MIT (the ITU's code has its own terms)"),
         package("DNSMOS", "speechmos", "speechmos", "MIT", ("dnsmos_models/sig_bak_ovr.onnx",)),
@@ -118,31 +122,31 @@ def findings(cfg: DictConfig) -> list[Finding]:
         found.append(Finding("METEOR", False, error.reason.removeprefix("not computed: "), "LGPL"))
     found.append(Finding("SPICE, SPIDEr", False, SPICE_REASON.removeprefix("not computed: ")))
 
-    def recogniser(name: str) -> Callable[[str], Any]:
-        return lambda path: load_recogniser(name, Path(), Path(), weights={name: path}).network  # type: ignore[attr-defined]
+    def recogniser(name: str) -> Callable[[str], str]:
+        def load(path: str) -> str:
+            with load_recogniser(name, Path(), Path(), 1, weights={name: path}) as judge:
+                return str(judge.how()["weights_sha256"])
 
-    def embedder(name: str) -> Callable[[str], Any]:
-        return lambda path: load_embedder(name, path, layer=weights.ssl_layer).network  # type: ignore[attr-defined]
+        return load
 
-    def utmos(path: str) -> Any:
-        return UTMOS22.load(Path(path))
+    def network_of(load: Callable[[str], nn.Module]) -> Callable[[str], str]:
+        return lambda path: weights_hash(load(path))
 
-    def speaker(path: str) -> Any:
-        return SpeakerSimilarity(path).network
-
-    def classifier(path: str) -> Any:
-        return AudioClassifier(path).network
+    def embedder(name: str) -> Callable[[str], str]:
+        return network_of(lambda path: load_embedder(name, path, layer=weights.ssl_layer).network)  # type: ignore[attr-defined]
 
     card = "see its card"
     for metric, setting, licence, example, load in (
         ("recogniser whisper", "whisper", card, "openai/whisper-base.en", recogniser("whisper")),
         ("recogniser hubert-ctc", "hubert-ctc", card, "facebook/hubert-large-ls960-ft", recogniser("hubert-ctc")),
-        ("UTMOS", "utmos", "MIT", "utmos22_strong_step7459_v1.pt", utmos),
-        ("speaker similarity", "speaker", card, "microsoft/wavlm-base-plus-sv", speaker),
+        ("UTMOS", "utmos", "MIT", "utmos22_strong_step7459_v1.pt", network_of(lambda path: UTMOS22.load(Path(path)))),
+        ("speaker similarity", "speaker", card, "microsoft/wavlm-base-plus-sv",
+         network_of(lambda path: SpeakerSimilarity(path).network)),
         ("CLAP score, retrieval, FAD", "clap", card, "laion/clap-htsat-unfused", embedder("clap")),
         ("FAD on EnCodec", "encodec", card, "facebook/encodec_24khz", embedder("encodec")),
         ("FAD on wav2vec-type networks", "ssl", card, "facebook/hubert-base-ls960", embedder("ssl")),
-        ("KL of class posteriors", "classifier", card, "MIT/ast-finetuned-audioset-10-10-0.4593", classifier),
+        ("KL of class posteriors", "classifier", card, "MIT/ast-finetuned-audioset-10-10-0.4593",
+         network_of(lambda path: AudioClassifier(path).network)),
     ):  # fmt: skip
         found.append(network(metric, setting, weights[setting], licence, example, load))
     return found

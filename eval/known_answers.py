@@ -21,6 +21,7 @@ from eval.harness.intervals import paired_difference, ratio
 from eval.judges.recognisers.sphinx import Sphinx
 from eval.metrics.caption import Name, bleu, cider_d, rouge_l, score
 from eval.metrics.caption_words import words
+from eval.metrics.distillmos import DistillMOS, find_weights
 from eval.metrics.divergence import kl_divergence
 from eval.metrics.frechet import Gaussian, expected_bias, extrapolate, frechet_distance
 from eval.metrics.meteor import meteor
@@ -152,6 +153,12 @@ def _pesq_identity(mode: str) -> float:
 
 def _stoi_identity(extended: bool) -> float:
     return stoi(speechlike(), speechlike(), RATE, extended)
+
+
+def _distillmos(wav: Callable[[], NDArray[np.float32]]) -> float:
+    path = find_weights()
+    assert path is not None  # `needs` names the package
+    return DistillMOS(path).rate(wav(), RATE)
 
 
 def _visqol_identity(name: str) -> float:

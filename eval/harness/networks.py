@@ -7,6 +7,7 @@ must come from the checkpoint, and a result records a hash of the weights as the
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,25 @@ def load_part(kind: Any, path: str, what: str = "") -> Any:
         return pretrained.load_part(kind, path)
     except PretrainedError as error:
         raise NetworkError(f"weights.{what}={path} has no {kind.__name__} that can be loaded: {error}") from None
+
+
+def inside_package(name: str, file: str) -> Path | None:
+    """A file of an installed package, which is not imported; None where it is not there."""
+    found = importlib.util.find_spec(name)
+    path = Path(found.origin).parent / file if found is not None and found.origin else None
+    return path if path is not None and path.is_file() else None
+
+
+def path_or_installed(what: str, setting: str, inside: Path | None, cure: str) -> Path:
+    """The file that the setting ``what`` of ``weights`` names; ``installed`` is that ``inside`` its package.
+
+    Raises:
+        NetworkError: the package is not installed, with the ``cure``.
+    """
+    path = inside if setting == "installed" else Path(setting)
+    if path is None:
+        raise NetworkError(f"weights.{what}=installed, but it is not: {cure}, or give {what}'s file of weights.")
+    return path
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -12,6 +12,7 @@ JUDGES = (
     "recognisers",
     "dnsmos",
     "utmos",
+    "distillmos",
     "speaker",
     "embeddings",
     "clap",
@@ -24,8 +25,9 @@ JUDGES = (
     "comparison",
 )
 JUDGE_OF = {
-    "dnsmos": "dnsmos", "utmos": "utmos", "speaker-similarity": "speaker", "clap-score": "clap", "retrieval": "clap",
-    "kl": "classifier", "meteor": "meteor", "class-accuracy": "class_judge", "class-accuracy-any": "class_judge",
+    "dnsmos": "dnsmos", "utmos": "utmos", "distillmos": "distillmos", "speaker-similarity": "speaker",
+    "clap-score": "clap", "retrieval": "clap", "kl": "classifier", "meteor": "meteor",
+    **dict.fromkeys(("class-accuracy", "class-accuracy-any"), "class_judge"),
     **dict.fromkeys(("class-named", "class-named-all", "class-wrong"), "classes"),
     **dict.fromkeys(("visqol-audio", "visqol-speech"), "comparison"),
     **dict.fromkeys(("stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "mel-distance", "stft-distance"), "comparison"),

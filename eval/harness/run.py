@@ -70,6 +70,8 @@ class Run:
         with refusing(TaskError):
             scoring_normaliser(cfg.get("normaliser", "none"))
         disable_progress_bar()  # of loading weights, which takes no time here
+        if cfg.get("recognisers") and cfg.weights.whisper and "whisper" not in cfg.recognisers:
+            cfg.recognisers = ["whisper", *cfg.recognisers]  # weights that are given add their score, like the others
         self.cfg, self.device = cfg, pick_device(cfg.device)
         self.cache = Path(cfg.cache) if cfg.get("cache") else None
         self.root = cfg.data.root

@@ -20,7 +20,8 @@ from eval.harness.score_cache import ScoreCache
 from eval.harness.scored import ScoredClip, split_usable
 from eval.harness.worker_pool import WorkerError
 from eval.judges.recognisers import load_recogniser
-from eval.judges.recognisers.interface import NAMES, Recogniser, RecogniserError
+from eval.judges.recognisers.interface import NAMES, OPEN, Recogniser, RecogniserError
+from eval.metrics.distillmos import DistillMOS, distillmos_path
 from eval.metrics.mos import DNSMOS, SCORES
 from eval.metrics.speaker import SpeakerSimilarity
 from eval.metrics.utmos import UTMOS
@@ -120,7 +121,14 @@ def check_skipped(cfg: DictConfig) -> None:
 def judge_words(run: Run, rows: Rows) -> None:
     """Let the recognisers of the configuration write down the rows, and file their error rates."""
     cfg, report = run.cfg, run.report
-    for name in cfg.recognisers if any(rows.values()) else ():
+    chosen = list(cfg.recognisers) if any(rows.values()) else []
+    if chosen and not set(chosen) & set(OPEN) and not (Path(run.root) / "grammar.arpa").is_file():
+        print(
+            f"{', '.join(chosen)}: made for the corpus that ships, nobody here knows the words of others: give "
+            "weights.whisper=FOLDER or a hub id (docs/evaluation.md, Who judges).",
+            flush=True,
+        )
+    for name in chosen:
         judged = chosen_clips(cfg, rows, name)
         try:
             with load_recogniser(
@@ -246,7 +254,7 @@ def how_texts(normaliser: str, texts: Iterable[str | None]) -> dict[str, str]:
 
 def network_metrics(report: Report) -> list[str]:
     """The metrics of a report that `judge_by_networks` filed."""
-    return [name for name in report.metrics() if name.startswith(("utmos", "speaker-similarity"))]
+    return [name for name in report.metrics() if name.startswith(("utmos", "distillmos", "speaker-similarity"))]
 
 
 def _rate_speakers(run: Run, part: str, judge: Any, rows: Rows, voices: Mapping[str, ScoredClip]) -> None:
@@ -271,9 +279,17 @@ def _rate_speakers(run: Run, part: str, judge: Any, rows: Rows, voices: Mapping[
             run.report.mean(row, name, *score_each(name, similarity, judge.description, clips, run.cache, pair))
 
 
+def _rate_quality(run: Run, name: str, mos: UTMOS | DistillMOS, rows: Rows) -> None:
+    """File a predicted opinion score of every row; the judge is ``how[name]``."""
+    run.report.how[name] = mos.how()
+    for row, clips in rows.items():
+        rate = lambda clip: mos.rate(clip.usable(), clip.rate)  # noqa: E731
+        run.report.mean(row, name, *score_each(name, rate, mos.how(), clips, run.cache))
+
+
 def judge_by_networks(run: Run, rows: Rows, voices: Mapping[str, ScoredClip] | None = None) -> None:
-    """UTMOS of every row, and speaker similarity of every row to ``voices``, clip by clip; what has no weights in the
-    configuration (configs/weights/paths.yaml) is left out.
+    """UTMOS and DistillMOS of every row, and speaker similarity of every row to ``voices``, clip by clip; what has no
+    weights in the configuration (configs/weights/paths.yaml) is left out.
 
     Args:
         voices: id → the clip whose voice is wanted; None: the row ``reference``.
@@ -286,11 +302,9 @@ def judge_by_networks(run: Run, rows: Rows, voices: Mapping[str, ScoredClip] | N
         voices = {clip.id: clip for clip in rows.get("reference", [])}
     with refusing(NetworkError):
         if weights["utmos"]:
-            mos = UTMOS(Path(weights["utmos"]), run.device)
-            run.report.how["utmos"] = mos.how()
-            for row, clips in rows.items():
-                rate = lambda clip: mos.rate(clip.usable(), clip.rate)  # noqa: E731
-                run.report.mean(row, "utmos", *score_each("utmos", rate, mos.how(), clips, run.cache))
+            _rate_quality(run, "utmos", UTMOS(Path(weights["utmos"]), run.device), rows)
+        if weights["distillmos"]:
+            _rate_quality(run, "distillmos", DistillMOS(distillmos_path(weights["distillmos"]), run.device), rows)
         if weights["speaker"] and voices:
             _rate_speakers(run, "speaker", SpeakerSimilarity(weights["speaker"], run.device), rows, voices)
         if weights["resemblyzer"] and voices:

@@ -15,7 +15,6 @@ Unlike the package we do not cut pauses out, which takes a voice detector. The s
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from torch.nn import functional
 
 from eval.harness.audio import RESAMPLER, CannotScore, Wave, resample
 from eval.harness.mel import slaney_filters
-from eval.harness.networks import NetworkError, weights_hash
+from eval.harness.networks import NetworkError, inside_package, path_or_installed, weights_hash
 from eval.harness.provenance import sha256
 from eval.metrics.voices import VoiceSimilarity, check_voice
 
@@ -41,25 +40,12 @@ UNUSED = ("similarity_weight", "similarity_bias")  # of the training loss
 
 def find_weights() -> Path | None:
     """``pretrained.pt`` of the installed package, which is not imported; None where it is not installed."""
-    found = importlib.util.find_spec("resemblyzer")
-    path = Path(found.origin).parent / "pretrained.pt" if found is not None and found.origin else None
-    return path if path is not None and path.is_file() else None
+    return inside_package("resemblyzer", "pretrained.pt")
 
 
 def voice_encoder_path(setting: str) -> Path:
-    """``installed`` → the weights inside the package; else the path itself.
-
-    Raises:
-        NetworkError: the package is not installed.
-    """
-    if setting != "installed":
-        return Path(setting)
-    path = find_weights()
-    if path is None:
-        raise NetworkError(
-            "weights.resemblyzer=installed, but it is not: pip install --no-deps Resemblyzer, or give pretrained.pt"
-        )
-    return path
+    """``installed`` → the weights inside the package; else the path itself. Raises NetworkError."""
+    return path_or_installed("resemblyzer", setting, find_weights(), "pip install --no-deps Resemblyzer")
 
 
 class GE2E(nn.Module):

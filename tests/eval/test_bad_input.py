@@ -12,6 +12,7 @@ from eval.embedders import load_embedder
 from eval.harness.audio import CannotScore
 from eval.judges.corpus_classifier import ClassNetwork, CorpusClassifier
 from eval.metrics.classifier import AudioClassifier
+from eval.metrics.distillmos import DistillMOS
 from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, snr
 from eval.metrics.speaker import SpeakerSimilarity
@@ -19,6 +20,7 @@ from eval.metrics.utmos import UTMOS, UTMOS22
 from eval.metrics.visqol import ViSQOL
 from eval.metrics.voice_encoder import VoiceEncoder
 from tests.eval import tiny_networks
+from tests.eval.metrics.test_distillmos import checkpoint as distillmos_checkpoint
 from tests.eval.metrics.test_voice_encoder import checkpoint
 from tests.eval.speechlike import speechlike
 
@@ -68,6 +70,7 @@ EXPECTED: dict[str, dict[str, str]] = {
     },
     "dnsmos": ALONE | {"0.01 s": "shorter than"},
     "utmos": ALONE | {"0.01 s": "shorter than"},
+    "distillmos": ALONE | {"0.01 s": "shorter than", "silent": "silence has no quality"},
     "speaker-similarity": ALONE
     | {
         "silent": "silence has no speaker", "silent reference": "silence has no speaker",
@@ -105,6 +108,8 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Score
     embedders = {n: load_embedder(n, str(folder / n)) for n in ("log-mel", "encodec", "ssl", "clap")}
     found: dict[str, Score] = {**PAIRED, "snr": snr, "speaker-similarity": speaker.similarity}
     found["utmos"] = lambda _, wav, rate: utmos.rate(wav, rate)
+    distillmos = DistillMOS(distillmos_checkpoint(folder / "distillmos.pt"))
+    found["distillmos"] = lambda _, wav, rate: distillmos.rate(wav, rate)
     found["classifier"] = lambda _, wav, rate: classifier.posterior(wav, rate)
     for name, embedder in embedders.items():
         found[name] = lambda _, wav, rate, embed=embedder.embed: embed(wav, rate)
@@ -166,9 +171,9 @@ def test_outcome(scores: dict[str, Score], name: str, kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in EXPECTED if n not in ("dnsmos", "clap")])
+@pytest.mark.parametrize("name", [n for n in EXPECTED if n not in ("dnsmos", "distillmos", "clap")])
 def test_five_minutes(scores: dict[str, Score], name: str) -> None:
-    """Without DNSMOS and CLAP, whose 291 windows take minutes: by hand, each gave a number, after 200 and 59 s."""
+    """Without DNSMOS, DistillMOS and CLAP, whose 290 windows take minutes."""
     check(scores, name, "5 minutes")
 
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from eval.harness.audio import CannotScore
 from eval.harness.worker_pool import Closing
 
+RATE = 16_000  # Hz: what networks that know words listen to
 NAMES = ("pocketsphinx", "pocketsphinx-grammar", "ctc-mini", "whisper", "hubert-ctc")
+OPEN = ("pocketsphinx", "whisper", "hubert-ctc")  # who know the words that people use, not only the embedded corpus'
 
 
 class RecogniserError(RuntimeError):

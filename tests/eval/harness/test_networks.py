@@ -231,6 +231,23 @@ def test_whisper(folder: Path) -> None:
         assert "greedy" in str(judge.how()["decoding"])
 
 
+def test_whisper_writes_nothing_where_it_hears_no_speech(folder: Path) -> None:
+    tiny_networks.whisper_network(folder / "whisper")
+    weights = {"whisper": str(folder / "whisper")}
+    with load_recogniser("whisper", folder, folder, weights=weights) as judge:
+        network, tokenizer = judge.network, judge.processor.tokenizer  # type: ignore[attr-defined]
+        assert judge.transcribe([noise(1.0), noise(31.0)], RATE) != ["", ""]
+        # whatever it hears, all of its probability is on that token
+        norm, words = network.model.decoder.layer_norm, network.proj_out.weight
+        norm.weight.data.zero_()
+        norm.bias.data.fill_(10.0)
+        words.data.zero_()
+        words.data[tokenizer.convert_tokens_to_ids("<|nospeech|>")] = 1.0
+        assert judge.no_speech(torch.zeros(1, 1500, 16)).item() > 0.6  # type: ignore[attr-defined]
+        assert judge.transcribe([noise(1.0), noise(31.0)], RATE) == ["", ""]
+        assert "0.6" in str(judge.how()["no_words"])
+
+
 @pytest.mark.parametrize(("language", "asked"), [("de", "de"), (None, None)])
 def test_the_language_arrives_at_whisper(folder: Path, language: str | None, asked: str | None) -> None:
     tiny_networks.whisper_network(folder / "whisper")
