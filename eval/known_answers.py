@@ -155,10 +155,10 @@ def _stoi_identity(extended: bool) -> float:
     return stoi(speechlike(), speechlike(), RATE, extended)
 
 
-def _distillmos(wav: Callable[[], NDArray[np.float32]]) -> float:
+def _distillmos() -> float:
     path = find_weights()
     assert path is not None  # `needs` names the package
-    return DistillMOS(path).rate(wav(), RATE)
+    return DistillMOS(path).rate(speechlike(), RATE)
 
 
 def _visqol_identity(name: str) -> float:
@@ -178,6 +178,10 @@ SIGNAL = [
     KnownAnswer("signal", "ESTOI with itself", partial(_stoi_identity, True), 1.0, 1e-6, "identity", ("pystoi",)),
     KnownAnswer("signal", "PESQ-WB with itself", partial(_pesq_identity, "wb"), 4.6438885, 1e-6, "P.862.2", ("pesq",)),
     KnownAnswer("signal", "PESQ-NB with itself", partial(_pesq_identity, "nb"), 4.5486383, 1e-6, "P.862.1", ("pesq",)),
+    KnownAnswer(
+        "signal", "DistillMOS of 3 s that are like speech", _distillmos, 1.2220332622528076, 1e-4,
+        "package distillmos 0.9.1", ("distillmos",),
+    ),
     KnownAnswer(
         "signal", "ViSQOL audio (SVR) with itself", partial(_visqol_identity, "visqol-audio/svr"), 4.732101253042, 1e-9,
         VISQOL, ("visqol",), True,

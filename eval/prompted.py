@@ -172,14 +172,15 @@ def speak_row(
         waves = decode_clips(tokenizer, whole)
         for i, name, clip, start, wave in zip(live, names, spoken, before, waves, strict=True):
             rest = wave[len(start) * tokenizer.samples_per_frame :] if len(clip.codes) and wave is not None else None
-            scored = clip.scored(name, row, material.text(name), rest, tokenizer.sample_rate)
+            scored = clip.scored(name, row, material.text(name), rest, tokenizer)
             scored.item = {"given": given[i], **scored.item}
             made[name] = scored
             heard[i].append(Request(name, material.text(name), codes=clip.codes))
     for i, case in enumerate(cases):
         for name in case.asked if i not in heard else ():
             scored = ScoredClip(name, row, material.text(name), None, tokenizer.sample_rate)
-            scored.item |= {"given": given[i], "ended": False, "legal": True, "frames": 0, "generation_seconds": 0.0}
+            scored.item |= {"given": given[i], "ended": False, "legal": True, "frames": 0, "generation_seconds": 0.0,
+                                "recurring_seconds": 0.0}  # fmt: skip
             made[name] = scored
             scored.item["error"] = f"the recording that is given, {given[i]}, cannot be read"
             scored.source = False
@@ -282,7 +283,7 @@ def main(cfg: DictConfig) -> None:
         if metric.startswith((f"{first}/", "speaker-similarity", "class-accuracy")):
             report.difference(metric, "generated", "resynthesis")
             report.difference(metric, "generated", "generated-shuffled")
-    shown = [f"{first}/{name}" for name in cfg.recognisers]
+    shown = [f"{metric}/{name}" for metric in (first, "repeated-words") for name in cfg.recognisers]
     shown += ["class-accuracy", *network_metrics(report), "dnsmos/p808", "dnsmos/ovrl"]
     shown += [metric for metric in report.metrics() if metric.startswith("fad/")]
     run.finish(heard, [*shown, *GENERATION], [told])

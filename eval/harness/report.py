@@ -36,6 +36,8 @@ SHARES = (
     "wer",
     "cer",
     "limit",
+    "early",
+    "repeated",
     "legal",
     "ended",
     "usage",

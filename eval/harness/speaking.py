@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from codec.interface import AudioTokenizer
 from eval.harness.audio import Wave
 from eval.harness.coding import decode_clips
+from eval.harness.endings import ENDINGS, early_stops, goes_round, recurring_seconds
 from eval.harness.processes import share
 from eval.harness.provenance import folder_hash, record_hash
 from eval.harness.report import Report
@@ -26,7 +28,7 @@ from tasks.base import Request, Task
 from training.config import refusing
 from training.progress import progress
 
-GENERATION = ("limit", "legal", "silent", "duration-ratio", "real-time-factor")  # what `file_generation` files
+GENERATION = (*ENDINGS, "legal", "silent", "duration-ratio", "real-time-factor")  # what `file_generation` files
 SILENCE = 1e-3  # peak below which a clip is silent: -60 dB of full scale
 LENGTHS = ("least_per_character", "most_per_character", "max_seconds")  # of a task's decoding
 
@@ -40,12 +42,13 @@ class Spoken:
     legal: bool
     seconds: float
 
-    def scored(self, name: str, row: str, text: str, wav: Wave | None, rate: int) -> ScoredClip:
+    def scored(self, name: str, row: str, text: str, wav: Wave | None, tokenizer: AudioTokenizer) -> ScoredClip:
         """The clip ``name`` of ``row``; ``wav`` is its audio, None where the model made none."""
         item: dict[str, Any] = {} if wav is not None else {"error": "the model generated no audio"}
         item |= {"ended": self.ended, "legal": self.legal, "frames": len(self.codes)}
+        item["recurring_seconds"] = round(recurring_seconds(self.codes, tokenizer.frame_rate), 3)
         item["generation_seconds"] = round(self.seconds, 4)
-        return ScoredClip(name, row, text, None if wav is None else as_stored(wav), rate, item)
+        return ScoredClip(name, row, text, None if wav is None else as_stored(wav), tokenizer.sample_rate, item)
 
 
 def open_model(run: Run, folder: Path, task: Task) -> tuple[AudioModel, dict[str, Any]]:
@@ -98,7 +101,7 @@ class Speaker:
         spoken = self.speak(requests, [self.seed + i for i in range(len(requests))], name)
         waves = decode_clips(self.tokenizer, [found.codes for found in spoken])
         made = zip(requests, texts, spoken, waves, strict=True)
-        return [found.scored(r.id, name, text, wav, self.tokenizer.sample_rate) for r, text, found, wav in made]
+        return [found.scored(r.id, name, text, wav, self.tokenizer) for r, text, found, wav in made]
 
     def speak(self, requests: Sequence[Any], seeds: Sequence[int], desc: str) -> list[Spoken]:
         """Generate a clip per request (what the task's documents are made of); finished batches are kept, so that a
@@ -133,8 +136,9 @@ def run_name(folder: Path) -> str:
 
 
 def file_generation(report: Report, row: str, clips: Sequence[ScoredClip], recorded: Iterable[ScoredClip]) -> None:
-    """File the share of silent clips, and of what a model made: length relative to the recordings (not in a shuffled
-    row, whose texts have others), shares of clips that hit the limit and that are legal, and speed.
+    """File the share of silent clips, and of what a model made: length relative to the recordings and clips that stop
+    early (not in a shuffled row, whose texts have others), shares of clips that hit the limit, that go round in circles
+    and that are legal, and speed.
     """
     heard = {clip.id: len(clip.wav) / clip.rate for clip in clips if clip.wav is not None}
     _, failures = split_usable(clips)
@@ -143,9 +147,12 @@ def file_generation(report: Report, row: str, clips: Sequence[ScoredClip], recor
     if row == "generated":
         lengths = {clip.id: len(clip.wav) / clip.rate for clip in recorded if clip.wav is not None}
         ratios = {name: seconds / lengths[name] for name, seconds in heard.items() if name in lengths}
-        report.mean(row, "duration-ratio", ratios, failures)
+        if lengths:
+            report.mean(row, "duration-ratio", ratios, failures)
+        report.mean(row, "early-stop", early_stops([clip for clip in clips if clip.source], lengths))
     if all("ended" in clip.item for clip in clips):  # not the audio of another system
         report.mean(row, "limit", {clip.id: float(not clip.item["ended"]) for clip in clips})
+        report.mean(row, "repeated-codes", {clip.id: goes_round(clip.item) for clip in clips})
         report.mean(row, "legal", {clip.id: float(clip.item["legal"]) for clip in clips})
         file_speed(report, row, clips)
 

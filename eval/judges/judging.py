@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from codec.corpus import spread
 from eval.harness.audio import RESAMPLER, CannotScore
+from eval.harness.endings import says_again
 from eval.harness.networks import NetworkError
 from eval.harness.processes import gather, share
 from eval.harness.provenance import record_hash
@@ -98,6 +99,19 @@ def rate_words(
         )  # fmt: skip
 
 
+def rate_repeats(report: Report, row: str, judge: str, clips: Sequence[ScoredClip], normaliser: str) -> None:
+    """File the share of clips in which ``judge`` heard words again that the text does not say again."""
+    normalise = scoring_normaliser(normaliser)
+    heard = {clip.id: clip.item["hypotheses"].get(judge) for clip in clips if "hypotheses" in clip.item}
+    again = {
+        clip.id: float(says_again(normalise(words), normalise(clip.text)))
+        for clip in clips
+        if (words := heard.get(clip.id)) is not None
+    }
+    failed = {clip.id: "nobody heard it" for clip in clips if clip.id not in again}
+    report.mean(row, f"repeated-words/{judge}", again, failed)
+
+
 def chosen_clips(cfg: DictConfig, rows: Rows, judge: str) -> Rows:
     """The clips of each row that ``judge`` gets: none of the rows in ``skip``, of others ``judge_clips``."""
     count = int(cfg.get("judge_clips", {}).get(judge) or 0)
@@ -144,6 +158,8 @@ def judge_words(run: Run, rows: Rows) -> None:
             continue
         for row, clips in judged.items():
             rate_words(report, row, name, clips, cfg.normaliser)
+            if row.startswith("generated") and report.how["headline"] == "wer":
+                rate_repeats(report, row, name, clips, cfg.normaliser)
             if any("original_text" in clip.item for clip in clips):
                 rate_words(report, row, name, clips, cfg.normaliser, original=True)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from eval.harness.endings import ENDINGS
 from eval.harness.report import is_share
 
 
@@ -31,7 +32,7 @@ class Kind:
     rank: tuple[str, ...]
 
 
-SPEECH = ("wer/", "utmos", "dnsmos/p808", "dnsmos/ovrl", "speaker-similarity")
+SPEECH = ("wer/", "utmos", "distillmos", "dnsmos/p808", "dnsmos/ovrl", "speaker-similarity")
 SIGNAL = ("mel-distance", "stft-distance", "si-sdr", "real-time-factor")
 AUDIO = ("class-accuracy", "fad/", "clap-score", "kl/", "retrieval")
 CAPTIONS = ("class-named", "class-wrong", "cider-d", "rouge-l", "bleu-4", "meteor", "spider", "fense")
@@ -47,8 +48,8 @@ def _kinds() -> Iterable[Kind]:
         )  # fmt: skip
     yield Kind(
         "tts", None, "Text to speech", "Is the sentence that the model speaks understood?",
-        "generated", False, (*SPEECH, "limit", "duration-ratio", "real-time-factor"),
-        ("wer", "utmos", "dnsmos"),
+        "generated", False, (*SPEECH, *ENDINGS, "repeated-words", "duration-ratio", "real-time-factor"),
+        ("wer", "utmos", "distillmos", "dnsmos"),
     )  # fmt: skip
     for name, title, question in (
         (
@@ -61,7 +62,8 @@ def _kinds() -> Iterable[Kind]:
     ):
         yield Kind(
             name, None, title, question, "generated", False,
-            (*SPEECH, "class-accuracy", "fad/", "limit", "duration-ratio"), ("wer", "utmos", "dnsmos"),
+            (*SPEECH, "class-accuracy", "fad/", *ENDINGS, "repeated-words", "duration-ratio"),
+            ("wer", "utmos", "distillmos", "dnsmos"),
         )  # fmt: skip
     for domain in ("sound", "music"):
         yield Kind(
@@ -124,6 +126,8 @@ LABELS = {
     "cer-original": "CER against the text it was not given",
     "ctc-mini": "CTC", "model": "model", "pocketsphinx-grammar": "pocketsphinx, grammar",
     "dnsmos": "DNSMOS", "ovrl": "overall", "sig": "signal", "bak": "background", "p808": "P.808", "utmos": "UTMOS",
+    "distillmos": "DistillMOS", "early-stop": "stopped early", "repeated-codes": "codes for over 3 s again",
+    "repeated-words": "three words again", "whisper": "Whisper",
     "limit": "reached the length limit", "legal": "legal tokens only", "silent": "silent clips", "empty": "empty texts",
     "duration-ratio": "length against the recording", "real-time-factor": "real-time factor",
     "different": "different texts", "stoi": "STOI", "estoi": "ESTOI", "pesq-wb": "PESQ-WB", "pesq-nb": "PESQ-NB",
@@ -135,14 +139,14 @@ LABELS = {
     "meteor": "METEOR", "spice": "SPICE", "spider": "SPIDEr", "speaker-similarity": "speaker similarity",
 }  # fmt: skip
 HIGHER_IS_BETTER = (
-    "dnsmos", "utmos", "stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "legal", "usage", "accuracy", "clap",
-    "clap-score", "cider-d", "rouge-l", "bleu-1", "bleu-2", "bleu-3", "bleu-4", "meteor", "spice", "spider",
+    "dnsmos", "utmos", "distillmos", "stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "legal", "usage", "accuracy",
+    "clap", "clap-score", "cider-d", "rouge-l", "bleu-1", "bleu-2", "bleu-3", "bleu-4", "meteor", "spice", "spider",
     "speaker-similarity", "retrieval", "stoi-pieces", "different", "class-accuracy", "class-accuracy-any",
     "class-named", "class-named-all",
 )  # fmt: skip
 LOWER_IS_BETTER = (
     "wer", "cer", "limit", "silent", "empty", "mel-distance", "stft-distance", "fad", "fad-inf", "kl",
-    "real-time-factor", "class-wrong",
+    "real-time-factor", "class-wrong", "early-stop", "repeated-codes", "repeated-words",
 )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert all(cells["wer/ctc-mini"]["n"] == 3 for cells in rows.values())
     assert rows["generated"]["legal"]["value"] == 1.0
     assert set(rows["generated-shuffled"]) >= {"wer-original/ctc-mini", "limit", "legal", "real-time-factor"}
+    assert set(rows["generated"]) >= {"limit", "early-stop", "repeated-codes", "repeated-words/ctc-mini"}
     items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
     assert len(items) == 12 and len({(item["id"], item["row"]) for item in items}) == 12
     for item in items:
@@ -92,7 +93,14 @@ def test_a_reader_follows_a_run_through_few_files(inside: Path) -> None:
     ours = sorted(
         str(Path(name).relative_to(REPOSITORY)) for name in entered if name.startswith(f"{REPOSITORY / 'eval'}/")
     )
-    assert "eval/tts.py" in ours and len(ours) <= 18, ours
+    assert "eval/tts.py" in ours and len(ours) <= 20, ours
+
+
+def test_whisper_listens_where_its_weights_are_given(inside: Path, tmp_path: Path) -> None:
+    tiny_networks.whisper_network(tmp_path / "whisper")
+    results = speak(inside, "rows=[reference]", f"weights.whisper={tmp_path / 'whisper'}")
+    assert {"wer/whisper", "wer/ctc-mini"} <= set(results["rows"]["reference"])
+    assert len(results["how"]["recognisers"]["whisper"]["weights_sha256"]) == 64
 
 
 def test_what_is_skipped_is_absent_and_what_cannot_run_says_so(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +159,29 @@ def test_what_leads_is_the_rate_of_the_script(
     assert f"{first}-original/ctc-mini" in results["rows"]["generated-shuffled"]
     printed = capsys.readouterr().out
     assert f"{first}/ctc-mini" in printed and f"{second}/ctc-mini" not in printed
+
+
+def test_sentences_that_nobody_recorded(inside: Path, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    rows = speak(inside, "texts=hard", "limit=4", "skip.generated-shuffled=[ctc-mini]")["rows"]
+    assert list(rows) == ["generated", "generated-shuffled"]
+    cells = rows["generated"]
+    assert {"limit", "early-stop", "repeated-codes", "repeated-words/ctc-mini", "wer/ctc-mini"} <= set(cells)
+    assert all(cells[name]["n"] == 4 for name in ("limit", "early-stop", "repeated-codes"))
+    assert "duration-ratio" not in cells and "early-stop" not in rows["generated-shuffled"]
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    assert {item["speaker"] for item in items} == {"slt"} and items[0]["id"].startswith("numbers-")
+    assert all(item["recurring_seconds"] >= 0 for item in items)
+    (tmp_path / "mine.txt").write_text("good morning\n\n  how are you?\n")
+    rows = speak(inside, f"texts={tmp_path / 'mine.txt'}", "rows=[generated]", "recognisers=[]")["rows"]
+    assert rows["generated"]["limit"]["n"] == 2
+    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    assert [(item["id"], item["text"]) for item in items] == [
+        ("line-00001", "good morning"), ("line-00003", "how are you?"),
+    ]  # fmt: skip
+    (tmp_path / "empty.txt").write_text("\n")
+    for texts, said in (("no/such.txt", "neither 'hard' nor a text file"), (tmp_path / "empty.txt", "no sentence")):
+        assert said in refusal(speak, inside, f"texts={texts}")
+    assert "rows=[generated]" in refusal(speak, inside, "texts=hard", "rows=[reference]")
 
 
 def test_options_are_checked_at_the_door(inside: Path) -> None:
