@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,25 @@ def load_model(kind: Any, path: str | Path, trusted: bool = False, **options: An
         model, info = kind.from_pretrained(
             name, revision=revision, output_loading_info=True, dtype=torch.float32, **more, **options
         )
+    check_finite(model, path, set(info["missing_keys"]))  # whose values are whatever stood in memory
     info = {key: sorted(map(str, keys)) for key, keys in info.items() if key.endswith("_keys")}
     info["missing_keys"] = [key for key in info["missing_keys"] if not key.endswith(UNUSED_IN_INFERENCE)]
     model.revision = getattr(config, "_commit_hash", None)
     return model, info
+
+
+def check_finite(model: nn.Module, path: str | Path, without: Collection[str] = ()) -> None:
+    """Refuse weights that are NaN or infinite: what is computed with them looks like a result (one code throughout).
+
+    Raises:
+        PretrainedError: naming the first of them.
+    """
+    for name, values in model.state_dict().items():
+        if name not in without and values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            raise PretrainedError(
+                f"the weights in '{path}' cannot be used: {name} holds values that are NaN or infinite, as a training "
+                "that diverged or a damaged file leaves them."
+            )
 
 
 def load_part(kind: Any, path: str | Path, trusted: bool = False) -> Any:

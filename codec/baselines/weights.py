@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from codec.interface import TokenizerError
 from codec.pretrained import HUB_ID, find_folder, holds_weights, load_whole
+from training.pretrained import PretrainedError, check_finite
 
 
 @dataclass(frozen=True)
@@ -129,3 +130,7 @@ def load_every_key(model: nn.Module, state: dict[str, Tensor], unused: Iterable[
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise TokenizerError(f"{file} does not fit its configuration: {'; '.join(problems[:3])}{more}.")
     model.load_state_dict(used)
+    try:
+        check_finite(model, file)
+    except PretrainedError as error:
+        raise TokenizerError(str(error)) from None

@@ -26,6 +26,7 @@ from eval.harness.audio import CannotScore, Wave, check_wave, resample
 from eval.harness.networks import NetworkError, inside_package, path_or_installed
 from eval.harness.provenance import sha256
 from eval.metrics.clip_metric import ClipMetric
+from training.pretrained import check_finite
 
 RATE = 16_000
 WINDOW, HOP = 122_880, 16_000  # samples: the 7.68 s that the network sees, and how far windows lie apart at most
@@ -139,6 +140,7 @@ class DistillMOSNetwork(nn.Module):
         network = cls()
         try:
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+            check_finite(network, path)
         except (RuntimeError, EOFError, pickle.UnpicklingError, AttributeError, LookupError, TypeError) as error:
             raise NetworkError(
                 f"weights.distillmos={path} is no DistillMOS checkpoint: {' '.join(str(error).split())[:200]}"

@@ -22,6 +22,7 @@ from eval.harness.audio import Wave, check_wave, pieces, resample
 from eval.harness.networks import NetworkError
 from eval.harness.provenance import sha256
 from eval.metrics.clip_metric import ClipMetric
+from training.pretrained import check_finite
 
 RATE = 16_000
 SHORTEST = 0.1  # s
@@ -95,6 +96,7 @@ class UTMOS22(nn.Module):
         network = cls(config, lstm, hidden)
         try:
             network.load_state_dict({our_name(key): value for key, value in published.items()})
+            check_finite(network, path)
         except (RuntimeError, AttributeError) as error:
             raise NetworkError(
                 f"weights.utmos={path} is no UTMOS22-strong checkpoint: {' '.join(str(error).split())[:200]}"

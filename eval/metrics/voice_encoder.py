@@ -30,6 +30,7 @@ from eval.harness.mel import slaney_filters
 from eval.harness.networks import NetworkError, inside_package, path_or_installed, weights_hash
 from eval.harness.provenance import sha256
 from eval.metrics.voices import VoiceSimilarity, check_voice
+from training.pretrained import check_finite
 
 RATE, N_FFT, HOP, BANDS = 16_000, 400, 160, 40
 PART = 160  # frames: 1.6 s, which is what the network was trained on
@@ -78,6 +79,7 @@ class GE2E(nn.Module):
         known = {key: value for key, value in state.items() if key not in UNUSED}
         try:
             network.load_state_dict(known)
+            check_finite(network, path)
         except RuntimeError as error:
             first = " ".join(str(error).split())[:160]
             raise NetworkError(f"weights.resemblyzer={path} has other weights than the network: {first}") from None

@@ -1,6 +1,7 @@
 """Loading a codec: whole or refused in one sentence, whatever was done to its folder."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def edit_weights(folder: Path, **changes: torch.Tensor | None) -> None:
     save_file({name: value for name, value in weights.items() if value is not None}, file, metadata={"format": "pt"})
 
 
+def spoil(folder: Path, part: str, value: float) -> None:
+    """Put ``value`` into the first tensor whose name has ``part``."""
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name, tensor in weights.items() if part in name and tensor.is_floating_point())
+    weights[name].view(-1)[0] = value
+    edit_weights(folder, **{name: weights[name]})
+
+
 def truncate(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -50,6 +59,8 @@ DAMAGES = {
     ),
     "a layer too many": (lambda f: edit_config(f, encoder_layers=3), "has no values for"),
     "a layer too few": (lambda f: edit_config(f, encoder_layers=1), "lacks (encoder.blocks.1"),
+    "NaN in a weight": (lambda f: spoil(f, "decoder.norm", math.nan), "decoder.norm.weight holds values that"),
+    "infinity in a codebook": (lambda f: spoil(f, "quantizer", -math.inf), "holds values that are NaN or infinite"),
     "another size": (lambda f: edit_weights(f, query=torch.zeros(17)), "the weights in"),
     "another model": (lambda f: edit_config(f, model_type="mimi"), "holds model type 'mimi' and not 'almtokenizer'"),
     "no JSON": (lambda f: (f / "config.json").write_text('{"model_type"'), "config.json cannot be read"),

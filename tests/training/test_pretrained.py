@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import resource
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from lm.model import ModelError, load_weights
 from lm.sequences.text_tokenizer import TextTokenizerError, load_text_tokenizer
 from training import pretrained
 from training.config import REPOSITORY, ConfigError, compose
-from training.pretrained import OwnCode, PretrainedError, load_model, pinned
+from training.pretrained import OwnCode, PretrainedError, check_finite, load_model, pinned
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -280,3 +281,19 @@ def test_nothing_else_loads_a_model_of_transformers():
     ]
     found = {f.relative_to(REPOSITORY).as_posix() for f in files if ".from_pretrained(" in f.read_text("utf-8")}
     assert found <= here
+
+
+def test_nobody_takes_weights_that_are_not_finite():
+    """Those of judges and baselines; a training's own checkpoints have a checksum, the corpus classifier has a hash."""
+    files = [f for top in ("codec/baselines", "eval") for f in (REPOSITORY / top).rglob("*.py")]
+    texts = {f.name: f.read_text("utf-8") for f in files if ".load_state_dict(" in f.read_text("utf-8")}
+    assert {name for name, text in texts.items() if "check_finite(" not in text} == {"corpus_classifier.py"}
+    shape = torch.nn.BatchNorm1d(3)
+    check_finite(shape, "here")
+    for part in ("weight", "running_mean"):
+        spoilt = copy.deepcopy(shape)
+        getattr(spoilt, part).data[1] = float("inf")
+        with pytest.raises(
+            PretrainedError, match=f"'here' cannot be used: {part} holds values that are NaN or infinite"
+        ):
+            check_finite(spoilt, "here")

@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from eval.harness.audio import resample
 from eval.harness.provenance import folder_hash
 from eval.judges.recognisers.interface import Recogniser, RecogniserError
+from training.pretrained import PretrainedError, check_finite, telling
 
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
 BLANK = 0  # character i of ALPHABET has the id i + 1
@@ -205,12 +206,17 @@ class CTCRecogniser(nn.Module):
                 f"no CTC recogniser at '{folder}' ({missing[0]} is missing): train one with "
                 "`python scripts/train_recogniser.py`, or leave it out of recognisers=[...]."
             )
-        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if record.pop("alphabet") != ALPHABET or record.pop("architecture") != "CTCRecogniser":
-            raise RecogniserError(f"'{folder}/config.json' describes another network or alphabet; train it again.")
-        record["dilations"] = tuple(record["dilations"])
-        model = cls(CTCConfig(**record))
-        model.load_state_dict(load_file(str(folder / "model.safetensors")))
+        try:
+            with telling(folder, "the CTC recogniser in "):
+                record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+                if record.pop("alphabet") != ALPHABET or record.pop("architecture") != "CTCRecogniser":
+                    raise ValueError("its config.json describes another network or alphabet")
+                record["dilations"] = tuple(record["dilations"])
+                model = cls(CTCConfig(**record))
+                model.load_state_dict(load_file(str(folder / "model.safetensors")))
+                check_finite(model, folder)
+        except PretrainedError as error:
+            raise RecogniserError(f"{error} Train it again.") from None
         return model.eval()
 
 

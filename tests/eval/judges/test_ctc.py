@@ -1,10 +1,13 @@
 """The CTC recogniser: its rules, its independence of batches, and the one that ships."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from codec.corpus import read_audio, read_corpus
 from eval.judges.augmentation import augment, coloured_noise
@@ -32,6 +35,29 @@ def test_texts_and_ids() -> None:
     assert ids_to_text([0, 0]) == ""
     with pytest.raises(ValueError, match="no '3'"):
         text_to_ids("3 bees")
+
+
+def not_finite(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (not_finite, "holds values that are NaN or infinite"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"half"), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text("[]"), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text('{"alphabet": "x"}'), "describes another network or alphabet"),
+    ],
+)
+def test_a_damaged_folder_is_refused(damage: Callable[[Path], object], reason: str, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "ctc")
+    damage(tmp_path / "ctc")
+    with pytest.raises(RecogniserError, match=f"{reason}.* Train it again"):
+        CTCRecogniser.load(tmp_path / "ctc")
 
 
 def test_a_clip_alone_and_in_a_batch(tiny: CTCRecogniser) -> None:
