@@ -32,7 +32,7 @@ OTHER_WHEELS = $(PIP_FIND_LINKS)$(shell $(PYTHON) -m pip config get global.find-
 # GPU where there is one.
 LAUNCH    := $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: help setup demo compare test test-fast lint format clean
+.PHONY: help setup demo compare standard-table test test-fast lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ $(STEPS)/speak: $(STEPS)/train $(shell find eval -name '*.py') $(wildcard checkp
 
 compare: $(STEPS)/corpus ## which tokenizer makes the better language model? Under an hour; docs/comparison.md
 	$(PY) eval/compare.py jobs=$(shell nproc) $(COMPARE)
+
+standard-table: | $(INSTALLED) ## what tokenizers keep of recordings, by every judge that is here; docs/comparison.md
+	$(PY) eval/compare.py comparison=standard jobs=$(shell nproc) $(COMPARE)
 
 test: $(INSTALLED) ## the whole test suite
 	$(PY) -m pytest $(SPREAD)

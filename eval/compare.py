@@ -32,9 +32,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eval.comparison.page import write_comparison
-from eval.comparison.plan import make_plan, read_file
+from eval.comparison.plan import make_plan
+from eval.comparison.rows import read_file
 from eval.comparison.sweep import Sweep
 from eval.comparison.table_rows import collect
+from eval.comparison.weights import weights_needed
 from eval.harness.intervals import LEAST
 from eval.harness.protocols import differing, protocol
 from eval.harness.provenance import record_hash
@@ -211,6 +213,7 @@ def compare_tokenizers(cfg: DictConfig) -> None:
     if cfg.plan:
         for cell, state in sweep.states(only):
             print(f"{state:<10}{cell.name:<40}{cell.script}")
+        print("\n" + weights_needed(plan, c).text(cfg.format))
         return
     sweep.run(only)
     comparison = collect(plan, c, sweep.failed)
@@ -219,6 +222,8 @@ def compare_tokenizers(cfg: DictConfig) -> None:
     print("\n" + comparison.table().text(cfg.format))
     for line in (*comparison.fairness, *comparison.legend):
         print(line)
+    for others in comparison.published:
+        print(f"\n{others.title}\n{others.table.text(cfg.format)}")
     print(f"\n{files[0]}, and {', '.join(path.name for path in files[1:])}", flush=True)
     if sweep.failed:
         raise ConfigError(f"{len(sweep.failed)} cells failed; the same command tries them again.")

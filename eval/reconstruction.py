@@ -3,6 +3,7 @@
     python eval/reconstruction.py                                    # test speech of data/mini, codec that ships
     python eval/reconstruction.py window=10 recognisers=[ctc-mini]
     python eval/reconstruction.py speakers=[slt]
+    python eval/reconstruction.py resynthesis=FOLDER    # <id>.wav of any other codec, as codec/classical.py makes them
     python eval/reconstruction.py data.root=FOLDER domains=[sound,music] recognisers=[] concat=[]
 
 Rows: reference and resynthesis; silence, shuffled (another clip's resynthesis) and reference-at-codec-rate bound the
@@ -15,22 +16,26 @@ from __future__ import annotations
 
 import training.help  # noqa: F401
 
+import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from codec.classical import RECORD
 from codec.corpus import Clip, spread
 from codec.interface import AudioTokenizer
 from codec.shards import ShardError, iterate_shards, read_index
 from codec.shards.token_source import shipped_shards
 from eval.harness.audio import RESAMPLER, CannotScore, resample
-from eval.harness.clips import heard_at, read_reference, row_like, text_of
+from eval.harness.clips import heard_at, read_generated, read_reference, row_like, text_of
 from eval.harness.coding import resynthesise
 from eval.harness.processes import gather, is_main, share
 from eval.harness.provenance import record_hash, sha256
@@ -47,6 +52,7 @@ from eval.metrics.visqol import ViSQOL
 from training.config import ConfigError, hydra_entry
 from training.progress import progress
 
+LENGTH_BITS = 32  # of a clip's number of samples, which no code holds
 METRICS = (*PAIRED, "pesq-wb", "pesq-nb", *VISQOL)
 
 
@@ -67,6 +73,72 @@ def choose_clips(cfg: DictConfig, corpus: Sequence[Clip]) -> list[Clip]:
     return spread(chosen, cfg.limit)
 
 
+@dataclass
+class Coded:
+    """What became of the clips, by a tokenizer or elsewhere.
+
+    Attributes:
+        row: ``resynthesis``.
+        rate: Hz; of clips from elsewhere the highest of theirs.
+        how: what a result records about what made them.
+        bits: seconds of audio → bits per second of it, by the way of counting.
+        codes: of each clip, ``[frames, levels]``.
+        seconds: that coding took.
+    """
+
+    row: list[ScoredClip]
+    rate: int
+    how: dict[str, Any]
+    bits: Callable[[float], dict[str, float]]
+    codes: list[NDArray[np.int64]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def code_clips(references: list[ScoredClip], tokenizer: AudioTokenizer) -> Coded:
+    """The clips through a tokenizer."""
+    waves = heard_at(references, tokenizer.sample_rate)
+    begun = time.monotonic()
+    made = resynthesise(tokenizer, waves)
+    seconds = time.monotonic() - begun
+    outputs = {name: wav for name, (wav, _) in made.items()}
+    codes = [found for _, found in made.values()]
+    row = row_like("resynthesis", references, outputs, tokenizer.sample_rate)
+    bits = partial(bits_of_codes, codes, tokenizer)
+    return Coded(row, tokenizer.sample_rate, tokenizer.describe(), bits, codes, seconds)
+
+
+def read_coded(cfg: DictConfig, clips: list[Clip]) -> Coded:
+    """The clips as another codec left them in the folder ``resynthesis``, and what its codec.json says of its bits, if
+    it has one (codec/classical.py).
+
+    Raises:
+        ConfigError: no such folder, none of the clips in it, or a codec.json of another kind.
+    """
+    folder = Path(cfg.resynthesis)
+    row, record = read_generated(folder, clips, row="resynthesis")
+    rate = max(clip.rate for clip in row)
+    for clip in row:
+        clip.rate = clip.rate or rate  # of what is not there
+    how = {"name": folder.name, **record}
+    rates: dict[str, float] = {}
+    if (folder / RECORD).is_file():
+        try:
+            said = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            rates = {"nominal": float(said["bitrate"]), "entropy": float(said["bits"]) / float(said["seconds"])}
+            how |= {"name": str(said["name"]), "bitrate": rates["nominal"]}
+        except (ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError) as error:
+            raise ConfigError(
+                f"resynthesis: {folder / RECORD} is none that codec/classical.py wrote ({type(error).__name__}: "
+                f"{error}): write it again, or remove it."
+            ) from None
+
+    def bits(seconds: float) -> dict[str, float]:
+        delivered = sum(clip.wav is not None for clip in row)
+        return rates and {**rates, "whole": rates["entropy"] + LENGTH_BITS * delivered / seconds}
+
+    return Coded(row, rate, how, bits)
+
+
 def code_usage(codes: list[NDArray[np.int64]], sizes: tuple[int, ...]) -> list[dict[str, float]]:
     """Per level: share of the codebook that occurs, and perplexity exp(entropy), over codes ``[frames, levels]``."""
     everything = np.concatenate(codes)
@@ -85,6 +157,31 @@ def report_usage(report: Report, codes: list[NDArray[np.int64]], tokenizer: Audi
     for level, found in enumerate(code_usage(codes, tokenizer.codebook_sizes), 1):
         for name, value in found.items():
             report.number("resynthesis", f"{name}{of}/level-{level}", value, frames)
+
+
+def bits_of_codes(codes: list[NDArray[np.int64]], tokenizer: AudioTokenizer, seconds: float) -> dict[str, float]:
+    """Bits per second of ``seconds`` of audio, counted in three ways: ``nominal``, as papers do, frame rate times log2
+    of the codebooks; ``entropy``, by the frequencies of the codes of each level in these clips, which an entropy coder
+    would come near to (few frames flatter it: see N of the usage); ``whole``, all that decoding needs, each clip's
+    started frames and its number of samples.
+    """
+    frames = sum(len(part) for part in codes)
+    coded = sum(math.log2(found["perplexity"]) for found in code_usage(codes, tokenizer.codebook_sizes))
+    whole = frames * sum(map(math.log2, tokenizer.codebook_sizes)) + LENGTH_BITS * len(codes)
+    return {"nominal": tokenizer.bitrate, "entropy": frames * coded / seconds, "whole": whole / seconds}
+
+
+def report_shards(report: Report, cfg: DictConfig, tokenizer: AudioTokenizer) -> None:
+    """File the usage of each level in the tokens that ship with the corpus, where this tokenizer made them."""
+    shipped = shipped_shards(cfg.data)
+    if shipped is None:
+        return
+    try:
+        if read_index(shipped).is_of(tokenizer):
+            stored = [row.codes.astype(np.int64) for row in iterate_shards(shipped, None, list(cfg.domains))]
+            report_usage(report, stored, tokenizer, "-shards")
+    except ShardError as error:
+        print(f"code usage of {shipped}: not computed: {error}", flush=True)
 
 
 def compare(
@@ -206,30 +303,30 @@ def anchors(clips: list[ScoredClip], outputs: list[ScoredClip], rate: int) -> di
 def main(cfg: DictConfig) -> None:
     run = Run(cfg, metrics=METRICS, recognisers=NAMES)
     clips = choose_clips(cfg, run.corpus)
-    run.load_tokenizer(window=cfg.window, levels=cfg.levels)
-    tokenizer = run.tokenizer
+    coded = read_coded(cfg, clips) if cfg.resynthesis else None
+    if coded is None:
+        run.load_tokenizer(window=cfg.window, levels=cfg.levels)
     suffix = "".join(f"-{key[0]}{cfg[key]}" for key in ("window", "levels") if cfg[key] is not None)
-    run.take(f"{tokenizer.name}{suffix}", "eval-reconstruction")
-    run.say(f"{len(clips)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s")
+    name = Path(cfg.resynthesis).name if coded else f"{run.tokenizer.name}{suffix}"
+    run.take(name, "eval-reconstruction")
+    told = name if coded else f"{run.tokenizer.name} {run.tokenizer.bitrate:.1f} bit/s"
+    run.say(f"{len(clips)} clips of {cfg.data.root}, {told}")
 
     # ---- reference and resynthesis -------------------------------------------------------------------------
     references = read_reference(clips)
-    waves = heard_at(references, tokenizer.sample_rate)
-    begun = time.monotonic()
-    made = resynthesise(tokenizer, waves)
-    coding_seconds = time.monotonic() - begun
-    outputs = {name: wav for name, (wav, _) in made.items()}
-    codes = [found for _, found in made.values()]
-    resynthesis = row_like("resynthesis", references, outputs, tokenizer.sample_rate)
+    coded = coded or code_clips(references, run.tokenizer)
+    resynthesis, rate = coded.row, coded.rate
+    waves, outputs = heard_at(references, rate), heard_at(resynthesis, rate)
+    both = [name for name in waves if name in outputs]
     rows = {"reference": references, "resynthesis": resynthesis}
     run.keep(rows, clips, "speaker", "domain")
 
     # ---- scores --------------------------------------------------------------------------------------------
     if cfg.delay == "auto":
-        delay = find_delay([(waves[name], outputs[name]) for name in waves], tokenizer.sample_rate)
+        delay = find_delay([(waves[name], outputs[name]) for name in both], rate)
     else:
-        delay = Delay(int(cfg.delay) / tokenizer.sample_rate, int(cfg.delay), 0.0, "given")
-    bounds = anchors(references, resynthesis, tokenizer.sample_rate) if cfg.anchors else {}
+        delay = Delay(int(cfg.delay) / rate, int(cfg.delay), 0.0, "given")
+    bounds = anchors(references, resynthesis, rate) if cfg.anchors else {}
     report = run.begin(
         [*rows, *bounds],
         {
@@ -240,7 +337,7 @@ def main(cfg: DictConfig) -> None:
         },
         "torch numpy scipy soxr pystoi pesq jiwer",
         **how_texts(cfg.normaliser, map(text_of, clips)),
-        tokenizer=tokenizer.describe() | {"delay": asdict(delay)},
+        tokenizer=coded.how | {"delay": asdict(delay)},
         comparison={
             "rate": cfg.rate or "the lower of the file's and the tokenizer's rate",
             "delay": "measured over all clips and taken out" if cfg.delay == "auto" else "as given, taken out",
@@ -255,20 +352,16 @@ def main(cfg: DictConfig) -> None:
     originals = {clip.id: clip for clip in references}
     for row, bound in bounds.items():
         compare(report, list(cfg.metrics), [originals[clip.id] for clip in bound], bound, cfg.rate or 0, row)
-    report_usage(report, codes, tokenizer)
-    shipped = shipped_shards(cfg.data)
-    if shipped is not None:
-        try:
-            if read_index(shipped).is_of(tokenizer):
-                stored = [row.codes.astype(np.int64) for row in iterate_shards(shipped, None, list(cfg.domains))]
-                report_usage(report, stored, tokenizer, "-shards")
-        except ShardError as error:
-            print(f"code usage of {shipped}: not computed: {error}", flush=True)
-    seconds = sum(map(len, waves.values())) / tokenizer.sample_rate
-    report.number("resynthesis", "real-time-factor", coding_seconds / seconds, len(waves))
-    if cfg.concat:
-        readable = [clip for clip in references if clip.wav is not None]
-        length_check(report, readable, tokenizer, cfg.crop_seconds, list(cfg.concat), delay.seconds)
+    seconds = sum(len(waves[name]) for name in both) / rate
+    for count, value in coded.bits(seconds).items():
+        report.number("resynthesis", f"bitrate/{count}", value, len(both))
+    if run.tokenizer is not None:
+        report_usage(report, coded.codes, run.tokenizer)
+        report_shards(report, cfg, run.tokenizer)
+        report.number("resynthesis", "real-time-factor", coded.seconds / seconds, len(both))
+        if cfg.concat:
+            readable = [clip for clip in references if clip.wav is not None]
+            length_check(report, readable, run.tokenizer, cfg.crop_seconds, list(cfg.concat), delay.seconds)
     judge_words(run, {row: [clip for clip in found if clip.text] for row, found in rows.items()})
     for name in cfg.recognisers:
         report.difference(f"{report.how['headline']}/{name}", "resynthesis", "reference")
@@ -277,12 +370,12 @@ def main(cfg: DictConfig) -> None:
     judge_by_networks(run, rows)
     if cfg.sheets and is_main():
         pairs = [
-            (f"{a.id}: {a.text}" if a.text else a.id, resample(a.wav, a.rate, b.rate), b.wav)
+            (f"{a.id}: {a.text}" if a.text else a.id, resample(a.wav, a.rate, rate), resample(b.wav, b.rate, rate))
             for a, b in zip(references, resynthesis, strict=True)
             if a.wav is not None and b.wav is not None
         ]
-        longest = max(len(pair[1]) / tokenizer.sample_rate for pair in pairs)
-        write_sheets(pairs, tokenizer.sample_rate, min(10.0, longest), run.out / "sheets")
+        longest = max(len(pair[1]) / rate for pair in pairs)
+        write_sheets(pairs, rate, min(10.0, longest), run.out / "sheets")
     second = {"wer": "cer", "cer": "wer"}[report.how["headline"]]
     shown = [name for name in report.metrics() if not name.startswith(second)]
     run.finish(shown=shown, wrote="results.json, items.jsonl, wavs/, sheets/")

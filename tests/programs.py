@@ -10,6 +10,7 @@ from lm.train import train
 from training.config import REPOSITORY, compose
 
 PROGRAMS = {  # every configuration that draws on the group `data`, and its program
+    "codec_classical": "codec.classical",
     "codec_semantic_prior": "codec.semantic_prior",
     "codec_train": "codec.train",
     "encode": "codec.encode",

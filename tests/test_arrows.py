@@ -58,8 +58,9 @@ BELOW = {
     "eval": ("lm", "codec", "tasks", "training"),
     "scripts": ("eval", "lm", "codec", "tasks", "training"),
 }
-# Doors that other files open: encoding is a step of a training and of evaluations, an untrained codec a row of them.
-SHARED_DOORS = {"codec.encode", "codec.reconstruct", "codec.untrained", "eval.known_answers"}
+# Doors that other files open: encoding is a step of a training and of evaluations, an untrained codec and a classical
+# one are rows of them.
+SHARED_DOORS = {"codec.classical", "codec.encode", "codec.reconstruct", "codec.untrained", "eval.known_answers"}
 
 
 def module_of(path: Path) -> str:

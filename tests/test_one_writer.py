@@ -27,6 +27,7 @@ WHOLE = {"codec.untrained", "codec.semantic_prior", "demo_page", "train_recognis
 PROGRAMS = {
     "codec.train": ["name=mine", *CORPUS],
     "codec.untrained": ["out=out"],
+    "codec.classical": ["data.root=corpus", "out=out"],
     "codec.reconstruct": ["input=corpus", CODEC, "device=cpu", "out=out"],
     "codec.semantic_prior": ["data.root=corpus", "sources=[{encoder: x, layer: 1, count: 2, domains: []}]", "out=out"],
     "lm.train": ["name=mine", CODEC, *CORPUS],

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from eval.comparison.published import Published
 from eval.harness.intervals import LEAST
 from eval.harness.protocols import differing
 from eval.harness.provenance import record_hash
@@ -82,6 +83,8 @@ class Comparison:
     legend: list[str]
     notes: list[str]
     cells: dict[str, dict[str, Any]]
+    published: list[Published] = field(default_factory=list)  # tables of others, below
+    families: dict[str, str] = field(default_factory=dict)  # row → the row of the configuration whose `each` it is of
 
     def table(self) -> Table:
         """All lines, for every notation."""

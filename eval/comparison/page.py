@@ -8,12 +8,12 @@ import io
 import json
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eval.comparison.collect import DOWN, RECORDINGS, UP, Comparison, Entry, Line
-from eval.harness.tables import csv_cell, markdown_text
+from eval.harness.tables import Table, csv_cell, markdown_text
 from training.checkpoint import write_file
 
 STYLE = """
@@ -45,7 +45,8 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     files = [out / name for name in ("index.html", "comparison.md", "comparison.tex", "comparison.csv", "entries.csv")]
     below = "\n".join(f"* {markdown_text(line)}" for line in (*comparison.fairness, *comparison.legend))
     pictures = "\n".join(f"![{name}](plots/{name}.svg)" for name in plots)
-    write_file(files[1], f"{table.markdown()}\n\n{below}\n\n{pictures}\n")
+    others = "".join(f"\n\n{markdown_text(of.title)}\n\n{of.table.markdown()}" for of in comparison.published)
+    write_file(files[1], f"{table.markdown()}\n\n{below}\n\n{pictures}{others}\n")
     write_file(files[2], table.latex() + "\n")
     write_file(files[3], table.csv() + "\n")
     write_file(files[4], entries(comparison))
@@ -90,7 +91,11 @@ def plot(comparison: Comparison, line: Line) -> str:
     facts = {known.title: known.entries for known in comparison.lines if known.section == "tokenizer"}
     figure, axes = pyplot.subplots(1, 2, figsize=(8.4, 3.2), sharey=True, layout="constrained")
     for axis, title in zip(axes, ("bit/s", "tokens/s"), strict=True):
-        for number, (row, entry) in enumerate(of_rows(comparison, line).items()):
+        drawn: list[str] = []  # what has a colour: a row, or a family of rows, whose points are named instead
+        for row, entry in of_rows(comparison, line).items():
+            family = comparison.families.get(row, row)
+            if new := family not in drawn:
+                drawn.append(family)
             where = facts.get(title, {}).get(row)
             if entry.value is None or where is None or where.value is None:
                 continue
@@ -98,9 +103,14 @@ def plot(comparison: Comparison, line: Line) -> str:
             if entry.low is not None and entry.high is not None:
                 spread = [[max(0.0, entry.value - entry.low)], [max(0.0, entry.high - entry.value)]]
             shape = "x" if row in comparison.controls else "o"
-            axis.errorbar(
-                [where.value], [entry.value], yerr=spread, fmt=shape, capsize=3, color=f"C{number % 10}", label=row
-            )
+            colour = f"C{drawn.index(family) % 10}"
+            label = family if new else None
+            axis.errorbar([where.value], [entry.value], yerr=spread, fmt=shape, capsize=3, color=colour, label=label)
+            if family != row:
+                point = ", ".join(
+                    re.sub(r"^([a-z])[a-z_]*", r"\1 ", part) for part in row[len(family) + 1 :].split("-")
+                )
+                axis.annotate(point, (where.value, entry.value), (3, 3), textcoords="offset points", fontsize=5)
         axis.set_xlabel(title)
         axis.margins(0.15)
         axis.grid(alpha=0.3)
@@ -150,6 +160,7 @@ def page(comparison: Comparison, plots: Mapping[str, str]) -> str:
         for name, picture in plots.items()
     )
     commands = "".join(cell_section(name, cell) for name, cell in comparison.cells.items())
+    others = "".join(f"<h2>{esc(of.title)}</h2>{plain_table(of.table)}" for of in comparison.published)
     title = f"Tokenizers compared: {esc(comparison.name)}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -158,9 +169,19 @@ def page(comparison: Comparison, plots: Mapping[str, str]) -> str:
         "<p>Every figure links to the JSON it comes from; <em>cmd</em> leads to the command that made it. "
         "Brackets hold 95 % intervals.</p>"
         f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        f"<h2>What is equal, and marks</h2><ul>{below}</ul><h2>Plots</h2>{pictures}<h2>Cells</h2>{commands}"
+        f"<h2>What is equal, and marks</h2><ul>{below}</ul><h2>Plots</h2>{pictures}{others}<h2>Cells</h2>{commands}"
         "</body></html>\n"
     )
+
+
+def plain_table(table: Table) -> str:
+    """A table of text alone."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(cells, "td") for cells in table.body)
+    return f'<div class="wide"><table><thead>{line(table.header, "th")}</thead><tbody>{body}</tbody></table></div>'
 
 
 def anchor(cell: str) -> str:

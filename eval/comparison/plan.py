@@ -12,67 +12,27 @@ Every cell is a command of this repository with a folder of its own. What a comm
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from codec.classical import RECORD, can_run
 from eval.comparison.budget import LanguageModel
+from eval.comparison.rows import EVALUATIONS, check, check_commands
 from eval.harness.provenance import record_hash
-from training.config import ConfigError, check_values, compose, group_options
+from training.config import compose
 from training.typed import quoted
 
-EVALUATIONS = {
-    "tts": ("eval/tts.py", "eval_tts"),
-    "asr": ("eval/asr.py", "eval_asr"),
-    "text_to_sound": ("eval/text_to_audio.py", "eval_text_to_audio"),
-    "text_to_music": ("eval/text_to_audio.py", "eval_text_to_audio"),
-    "audio_captioning": ("eval/captioning.py", "eval_captioning"),
-    "music_captioning": ("eval/captioning.py", "eval_captioning"),
-}
 SPEECH_TASKS = ("tts", "asr")
-ROW_KEYS = ("tokenizer", "options", "stage1", "prior", "train", "untrained", "control", "pattern")
 # Cells of a kind further left start first: what others wait for, then what takes long.
 KINDS = ("corpus", "codec", "tokens", "lm", "task", "reconstruction", "semantics")
-
-
-def read_file(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """``cfg.comparison`` with what ``cfg.file`` changes; of that, ``overrides`` of the command line are kept.
-
-    Raises:
-        ConfigError: no such file, no YAML dictionary, an unknown key, or a value that it cannot hold.
-    """
-    if not cfg.file:
-        return cfg.comparison
-    try:
-        changes = OmegaConf.load(cfg.file)
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"file={cfg.file} cannot be read: {error}") from None
-    if not isinstance(changes, DictConfig):
-        raise ConfigError(f"file={cfg.file} must hold keys of the comparison, as rows: {{…}}.")
-    for key in map(str, changes):
-        if key not in cfg.comparison:
-            near = difflib.get_close_matches(key, list(map(str, cfg.comparison)), n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(f"{cfg.file}: '{key}' is not a key of the comparison.{hint}")
-    merged = OmegaConf.create(OmegaConf.to_container(cfg.comparison))
-    merged.merge_with(changes)
-    assert isinstance(merged, DictConfig)
-    for override in overrides:
-        key, _, _ = override.lstrip("+").partition("=")
-        if key.startswith("comparison."):
-            OmegaConf.update(merged, key.removeprefix("comparison."), OmegaConf.select(cfg, key), merge=False)
-    check_values("eval_compare", OmegaConf.create({"comparison": merged}))
-    return merged
 
 
 @dataclass
@@ -140,69 +100,6 @@ def text(value: Any) -> str:
     return quoted(plain)
 
 
-def check(cfg: DictConfig, only: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """The rows of the comparison, after everything that could not work was refused."""
-    rows = {str(name): row for name, row in (OmegaConf.to_container(cfg.rows, resolve=True) or {}).items() if row}  # type: ignore[union-attr]
-    if not rows:
-        raise ConfigError("comparison.rows is empty: name at least one tokenizer.")
-    for name, row in rows.items():
-        if not re.fullmatch(r"[\w.+-]+", name):
-            raise ConfigError(f"comparison.rows: '{name}' names a folder; use letters, digits, '.', '_', '+' and '-'.")
-        if not isinstance(row, dict):
-            raise ConfigError(f"comparison.rows.{name} must be a dictionary, as {{tokenizer: mimi}}.")
-        for key in row:
-            if key not in ROW_KEYS:
-                near = difflib.get_close_matches(str(key), ROW_KEYS, n=1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
-                raise ConfigError(f"comparison.rows.{name}.{key} is not a key of a row ({', '.join(ROW_KEYS)}).{hint}")
-        if row.get("tokenizer") not in group_options("tokenizer"):
-            raise ConfigError(
-                f"comparison.rows.{name}.tokenizer={row.get('tokenizer')}: choose one of "
-                f"{', '.join(group_options('tokenizer'))}."
-            )
-        if row.get("train") and row.get("untrained"):
-            raise ConfigError(f"comparison.rows.{name} has both train and untrained: leave one out.")
-        if (row.get("stage1") or row.get("prior")) and not row.get("train"):
-            raise ConfigError(f"comparison.rows.{name}: stage1 and prior come before train, which is missing.")
-        if ("stage=2" in (row.get("train") or []) or row.get("prior")) and not row.get("stage1"):
-            raise ConfigError(f"comparison.rows.{name} needs stage1, the overrides of the first stage.")
-    for task in cfg.tasks:
-        if task not in EVALUATIONS:
-            raise ConfigError(f"comparison.tasks: there is no '{task}'; choose from {', '.join(EVALUATIONS)}.")
-    for task, before in cfg.after.items():
-        if task not in EVALUATIONS or (before and (before not in EVALUATIONS or cfg.after.get(before))):
-            raise ConfigError(
-                f"comparison.after.{task}={before}: the model of a task may begin with that of another one, which "
-                f"itself begins from scratch; tasks are {', '.join(EVALUATIONS)}."
-            )
-    if cfg.match == "flops" and not cfg.flops:
-        raise ConfigError("comparison.match=flops needs comparison.flops, the budget of every language model.")
-    if unknown := [name for name in only or () if name not in rows]:
-        raise ConfigError(f"only: there is no row '{unknown[0]}'; choose from {', '.join(rows)}.")
-    return rows
-
-
-def check_commands(c: DictConfig, tasks: Sequence[str]) -> None:
-    """Refuse overrides that a script does not take now, and not when it is the script's turn."""
-    lists = {"lm": ("lm_train", c.lm), "codec_training": ("codec_train", c.codec_training)}
-    for name in (*tasks, "likelihood", "reconstruction", "semantics", "words"):
-        config = EVALUATIONS[name][1] if name in EVALUATIONS else f"eval_{'semantics' if name == 'words' else name}"
-        lists[f"evaluations.{name}"] = (config, c.evaluations.get(name) or [])
-    for key, (config, overrides) in lists.items():
-        if why := refusal(config, tuple(overrides)):
-            raise ConfigError(f"comparison.{key}: {why}")
-
-
-@cache
-def refusal(config: str, overrides: tuple[str, ...]) -> str:
-    """Why the configuration does not take these overrides; empty where it does."""
-    try:
-        compose(config, list(overrides))
-    except HydraException as error:
-        return " ".join(str(error).split("\n")[:2])
-    return ""
-
-
 def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Plan:
     """The cells of a comparison.
 
@@ -213,16 +110,18 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
     Raises:
         ConfigError: rows, tasks or options that cannot work.
     """
-    rows = check(c, only)
+    asked = check(c, only)
+    rows = {name: row for name, row in asked.items() if not row.get("classical") or can_run(row["classical"])}
     after = {str(task): str(before) for task, before in c.after.items() if before and task in c.tasks}
     plan = Plan(out, rows, list(c.tasks), after)
+    plan.notes += [f"{name} is left out: codec2 is not installed" for name in asked if name not in rows]
     check_commands(c, plan.tasks)
     launch = tuple(c.launch or ())
     base = [*c.data, "data.tokens=null"]  # the tokens that ship are those of one tokenizer
 
     def add(name: str, kind: str, row: str, script: str, config: str | None, needs: Sequence[str],
             arguments: Callable[[], list[str]], results: Sequence[str], task: str = "") -> str:  # fmt: skip
-        starts = launch if kind in ("lm", "codec") and config != "codec_untrained" else ()
+        starts = launch if config in ("lm_train", "codec_train") else ()
         plan.cells[name] = Cell(name, kind, row, script, config, tuple(needs), arguments, tuple(results), starts, task)
         return name
 
@@ -254,6 +153,14 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
 
     # ---- codecs that are trained or drawn here ----------------------------------------------------------------
     def codec_cell(row: Mapping[str, Any]) -> str | None:
+        if row.get("classical"):
+            name = f"codecs/{row['classical']}"
+            chosen = compose("eval_reconstruction", list(c.evaluations.get("reconstruction") or []))
+            which = [f"{key}={text(list(chosen[key]))}" for key in ("splits", "domains")]
+            target = f"out={text((plan.folder(name) / 'clips').as_posix())}"
+            arguments = [f"kind={row['classical']}", *base, *which, target]
+            return add(name, "codec", "", "codec/classical.py", "codec_classical", [], partial(list, arguments),
+                       [f"clips/{RECORD}"])  # fmt: skip
         overrides = list(row.get("train") or row.get("untrained") or [])
         if not overrides:
             return None
@@ -310,8 +217,10 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
     for name, row in plan.rows.items():
         codec = codec_cell(row)
         made = [codec] if codec else []
-        chosen = [f"tokenizer={row['tokenizer']}"]
-        if codec:
+        chosen = [f"tokenizer={row['tokenizer']}"] if row.get("tokenizer") else []
+        if codec and row.get("classical"):
+            chosen = [f"resynthesis={text((plan.folder(codec) / 'clips').as_posix())}"]
+        elif codec:
             chosen.append(f"tokenizer.path={text((plan.folder(codec) / 'run/final').as_posix())}")
         for key, value in (row.get("options") or {}).items():
             chosen.append(f"tokenizer.{key}={text(value)}")
@@ -325,7 +234,8 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
             target = [f"out={text(plan.folder(cell).as_posix())}"]
             if config not in ("eval_reconstruction",):
                 target.append(f"seed={c.seed}")
-            arguments = [*chosen, *base, *more, *target, *(shared if cached else []), *wanted]
+            judges = list(c.judges) if cached else []  # probes are asked no opinion
+            arguments = [*chosen, *base, *more, *target, *(shared if cached else []), *judges, *wanted]
             add(cell, kind, row_name, script, config, needs, partial(list, arguments), ["results.json"], task)
 
         unscored = set(after.values()) - set(plan.tasks)  # trained for another task's sake
@@ -353,6 +263,8 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
                 known = partial(on_tokens, [*chosen, *data, *model, *target], plan.folder(tokens) / "tokens.json")
                 add(cell, "task", name, "eval/likelihood.py", "eval_likelihood", [lm], known, ["results.json"], task)
         score("reconstruction", "eval/reconstruction.py", "eval_reconstruction", made, [], name, chosen)
+        if row.get("classical"):  # there are no codes to look into
+            continue
         score("semantics", "eval/semantics.py", "eval_semantics", made, [], name, chosen, cached=False)
         if wanted := c.evaluations.get("words"):  # a probe of speech recognition, on all the tokens of speech there are
             tokens = encoded(speech, name, chosen, made)

@@ -32,15 +32,19 @@ from eval.comparison.collect import (
     mark_control,
 )  # fmt: skip
 from eval.comparison.plan import SPEECH_TASKS, Plan
+from eval.comparison.published import read_published
 from eval.comparison.sweep import DONE, read_json
 from eval.harness.protocols import differing, protocol
 
 # (row of the results, start of the metric's name, what it is called, which way is better), in the order of the table
 RECONSTRUCTION = (
+    ("resynthesis", "bitrate/", "bit/s", NEITHER), ("resynthesis", "wer/", "WER through the codec", DOWN),
+    ("resynthesis", "cer/", "CER through the codec", DOWN),
+    ("resynthesis", "speaker-similarity/", "speaker similarity", UP),
     ("resynthesis", "stoi", "STOI", UP), ("resynthesis", "estoi", "ESTOI", UP), ("resynthesis", "pesq", "PESQ", UP),
     ("resynthesis", "mel-distance", "mel distance", DOWN), ("resynthesis", "stft-distance", "STFT distance", DOWN),
-    ("resynthesis", "si-sdr", "SI-SDR", NEITHER), ("resynthesis", "wer/", "WER through the codec", DOWN),
-    ("resynthesis", "dnsmos/", "DNSMOS", UP), ("resynthesis", "utmos", "UTMOS", UP),
+    ("resynthesis", "si-sdr", "SI-SDR", NEITHER), ("resynthesis", "dnsmos/", "DNSMOS", UP),
+    ("resynthesis", "utmos", "UTMOS", UP), ("resynthesis", "distillmos", "DistillMOS", UP),
     ("resynthesis", "perplexity/level-1", "perplexity of level 1", NEITHER),
 )  # fmt: skip
 SEMANTICS = (("levels", "accuracy/", "probe of all levels", UP), ("levels-1", "accuracy/", "probe of level 1", UP),
@@ -102,18 +106,18 @@ class _Collector:
 
     # ---- the parts of a row ------------------------------------------------------------------------------------
     def tokenizer(self, row: str) -> dict[str, Any]:
-        """What it is, from the first cell that encoded with it."""
-        cells = [name for name in self.plan.cells if name.startswith(f"{row}/tokens-")]
-        found: dict[str, Any] = {}
-        for cell in cells:
-            found = self.read(cell, "tokens.json")
-            if found:
+        """What it is, from the first cell that encoded with it, or where nothing is trained on tokens, from what its
+        reconstruction records.
+        """
+        sources = [(name, "tokens.json") for name in self.plan.cells if name.startswith(f"{row}/tokens-")]
+        for cell, file in (*sources, (f"{row}/reconstruction", "results.json")):
+            if found := self.read(cell, file):
                 break
-        if not found:
+        else:
             return {}
-        t, part = found["tokenizer"], ("tokenizer", row)
+        t = found.get("tokenizer") or found["how"]["tokenizer"]
         config = self.plan.rows[row]
-        weights = "as published or shipped"
+        weights = "none" if config.get("classical") else "as published or shipped"
         if config.get("untrained"):
             weights = "random"
         elif config.get("train"):
@@ -122,19 +126,21 @@ class _Collector:
             weights = f"trained here, {steps} steps of {self.audio_per_step(stages[-1]):.0f} s"
 
         def say(title: str, value: float | None, text: str, **options: Any) -> None:
-            self.fact(part[0], title, row, value, text, cell, "tokens.json", **options)
+            self.fact("tokenizer", title, row, value, text, cell, file, **options)
 
         say("weights", None, weights)
-        if t["parameters"]:
+        if t.get("parameters"):
             say("parameters, M", t["parameters"], f"{t['parameters'] / 1e6:.2f}")
         say("bit/s", t["bitrate"], f"{t['bitrate']:g}")
+        if config.get("classical"):  # it has no tokens
+            return t
         say("frames/s", t["frame_rate"], f"{t['frame_rate']:g}")
         sizes = t["codebook_sizes"]
         same = f"{len(sizes)} × {sizes[0]:,}" if len(set(sizes)) == 1 else " + ".join(map(str, sizes))
         say("levels × codes", None, same)
         say("tokens/s", t["frame_rate"] * t["levels"], f"{t['frame_rate'] * t['levels']:g}")
         say("fingerprint", None, t["fingerprint"][:12])
-        if found["encoded_hours"]:
+        if found.get("encoded_hours"):
             speed = found["encoded_hours"] * 3600 / found["seconds"]
             say("encoding, × real time", speed, f"{speed:.0f}", timing=True)
         return t
@@ -299,7 +305,11 @@ def collect(plan: Plan, c: DictConfig, failed: Mapping[str, str]) -> Comparison:
     rows = ([RECORDINGS] if any(RECORDINGS in line.entries for line in lines) else []) + list(plan.rows)
     cells = {name: read_json(plan.folder(name) / DONE) or {"cell": name, "failed": failed.get(name, "not run yet")}
              for name in plan.cells}  # fmt: skip
-    return Comparison(str(c.name), rows, controls, lines, fairness(plan, c), legend, plan.notes, cells)
+    equal = fairness(plan, c) if plan.tasks else list(plan.notes)
+    families = {name: row["family"] for name, row in plan.rows.items() if "family" in row}
+    return Comparison(
+        str(c.name), rows, controls, lines, equal, legend, plan.notes, cells, read_published(c.published), families
+    )
 
 
 def fairness(plan: Plan, c: DictConfig) -> list[str]:

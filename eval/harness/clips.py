@@ -96,9 +96,10 @@ def refuse_unreadable(row: Sequence[ScoredClip]) -> None:
 
 
 def read_generated(
-    folder: Path, clips: Sequence[Clip], text: Callable[[Clip], str] = text_of
+    folder: Path, clips: Sequence[Clip], text: Callable[[Clip], str] = text_of, row: str = "generated"
 ) -> tuple[Row, dict[str, Any]]:
-    """The row ``generated`` from a folder with ``<id>.wav`` (or flac, ogg, mp3 …) of any system, and its record.
+    """The row ``row`` from a folder with ``<id>.wav`` (or flac, ogg, mp3 …) of any system, and its record; the setting
+    that names the folder is called like the row.
 
     A clip without a file is a clip without audio, with that as its reason; one with two files is a failure, of which
     nothing can be said of the system.
@@ -106,7 +107,7 @@ def read_generated(
     Raises:
         ConfigError: no folder, or no file with the name of any clip.
     """
-    found = find_generated(folder, [clip.id for clip in clips])
+    found = find_generated(folder, [clip.id for clip in clips], row)
 
     def the_file(clip: Clip) -> Path:
         paths = found.get(clip.id, [])
@@ -117,21 +118,21 @@ def read_generated(
             raise AudioError(f"{folder} has no file for {clip.id}")
         return paths[0]
 
-    row = _read_row("generated", clips, the_file, text)
-    for scored in row:
+    made = _read_row(row, clips, the_file, text)
+    for scored in made:
         scored.source = len(found.get(scored.id, [])) < 2
     read = [[clip.id, sha256(found[clip.id][0])] for clip in clips if len(found.get(clip.id, [])) == 1]
-    return row, {"audio_of": folder.as_posix(), "files": len(read), "sha256": record_hash(read)}
+    return made, {"audio_of": folder.as_posix(), "files": len(read), "sha256": record_hash(read)}
 
 
-def find_generated(folder: Path, ids: Sequence[str]) -> dict[str, list[Path]]:
+def find_generated(folder: Path, ids: Sequence[str], row: str = "generated") -> dict[str, list[Path]]:
     """The audio files below ``folder`` of each id that has any; says how many files are no id's.
 
     Raises:
         ConfigError: as `read_generated`.
     """
     if not folder.is_dir():
-        raise ConfigError(f"generated={folder}: there is no such folder.")
+        raise ConfigError(f"{row}={folder}: there is no such folder.")
     tree = walk(folder)
     by_name: dict[str, list[Path]] = {}
     by_form: dict[str, list[Path]] = {}  # accents composed: a Mac may have taken them apart
@@ -145,7 +146,7 @@ def find_generated(folder: Path, ids: Sequence[str]) -> dict[str, list[Path]]:
         if named := named or by_form.get(unicodedata.normalize("NFC", identity)):
             files[identity] = named
     if not files:
-        raise ConfigError(f"generated={folder} has no audio file named after a clip, such as {ids[0]}.wav.")
+        raise ConfigError(f"{row}={folder} has no audio file named after a clip, such as {ids[0]}.wav.")
     if others := len(tree.files) + len(tree.problems) - len({path for named in files.values() for path in named}):
         print(f"{others} files of {folder} are named after none of the {len(ids)} clips", flush=True)
     return files

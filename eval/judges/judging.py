@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from codec.corpus import spread
 from eval.harness.audio import RESAMPLER, CannotScore
+from eval.harness.cost import measured
 from eval.harness.endings import says_again
 from eval.harness.networks import NetworkError
 from eval.harness.processes import gather, share
@@ -39,12 +40,14 @@ def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], cache_folder: Pat
     cache = ScoreCache(cache_folder, judge.name, {**judge.how(), "resampler": RESAMPLER})
     usable, _ = split_usable(clips)
     batches = [part[i : i + batch] for part in _by_rate(usable, cache) for i in range(0, len(part), batch)]
-    for chosen in progress(share(batches), desc=f"{judge.name}, {sum(map(len, batches))} clips"):
-        for clip, text in zip(chosen, judge.transcribe([c.usable() for c in chosen], chosen[0].rate), strict=True):
-            if isinstance(text, CannotScore):
-                failed[clip.hash] = text.reason
-            else:
-                cache[clip.hash] = text
+    mine = share(batches)
+    with measured(judge.name, [clip for part in mine for clip in part]):
+        for chosen in progress(mine, desc=f"{judge.name}, {sum(map(len, batches))} clips"):
+            for clip, text in zip(chosen, judge.transcribe([c.usable() for c in chosen], chosen[0].rate), strict=True):
+                if isinstance(text, CannotScore):
+                    failed[clip.hash] = text.reason
+                else:
+                    cache[clip.hash] = text
     cache.gather()
     failed = gather(failed, judge.name)
     for clip in usable:
@@ -199,11 +202,12 @@ def score_mos(judge: DNSMOS, clips: Sequence[ScoredClip], cache_folder: Path | N
     for of_rate in _by_rate(usable, cache):
         chosen = share(of_rate)
         found = judge.score([c.usable() for c in chosen], of_rate[0].rate)
-        for index, score in progress(found, total=len(chosen), desc=f"dnsmos, {len(chosen)} clips"):
-            if isinstance(score, CannotScore):
-                failed[chosen[index].hash] = score.reason
-            else:
-                cache[chosen[index].hash] = score
+        with measured("dnsmos", chosen):
+            for index, score in progress(found, total=len(chosen), desc=f"dnsmos, {len(chosen)} clips"):
+                if isinstance(score, CannotScore):
+                    failed[chosen[index].hash] = score.reason
+                else:
+                    cache[chosen[index].hash] = score
     cache.gather()
     failed = gather(failed, "dnsmos")
     for clip in usable:
@@ -232,11 +236,13 @@ def score_each(
     usable, failures = split_usable(clips)
     missing = {key(clip): clip for clip in usable if key(clip) not in cache}
     failed: dict[str, str] = {}
-    for place, clip in progress(share(list(missing.items())), desc=f"{name}, {len(missing)} clips"):
-        try:
-            cache[place] = score(clip)
-        except CannotScore as error:
-            failed[place] = error.reason
+    mine = share(list(missing.items()))
+    with measured(name, [clip for _, clip in mine]):
+        for place, clip in progress(mine, desc=f"{name}, {len(missing)} clips"):
+            try:
+                cache[place] = score(clip)
+            except CannotScore as error:
+                failed[place] = error.reason
     cache.gather()
     failed = gather(failed, name)
     values = {}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from codec.interface import AudioTokenizer, Codes
 from eval import reconstruction
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
-from eval.reconstruction import code_usage, length_check
+from eval.reconstruction import bits_of_codes, code_usage, length_check
 from tests.eval.speechlike import speechlike
 from training.config import ConfigError, compose
 
@@ -62,6 +63,13 @@ def test_code_usage() -> None:
     usage = code_usage(codes, (8, 4))
     assert usage[0] == {"usage": 0.5, "perplexity": pytest.approx(4.0)}
     assert usage[1] == {"usage": 0.25, "perplexity": pytest.approx(1.0)}
+
+
+def test_bits_are_counted_in_three_ways() -> None:
+    codec = SimpleNamespace(codebook_sizes=(8, 4), bitrate=50.0)
+    codes = [np.array([[0, 0], [1, 0]]), np.array([[2, 0], [3, 0]])]  # 4 of 8 alike often, 1 of 4
+    found = bits_of_codes(codes, codec, 2.0)  # type: ignore[arg-type]
+    assert found == {"nominal": 50.0, "entropy": pytest.approx(4 * 2 / 2), "whole": (4 * (3 + 2) + 2 * 32) / 2}
 
 
 @pytest.mark.slow
@@ -113,6 +121,29 @@ def test_a_run_writes_scores_wavs_and_sheets(
     assert ann["how"]["corpus"]["speakers"] == ["ann"]
     assert ann["rows"]["resynthesis"]["mel-distance"]["n"] == 1
     assert {json.loads(line)["id"] for line in Path("out/items.jsonl").read_text().splitlines()} == {"clip-1"}
+    bits = {name: value["value"] for name, value in cells.items() if name.startswith("bitrate/")}
+    assert bits["bitrate/nominal"] == pytest.approx(tiny_codec().bitrate)
+    assert bits["bitrate/entropy"] < bits["bitrate/nominal"] < bits["bitrate/whole"]
+
+    # the clips as another codec left them, one of which it did not deliver
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for clip in clips()[:2]:
+        soundfile.write(theirs / f"{clip.id}.wav", clip.wav[::2], RATE // 2)  # type: ignore[index]
+    own = run("metrics=[stoi]", "sheets=false", f"resynthesis={theirs}")
+    cells = own["rows"]["resynthesis"]
+    assert (cells["stoi"]["n"], cells["stoi"]["n_failed"]) == (2, 2) and own["how"]["tokenizer"]["name"] == "theirs"
+    assert not {"usage/level-1", "real-time-factor", "bitrate/nominal", "stoi-pieces/1x"} & set(cells)
+    (theirs / "codec.json").write_text(json.dumps({"name": "Theirs", "bitrate": 600, "bits": 1000, "seconds": 2}))
+    own = run("metrics=[]", "anchors=false", f"resynthesis={theirs}")
+    assert own["how"]["tokenizer"]["name"] == "Theirs"
+    cells = own["rows"]["resynthesis"]
+    assert (cells["bitrate/nominal"]["value"], cells["bitrate/entropy"]["value"]) == (600, 500)
+    assert cells["bitrate/whole"]["value"] == pytest.approx(500 + 32 * 2 / 3.25, rel=1e-3)
+    assert Path("out/sheets/sheet-01.png").is_file()
+    (theirs / "codec.json").write_text(json.dumps({"name": "Theirs"}))
+    assert "is none that codec/classical.py wrote" in refusal(run, f"resynthesis={theirs}")
+    assert "resynthesis=gone: there is no such folder" in refusal(run, "resynthesis=gone")
     assert "spoken by eve; they have ann, bob" in refusal(run, "speakers=[eve]")
     with pytest.raises(ConfigError):
         run("metrics=[pesq]")

@@ -29,6 +29,7 @@ PROGRAMS: dict[str, tuple[str, list[str]]] = {  # configuration → module, opti
         "codec.semantic_prior",
         ["sources=[{encoder: checkpoints/codec-mini, layer: 0, count: 4, domains: [speech]}]"],
     ),
+    "codec_classical": ("codec.classical", []),
     "lm_train": ("lm.train", ["lm=micro", "trainer.max_steps=1", "trainer.batch_rows=1"]),
     "eval_asr": ("eval.asr", [MODEL, "rows=[generated]", *EVALUATION]),
     "eval_captioning": ("eval.captioning", [MODEL, "rows=[generated]", "meteor=false", "limit=2"]),

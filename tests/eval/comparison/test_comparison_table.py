@@ -19,9 +19,12 @@ from safetensors.torch import save_file
 from eval.comparison.budget import flops, row_length
 from eval.comparison.collect import DOWN, UP, Entry, Line, mark_control
 from eval.comparison.page import write_comparison
-from eval.comparison.plan import Plan, make_plan, read_file
+from eval.comparison.plan import Plan, make_plan
+from eval.comparison.published import read_published
+from eval.comparison.rows import read_file
 from eval.comparison.sweep import DONE
 from eval.comparison.table_rows import collect
+from eval.comparison.weights import weights_needed
 from eval.harness.report import Report
 from training.config import ConfigError, compose
 
@@ -293,6 +296,16 @@ def test_without_it_all_begin_from_scratch(tmp_path: Path) -> None:
         ({"after": {"asr": "tts", "tts": "asr"}}, "which itself begins from scratch"),
         ({"lm": ["lm=nano", "trainer.learningrate=1"]}, "comparison.lm: Could not override 'trainer.learningrate'"),
         ({"evaluations": {"tts": ["row=[a]"]}}, "comparison.evaluations.tts: "),
+        ({"judges": ["weights.wisper=x"]}, "comparison.judges, in tts: Could not override 'weights.wisper'"),
+        ({"rows": {"a": {"classical": "opus"}}}, "which have no tokens for a language model"),
+        (
+            {"rows": {"a": {"classical": "mp3"}}, "tasks": []},
+            "comparison.rows.a: classical is one of opus, codec2-700C",
+        ),
+        (
+            {"rows": {"a": {"tokenizer": "mimi", "each": {"levels": 3}}}},
+            "comparison.rows.a.each must give options lists",
+        ),
     ],
 )
 def test_refusals(changes: dict, message: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
@@ -300,6 +313,73 @@ def test_refusals(changes: dict, message: str, tmp_path: Path, refusal: Callable
 
 
 @pytest.mark.slow
+def test_a_row_stands_for_every_combination_of_its_options(tmp_path: Path) -> None:
+    rows = {"ours": {"tokenizer": "almtokenizer", "options": {"levels": 2}, "each": {"window": [3, 10]}}, "low": None}
+    plan = make_plan(settings(rows=rows, tasks=[]), tmp_path)
+    assert list(plan.rows) == ["ours-window3", "ours-window10"]
+    arguments = plan.cells["ours-window10/reconstruction"].arguments()
+    assert {"tokenizer.window=10", "tokenizer.levels=2"} <= set(arguments)
+    assert {row["family"] for row in plan.rows.values()} == {"ours"}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_codec_without_a_network_is_a_row_of_reconstructions(
+    installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.comparison.plan.can_run", lambda name: installed or name == "opus")
+    rows = {"good": {"tokenizer": "almtokenizer"}, "opus": {"classical": "opus"}, "c2": {"classical": "codec2-1200"}}
+    judges = ["weights.distillmos=installed"]
+    plan = make_plan(settings(rows=rows, tasks=[], judges=judges), tmp_path)
+    assert ("c2" in plan.rows) == installed and bool(plan.notes) != installed
+    cell = plan.cells["opus/reconstruction"]
+    assert cell.needs == ("codecs/opus",) and "opus/semantics" not in plan.cells
+    assert f"resynthesis={tmp_path}/cells/codecs/opus/clips" in cell.arguments()
+    assert not any(argument.startswith("tokenizer") for argument in cell.arguments())
+    made = plan.cells["codecs/opus"]
+    assert f"out={tmp_path}/cells/codecs/opus/clips" in made.arguments() and "kind=opus" in made.arguments()
+    compose("codec_classical", made.arguments())
+    for row in ("good", "opus"):  # where nothing is trained the results say what the tokenizer is, and all are judged
+        assert judges[0] in plan.cells[f"{row}/reconstruction"].arguments()
+
+
+def test_what_others_published_stands_in_tables_of_its_own(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    tables = read_published("eval/comparison/published.yaml")
+    assert len(tables) == 5 and all(len({len(line) for line in of.table.body}) == 1 for of in tables)
+    assert all(of.title.startswith("Published, not measured here: ") and "arXiv" in of.title for of in tables[:4])
+    c = settings(published="eval/comparison/published.yaml")
+    plan = make_plan(c, tmp_path / "out")
+    finish(plan, c, dict.fromkeys(RATES, 0.5), {"good": 0.8, "low": 0.5, "untrained": 0.5})
+    comparison = collect(plan, c, {})
+    write_comparison(comparison, plan.out)
+    for name in ("index.html", "comparison.md"):
+        text = (plan.out / name).read_text()
+        assert "not measured here: FocalCodec" in text and "0.33" in text
+    assert not {"SAC at 525 bit/s", "BigCodec"} & set(comparison.rows)
+    path = tmp_path / "mine.yaml"
+    good = {"source": "s", "how": "h", "columns": ["kbit/s", "WER"], "rows": {"a": [1, None]}}
+    assert read_published(None) == []
+    for wrong, said in (
+        ("- a", "must name tables"), ({"t": {**good, "rows": {"a": [1]}}}, "'a' in 't' must have 2 numbers"),
+        ({"t": {**good, "rows": {"a": [1, "x"]}}}, "must have 2 numbers"), ({"t": [1]}, "the table 't' must"),
+        ({"t": {"rows": {}}}, "the table 't' must have source, how"), ("a: [", "cannot be read"),
+    ):  # fmt: skip
+        path.write_text(wrong if isinstance(wrong, str) else yaml.safe_dump(wrong))
+        assert said in refusal(read_published, str(path))
+    assert "cannot be read" in refusal(read_published, str(tmp_path / "gone.yaml"))
+
+
+def test_the_weights_that_are_needed_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "whisper").mkdir()
+    (tmp_path / "whisper/model.bin").write_bytes(b"12345")
+    rows = {"good": {"tokenizer": "mimi", "options": {"path": f"{tmp_path}/mimi"}}, "own": {"classical": "opus"},
+            "untrained": {"tokenizer": "almtokenizer", "untrained": ["codec=mini"]}}  # fmt: skip
+    c = settings(rows=rows, tasks=[], judges=[f"weights.whisper={tmp_path}/whisper", "weights.resemblyzer=installed"])
+    lines = {line[0]: line for line in weights_needed(make_plan(c, tmp_path / "out"), c).body}
+    assert list(lines) == ["good", "judge whisper", "judge resemblyzer"]
+    assert lines["good"][2] == "not here" and "about 385 MB" in lines["good"][3]
+    assert lines["judge whisper"][2] == "0.0" and re.fullmatch("[0-9a-f]{64}", lines["judge whisper"][3])
+
+
 def test_a_tokenizer_of_ones_own_is_a_row_like_any_other(tmp_path: Path) -> None:
     row = {"tokenizer": "custom", "options": {"_target_": "tone_codec.ToneCodec", "tones": 64}, "pattern": "delay"}
     tasks = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]
