@@ -58,8 +58,11 @@ SPEECH = (
     ("generated", "wer/", "WER", DOWN), ("resynthesis", "wer/", "its ceiling, WER of the resynthesis", NEITHER),
     ("generated-shuffled", "wer-original/", "its floor, WER against another text", NEITHER),
     ("generated", "dnsmos/p808", "DNSMOS", UP), ("generated", "dnsmos/ovrl", "DNSMOS", UP),
-    ("generated", "utmos", "UTMOS", UP), ("generated", "speaker-similarity", "speaker similarity", UP),
+    ("generated", "utmos", "UTMOS", UP), ("generated", "distillmos", "DistillMOS", UP),
+    ("generated", "speaker-similarity", "speaker similarity", UP),
     ("generated", "limit", "clips that did not end", NEITHER),
+    ("generated", "early-stop", "clips that stopped early", NEITHER),
+    ("generated", "repeated-", "clips that go round in circles", NEITHER),
     ("generated", "duration-ratio", "duration, relative", NEITHER),
 )  # fmt: skip
 SOUND = (
