@@ -32,7 +32,7 @@ OTHER_WHEELS = $(PIP_FIND_LINKS)$(shell $(PYTHON) -m pip config get global.find-
 # GPU where there is one.
 LAUNCH    := $(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: help setup demo compare standard-table test test-fast lint format clean
+.PHONY: help setup demo compare standard-table package test test-fast lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
@@ -94,6 +94,17 @@ compare: $(STEPS)/corpus ## which tokenizer makes the better language model? Und
 
 standard-table: | $(INSTALLED) ## what tokenizers keep of recordings, by every judge that is here; docs/comparison.md
 	$(PY) eval/compare.py comparison=standard jobs=$(shell nproc) $(COMPARE)
+
+package: $(INSTALLED) ## build the wheel, install it into an environment of its own, and use it from there
+	rm -rf runs/package && mkdir -p runs/package/elsewhere
+	$(PY) -m pip wheel . --no-deps --no-build-isolation --quiet -w runs/package
+	$(PYTHON) -m venv runs/package/venv
+	runs/package/venv/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
+	  $(if $(strip $(TORCH_INDEX)),--extra-index-url "$(strip $(TORCH_INDEX))") runs/package/*.whl
+	cd runs/package/elsewhere && PATH="$$PWD/../venv/bin:$$PATH" && \
+	  almkit speak "peter carried the purple ladder" -o a.wav && almkit transcribe a.wav && \
+	  almkit caption a.wav && almkit reconstruct a.wav -o b.wav
+	@ls -l runs/package/*.whl
 
 test: $(INSTALLED) ## the whole test suite
 	$(PY) -m pytest $(SPREAD)

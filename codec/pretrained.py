@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import PreTrainedModel
 
 from codec.interface import TokenizerError
+from training.places import beside_code
 from training.pretrained import PretrainedError, load_model
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -21,8 +22,8 @@ HUB_ID = re.compile(r"[\w\-.]+/[\w\-.]+")
 
 
 def find_folder(path: str, files: Sequence[str]) -> Path | None:
-    """The folder ``path``, or the hub's copy of the repository ``path`` (fetched if it is not cached), which
-    ``ORG/NAME@REVISION`` pins.
+    """The folder ``path``, what ships under that name, or the hub's copy of the repository ``path`` (fetched if it is
+    not cached), which ``ORG/NAME@REVISION`` pins.
 
     Args:
         files: what is read of a repository (names or glob patterns).
@@ -30,8 +31,8 @@ def find_folder(path: str, files: Sequence[str]) -> Path | None:
     Returns:
         None: neither a folder nor a repository that can be reached or is cached.
     """
-    if Path(path).is_dir():
-        return Path(path)
+    if (folder := beside_code(path)).is_dir():
+        return folder
     name, _, revision = path.partition("@")
     if HUB_ID.fullmatch(name):
         try:

@@ -1,41 +1,48 @@
-"""Sends audio through a tokenizer and back, to hear what it keeps; prints its bit rate and speed.
+"""Sends audio through a tokenizer and back, to hear what it keeps, or one of both ways; prints bit rate and speed.
 
     python codec/reconstruct.py song.mp3 again.wav
     python codec/reconstruct.py data/mini/speech runs/reconstruct --window 8 --levels 2
     python codec/reconstruct.py data/mini/speech runs/mimi --tokenizer mimi levels=8
     python codec/reconstruct.py input=data/mini/speech out=runs/reconstruct window=10
 
+    python codec/reconstruct.py song.mp3 codes --way encode        # codes/song.safetensors
+    python codec/reconstruct.py codes again --way decode           # again/song.flac
+
 `--tokenizer` takes a folder that codec/train.py wrote or one of the names below. Each file becomes a mono file at the
 tokenizer's sample rate with exactly the source's length, under the same relative path in the folder `out`, or as the
 file that `out` names. Files of more than a minute pass through ALMTokenizer in pieces: memory does not grow with them.
+What cannot be read is listed, and the command ends with status 1.
 """
 
 import training.help  # noqa: F401
 
+import json
 import os
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
-from codec.audio.files import write_audio
-from codec.audio.folder import walk
-from codec.corpus import AudioError, audio_info, read_audio, read_pieces
-from codec.interface import AudioTokenizer, Codes
+from codec.audio.folder import find_audio, given_paths
+from codec.corpus import AudioError, audio_info, read_pieces
+from codec.files import SUFFIX, Codec, Encoded
+from codec.interface import AudioTokenizer, TokenizerError
 from codec.load import load_tokenizer
 from codec.model import ALMTokenizer
 from training.config import ConfigError, group_options, hydra_entry
-from training.identity import fault_of_id, file_names, path_inside, printable
+from training.identity import file_names, path_inside
 from training.launch import pick_device
 from training.lock import hold
-from training.typed import literal
+from training.progress import progress
+from training.quoting import literal
 
 FORMATS = ("flac", "wav")
 
@@ -50,48 +57,6 @@ class Reconstruction:
     frames: int
     encode_time: float
     decode_time: float
-
-
-def find_audio(source: str | Path) -> tuple[dict[str, Path], list[str]]:
-    """The audio of a file or folder, by its path relative to that folder without suffix; and why some cannot be read.
-
-    Where two files differ in the suffix only, both keep it in their name. Raises FileNotFoundError.
-    """
-    source = Path(source)
-    if source.is_file():
-        return {source.stem: source}, []
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source} does not exist")
-    tree = walk(source)
-    files = {path.relative_to(source).as_posix(): path for path in tree.files}
-    stems = Counter(Path(name).with_suffix("").as_posix() for name in files)
-    found, refused = {}, [f"{path}: {problem}" for path, problem in tree.problems]
-    for name, path in files.items():
-        stem = Path(name).with_suffix("").as_posix()
-        if fault := fault_of_id(name):
-            refused.append(f"{path}: its name cannot be used: {fault}")
-        else:
-            found[stem if stems[stem] == 1 and stem not in files else name] = path
-    if not found and not refused:
-        raise FileNotFoundError(f"{source} holds no audio files")
-    return found, [printable(reason) for reason in refused]
-
-
-def reconstruct(wav: np.ndarray, tokenizer: AudioTokenizer) -> tuple[np.ndarray, Codes, float, float]:
-    """`wav` (float32 [samples] at the tokenizer's rate) through encode and decode.
-
-    Returns the output [samples], the codes [1, levels, frames], and the seconds that each of the two took.
-    """
-    device = getattr(tokenizer, "device", "cpu")
-    batch = torch.from_numpy(wav).to(device)[None]
-    started = time.perf_counter()
-    codes = tokenizer.encode(batch)
-    codes = Codes(codes.codes.cpu(), codes.lengths.cpu(), codes.samples)  # waits for a GPU
-    encoded = time.perf_counter()
-    on_device = Codes(codes.codes.to(device), codes.lengths.to(device), codes.samples)
-    output = tokenizer.decode(on_device)[0].float().cpu().numpy()
-    decoded = time.perf_counter()
-    return output, codes, encoded - started, decoded - encoded
 
 
 def reconstruct_long(source: Path, target: Path, tokenizer: ALMTokenizer) -> Reconstruction:
@@ -127,45 +92,81 @@ def reconstruct_long(source: Path, target: Path, tokenizer: ALMTokenizer) -> Rec
 
 def names_a_file(out: str | Path) -> bool:
     """Whether `out` names the one file to write, and not a folder."""
-    return Path(out).suffix.lower().removeprefix(".") in FORMATS and not Path(out).is_dir()
+    return Path(out).suffix.lower().removeprefix(".") in (*FORMATS, SUFFIX[1:]) and not Path(out).is_dir()
+
+
+def find_files(sources: Sequence[str | Path], way: str) -> tuple[dict[str, Path], list[str]]:
+    """The files of all `sources`, by name as in `find_audio`: of audio, or of codes where they are to be decoded."""
+    found: dict[str, Path] = {}
+    refused: list[str] = []
+    for source in map(Path, sources):
+        if way != "decode":
+            new, problems = find_audio(source)
+            refused += problems
+        elif source.is_file():
+            new = {source.stem: source}
+        else:
+            new = {f.relative_to(source).with_suffix("").as_posix(): f for f in sorted(source.rglob(f"*{SUFFIX}"))}
+            if not new:
+                raise FileNotFoundError(f"{source} holds no files of codes ({SUFFIX})")
+        for name in set(new) & set(found):
+            raise ValueError(f"{found[name]} and {new[name]} would both become '{name}': take them one by one")
+        found |= new
+    return found, refused
+
+
+def convert(path: Path, target: Path, codec: Codec, way: str) -> Reconstruction:
+    """One file through the codec, or one of both ways. Raises AudioError, TokenizerError."""
+    tokenizer = codec.tokenizer
+    if isinstance(tokenizer, ALMTokenizer) and way == "both" and audio_info(path).seconds > tokenizer.one_pass_seconds:
+        return reconstruct_long(path, target, tokenizer)
+    started = time.perf_counter()
+    encoded = Encoded.load(path) if way == "decode" else codec.encode(path)
+    middle = time.perf_counter()
+    if way == "encode":
+        encoded.save(target)
+    else:
+        codec.decode(encoded).save(target)
+    times = (middle - started if way != "decode" else 0.0, time.perf_counter() - middle if way != "encode" else 0.0)
+    return Reconstruction(path, target, encoded.seconds, len(encoded.codes), *times)
 
 
 def reconstruct_files(
-    source: str | Path, out: str | Path, tokenizer: AudioTokenizer, audio_format: str = "flac"
+    source: str | Path | Sequence[str | Path],
+    out: str | Path,
+    tokenizer: AudioTokenizer,
+    audio_format: str = "flac",
+    way: str = "both",
 ) -> tuple[list[Reconstruction], list[str]]:
-    """Reconstructs a file or all audio below a folder; returns what was written and why the rest was not.
+    """Converts a file, all below a folder, or several of them; returns what was written and why the rest was not.
 
     `out` is a folder, or for one file also a file of one of FORMATS.
 
-    Raises FileNotFoundError when there is no audio and ValueError when a source file would be overwritten.
+    Args:
+        way: ``encode`` or ``decode``: one of both.
+
+    Raises FileNotFoundError when there is nothing to convert and ValueError when a source file would be overwritten.
     """
-    out = Path(out)
+    out, codec = Path(out), Codec(tokenizer)
+    sources = [source] if isinstance(source, str | Path) else source
     out_is_file = names_a_file(out)
-    if out_is_file and Path(source).is_dir():
-        raise ValueError(f"out={out} is a file, {source} a folder; name a folder")
+    if out_is_file and (len(sources) != 1 or Path(sources[0]).is_dir()):
+        raise ValueError(f"out={out} is a file, {', '.join(map(str, sources))} a folder or several; name a folder")
     done: list[Reconstruction] = []
-    found, refused = find_audio(source)
-    names = file_names(found, f".{audio_format}")
+    found, refused = find_files(sources, way)
+    names = file_names(found, SUFFIX if way == "encode" else f".{audio_format}")
     targets = {name: out if out_is_file else path_inside(out, names[name]) for name in found}
-    sources = [path.stat() for path in found.values()]
+    statuses = [path.stat() for path in found.values()]
     for target in targets.values():
-        if target.exists() and any(os.path.samestat(target.stat(), status) for status in sources):
+        if target.exists() and any(os.path.samestat(target.stat(), status) for status in statuses):
             raise ValueError(f"{target} is the source itself; choose another folder with out=")
-    for name, path in found.items():
+    for name, path in progress(found.items(), len(found), desc="files") if len(found) > 1 else found.items():
         target = targets[name]
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if isinstance(tokenizer, ALMTokenizer) and audio_info(path).seconds > tokenizer.one_pass_seconds:
-                done.append(reconstruct_long(path, target, tokenizer))
-                continue
-            wav = read_audio(path, tokenizer.sample_rate)
-        except AudioError as error:
+            done.append(convert(path, target, codec, way))
+        except (AudioError, TokenizerError) as error:
             refused.append(str(error))
-            continue
-        output, codes, encode_time, decode_time = reconstruct(wav, tokenizer)
-        write_audio(target, output, tokenizer.sample_rate)
-        seconds = len(wav) / tokenizer.sample_rate
-        done.append(Reconstruction(path, target, seconds, int(codes.lengths[0]), encode_time, decode_time))
     return done, refused
 
 
@@ -203,7 +204,7 @@ def as_overrides(arguments: list[str]) -> list[str]:
     rest = iter(arguments)
     for argument in rest:
         option, equals, value = argument.partition("=")
-        if option in ("--tokenizer", "--window", "--levels", "--device", "--format"):
+        if option in ("--tokenizer", "--window", "--levels", "--device", "--format", "--way"):
             value = value if equals else next(rest, "")
             if not value:
                 raise ConfigError(f"{option} wants a value.")
@@ -228,21 +229,29 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
     is_file = names_a_file(cfg.out)
     hold(cfg.out, "out", replaced=is_file, is_file=is_file)
-    tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)
-    try:
-        done, refused = reconstruct_files(cfg.input, cfg.out, tokenizer, cfg.format)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(str(error)) from error
-    print(
-        f"{tokenizer.name} {tokenizer.fingerprint[:12]}: {tokenizer.sample_rate} Hz, "
-        f"{tokenizer.frame_rate:g} frames/s, {tokenizer.levels} levels, {tokenizer.bitrate:.1f} bit/s nominal"
-    )
-    if done:
-        print(table(done, tokenizer))
-    for reason in refused:
-        print(f"rejected: {reason}")
+    sources = given_paths(cfg.input if isinstance(cfg.input, ListConfig) else [cfg.input])
+    console = sys.stdout
+    with redirect_stdout(sys.stderr if cfg.json else console):
+        tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)
+        try:
+            done, refused = reconstruct_files(sources, cfg.out, tokenizer, cfg.format, cfg.way)
+        except (FileNotFoundError, ValueError) as error:
+            raise ConfigError(str(error)) from error
+        print(
+            f"{tokenizer.name} {tokenizer.fingerprint[:12]}: {tokenizer.sample_rate} Hz, "
+            f"{tokenizer.frame_rate:g} frames/s, {tokenizer.levels} levels, {tokenizer.bitrate:.1f} bit/s nominal"
+        )
+        if done:
+            print(table(done, tokenizer))
+        for reason in refused:
+            print(f"rejected: {reason}")
+    if cfg.json:
+        lines = [*map(asdict, done), *({"error": reason} for reason in refused)]
+        print("\n".join(json.dumps(line, default=str) for line in lines), file=console)
     if not done:
         raise ConfigError(f"none of the {len(refused)} files of {cfg.input} can be read: the reasons are above.")
+    if refused:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

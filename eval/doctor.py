@@ -35,6 +35,7 @@ from eval.metrics.utmos import UTMOS22
 from eval.metrics.visqol import ViSQOL
 from eval.metrics.voice_encoder import GE2E
 from training.config import hydra_entry
+from training.places import beside_code
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def findings(cfg: DictConfig) -> list[Finding]:
         package("Whisper's English normaliser", "whisper_normalizer", "whisper-normalizer", "MIT"),
         package("recogniser pocketsphinx", "pocketsphinx", "pocketsphinx", "BSD", ("model/en-us/en-us.lm.bin",)),
     ]
-    ctc = Path(cfg.ctc)
+    ctc = beside_code(cfg.ctc)
     there = (ctc / "model.safetensors").is_file()
     digest = folder_hash(ctc, ["config.json", "model.safetensors"])[:12] if there else ""
     found.append(Finding("recogniser ctc-mini", there, str(ctc) if there else f"no checkpoint in {ctc}", "MIT", digest))

@@ -5,13 +5,18 @@
     clips = model.generate(prompts, sampling, seeds)     # codes; model.write(prompts) of tasks that write text
     waves = model.decode([clip.codes for clip in clips])
 
-The weights are loaded when they are first needed: engines of others (lm/serving) bring their own.
+The weights are loaded when they are first needed: engines of others (lm/serving) bring their own. What follows the
+line *in one call* is for people:
+
+    model = AudioModel.open("checkpoints/lm-all-mini")
+    model.speak("peter carried the purple ladder").save("peter.wav")
+    model.transcribe("peter.wav").text
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from codec.audio.answer import wave_of
+from codec.audio.answer import Answer, wave_of
 from codec.interface import AudioTokenizer
+from codec.load import load
 from lm.generation.decoding import Engine
 from lm.generation.frames import Generation, Steps, best_of, live
 from lm.generation.legality import Legality
@@ -28,10 +34,12 @@ from lm.generation.sampling import Sampling
 from lm.generation.streaming import StreamDecoder, decode
 from lm.generation.writing import Writing, write
 from lm.model import ModelError, load_layout, load_network
-from lm.run_state import normalisation_of, speakers_of
+from lm.run_state import model_folder, normalisation_of, speakers_of, tasks_of
 from lm.sequences.documents import render
-from tasks.base import Request, Task
+from tasks.base import Request, Task, make_task
 from tasks.text import normalisers
+from training.config import compose, group_options
+from training.launch import pick_device
 from training.pretrained import description
 
 
@@ -60,6 +68,8 @@ class AudioModel:
 
     Attributes:
         places: positions that it was trained for; None: it has no limit.
+        speakers: that it has heard by name; None: that is not recorded.
+        learnt: the tasks that it was trained for, as far as they are recorded.
 
     Raises:
         ModelError: the folder is missing or damaged.
@@ -72,16 +82,19 @@ class AudioModel:
         self.vocabulary, self.text_tokenizer = load_layout(self.folder)
         self.vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
         self.places: int | None = description(self.folder).get("max_position_embeddings")
+        self.speakers, self.learnt = speakers_of(self.folder), tasks_of(self.folder)
+        self._normalisers = normalisers(normalisation_of(self.folder))
+        self._place = self.folder.absolute()  # the working directory may change until the weights are needed
 
     @cached_property
     def network(self) -> Any:
         """The language model in eval mode. Raises ModelError."""
-        return load_network(self.folder, self.device)
+        return load_network(self._place, self.device)
 
     # ---- what is asked -----------------------------------------------------------------------------------------
     def adopt(self, task: Task) -> None:
         """Have ``task`` read and write texts as the model learnt them."""
-        task.use_normaliser(normalisers(normalisation_of(self.folder)))
+        task.use_normaliser(self._normalisers)
 
     def prompts(self, task: Task, rows: Sequence[Any], max_seconds: float | None = None) -> list[Prompt]:
         """What asks the model for each of ``rows``.
@@ -113,13 +126,18 @@ class AudioModel:
                     f"what is given makes {len(prompt.ids)} ids, and the model has {self.places} positions: shorten it."
                 )
 
+    @property
+    def default_speaker(self) -> str | None:
+        """The speaker that is taken where none is named: the last by name that the model has heard, if any."""
+        return max(self.speakers or [], default=None)
+
     def check_speaker(self, name: str | None) -> None:
         """Refuse the name of a speaker that the model has not heard; say so where that is not recorded.
 
         Raises:
             ModelError: with those that it has heard.
         """
-        heard = speakers_of(self.folder)
+        heard = self.speakers
         if not name or name in (heard or ()):
             return
         if heard is None:
@@ -159,7 +177,7 @@ class AudioModel:
             self.network, self.vocabulary, ids, count, most, least, sampling, seeds, batch_size, engine
         )  # fmt: skip
 
-    def stream(
+    def stream_codes(
         self,
         prompt: Prompt,
         sampling: Sampling,
@@ -168,7 +186,7 @@ class AudioModel:
         before: np.ndarray | None = None,
         engine: Engine | None = None,
     ) -> Generator[np.ndarray, None, Generation]:
-        """Audio ``[samples]`` piece by piece while it is generated; returns the clip.
+        """Audio ``[samples]`` piece by piece while its codes are generated; returns the clip.
 
         Args:
             before: codes ``[frames, levels]`` whose audio comes first.
@@ -196,6 +214,132 @@ class AudioModel:
     def decode(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Waveforms ``[samples]`` of codes ``[frames, levels]``."""
         return decode(self.tokenizer, clips)
+
+    # ---- in one call -------------------------------------------------------------------------------------------
+    @classmethod
+    def open(
+        cls,
+        path: str | Path = "checkpoints/lm-all-mini",
+        codec: str | Path = "checkpoints/codec-mini",
+        device: str = "auto",
+    ) -> AudioModel:
+        """The language model and the codec in two folders; each may be one that ships, or a hub id.
+
+        Raises:
+            ModelError, TokenizerError, VocabularyError: one is missing or damaged, or they do not belong together.
+        """
+        device = pick_device(device) if device == "auto" else device
+        return cls(model_folder(path, "tts"), load(codec, device), device)
+
+    def speak(self, text: str, voice: Any = None, voice_text: str = "", seed: int = 0, **sampling: Any) -> Answer:
+        """``text`` as speech.
+
+        Args:
+            voice: a speaker that the model has heard (None: the last of them by name); or a recording, a file or
+                floats ``[samples]`` at the codec's rate, whose voice is taken, and ``voice_text``, what it says.
+            sampling: fields of `lm.generation.sampling.Sampling`, in place of the task's own.
+
+        Raises:
+            ModelError: a voice or a task that the model has not learnt, or more than it has positions for.
+            AudioError: a recording that cannot be read.
+            ValueError: no text, or sampling that cannot work.
+        """
+        return self._answer(*self._voiced(text, voice, voice_text), text, seed, sampling)
+
+    def stream(
+        self, text: str, voice: Any = None, voice_text: str = "", seed: int = 0, **sampling: Any
+    ) -> Iterator[np.ndarray]:
+        """As `speak`: float32 ``[samples]`` at ``tokenizer.sample_rate``, piece by piece while they are made."""
+        task, row = self._voiced(text, voice, voice_text)
+        cfg = compose("lm_generate", [])
+        decoder = StreamDecoder(self.tokenizer, cfg.stream_frames, cfg.stream_context, cfg.stream_ahead)
+        yield from self.stream_codes(self._asked(task, row), self._sampling(task, sampling), seed, decoder)
+
+    def sound(self, caption: str, seed: int = 0, **sampling: Any) -> Answer:
+        """The sound that ``caption`` describes; arguments and errors as of `speak`."""
+        return self._captioned("text_to_sound", caption, seed, sampling)
+
+    def music(self, caption: str, seed: int = 0, **sampling: Any) -> Answer:
+        """The music that ``caption`` describes; arguments and errors as of `speak`."""
+        return self._captioned("text_to_music", caption, seed, sampling)
+
+    def continue_(
+        self, audio: Any, sample_rate: int | None = None, domain: str = "speech", seed: int = 0, **sampling: Any
+    ) -> Answer:
+        """A recording and how it goes on, in one piece.
+
+        Args:
+            audio: a file, or floats ``[samples]`` at ``sample_rate`` Hz (None: at the codec's rate).
+            domain: of the recording: speech, sound or music.
+        """
+        task = self._task("continuation")
+        if domain not in task.domains:
+            raise ValueError(f"domain={domain}: choose one of {', '.join(task.domains)}.")
+        row = task.asked("0", "", [self.hear(audio, sample_rate=sample_rate)], domain=domain)
+        return self._answer(task, row, "", seed, sampling, row.codes)
+
+    def transcribe(self, audio: Any, sample_rate: int | None = None) -> Answer:
+        """What is said in a recording: a file, or floats ``[samples]`` at ``sample_rate`` Hz."""
+        return self._written("asr", audio, sample_rate)
+
+    def caption(self, audio: Any, sample_rate: int | None = None, music: bool = False) -> Answer:
+        """What is heard in a recording of a sound, or of music."""
+        return self._written("music_captioning" if music else "audio_captioning", audio, sample_rate)
+
+    def check_task(self, name: str) -> None:
+        """Refuse a task for which the model was not trained, where its folder records that. Raises ModelError."""
+        if name not in self.learnt and self.learnt and set(self.learnt) <= set(group_options("task")):
+            known = ", ".join(self.learnt)
+            raise ModelError(f"the model in {self.folder} has learnt {known} and not {name}: take another.")
+
+    def _task(self, name: str) -> Task:
+        self.check_task(name)
+        return make_task(compose("lm_generate", [f"task={name}"]).task)
+
+    def _voiced(self, text: str, voice: Any, voice_text: str) -> tuple[Task, Any]:
+        """The task and the row that ask for ``text`` in a voice."""
+        if voice is not None and (not isinstance(voice, str) or Path(voice).is_file()):
+            task = self._task("voice_prompted_tts")
+            if not voice_text.strip():
+                raise ValueError("voice_text must be what is said in the recording of the voice.")
+            return task, task.asked("0", text, [self.hear(voice, voice_text)])
+        name = self.default_speaker if voice is None else voice
+        self.check_speaker(name)
+        task = self._task("tts")
+        return task, task.asked("0", text, [], name or "")
+
+    def _captioned(self, name: str, caption: str, seed: int, sampling: dict[str, Any]) -> Answer:
+        task = self._task(name)
+        return self._answer(task, task.asked("0", caption, []), caption, seed, sampling)
+
+    def _asked(self, task: Task, row: Any) -> Prompt:
+        """The one prompt of ``row``, where it fits and asks for something."""
+        if "text" in task.needs and not row.text.strip():
+            raise ValueError("there is no text to generate from.")
+        (prompt,) = self.prompts(task, [row])
+        self.check_room([prompt])
+        return prompt
+
+    def _sampling(self, task: Task, chosen: dict[str, Any]) -> Sampling:
+        if unknown := set(chosen) - {field.name for field in fields(Sampling)}:
+            raise ValueError(f"{min(unknown)} is no field of sampling: {', '.join(f.name for f in fields(Sampling))}.")
+        return Sampling.of({**task.decoding, **chosen})
+
+    def _answer(
+        self, task: Task, row: Any, text: str, seed: int, sampling: dict[str, Any], before: np.ndarray | None = None
+    ) -> Answer:
+        """The audio that answers ``row``, after that of the codes ``before``."""
+        ((clip, _),) = self.generate([self._asked(task, row)], self._sampling(task, sampling), [seed])
+        codes = clip.codes if before is None else np.concatenate([before, clip.codes])
+        scores = {"ended": clip.ended, "log_probability": clip.log_probability, "seed": seed}
+        return Answer(self.decode([codes])[0], self.tokenizer.sample_rate, text, codes, scores)
+
+    def _written(self, name: str, audio: Any, sample_rate: int | None) -> Answer:
+        """The text that the task ``name`` writes about a recording."""
+        task = self._task(name)
+        row = task.asked("0", "", [self.hear(audio, sample_rate=sample_rate)])
+        (text,) = self.write([self._asked(task, row)])
+        return Answer(text=text.text, scores={"ended": text.ended, "log_probability": text.log_probability})
 
 
 def _columns(prompts: Sequence[Prompt]) -> tuple[list[np.ndarray], list[int], list[int]]:

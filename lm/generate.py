@@ -8,6 +8,7 @@
     python lm/generate.py task=continuation audio=[a.wav,b.flac]
     python lm/generate.py task=interleaved 'text=[the first sentence,the second one]'  # one voice for all
     python lm/generate.py task=asr audio=speech.wav
+    python lm/generate.py task=asr audio=[a.wav,folder] json=true out=null > texts.jsonl
 
 Writes NNNN.wav (of texts that are written: nothing) and items.jsonl: one line per item with its seed, its length,
 whether the model ended it, and the scores of all candidates. An item is the same alone and among others, for its seed;
@@ -23,6 +24,7 @@ import training.help  # noqa: F401
 import json
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +33,17 @@ import soundfile
 from omegaconf import DictConfig
 
 from codec.audio.files import AudioError, write_audio
+from codec.audio.folder import find_audio, given_paths
 from codec.interface import TokenizerError
 from codec.load import load_tokenizer
+from codec.reconstruct import names_a_file
 from lm.audio_model import AudioModel, Prompt
 from lm.generation.asking import check_inputs, listed, sampling_of, texts_of, told, use_lengths
 from lm.generation.decoding import Engine, batches
 from lm.generation.frames import Generation, Steps
 from lm.generation.streaming import StreamDecoder
 from lm.model import ModelError
-from lm.run_state import newest_model
+from lm.run_state import model_folder
 from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import Request, Task, TaskError, make_task
@@ -106,6 +110,21 @@ class Answers:
                 found |= zip(chosen, self._whole(chosen, [rows[number] for number in chosen], of_part), strict=True)
         return {number: ({"id": f"{number:04d}"} | item, codes) for number, (item, codes) in sorted(found.items())}
 
+    def file(self, number: int) -> Path:
+        """Where the audio of an item is written."""
+        return self.out if names_a_file(self.out) else self.out / f"{number:04d}.wav"
+
+    def _said(self, number: int, clip: Generation) -> Item:
+        """What items.jsonl says about a clip."""
+        return {
+            "audio": self.file(number).name,
+            "seed": clip.seed,
+            "frames": clip.n_frames,
+            "ended": clip.ended,
+            "legal": clip.legal,
+            "log_probability": clip.log_probability,
+        }
+
     def _before(self, row: Any) -> np.ndarray:
         """The codes that the audio of ``row`` goes on with, so that both make one file: those of a continuation."""
         return row.codes if self.task.needs == ("audio",) else np.zeros((0, self.model.vocabulary.levels), np.int64)
@@ -119,10 +138,10 @@ class Answers:
         )
         found = []
         for number, wave, (best, candidates) in zip(numbers, waves, drawn, strict=True):
-            write_audio(self.out / f"{number:04d}.wav", wave, self.model.tokenizer.sample_rate)
+            write_audio(self.file(number), wave, self.model.tokenizer.sample_rate)
             scores = [{"seed": clip.seed, "score": clip.log_probability} for clip in candidates]
             item = {"best_of": cfg.best_of, "scorer": "log_probability", "candidates": scores}
-            found.append((said_of(number, best) | item, best.codes))
+            found.append((self._said(number, best) | item, best.codes))
         return found
 
     def _streamed(self, number: int, row: Any, prompt: Prompt) -> tuple[Item, np.ndarray]:
@@ -130,9 +149,9 @@ class Answers:
         cfg, model, times = self.cfg, self.model, []
         decoder = StreamDecoder(model.tokenizer, cfg.stream_frames, cfg.stream_context, cfg.stream_ahead)
         seed, start = cfg.seed + number, time.perf_counter()
-        pieces = Steps(model.stream(prompt, self.sampling, seed, decoder, self._before(row), self.engine))
-        name, rate = self.out / f"{number:04d}.wav", model.tokenizer.sample_rate
-        with soundfile.SoundFile(name, "w", rate, 1, subtype="PCM_16") as file:
+        pieces = Steps(model.stream_codes(prompt, self.sampling, seed, decoder, self._before(row), self.engine))
+        rate = model.tokenizer.sample_rate
+        with soundfile.SoundFile(self.file(number), "w", rate, 1, subtype="PCM_16") as file:
             for piece in pieces:
                 times.append(time.perf_counter() - start)
                 file.write(np.clip(piece, -1, 1))
@@ -144,19 +163,7 @@ class Answers:
             f"(real-time factor {seconds / audio:.2f})",
             flush=True,
         )
-        return said_of(number, clip) | {"first_audio_seconds": times[0], "generation_seconds": seconds}, clip.codes
-
-
-def said_of(number: int, clip: Generation) -> Item:
-    """What items.jsonl says about a clip."""
-    return {
-        "audio": f"{number:04d}.wav",
-        "seed": clip.seed,
-        "frames": clip.n_frames,
-        "ended": clip.ended,
-        "legal": clip.legal,
-        "log_probability": clip.log_probability,
-    }
+        return self._said(number, clip) | {"first_audio_seconds": times[0], "generation_seconds": seconds}, clip.codes
 
 
 def one_after_the_other(answers: Answers, texts: list[str], heard: list[Request]) -> list[Item]:
@@ -175,6 +182,20 @@ def one_after_the_other(answers: Answers, texts: list[str], heard: list[Request]
     return items
 
 
+def recordings(given: list[str]) -> tuple[list[str], list[str]]:
+    """The files of audio that are given, those of folders too, and why some cannot be read."""
+    files, refused = [], []
+    for path in given_paths(given):
+        if not Path(path).is_dir():
+            files.append(path)
+            continue
+        with refusing(FileNotFoundError):
+            found, reasons = find_audio(path)
+        files += map(str, found.values())
+        refused += reasons
+    return files, refused
+
+
 def hear_all(
     model: AudioModel, files: list[str], texts: list[str], strict: bool
 ) -> tuple[dict[int, Request], dict[int, Item]]:
@@ -190,60 +211,84 @@ def hear_all(
     return heard, unheard
 
 
+def made_of(answers: Answers, texts: list[str], files: list[str], words: list[str], speaker: str | None) -> list[Item]:
+    """An item per text, or per recording where no text is given."""
+    task, alone = answers.task, answers.task.needs == ("audio",)
+    heard, unheard = hear_all(answers.model, files, words, strict=not alone)
+    if isinstance(task, Interleaved):
+        return [item | {"heard": files} for item in one_after_the_other(answers, texts, list(heard.values()))]
+    if len(heard) == 1 and not alone:  # one voice for all texts
+        heard = dict.fromkeys(range(len(texts)), heard[0])
+    rows = {
+        i: task.asked(
+            f"{i:04d}", texts[i] if texts else "", [heard[i]] if heard else [], speaker or "", answers.cfg.domain or ""
+        )
+        for i in (heard if alone else range(len(texts)))
+    }
+    made = unheard | {number: item for number, (item, _) in answers.to(rows).items()}
+    items = [made[number] for number in sorted(made)]
+    for i, item in enumerate(items):
+        item |= {"text": texts[i]} if "text" in task.takes else {}
+        item |= {"speaker": speaker} if speaker else {}
+        item |= {"heard": [files[i if len(files) > 1 else 0]]} if files else {}
+    return items
+
+
 def speak(cfg: DictConfig) -> list[Item]:
     """Generate as ``cfg`` (configs/lm_generate.yaml) says; returns the lines of items.jsonl."""
-    with refusing(AudioError, ModelError, TaskError, TextTokenizerError, TokenizerError, VocabularyError):
-        return _speak(cfg)
+    console = sys.stdout
+    with (
+        refusing(AudioError, ModelError, TaskError, TextTokenizerError, TokenizerError, VocabularyError),
+        redirect_stdout(sys.stderr if cfg.json else console),
+    ):
+        items = _speak(cfg)
+    if cfg.json:
+        print("".join(json.dumps(item) + "\n" for item in items), end="", flush=True)
+    return items
 
 
 def _speak(cfg: DictConfig) -> list[Item]:
     device, task = pick_device(cfg.device), make_task(cfg.task)
     check_options(cfg, task)
-    texts = texts_of(cfg)
-    given = {"text": texts, "audio": listed(cfg.audio), "audio_text": told("audio_text", cfg.audio_text)}
-    check_inputs(task, given)
-    folder, out = Path(cfg.model) if cfg.model else newest_model(task.name), Path(cfg.out)
-    hold(out, "out")
+    texts, words = texts_of(cfg), told("audio_text", cfg.audio_text)
+    files, refused = recordings(listed(cfg.audio))
+    check_inputs(task, {"text": texts, "audio": files, "audio_text": words})
+    if cfg.out is None and task.target == "audio":
+        raise ConfigError("out=null: the audio needs a folder, or a file NAME.wav.")
+    out = Path(cfg.out) if cfg.out is not None else None
+    is_file = out is not None and names_a_file(out)
+    if is_file and (isinstance(task, Interleaved) or task.target == "text" or len(texts or files) > 1):
+        raise ConfigError(f"out={out} is a file of one clip, and more or something else is to be made: name a folder.")
+    if out is not None:
+        hold(out, "out", replaced=is_file, is_file=is_file)
+        (out.parent if is_file else out).mkdir(parents=True, exist_ok=True)
+    folder = model_folder(cfg.model, task.name)
     model = AudioModel(folder, load_tokenizer(cfg.tokenizer, device), device)
+    model.check_task(task.name)
     speaker = cfg.speaker if task.name == "tts" else None
+    speaker = model.default_speaker if speaker == "auto" else speaker
     model.check_speaker(speaker)
-    answers = Answers(cfg, task, model, out)
     start = time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
-    alone = task.needs == ("audio",)  # each recording is an item
-    heard, unheard = hear_all(model, given["audio"], given["audio_text"], strict=not alone)
-    if isinstance(task, Interleaved):
-        items = [item | {"heard": given["audio"]} for item in one_after_the_other(answers, texts, list(heard.values()))]
-    else:
-        if len(heard) == 1 and not alone:  # one voice for all texts
-            heard = dict.fromkeys(range(len(texts)), heard[0])
-        rows = {
-            i: task.asked(
-                f"{i:04d}", texts[i] if texts else "", [heard[i]] if heard else [], speaker or "", cfg.domain or ""
-            )
-            for i in (heard if alone else range(len(texts)))
-        }
-        made = unheard | {number: item for number, (item, _) in answers.to(rows).items()}
-        items = [made[number] for number in sorted(made)]
-        for i, item in enumerate(items):
-            item |= {"text": texts[i]} if "text" in task.takes else {}
-            item |= {"speaker": speaker} if speaker else {}
-            item |= {"heard": [given["audio"][i if len(given["audio"]) > 1 else 0]]} if given["audio"] else {}
+    items = made_of(Answers(cfg, task, model, out or Path()), texts, files, words, speaker)
+    items += [{"id": f"{len(items) + i:04d}", "error": reason} for i, reason in enumerate(refused)]
     failed = [item for item in items if "error" in item]
     if len(failed) == len(items):
         raise ConfigError(failed[0]["error"])
     for item in items:
         if "error" in item or task.target == "text":
             print(f"{item.get('heard', [item['id']])[0]}: {item.get('error') or item['written']}", flush=True)
-    write_file(out / "items.jsonl", "".join(json.dumps(item) + "\n" for item in items))
+    if out is not None and not is_file:
+        write_file(out / "items.jsonl", "".join(json.dumps(item) + "\n" for item in items))
     cut = sum(not item.get("ended", True) for item in items)
     audio = sum(item.get("frames", 0) for item in items) / model.tokenizer.frame_rate
     count = len(items) - len(failed)
     done = f"{count} texts" if task.target == "text" else f"{count} clips, {audio:.1f} s of audio"
     print(
-        f"{out}: {done} in {time.perf_counter() - start:.1f} s by {folder}"
+        (f"{out}: " if out else "")
+        + f"{done} in {time.perf_counter() - start:.1f} s by {folder}"
         + (f"; {cut} reached their limit without an end" if cut else "")
         + (f"; {len(failed)} of {len(items)} could not be made, for the reasons above" if failed else ""),
+        file=sys.stderr if out is None else sys.stdout,  # the texts alone, for whoever reads them
         flush=True,
     )
     return items

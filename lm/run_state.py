@@ -14,11 +14,14 @@ import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
 
+from codec.pretrained import find_folder
 from lm.network.head import ModelError
 from tasks.base import Task
 from training.checkpoint import CheckpointError
+from training.places import beside_code
 
 STATE_FILE = "state.json"
+FILES = ("*.json", "*.safetensors", "*.model")  # of a model in a repository of the hub
 OPTIMISER_FILE = "optimizer.pt"
 # What task=all holds (configs/task/all.yaml; a test compares).
 IN_ALL = ("tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning")
@@ -38,22 +41,36 @@ def newest_model(task: str, runs: Path = Path("runs"), shipped: Sequence[Path] =
         ModelError: there is neither.
     """
 
-    def knows(state: Path) -> bool:
-        trained = json.loads(state.read_text(encoding="utf-8")).get("task", "") if state.is_file() else ""
-        return task in (IN_ALL if trained == "all" else trained.split("+"))
-
-    found = [state for state in runs.glob(f"*/final/{STATE_FILE}") if knows(state)]
+    found = [state for state in runs.glob(f"*/final/{STATE_FILE}") if task in tasks_of(state.parent)]
     if found:
         # the file's own time is of use for older runs only, which do not say theirs: a copy has another
         return max(found, key=lambda path: (read_state(path.parent).get("written", 0), path.stat().st_mtime)).parent
-    for folder in shipped:
-        if knows(folder / STATE_FILE):
+    for folder in map(beside_code, shipped):
+        if task in tasks_of(folder):
             return folder
     ships = f" and in {', '.join(map(str, shipped))}" if shipped else ""
     raise ModelError(
         f"there is no trained model: no finished run of task={task} in {runs}/{ships}; "
         f"train one with `accelerate launch lm/train.py task={task}`, or give model=FOLDER."
     )
+
+
+def tasks_of(folder: Path) -> tuple[str, ...]:
+    """The tasks that the model in ``folder`` was trained for, as far as it records them."""
+    path = Path(folder) / STATE_FILE
+    trained = json.loads(path.read_text(encoding="utf-8")).get("task", "") if path.is_file() else ""
+    return IN_ALL if trained == "all" else tuple(filter(None, trained.split("+")))
+
+
+def model_folder(named: str | Path | None, task: str) -> Path:
+    """The folder of the language model ``named``: a folder, what ships, or a hub id; None: `newest_model` of ``task``.
+
+    Raises:
+        ModelError: there is no trained model.
+    """
+    if not named:
+        return newest_model(task)
+    return find_folder(str(named), FILES) or Path(named)
 
 
 def file_hash(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ["codec", "lm", "tasks", "eval", "training"]
+PACKAGES = ["almkit", "codec", "lm", "tasks", "eval", "training"]
 SCRIPT_FOLDERS = [*PACKAGES, "scripts"]
 
 

@@ -15,7 +15,7 @@ from codec.encode import encode_corpus
 from codec.shards import ShardError, read_index, read_shards
 from codec.shards.token_source import OWNER, check_current, corpus_name, named_shards, shipped_shards, token_folder
 from lm.recipe.token_rows import TokenRowsError, find_token_rows, left_out
-from training.config import CONFIG_DIR, compose
+from training.config import CONFIG_DIR, REPOSITORY, compose
 
 MORE = {  # what some of them must be told besides
     "codec_semantic_prior": ["sources=[{encoder: checkpoints/codec-mini, layer: 0, count: 4, domains: [speech]}]"],
@@ -33,7 +33,7 @@ def test_the_table_holds_every_program() -> None:
 def test_a_corpus_that_is_not_there_is_refused(
     config: str, root: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(CONFIG_DIR.parent)  # where the embedded corpus and the models that ship are found
+    monkeypatch.chdir(REPOSITORY)  # where the embedded corpus and the models that ship are found
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.wav").write_bytes(b"RIFF")
     (tmp_path / "metadata alone").mkdir()

@@ -7,9 +7,6 @@ values that their keys cannot hold (`training.schema`). Texts and names arrive a
 
 from __future__ import annotations
 
-from training.help import CONFIG_DIR
-from training.help import REPOSITORY as REPOSITORY
-
 import difflib
 import errno
 import functools
@@ -31,6 +28,8 @@ from training.checkpoint import CheckpointError
 from training.identity import printable
 from training.lock import LockError
 from training.log import PlainStream, quiet_environment
+from training.places import CONFIG_DIR as CONFIG_DIR
+from training.places import REPOSITORY as REPOSITORY
 from training.schema import composing, first_fault, options
 from training.typed import as_typed, groups_in
 

@@ -13,8 +13,8 @@ import re
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIG_DIR = REPOSITORY / "configs"
+from training.places import CONFIG_DIR, REPOSITORY
+
 HEAVY = ("torch", "transformers", "numpy", "scipy", "hydra", "omegaconf", "soundfile", "huggingface_hub", "matplotlib")
 
 
@@ -51,17 +51,22 @@ def run_lightly(program: ast.Module) -> None:
             del sys.modules[name]
 
 
+def help_of(program: str, path: Path) -> str | None:
+    """The help of the program in the file ``path``; None where it is not one with a commented YAML file."""
+    source = path.read_text(encoding="utf-8")
+    entry = re.search(r'^@hydra_entry\("(\w+)"\)', source, re.MULTILINE)
+    return entry and help_text(program, entry[1], ast.get_docstring(ast.parse(source)) or "")
+
+
 def answer() -> None:
     """Print the help of the program that is run, and end it, where one asked for it."""
     path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     if not {"-h", "--help"} & set(sys.argv[1:]) or REPOSITORY not in path.resolve().parents or path.suffix != ".py":
         return
-    source = path.read_text(encoding="utf-8")
-    program = ast.parse(source)
-    if entry := re.search(r'^@hydra_entry\("(\w+)"\)', source, re.MULTILINE):
-        print(help_text(path.name, entry[1], ast.get_docstring(program) or ""))
+    if text := help_of(path.name, path):
+        print(text)
         raise SystemExit(0)
-    run_lightly(program)
+    run_lightly(ast.parse(path.read_text(encoding="utf-8")))
 
 
 answer()

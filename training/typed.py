@@ -18,19 +18,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
+from training.quoting import literal
 from training.schema import options
 
 ELEMENT = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,'"\s][^,]*|)\s*(?:,|$)""")
-
-
-def quoted(text: str) -> str:
-    """``text`` as a quoted value of Hydra's, whatever it contains: backslashes count double before a quote only."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
-
-
-def literal(text: str) -> str:
-    """``text`` quoted, with nothing in it to interpolate."""
-    return quoted(re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text))
 
 
 def strings(folder: Path, config_name: str, groups: tuple[str, ...] = ()) -> dict[str, str]:

@@ -3,17 +3,21 @@
     tree = walk("my_corpus")
     tree.files                                  # paths of audio files, sorted
     tree.problems                               # [(path, why it cannot be read)]: dead links, archives, names not UTF-8
+    files, refused = find_audio("my_corpus")    # {"sub/a": Path("my_corpus/sub/a.wav")}, and a sentence per problem
 
 Links to files and folders are followed. A folder that is reached twice, as in a loop of links, is read once, and the
 link to it is a problem.
 """
 
 import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from codec.audio.files import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES
-from training.identity import is_unicode
+from training.identity import fault_of_id, is_unicode, printable
 
 
 @dataclass
@@ -90,3 +94,34 @@ def walk(root: str | Path) -> AudioTree:
     found.files.sort()
     found.problems.sort()
     return found
+
+
+def find_audio(source: str | Path) -> tuple[dict[str, Path], list[str]]:
+    """The audio of a file or folder, by its path relative to that folder without suffix; and why some cannot be read.
+
+    Where two files differ in the suffix only, both keep it in their name. Raises FileNotFoundError.
+    """
+    source = Path(source)
+    if source.is_file():
+        return {source.stem: source}, []
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} does not exist")
+    tree = walk(source)
+    files = {path.relative_to(source).as_posix(): path for path in tree.files}
+    stems = Counter(Path(name).with_suffix("").as_posix() for name in files)
+    found, refused = {}, [f"{path}: {problem}" for path, problem in tree.problems]
+    for name, path in files.items():
+        stem = Path(name).with_suffix("").as_posix()
+        if fault := fault_of_id(name):
+            refused.append(f"{path}: its name cannot be used: {fault}")
+        else:
+            found[stem if stems[stem] == 1 and stem not in files else name] = path
+    if not found and not refused:
+        raise FileNotFoundError(f"{source} holds no audio files")
+    return found, [printable(reason) for reason in refused]
+
+
+def given_paths(given: Iterable[str]) -> list[str]:
+    """The paths as they are given; ``-`` stands for those on standard input, one a line."""
+    lines = (line for path in given for line in (sys.stdin if path == "-" else [path]))
+    return [line.rstrip("\n") for line in lines if line.strip()]

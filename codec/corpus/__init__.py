@@ -33,6 +33,7 @@ from codec.audio.folder import AudioTree, walk
 from codec.corpus.metadata import METADATA_NAMES, CorpusError, Line, read_metadata
 from codec.corpus.splits import own_name, split_of
 from training.identity import fault_of_id, fault_of_name, is_unicode, printable
+from training.places import beside_code
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -100,11 +101,11 @@ def corpus_folder(root: str | Path) -> Path:
         raise CorpusError(f"no corpus folder was named (data.root={root}); give the folder that holds the audio files")
     if not is_unicode(str(root)):
         raise CorpusError(f"corpus folder {printable(str(root))}: its path is not UTF-8; rename it")
-    if not Path(root).is_dir():
+    if not (folder := beside_code(root)).is_dir():
         raise CorpusError(
             f"corpus folder {root} does not exist; give the folder that holds metadata.jsonl or audio files"
         )
-    return Path(root)
+    return folder
 
 
 def read_corpus(root: str | Path) -> tuple[list[Clip], list[Reject]]:

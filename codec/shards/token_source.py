@@ -22,6 +22,7 @@ from codec.interface import AudioTokenizer
 from codec.shards import INDEX_NAME, ShardError, read_index
 from codec.shards.portions import scan_corpus
 from training.checkpoint import write_file
+from training.places import beside_code
 
 OWNER = ".corpus.json"  # in a folder of shards: the corpus that it was encoded from; stays on this machine
 SHIPPED = "tokens"  # folder inside a corpus
@@ -119,7 +120,7 @@ def named_shards(data: DictConfig) -> Path | None:
 
 def shipped_shards(data: DictConfig) -> Path | None:
     """The folder of shards that lie inside the corpus, unless ``data.tokens`` is null; None where there are none."""
-    folder = Path(data.root) / SHIPPED
+    folder = beside_code(data.root) / SHIPPED
     return folder if data.tokens == "auto" and (folder / INDEX_NAME).is_file() else None
 
 

@@ -28,7 +28,7 @@ from eval.comparison.budget import LanguageModel
 from eval.comparison.rows import EVALUATIONS, check, check_commands
 from eval.harness.provenance import record_hash
 from training.config import compose
-from training.typed import quoted
+from training.quoting import quoted
 
 SPEECH_TASKS = ("tts", "asr")
 # Cells of a kind further left start first: what others wait for, then what takes long.

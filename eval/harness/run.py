@@ -32,7 +32,7 @@ from eval.harness.provenance import versions
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip, split_usable, write_clip
 from lm.model import ModelError
-from lm.run_state import newest_model
+from lm.run_state import model_folder
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import TaskError
 from tasks.text import scoring_normaliser
@@ -106,7 +106,7 @@ class Run:
     def model(self, task: str) -> Path:
         """The folder of the language model: the configuration's, or the newest finished run of ``task``."""
         with refusing(ModelError):
-            return Path(self.cfg.model) if self.cfg.model else newest_model(task)
+            return model_folder(self.cfg.model, task)
 
     def take(self, name: str, what: str) -> None:
         """Write to ``out``, or to ``what`` in the folder of the run called ``name``, alone. Raises LockError."""

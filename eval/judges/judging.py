@@ -31,6 +31,7 @@ from eval.metrics.voice_encoder import VoiceEncoder, voice_encoder_path
 from eval.metrics.wer import describe_normaliser, edits
 from tasks.text import headline, scoring_normaliser
 from training.config import ConfigError, refusing
+from training.places import beside_code
 from training.progress import progress
 
 
@@ -149,7 +150,13 @@ def judge_words(run: Run, rows: Rows) -> None:
         judged = chosen_clips(cfg, rows, name)
         try:
             with load_recogniser(
-                name, Path(cfg.data.root), Path(cfg.ctc), cfg.processes, run.device, dict(cfg.weights), cfg.language
+                name,
+                beside_code(cfg.data.root),
+                Path(cfg.ctc),
+                cfg.processes,
+                run.device,
+                dict(cfg.weights),
+                cfg.language,
             ) as judge:
                 report.how["recognisers"][name] = judge.how()
                 transcribe(judge, [clip for clips in judged.values() for clip in clips], run.cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,14 @@ def told(key: str, value: Any) -> list[str]:
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a text file in UTF-8; a byte-order mark is no part of the first.
+    """The lines of a text file (``-``: of standard input) in UTF-8; a byte-order mark is no part of the first.
 
     Raises:
         ConfigError: there is no such file, or it is in another encoding.
     """
-    if not path.is_file():
+    if path != Path("-") and not path.is_file():
         raise ConfigError(f"file={path} does not exist.")
-    data = path.read_bytes()
+    data = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except UnicodeDecodeError as error:

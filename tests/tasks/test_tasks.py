@@ -20,7 +20,7 @@ from tasks.asr import ASR
 from tasks.base import Request, TaskError
 from tasks.document import AudioSegment, TextSegment
 from tasks.text import normaliser, normalisers, note_on_english
-from training.config import CONFIG_DIR, check_overrides, compose, group_options
+from training.config import REPOSITORY, check_overrides, compose, group_options
 
 SIX = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]
 SINGLE = [name for name in group_options("task") if name not in ("all", "mixture")]
@@ -276,7 +276,7 @@ def test_lists_of_tasks_on_the_command_line(refusal):
 def test_each_task_names_the_commands_that_score_it(name: str) -> None:
     chosen = task(f"task={name}")
     scripts = {command.split()[1] for command in chosen.evaluations}
-    assert scripts and all((CONFIG_DIR.parent / script).is_file() for script in scripts)
+    assert scripts and all((REPOSITORY / script).is_file() for script in scripts)
     if name == "all":
         assert set(chosen.evaluations) == {command for part in chosen.tasks for command in part.evaluations}
         assert len(chosen.evaluations) == 6  # reading, hearing, two of sound, two of music

@@ -7,8 +7,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from training.config import CONFIG_DIR, REPOSITORY, check_overrides, compose
+from training.quoting import literal
 from training.schema import options
-from training.typed import as_typed, literal, strings
+from training.typed import as_typed, strings
 
 PROGRAMS = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml"))
 NAMES = ["2024", "1.50", "7e3", "1_000", "true", "a,b", "it's", "a=b (c)", "[x", "{x", "${x}", "1:2", ".5", "inf"]

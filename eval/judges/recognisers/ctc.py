@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from eval.harness.audio import resample
 from eval.harness.provenance import folder_hash
 from eval.judges.recognisers.interface import Recogniser, RecogniserError
+from training.places import beside_code
 from training.pretrained import PretrainedError, check_finite, telling
 
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
@@ -245,7 +246,7 @@ class GreedyCTC(Recogniser):
     name = "ctc-mini"
 
     def __init__(self, folder: Path, device: str = "cpu", batch: int = 16) -> None:
-        self.folder, self.device, self.batch = Path(folder), device, batch
+        self.folder, self.device, self.batch = beside_code(folder), device, batch
         self.model = CTCRecogniser.load(self.folder).to(device)
 
     def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str]:

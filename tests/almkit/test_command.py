@@ -1,0 +1,188 @@
+"""The command ``almkit``: what each sentence of it means, what it leaves behind, and how it ends."""
+
+import io
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from almkit.command import COMMANDS, evaluations, main, parser, settings_of
+from training.config import REPOSITORY, compose
+
+CONFIGS = {"lm.generate": "lm_generate", "codec.reconstruct": "reconstruct"}
+
+
+def settings(line: str, *more: str):
+    """The configuration that ``almkit LINE`` gives its program, as its main sees it."""
+    given = parser().parse_args([*shlex.split(line), *more])
+    return compose(CONFIGS[COMMANDS[given.command].program], settings_of(given.command, given))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello, world 1.50",
+        "null",
+        "[a,b]",
+        'it\'s "so" = ${x}',
+        "a=b",
+        "1e3",
+        "back\\slash\\",
+        "{a: 1}",
+        "你好",
+        "-",
+        "@home",
+    ],
+)
+def test_a_text_is_said_exactly_as_it_stands(text: str) -> None:
+    assert list(settings("speak --", text).text) == [text]
+    assert list(settings("sound a --", text).text) == ["a", text]
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("speak a", "task._target_", "tasks.tts.TTS"),
+        ("speak a --voice slt", "speaker", "slt"),
+        ("speak a --voice null", "speaker", "null"),
+        ("speak a --temperature 0", "sampling.temperature", 0),
+        ("speak a --stream --seed 3", "stream", True),
+        ("speak --file list.txt", "file", "list.txt"),
+        ("speak", "file", "-"),
+        ("speak a --set best_of=4", "best_of", 4),
+        ("music a", "task._target_", "tasks.text_to_music.TextToMusic"),
+        ("transcribe a.wav 'b, c.wav'", "audio", ["a.wav", "b, c.wav"]),
+        ("transcribe a.wav", "out", None),
+        ("transcribe a.wav -o here", "out", "here"),
+        ("caption a.wav", "task._target_", "tasks.audio_captioning.AudioCaptioning"),
+        ("caption --music a.wav", "task._target_", "tasks.music_captioning.MusicCaptioning"),
+        ("continue a.wav --domain music", "domain", "music"),
+        ("encode a.wav b -o codes", "way", "encode"),
+        ("decode codes --levels 2", "levels", 2),
+        ("reconstruct a.wav --window 8 --codec 'my codec'", "tokenizer.path", "my codec"),
+    ],
+)
+def test_a_sentence_is_the_settings_of_its_program(line: str, key: str, value: object) -> None:
+    from omegaconf import OmegaConf
+
+    assert OmegaConf.select(settings(line), key) == value
+
+
+def test_a_voice_that_is_a_file_is_heard(tmp_path: Path) -> None:
+    (tmp_path / "me.wav").touch()
+    cfg = settings(f"speak a --voice {tmp_path}/me.wav --voice-text 'who I am'")
+    assert (cfg.task._target_, cfg.audio, cfg.audio_text) == (
+        "tasks.voice_prompted_tts.VoicePromptedTTS", f"{tmp_path}/me.wav", "who I am"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "evaluate", "doctor"])
+def test_every_command_has_an_example_that_it_understands(name: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    _, _, example = capsys.readouterr().out.partition("example:\n")
+    for line in example.split("\n\n")[0].split(";"):
+        assert parser().parse_args(shlex.split(line)[1:]).command == name
+
+
+def test_every_evaluation_is_known_and_tells_its_settings(capsys: pytest.CaptureFixture) -> None:
+    assert {"tts", "asr", "reconstruction", "compare"} <= set(evaluations())
+    main(["evaluate", "tts", "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith("usage: almkit evaluate [key=value ...]") and "recognisers:" in text
+
+
+def test_nothing_heavy_is_imported_before_the_program() -> None:
+    code = "import almkit.command, almkit, sys; almkit.command.parser(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "hydra", "omegaconf", "transformers", "yaml"} & set(run.stdout.split())
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with recordings in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "talk").mkdir()
+    for number in (0, 1):
+        source = REPOSITORY / f"data/mini/speech/speech-test-000{number}.flac"
+        (tmp_path / f"talk/{number}.flac").write_bytes(source.read_bytes())
+    return tmp_path
+
+
+def status(*arguments: str) -> object:
+    """How ``almkit ARGUMENTS`` ends."""
+    try:
+        main(arguments)
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.mark.slow
+def test_from_any_directory_with_what_ships(here: Path, capfd: pytest.CaptureFixture, monkeypatch) -> None:
+    assert status("speak", "peter carried the purple ladder", "-o", "said.wav", "--temperature", "0.2") == 0
+    assert soundfile.info("said.wav").samplerate == 24_000 and Path("said.wav").stat().st_size > 40_000
+    capfd.readouterr()
+    assert status("transcribe", "said.wav", "talk", "--json") == 0  # a file and a folder
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert lines[0]["written"] == "peter carried the purple ladder" and [line["heard"] for line in lines] == [
+        ["said.wav"], ["talk/0.flac"], ["talk/1.flac"]
+    ]  # fmt: skip
+    Path("bad.wav").write_bytes(b"no audio")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("talk/1.flac\nbad.wav\n"))
+    assert status("transcribe", "-") == 1  # not all was done
+    out = capfd.readouterr().out
+    assert out.splitlines()[0] == f"talk/1.flac: {lines[2]['written']}" and "bad.wav" in out.splitlines()[1]
+    assert status("caption", "said.wav", "-o", "captions") == 0
+    assert json.loads(Path("captions/items.jsonl").read_text())["written"]
+    short = ["--set", "length.max_seconds=0.5"]
+    for name in ("sound", "music"):
+        assert status(name, "a dog barks", "a bass", "-o", name, *short) == 0
+        assert [path.name for path in sorted(Path(name).glob("[!.]*"))] == ["0000.wav", "0001.wav", "items.jsonl"]
+    assert status("continue", "talk/0.flac", "--out", "longer.wav", *short) == 0
+    assert soundfile.info("longer.wav").duration > soundfile.info("talk/0.flac").duration
+
+
+@pytest.mark.slow
+def test_codes_in_files_are_the_reconstruction(here: Path, capfd: pytest.CaptureFixture) -> None:
+    assert status("encode", "talk", "-o", "codes") == status("decode", "codes", "-o", "decoded") == 0
+    assert status("reconstruct", "talk", "-o", "again", "--json") == 0
+    *_, line = [json.loads(line) for line in capfd.readouterr().out.splitlines() if line.startswith("{")]
+    assert line["source"] == "talk/1.flac" and line["frames"] > 10 and line["encode_time"] > 0
+    for name in ("0.flac", "1.flac"):
+        heard, kept = (soundfile.read(f"{folder}/{name}")[0] for folder in ("talk", "decoded"))
+        assert np.array_equal(kept, soundfile.read(f"again/{name}")[0]) and len(kept) == -(-len(heard) * 3 // 2)
+    assert Path("codes/0.safetensors").stat().st_size < 2000
+    assert status("reconstruct", "talk/0.flac", "-o", "0.wav") == 0 and Path("0.wav").is_file()
+    assert status("decode", "codes", "--levels", "1", "-o", "less") == 2
+    assert "open the codec that made them" in capfd.readouterr().out
+    Path("codes/bad.safetensors").write_bytes(b"x" * 20)
+    assert status("decode", "codes", "-o", "decoded") == 1
+    assert "codes/bad.safetensors is no file of codes" in capfd.readouterr().out
+    assert status("encode", "talk/0.flac", "talk", "-o", "codes") == 2
+    assert "would both become '0'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("transcribe nowhere.wav", "audio=nowhere.wav does not exist."),
+        ("speak a b -o one.wav", "out=one.wav is a file of one clip"),
+        ("speak a --model checkpoints/none", "no language model at 'checkpoints/none'"),
+        ("speak a --codec none", "no codec checkpoint at 'none'"),
+        ("speak a --voice nobody", "has heard rms, slt: choose one of them."),
+        ("speak ' '", "there is no text to generate from."),
+        ("transcribe talk/0.flac --model checkpoints/lm-tts-mini", "has learnt tts and not asr: take another."),
+        ("encode nowhere", "nowhere does not exist"),
+        ("speak a --set temprature=1", "'temprature' is not a key of configs/lm_generate.yaml."),
+        ("evaluate tts limit=0.5", "limit=0.5 must be a whole number"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(here: Path, refusal, line: str, sentence: str) -> None:
+    assert sentence in refusal(main, shlex.split(line))
