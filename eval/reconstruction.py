@@ -353,8 +353,9 @@ def main(cfg: DictConfig) -> None:
     for row, bound in bounds.items():
         compare(report, list(cfg.metrics), [originals[clip.id] for clip in bound], bound, cfg.rate or 0, row)
     seconds = sum(len(waves[name]) for name in both) / rate
-    for count, value in coded.bits(seconds).items():
-        report.number("resynthesis", f"bitrate/{count}", value, len(both))
+    frames = sum(map(len, coded.codes)) or len(both)
+    for count, value in coded.bits(seconds).items():  # an entropy is as good as the number of its frames
+        report.number("resynthesis", f"bitrate/{count}", value, frames if count == "entropy" else len(both))
     if run.tokenizer is not None:
         report_usage(report, coded.codes, run.tokenizer)
         report_shards(report, cfg, run.tokenizer)

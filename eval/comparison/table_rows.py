@@ -252,7 +252,8 @@ class _Collector:
                 full = f"{title}, {rest}" if rest else title
                 entry = Entry("", cell, "results.json", found["value"], found["low"], found["high"], found["n"],
                               found["n_failed"], found.get("undelivered") or 0)  # fmt: skip
-                line = self.put(section, full, row, entry, better=better, score=True, metric=metric)
+                rated = start != "bitrate/"  # what is bought, and what is paid for it
+                line = self.put(section, full, row, entry, better=better, score=rated, metric=metric)
                 line.how[row] = (protocol(results["how"], metric, found), clips.get(source, {}).get(metric, {}))
                 entry.text = json.dumps(found)  # replaced below, when N of the line is known
                 ceiling = results["rows"].get("reference", {}).get(metric)

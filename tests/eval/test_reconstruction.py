@@ -123,6 +123,7 @@ def test_a_run_writes_scores_wavs_and_sheets(
     assert {json.loads(line)["id"] for line in Path("out/items.jsonl").read_text().splitlines()} == {"clip-1"}
     bits = {name: value["value"] for name, value in cells.items() if name.startswith("bitrate/")}
     assert bits["bitrate/nominal"] == pytest.approx(tiny_codec().bitrate)
+    assert cells["bitrate/entropy"]["n"] == cells["usage/level-1"]["n"] > cells["bitrate/whole"]["n"] == 3
     assert bits["bitrate/entropy"] < bits["bitrate/nominal"] < bits["bitrate/whole"]
 
     # the clips as another codec left them, one of which it did not deliver
