@@ -132,7 +132,9 @@ def _inputs(folders: Sequence[Path], options: Options) -> str:
     """A digest of what a page is made from. Audio is not read: evaluations write when they finished after it."""
     digest = hashlib.sha256(repr(options).encode())
     code = [Path(__file__), *sorted(TEMPLATE.parent.glob("*.py")), *sorted(TEMPLATE.iterdir())]
-    made = [folder / name for folder in folders for name in ("results.json", "items.jsonl", "clips.json")]
+    made = [
+        folder / name for folder in folders for name in ("results.json", "items.jsonl", "clips.json", "points.json")
+    ]
     if options.comparison:
         made.append(comparison_page(options.comparison))
     if options.front.figure:
@@ -196,7 +198,7 @@ def _render(
     )
     style, script = (
         "\n".join((TEMPLATE / name).read_text(encoding="utf-8").strip() for name in names)
-        for names in (("page.css", "items.css"), ("page.js",))
+        for names in (("page.css", "items.css", "space.css"), ("page.js", "space.js"))
     )
     return environment.get_template("page.html").render(
         title=options.front.title or options.title,

@@ -133,6 +133,7 @@ class Browser:
     def press(self, key: str) -> None:
         """Press and release a key, as a person does."""
         named = {" ": ("Space", 32, " "), "Enter": ("Enter", 13, "\r"), "Tab": ("Tab", 9, "")}
+        named |= {f"Arrow{way}": (f"Arrow{way}", 37 + n, "") for n, way in enumerate(("Left", "Up", "Right", "Down"))}
         code, number, text = named.get(key, (key, ord(key[0].upper()), key))
         event = {"key": key, "code": code, "windowsVirtualKeyCode": number}
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **event)

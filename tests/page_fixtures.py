@@ -196,3 +196,47 @@ def every_kind(runs: Path) -> list[Path]:
         captioning(runs / "lm" / "eval-audio_captioning", "sound"),
         captioning(runs / "lm" / "eval-music_captioning", "music"),
     ]
+
+
+def latents(folder: Path, classes: Sequence[str] = ("flute", "cello"), count: int = 6, heard: int = 4) -> Path:
+    """As eval/latents.py writes it: points of all recordings, sounds of some."""
+    rows = ("requantised", "continuous", "log-mel")
+    report = Report({"task": "latents", "tokenizer": TOKENIZER}, rows)
+    names = [f"note{number}" for number in range(count)]
+    for row in rows:
+        report.mean(row, "accuracy/instrument", dict.fromkeys(names, 1.0))
+        report.number(row, "accuracy-shuffled/instrument", 0.5, count, (0.2, 0.8))
+    items = [
+        audio_item(folder, row, name, number, 0.5, 0.3, text=classes[number % 2], domain="music")
+        for row in ("reference", "requantised", "continuous")
+        for number, name in enumerate(names[:heard])
+    ]
+    report.write(folder, items)
+    labels = [{"instrument": classes[number % 2], "octave": str(3 + number // 2)} for number in range(count)]
+    points = {
+        "labels": ["instrument", "octave"],
+        "recordings": [{"id": name, "split": "test", "labels": own} for name, own in zip(names, labels, strict=True)],
+        "maps": [
+            {"row": "continuous", "name": name, "caption": f"what {name} does not show", "plot": "plots/x.svg",
+             "points": [[float(number), float(number % 3)] for number in range(count)]}
+            for name in ("PCA", "LDA")
+        ],
+    }  # fmt: skip
+    (folder / "points.json").write_text(json.dumps(points))
+    return folder
+
+
+def sound_space(folder: Path) -> Path:
+    """As eval/sound_space.py writes it: walks and transfers in one folder, scored over more than is shown."""
+    rows = ("reference", "continuous", "requantised", "cross-fade", "unmoved", "random")
+    report = Report({"task": "sound_space", "tokenizer": TOKENIZER, "corpus": {"domains": ["walk", "transfer"]}}, rows)
+    items = []
+    for kind, own in (("walk", ("continuous", "requantised", "cross-fade")),
+                      ("transfer", ("reference", "continuous", "requantised", "unmoved", "random"))):  # fmt: skip
+        for number, row in enumerate(own):
+            item = audio_item(folder, row, f"{kind} one", number, 1.0, 0.3, text="flute → cello", domain=kind)
+            items.append({**item, "kind": kind, "failures": {"pitch-cents": "no pitch in the source"}})
+            metric = "walk-path-ratio" if kind == "walk" else "transfer-posterior-target"
+            report.mean(row, metric, {f"random {k}": 0.5 + k / 20 for k in range(10)})
+    report.write(folder, items)
+    return folder

@@ -7,6 +7,7 @@ both. Nothing here touches audio, and nothing here knows how many evaluations th
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ FIELDS: dict[str, tuple[type, tuple[str, ...]]] = {
     "a text": (str, ("id", "row", "text", "speaker", "domain", "audio", "error", "caption", "of", "heard")),
     "true or false": (bool, ("ended", "legal")),
     "a list of texts": (list, ("captions", "classes_named", "requested")),
-    "a record": (dict, ("hypotheses", "class")),
+    "a record": (dict, ("hypotheses", "class", "failures")),
 }
 NUMBERS = ("seconds", "probability")
 NO_SCORES = ("seconds", "frames", "generation_seconds")  # numbers of an item that are none
@@ -84,6 +85,7 @@ class Evaluation:
     differences: list[dict[str, Any]]  # {metric, row, against, value, low, high, n}
     how: dict[str, Any]
     parts: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)  # row → metric → id → sums
+    space: dict[str, Any] | None = None  # points.json of eval/latents.py
 
     @property
     def domains(self) -> list[str]:
@@ -168,6 +170,12 @@ def read_evaluation(folder: Path) -> Evaluation:
     for row, metric, id, (numerator, denominator) in _class_parts(parts):
         if id in items and row in items[id].clips and denominator:
             items[id].clips[row].scores[metric] = numerator / denominator
+    points = folder / "points.json"
+    space = _read_json(points) if kind == "latents" and points.is_file() else None
+    if space is not None and (fault := fault_of_space(space)):
+        raise PageError(f"error: {points} {fault}; run the evaluation again.")
+    if kind == "latents":  # its controls are scored and not heard
+        found += [row for row in results["rows"] if row not in found]
     return Evaluation(
         folder=folder,
         kind=kind,
@@ -178,6 +186,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         differences=_between_rows(results.get("differences", [])),
         how=how,
         parts=parts,
+        space=space,
     )
 
 
@@ -250,6 +259,7 @@ def _notes(line: dict[str, Any]) -> list[str]:
         notes.append(f"heard as {judged['heard']} ({share:.0f} %), asked: {asked}")
     if line.get("classes_named"):
         notes.append(f"names: {', '.join(line['classes_named'])}")
+    notes += [f"{metric}: {why}" for metric, why in (line.get("failures") or {}).items()]
     if line.get("of") or (line["row"] == "generated-shuffled" and line.get("heard")):
         notes.append(f"of {line.get('of') or line['heard']}")
     return notes
@@ -291,6 +301,28 @@ def word_changes(text: str, heard: str) -> list[tuple[str, str]]:
         if m > k:
             changes.append(("extra", space.join(got[k:m])))
     return changes
+
+
+def fault_of_space(space: Any) -> str | None:
+    """What is not as eval/latents.py writes it in points.json; None where all is."""
+
+    def number(value: Any) -> bool:
+        return type(value) in (int, float) and math.isfinite(value)
+
+    try:
+        labels, recordings, maps = space["labels"], space["recordings"], space["maps"]
+        texts = [text for r in recordings for text in (r["id"], *r["labels"].values())]
+        texts += [drawn[key] for drawn in maps for key in ("name", "row", "caption")]
+        right = (
+            bool(labels and recordings and maps)
+            and all(isinstance(text, str) for text in texts)
+            and all(list(r["labels"]) == labels for r in recordings)
+            and all(len(drawn["points"]) == len(recordings) for drawn in maps)
+            and all(len(pair) == 2 and all(map(number, pair)) for drawn in maps for pair in drawn["points"])
+        )
+    except (AttributeError, KeyError, TypeError):
+        right = False
+    return None if right else "is not what eval/latents.py writes"
 
 
 def describe(how: dict[str, Any]) -> list[tuple[str, str]]:

@@ -80,6 +80,20 @@ def _kinds() -> Iterable[Kind]:
             f"{word}_captioning", None, f"{word.title()} captions", f"What does the model say about {text[domain]}?",
             "generated", True, (*CAPTIONS, "different", "empty"), ("cider-d", "rouge-l", "class-named", "meteor"),
         )  # fmt: skip
+    yield Kind(
+        "latents", None, "The space that is quantised", "What can be told there, and what does quantising cost?",
+        "requantised", False, ("accuracy/", "accuracy-shuffled/"), ("mel-distance",),
+    )  # fmt: skip
+    yield Kind(
+        "sound_space", "walk", "Walks", "Is a sound on its way to another still one sound?", "requantised", False,
+        ("walk-pitch-between", "walk-posterior-rank", "walk-path-ratio", "walk-largest-jump", "walk-waypoint-cents",
+         "walk-distinct-codes"), ("pitch-between",),
+    )  # fmt: skip
+    yield Kind(
+        "sound_space", "transfer", "Moved sounds", "Does the timbre change, and the pitch stay?", "requantised", False,
+        ("transfer-posterior-target", "transfer-pitch-cents", "transfer-pitch-within-50", "transfer-onset-correlation",
+         "transfer-distance-to-target", "transfer-level-difference"), ("posterior-target",),
+    )  # fmt: skip
 
 
 def by_characters(kind: Kind) -> Kind:
@@ -100,6 +114,16 @@ ROWS = {  # name: title, note; in the order of the columns
     "generated-shuffled": ("Shuffled", "the same model, another item's input"),
     "shuffled": ("Shuffled", "another clip's resynthesis"),
     "silence": ("Silence", "what comes of nothing"),
+    "target": ("A real note of the target", "at the same pitch, through the codec"),
+    "continuous": ("Continuous", "vectors as they are"),
+    "requantised": ("Requantised", "the nearest codes: what a language model can express"),
+    "cross-fade": ("Cross-fade", "of the recordings: what a walk must beat"),
+    "untrained": ("Untrained", "the same codec with random weights"),
+    "unmoved": ("Not moved", "through the codec"),
+    "random": ("Random direction", "moved as far, nowhere in particular"),
+    "other-class": ("Another class", "moved towards a third class"),
+    "log-mel": ("Log-mel", "what needs no codec"),
+    "duration-and-level": ("Duration and level", "what should tell nothing"),
 }
 NOTES = {  # where a row means something else
     ("asr", "generated-shuffled"): "the transcript of another clip",
@@ -119,7 +143,7 @@ NOTES = {  # where a row means something else
     ("audio_captioning", "silence"): "what the model writes when it hears zeros",
     ("music_captioning", "silence"): "what the model writes when it hears zeros",
 }
-CONTROLS = ("generated-shuffled", "shuffled", "silence", "reference-at-codec-rate")
+CONTROLS = ("generated-shuffled", "shuffled", "silence", "reference-at-codec-rate", "random", "other-class")
 
 LABELS = {
     "wer": "WER", "cer": "CER", "wer-original": "WER against the text it was not given",
@@ -139,12 +163,16 @@ LABELS = {
     "meteor": "METEOR", "spice": "SPICE", "spider": "SPIDEr", "speaker-similarity": "speaker similarity",
 }  # fmt: skip
 HIGHER_IS_BETTER = (
+    "posterior-target", "pitch-between", "walk-pitch-between", "walk-periodic-halfway", "walk-posterior-rank",
+    "transfer-posterior-target", "transfer-pitch-within-50", "transfer-onset-correlation",
     "dnsmos", "utmos", "distillmos", "stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "legal", "usage", "accuracy",
     "clap", "clap-score", "cider-d", "rouge-l", "bleu-1", "bleu-2", "bleu-3", "bleu-4", "meteor", "spice", "spider",
     "speaker-similarity", "retrieval", "stoi-pieces", "different", "class-accuracy", "class-accuracy-any",
     "class-named", "class-named-all",
 )  # fmt: skip
 LOWER_IS_BETTER = (
+    "walk-path-ratio", "walk-largest-jump", "walk-waypoint-cents", "transfer-pitch-cents",
+    "transfer-distance-to-target",
     "wer", "cer", "limit", "silent", "empty", "mel-distance", "stft-distance", "fad", "fad-inf", "kl",
     "real-time-factor", "class-wrong", "early-stop", "repeated-codes", "repeated-words",
 )  # fmt: skip

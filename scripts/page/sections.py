@@ -92,6 +92,8 @@ class Section:
             parts = source.parts.get(system.row, {}).get(metric)
             if parts is None:
                 return {**cell, "of": "all domains"}
+            if not parts.keys() & source.items.keys():  # counted over more than is shown, and of one kind
+                return cell
             found = estimate(metric, {id: (pair[0], pair[1]) for id, pair in parts.items() if id in ids})
             failed = sum(id in ids for failure in cell.get("failures") or [] for id in failure.get("ids", []))
             if found is not None:
@@ -226,11 +228,12 @@ def _views(
 
 def _systems(kind: Kind, evaluations: list[Evaluation], shown: list[str]) -> list[System]:
     """The columns: row by row, within a row in the order of the evaluations; what is the same stands once."""
-    rows = list(dict.fromkeys(row for e in evaluations for row in e.rows))
+    of = {id(e): _rows(e, kind) for e in evaluations}
+    rows = list(dict.fromkeys(row for own in of.values() for row in own))
     known = [row for row in ROWS if row in rows]
     systems: list[System] = []
     for row in known + [row for row in rows if row not in known]:
-        for evaluation in (e for e in evaluations if row in e.rows):
+        for evaluation in (e for e in evaluations if row in of[id(e)]):
             same = next((s for s in systems if s.row == row and _same(s.sources[0], evaluation, row, shown)), None)
             if same is not None:
                 same.sources.append(evaluation)
@@ -241,7 +244,7 @@ def _systems(kind: Kind, evaluations: list[Evaluation], shown: list[str]) -> lis
             systems.append(
                 System(
                     f"s{len(systems) + 1}", row, title, NOTES.get((kind.name, row), note), [evaluation],
-                    row in CONTROLS, rates.get("bitrate"), tokens,
+                    row in CONTROLS or not _has_clips(evaluation, row), rates.get("bitrate"), tokens,
                 )
             )  # fmt: skip
     for row in {system.row for system in systems}:  # like columns of unlike content need titles that differ
@@ -253,6 +256,16 @@ def _systems(kind: Kind, evaluations: list[Evaluation], shown: list[str]) -> lis
             if len(alike) > 1 and row.startswith("reference"):  # whose evaluations the page does not name beside it
                 system.title += f" of {name}"
     return sorted(systems, key=lambda system: system.control)  # stable: controls go to the right
+
+
+def _has_clips(evaluation: Evaluation, row: str) -> bool:
+    return any(row in item.clips for item in evaluation.items.values())
+
+
+def _rows(evaluation: Evaluation, kind: Kind) -> list[str]:
+    """The rows with clips of this kind of section, and those that have scores alone."""
+    own = {row for item in evaluation.items.values() if belongs(item, kind) for row in item.clips}
+    return [row for row in evaluation.rows if row in own or not _has_clips(evaluation, row)]
 
 
 def _same(first: Evaluation, second: Evaluation, row: str, shown: list[str]) -> bool:

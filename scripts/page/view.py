@@ -15,6 +15,7 @@ from page.labels import ROWS, arrow, direction, in_order, label, show
 from page.loudness import matching_gains, measure
 from page.media import Scale, apply_gain, common_scale, picture, read_mono, save_picture, spectrogram, write_copy
 from page.sections import Section, System
+from page.space import maps_view
 from training.progress import progress
 
 MAIN_SCORES = 4  # per cell; the others are one click away
@@ -51,6 +52,11 @@ def section_view(section: Section, out: Path, target: float, form: str) -> dict[
         "failures": [failure for system in section.systems for failure in _failures(system)],
         "evaluations": [_evaluation_view(section, e, n, out) for n, e in enumerate(section.evaluations, 1)],
         "remarks": section.remarks,
+        "maps": [
+            found
+            for n, e in enumerate(section.evaluations, 1)
+            for found in maps_view(e, f"{section.key}-{n}", out, target, form)
+        ],
         "items": items,
         "metrics": [(m, label(m), arrow(m)) for m in metrics],
         "views": [(view, VIEW_LABELS[view].format(len(ids))) for view, ids in section.views.items()],

@@ -138,16 +138,20 @@ def test_scores_and_intervals_are_in_the_tables(evaluation: Path) -> None:
 @pytest.mark.slow
 def test_every_kind_has_its_section(tmp_path: Path) -> None:
     folders = made.every_kind(tmp_path / "runs")
+    folders += [
+        made.latents(tmp_path / "runs/codec/eval-latents"),
+        made.sound_space(tmp_path / "runs/codec/eval-space"),
+    ]
     assert [read_evaluation(folder).kind for folder in folders] == [
         "reconstruction", "reconstruction", "tts", "voice_prompted_tts", "interleaved",
         "continuation", "text_to_sound", "text_to_music", "asr", "audio_captioning",
-        "music_captioning",
+        "music_captioning", "latents", "sound_space",
     ]  # fmt: skip
     page, html = build(*folders)
     elements = Elements(html)
     sections = [e["id"] for e in elements.of("section") if e.get("class") == "evaluation"]
-    assert len(sections) == len(KINDS) == 12
-    assert sections[0] == "reconstruction-speech" and sections[-1] == "music-captioning"
+    assert len(sections) == len(KINDS) == 15
+    assert sections[0] == "reconstruction-speech" and sections[-1] == "sound-space-transfer"
     assert 'not in the text">too</ins>' in html and "<i>nothing</i>" in html  # a transcript, and one of silence
     assert html.count(">Given <small>") == 3  # the recording that a model heard first is a column of its own
     assert "the red boat, two" in html  # people's captions

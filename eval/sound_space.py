@@ -1,0 +1,206 @@
+"""Walk through the space that a tokenizer quantises, and move sounds in it.
+
+    python eval/sound_space.py
+    python eval/sound_space.py walks='[[flute C5, flute E5, flute G5], [guitar A3, trumpet A4]]'
+    python eval/sound_space.py transfer=[voice.wav] to=[trumpet,strings] amount=[0,0.5,1,1.5]
+
+Rows: continuous (vectors as they are), requantised (the nearest codes: what a language model can express), untrained
+(walks through the same codec with random weights), cross-fade (of the two recordings: what a walk must beat), reference
+(what is moved), unmoved (a = 0, requantised), random (as far in a random direction), other-class (towards a third
+class), target (a real recording of the target at that pitch, through the codec: the ceiling). Scores are means over
+random walks and transfers of test recordings, of which none is in the fit; of these some are written to be heard, drawn
+by seed, beside the named ones. See docs/sound_space.md.
+"""
+
+from __future__ import annotations
+
+import training.help  # noqa: F401
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from codec.corpus import AudioError, read_audio, spread
+from codec.interface import HasLatents
+from codec.model import ALMTokenizer
+from codec.untrained import untrained_codec
+from eval.harness.audio import Wave
+from eval.harness.clips import read_clips
+from eval.harness.processes import gather, share
+from eval.harness.provenance import record_hash, sha256
+from eval.harness.run import Run
+from eval.harness.score_cache import EmbeddingCache
+from eval.harness.scored import as_stored, write_clip
+from eval.space import features, moves, walks
+from eval.space.reading import need_latents, read_waves
+from eval.space.recordings import Recording, read_recordings
+from eval.space.sounds import Sounds, Space
+from training.config import ConfigError, hydra_entry
+from training.progress import progress
+
+ROWS = "reference continuous requantised untrained cross-fade unmoved random other-class target".split()
+SPEECH_CLIPS = 48  # train clips whose mean is where speech lies
+Jobs = dict[str, Callable[[], Sounds]]
+
+
+# ---- the program -----------------------------------------------------------------------------------------------------
+def speech_means(run: Run, tokenizer: HasLatents, root: str | None, seed: int) -> list[NDArray[np.float64]]:
+    """``[d]`` of each of some train clips of speech."""
+    if root is None:
+        return []
+    clips = spread([c for c in read_clips(root) if c.domain == "speech" and c.split == "train"], SPEECH_CLIPS)
+    waves = {clip.id: read_audio(clip.path, tokenizer.sample_rate) for clip in clips}
+    z = features.latents(tokenizer, waves, EmbeddingCache(run.cache, "latents", tokenizer.fingerprint))
+    return [own.mean(0).astype(np.float64) for own in z.values()]
+
+
+def plan(space: Space, untrained: Space | None, cfg: DictConfig, files: Mapping[str, Wave]) -> Jobs:
+    """``{kind/name: how it is made}``: named walks and transfers, then random ones.
+
+    Raises:
+        ConfigError: a walk or a target that there is not.
+    """
+    test = [r for r in space.recordings if r.split == "test"]
+    jobs: Jobs = {}
+    for points in cfg.walks:
+        if isinstance(points, str) or len(points) < 2:
+            raise ConfigError(f"walks: {points} is no walk: list two way-points or more.")
+        found = [walks.find(str(point), list(cfg.labels), test) for point in points]
+        jobs[f"walk/{' → '.join(map(str, points))}"] = partial(space.walk, found, cfg.mode, untrained)
+    known = sorted({r.labels[space.label] for r in test})
+    if unknown := [name for name in cfg.to if name not in known]:
+        raise ConfigError(f"to: there is no {space.label} '{unknown[0]}'; choose from {', '.join(known)}.")
+
+    def transfer(
+        wav: Wave, z: NDArray[np.float32], held: Recording | None, label: str | None, target: str, k: int
+    ) -> Sounds:
+        generator = np.random.default_rng([cfg.seed, k])
+        return space.transfer(wav, z, held, label, target, cfg.source, list(cfg.amount), generator)
+
+    for name, wav in files.items():
+        z = space.tokenizer.to_latents(torch.from_numpy(wav)[None]).cpu().numpy()
+        label = moves.SPEECH if moves.SPEECH in space.fit.classes else None
+        for target in cfg.to:
+            jobs[f"transfer/{Path(name).stem} → {target}"] = partial(transfer, wav, z, None, label, target, 0)
+    generator = np.random.default_rng(cfg.seed)
+    for k in range(cfg.random_walks):
+        a, b = (test[int(n)] for n in generator.choice(len(test), 2, replace=False))
+        name = f"random-walk/{k:02d} {' '.join(a.labels.values())} → {' '.join(b.labels.values())}"
+        jobs[name] = partial(space.walk, [[a], [b]], cfg.mode, untrained)
+    for k in range(cfg.transfers):
+        held = test[int(generator.integers(len(test)))]
+        own = held.labels[space.label]
+        target = [name for name in known if name != own][int(generator.integers(len(known) - 1))]
+        name = f"random-transfer/{k:02d} {' '.join(held.labels.values())} → {target}"
+        jobs[name] = partial(transfer, space.waves[held.id], space.z[held.id], held, own, target, k + 1)
+    return jobs
+
+
+def file_scores(run: Run, sounds: Mapping[str, Sounds]) -> None:
+    """Means over the random walks and transfers, by row; amounts but 1 are metrics of their row."""
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    lacking: dict[tuple[str, str], dict[str, str]] = {}
+    for name, own in sounds.items():
+        kind, _, rest = name.partition("/")
+        if not kind.startswith("random"):
+            continue
+        for row, (_, scores, failures) in own.items():
+            base, _, amount = row.partition(" ")
+            for metric, value in scores.items():
+                full = f"{kind.removeprefix('random-')}-{metric}" + (f"@{amount[2:]}" if amount else "")
+                values.setdefault((base, full), {})[rest] = value
+            for metric, why in failures.items():
+                full = f"{kind.removeprefix('random-')}-{metric}" + (f"@{amount[2:]}" if amount else "")
+                lacking.setdefault((base, full), {})[rest] = why
+    for row, metric in sorted({*values, *lacking}, key=lambda pair: ("@" in pair[1], pair[1])):
+        run.report.mean(row, metric, values.get((row, metric), {}), lacking.get((row, metric)))
+    for metric in ("transfer-posterior-target", "transfer-pitch-cents", "walk-pitch-between", "walk-path-ratio"):
+        run.report.difference(metric, "continuous", "requantised")
+    for metric in ("walk-pitch-between", "walk-path-ratio", "walk-posterior-rank"):
+        run.report.difference(metric, "requantised", "cross-fade")
+    for other in ("unmoved", "random", "other-class"):
+        run.report.difference("transfer-posterior-target", "requantised", other)
+
+
+@hydra_entry("eval_sound_space")
+def main(cfg: DictConfig) -> None:
+    run = Run(cfg)
+    labels = list(cfg.labels)
+    if not labels:
+        raise ConfigError("labels is empty: name the columns of a way-point.")
+    clips = read_clips(cfg.data.root)
+    recordings, left_out = read_recordings(clips, labels, cfg.group, cfg.names, cfg.splits == "group", cfg.seed)
+    run.load_tokenizer()
+    tokenizer = need_latents(run.tokenizer)
+    run.take(tokenizer.name, "eval-sound_space")
+    run.say(f"{len(recordings)} recordings of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s")
+    try:
+        files = {str(path): read_audio(Path(path), tokenizer.sample_rate) for path in cfg.transfer}
+    except AudioError as error:
+        raise ConfigError(f"transfer: {error}") from error
+    waves, problems = read_waves(recordings, tokenizer.sample_rate)
+    recordings = [recording for recording in recordings if recording.id in waves]
+    z = features.latents(tokenizer, waves, EmbeddingCache(run.cache, "latents", tokenizer.fingerprint))
+    speech = speech_means(run, tokenizer, cfg.speech if files else None, cfg.seed)
+    space, untrained = Space(tokenizer, recordings, waves, z, speech, labels[0]), None
+    if isinstance(tokenizer, ALMTokenizer):
+        codec = untrained_codec(tokenizer.config, cfg.seed).to(run.device)
+        own = features.latents(codec, waves, EmbeddingCache(run.cache, "latents", codec.fingerprint))
+        untrained = Space(codec, recordings, waves, own, [], labels[0])
+    jobs = plan(space, untrained, cfg, files)
+    made = gather(
+        {n: jobs[n]() for n in progress(share(list(jobs)), desc="walks and transfers")}, "walks and transfers"
+    )
+    sounds = {name: made[name] for name in jobs}
+
+    run.begin(
+        ROWS,
+        {
+            "recordings": record_hash([[r.id, r.split, r.group, r.labels, sha256(r.clip.path)] for r in recordings]),
+            "domains": ["walk", "transfer"],
+            "left_out": left_out | problems, "files": {name: sha256(Path(name)) for name in files},
+        },
+        "torch numpy scipy soxr scikit-learn",
+        task="sound_space",
+        sound_space={
+            "mode": cfg.mode, "source": cfg.source, "labels": labels, "random_walks": cfg.random_walks,
+            "transfers": cfg.transfers, "hold": walks.HOLD, "move": walks.MOVE, "speech": len(speech),
+            "left out of each fit": "the group of what is moved, and all of its class and pitch",
+            "class probe": "logistic regression on log-mel shapes of train recordings",
+            "class probe right on test recordings": space.known,
+        },
+    )  # fmt: skip
+    file_scores(run, sounds)
+    random = [name for name in sounds if name.startswith("random")]
+    drawn = {random[i] for i in np.random.default_rng(cfg.seed).permutation(len(random))[: cfg.shown]}
+    items = []
+    for number, (name, rows) in enumerate(sounds.items()):
+        kind, _, rest = name.partition("/")
+        if kind.startswith("random") and name not in drawn:
+            continue
+        for row, (wav, scores, failures) in rows.items():
+            file = write_clip(run.out, f"wavs/{row}/{number:03d}.wav", as_stored(wav), tokenizer.sample_rate)
+            items.append(
+                {
+                    "id": f"{kind} {rest}",
+                    "text": rest,
+                    "domain": kind.removeprefix("random-"),
+                    "row": row,
+                    "kind": kind,
+                    "audio": file,
+                    "seconds": round(len(wav) / tokenizer.sample_rate, 3),
+                    "failures": failures,
+                    **scores,
+                }
+            )
+    unsure = f"the class probe is right on {100 * space.known:.0f} % of the test recordings"
+    run.finish(items, shown=[m for m in run.report.metrics() if "@" not in m], notes=[unsure])
+
+
+if __name__ == "__main__":
+    main()
