@@ -16,12 +16,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from omegaconf import DictConfig, OmegaConf
 
-from codec.corpus import Clip, CorpusError, Reject, left_out, read_audio, read_usable_corpus, spread
+from codec.corpus import Clip, CorpusError, Reject, left_out, read_usable_corpus, spread
 from codec.model import ALMTokenizer
 from codec.network.architecture import ALMTokenizerConfig
 from codec.objectives.hearing import Listener
@@ -96,12 +97,16 @@ def look(run: Run, clips: list[Clip], run_dir: Path, log: RunLog, tracker: Track
     """Validate on ``clips``, and log and track what came of it."""
     step, rate = run.steps, run.codec.config.sample_rate
     folder = run_dir / "samples" / f"step_{step:07d}"
+
+    def heard(name: str, wav: np.ndarray, output: np.ndarray) -> None:
+        tracker.audio(step, name, output, rate)
+        tracker.audio(step, f"{name}-original", wav, rate)
+
     with run.exported():  # stage 1 has no codes to score
-        scores = validate(run.codec, clips, folder, reconstruct=run.staged.reconstruct if run.cfg.stage == 1 else None)
+        reconstruct = run.staged.reconstruct if run.cfg.stage == 1 else None
+        scores = validate(run.codec, clips, folder, heard, reconstruct=reconstruct)
     run.model.train()
     tracker.scalars(step, scores, "valid")
-    for path in sorted(folder.rglob("*.wav")):
-        tracker.audio(step, path.relative_to(folder).with_suffix("").as_posix(), read_audio(path, rate), rate)
     tracker.picture(step, "spectrograms", folder / "spectrograms.png")
     log.log(step, {f"valid_{k}": v for k, v in scores.items()})
     log.line(f"valid {step}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))

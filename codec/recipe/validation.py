@@ -27,6 +27,7 @@ def validate(
     model: ALMTokenizer,
     clips: list[Clip],
     folder: Path,
+    heard: Callable[[str, np.ndarray, np.ndarray], None] = lambda name, wav, output: None,
     pictures: int = 3,
     reconstruct: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> dict[str, float]:
@@ -34,6 +35,7 @@ def validate(
 
     Args:
         folder: receives wav files and a spectrogram sheet of the first ``pictures`` clips.
+        heard: is told of each of these: the name of its file, the original and the reconstruction ``[samples]``.
         reconstruct: another way from ``wav [1, samples]`` to its reconstruction, without codes (stage 1).
 
     Returns:
@@ -81,8 +83,9 @@ def validate(
     if not pairs:
         return result
     names = file_names([name for name, *_ in pairs], ".wav")
-    for name, _, output in pairs:
+    for name, wav, output in pairs:
         write_audio(path_inside(folder, names[name]), output, model.sample_rate)
+        heard(names[name].removesuffix(".wav"), wav, output)
     draw_pairs(pairs, model.sample_rate, folder / "spectrograms.png")
     return result
 

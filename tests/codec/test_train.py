@@ -130,7 +130,7 @@ def test_validations_are_logged_and_tracked(place: Path, monkeypatch: pytest.Mon
     codes = {f"valid_{name}_{level}" for name in ("usage", "perplexity") for level in (1, 2, 3)}
     assert {"valid_stoi", "valid_mel", "valid_stft"} <= scores
     assert codes & scores == (set() if stage else codes), "stage 1 has no codes"
-    assert recorder.sent["audio"] == {(1, "0"), (2, "0")}
+    assert recorder.sent["audio"] == {(step, name) for step in (1, 2) for name in ("0", "0-original")}
     assert recorder.sent["picture"] == {(1, "spectrograms"), (2, "spectrograms")}
     assert {"train/loss", "train/mel", "train/grad_norm", "valid/stoi", "valid/mel"} <= recorder.sent["scalars"]
     assert "closed" in recorder.sent
