@@ -228,8 +228,8 @@ def main(cfg: DictConfig) -> None:
     if not cfg.input:
         raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
     is_file = names_a_file(cfg.out)
-    hold(cfg.out, "out", replaced=is_file, is_file=is_file)
     sources = given_paths(cfg.input if isinstance(cfg.input, ListConfig) else [cfg.input])
+    hold(cfg.out, "out", replaced=is_file, is_file=is_file, reads=() if is_file else sources)
     console = sys.stdout
     with redirect_stdout(sys.stderr if cfg.json else console):
         tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)

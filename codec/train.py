@@ -142,7 +142,7 @@ def train_codec(cfg: DictConfig) -> None:
         check_kmeans(cfg, config, crop)
     clips, valid_clips, rejects = read_clips(cfg)
     run_dir = Path("runs") / (cfg.name or f"codec-{cfg.preset}" + (f"-stage{cfg.stage}" if cfg.stage else ""))
-    decide(lambda: hold(run_dir))
+    decide(lambda: hold(run_dir, reads=[cfg.data.root, *cfg.corpora]))
     log = RunLog(run_dir, accelerator.is_main_process)
     try:
         settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))

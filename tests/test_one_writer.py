@@ -127,3 +127,30 @@ def test_a_place_that_nobody_can_write_is_refused(
         "make room for it there.", said,
     )  # fmt: skip
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock") == before
+
+
+# programs that write audio, with a place for it inside of the audio that they read
+INSIDE = {
+    program: [option.replace("out=out", "out=corpus/out") for option in options]
+    for program, options in PROGRAMS.items()
+    if program.startswith("eval.")
+    and {*CORPUS, "out=out"} <= {*options}
+    and program != "eval.likelihood"  # writes none
+} | {
+    "codec.reconstruct": [CODEC, "input=corpus", "out=corpus/out"],
+    "codec.train": [option.replace("data.root=corpus", "data.root=.") for option in PROGRAMS["codec.train"]],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", INSIDE)
+def test_no_program_writes_audio_into_the_audio_that_it_reads(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused_program: Callable[..., str]
+) -> None:
+    """It would be of the corpus the next time."""
+    monkeypatch.chdir(tmp_path)
+    write_corpus(Path("corpus"))
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    said = refused_program(program, INSIDE[program])
+    assert re.match(r"error: (corpus/out lies in corpus|runs/mine lies in \.), whose audio is read", said), said
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before

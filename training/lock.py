@@ -16,7 +16,7 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -96,7 +96,12 @@ def _locks_of(folder: str | Path) -> tuple[Path, Path]:
 
 
 def hold(
-    folder: str | Path, key: str = "name", wait: bool = False, replaced: bool = False, is_file: bool = False
+    folder: str | Path,
+    key: str = "name",
+    wait: bool = False,
+    replaced: bool = False,
+    is_file: bool = False,
+    reads: Iterable[str | Path] = (),
 ) -> None:
     """Be the one writer of ``folder`` until `release`, or the end of this process.
 
@@ -104,10 +109,17 @@ def hold(
         key: the option that names the folder.
         wait: for another process that writes there, and say so.
         is_file: it is a file, that is put there as a whole.
+        reads: folders of audio that the program reads: it may not write its own into them.
 
     Raises:
-        LockError: another process writes there, or nobody can.
+        LockError: another process writes there, or nobody can, or it lies in what is read.
     """
+    for source in map(Path, reads):
+        if source.is_dir() and Path(folder).resolve().is_relative_to(source.resolve()):
+            raise LockError(
+                f"{folder} lies in {source}, whose audio is read: what is written there would be taken for it the next "
+                f"time; give another {key}, or the audio a folder of its own."
+            )
     path = _locks_of(folder)[replaced or is_file]
     if path in _held:
         return

@@ -60,9 +60,11 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def hold_out(out: Path) -> None:
-    """Be the one evaluation that writes into ``out``. Raises LockError, in all processes."""
-    decide(lambda: hold(out, "out"))
+def hold_out(out: Path, root: str | Path) -> None:
+    """Be the one evaluation that writes into ``out``, outside of the corpus ``root``. Raises LockError, in all
+    processes.
+    """
+    decide(lambda: hold(out, "out", reads=[root]))
 
 
 def share(items: Sequence[T]) -> list[T]:

@@ -111,7 +111,7 @@ class Run:
     def take(self, name: str, what: str) -> None:
         """Write to ``out``, or to ``what`` in the folder of the run called ``name``, alone. Raises LockError."""
         self.out = Path(self.cfg.out) if self.cfg.out else Path("runs") / name / what
-        hold_out(self.out)
+        hold_out(self.out, self.root)
 
     def say(self, what: str) -> None:
         """Tell people what is evaluated, and where the results go."""
