@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Xcodec2Model
 
+from codec.audio.mel import mel_filters
 from codec.baselines.baseline import BaselineTokenizer, check_levels
 from codec.baselines.weights import PublicWeights, load_transformers
 
@@ -27,19 +28,6 @@ FRAME, SHIFT, FFT = 400, 160, 512  # samples
 SAMPLE_RATE = 16000
 
 
-def mel_filters() -> Tensor:
-    """``[FFT / 2, BINS]``: triangles on the mel scale from 20 Hz to 8 kHz, as Kaldi lays them (no Nyquist bin)."""
-
-    def mel(frequency: Tensor) -> Tensor:
-        return 1127 * torch.log1p(frequency / 700)
-
-    places = mel(torch.arange(FFT // 2, dtype=torch.float64) * SAMPLE_RATE / FFT)[:, None]
-    low, high = mel(torch.tensor([20.0, SAMPLE_RATE / 2], dtype=torch.float64))
-    width = (high - low) / (BINS + 1)
-    centres = low + width * torch.arange(1, BINS + 1)
-    return (1 - (places - centres).abs() / width).clamp(min=0).float()
-
-
 def kaldi_spectrogram(wav: Tensor) -> Tensor:
     """``wav [samples]`` at 16 kHz in 16-bit scale → log-mel energies ``[frames, BINS]``, as Kaldi's ``fbank``.
 
@@ -50,7 +38,9 @@ def kaldi_spectrogram(wav: Tensor) -> Tensor:
     frames = frames - 0.97 * torch.cat((frames[:, :1], frames[:, :-1]), dim=1)
     window = torch.hann_window(FRAME, periodic=False, device=wav.device).pow(0.85)
     power = torch.fft.rfft(frames * window, FFT).abs().square()[:, : FFT // 2]
-    return (power @ mel_filters().to(wav.device)).clamp(min=torch.finfo(torch.float32).eps).log()
+    # triangles from 20 Hz, as Kaldi lays them (no Nyquist bin)
+    filters = torch.from_numpy(mel_filters(SAMPLE_RATE, FFT, BINS, "kaldi", area=False, low=20.0)[:, : FFT // 2].T)
+    return (power @ filters.to(wav.device)).clamp(min=torch.finfo(torch.float32).eps).log()
 
 
 class Xcodec2Tokenizer(BaselineTokenizer):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from codec.network.patchify import spectrum
-from codec.objectives.losses import mel_filters
+from codec.objectives.losses import loss_filters
 
 
 @dataclass
@@ -74,7 +74,7 @@ class MelDiscriminator(nn.Module):
         """``[batch, samples]`` → ``[batch, 2, time, bands]``."""
         wav = wav[:, : wav.shape[1] // self.hop * self.hop]
         magnitude = spectrum(wav, self.fft_size, self.hop).abs()
-        mel = magnitude @ mel_filters(self.sample_rate, self.fft_size, self.bands, wav.device)
+        mel = magnitude @ loss_filters(self.sample_rate, self.fft_size, self.bands, wav.device)
         return torch.stack((mel, torch.log(mel + 1e-4)), dim=1)
 
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import WhisperModel
-from transformers.audio_utils import mel_filter_bank
 
+from codec.audio.mel import mel_filters
 from codec.network.patchify import hann
 from training.config import ConfigError
 from training.pretrained import PretrainedError, load_model
@@ -57,10 +57,8 @@ class Listener(nn.Module):
         # windows of 25 ms give bins of 40 Hz at any rate: those below 8 kHz are Whisper's own, without resampling
         self.window, self.hop = sample_rate // 40, sample_rate // 100
         self.gain = RATE / sample_rate
-        bins = RATE // 2 // 40 + 1
-        bands = encoder.config.num_mel_bins
-        bank = mel_filter_bank(bins, bands, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney")
-        self.register_buffer("filters", torch.tensor(bank, dtype=torch.float32))
+        bank = mel_filters(RATE, RATE // 40, encoder.config.num_mel_bins)
+        self.register_buffer("filters", torch.from_numpy(bank.T.copy()))
         self.requires_grad_(False)
         self.eval()
 

@@ -20,7 +20,9 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
+from codec.audio.mel import mel_filters
 from codec.model import ALMTokenizer
 from codec.network.code_space import coding_rate_loss
 from codec.network.patchify import Synthesis, spectrum, tone_offsets
@@ -264,26 +266,16 @@ class OtherLosses(Losses):
 
 # ---- distances -----------------------------------------------------------------------------------------------------
 @lru_cache(maxsize=32)
-def mel_filters(sample_rate: int, fft_size: int, bands: int, device: torch.device) -> Tensor:
-    """Triangular mel filters (Slaney scale, unit peak) ``[fft_size / 2 + 1, bands]``."""
-
-    def to_mel(hz: np.ndarray) -> np.ndarray:
-        return np.where(hz < 1000, hz / (200 / 3), 15 + np.log(np.maximum(hz, 1e-3) / 1000) / (np.log(6.4) / 27))
-
-    def to_hz(mel: np.ndarray) -> np.ndarray:
-        return np.where(mel < 15, mel * (200 / 3), 1000 * np.exp((mel - 15) * (np.log(6.4) / 27)))
-
-    edges = to_hz(np.linspace(0, float(to_mel(np.array(sample_rate / 2))), bands + 2))
-    frequencies = np.linspace(0, sample_rate / 2, fft_size // 2 + 1)[:, None]
-    rising = (frequencies - edges[None, :-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[None, 2:] - frequencies) / (edges[2:] - edges[1:-1])
-    filters = np.clip(np.minimum(rising, falling), 0, None)
-    # low bands narrower than a bin would be empty: give them the nearest bin
-    empty = filters.sum(0) == 0
-    nearest = np.abs(frequencies - edges[None, 1:-1]).argmin(0)
-    filters[nearest[empty], np.nonzero(empty)[0]] = 1.0
-    filters /= filters.sum(0, keepdims=True)
-    return torch.tensor(filters, dtype=torch.float32, device=device)
+def loss_filters(sample_rate: int, fft_size: int, bands: int, device: torch.device) -> Tensor:
+    """Triangular mel filters (Slaney scale), each of sum 1 ``[fft_size / 2 + 1, bands]``; a low band that is narrower
+    than a bin, and would be empty, is the nearest bin.
+    """
+    filters = mel_filters(sample_rate, fft_size, bands, area=False).T.copy()
+    centres = np.linspace(0.0, hertz_to_mel(sample_rate / 2, "slaney"), bands + 2)[1:-1]
+    nearest = np.round(np.asarray(mel_to_hertz(centres, "slaney")) * fft_size / sample_rate).astype(int)
+    empty = np.flatnonzero(filters.sum(0) == 0)
+    filters[nearest[empty], empty] = 1.0
+    return torch.tensor(filters / filters.sum(0), device=device)
 
 
 def spectral_losses(output: Tensor, target: Tensor, sample_rate: int, resolution: Resolution) -> dict[str, Tensor]:
@@ -296,7 +288,7 @@ def spectral_losses(output: Tensor, target: Tensor, sample_rate: int, resolution
     hop = resolution.hop
     usable = output.shape[1] // hop * hop
     x, y = (spectrum(t[:, :usable], resolution.fft_size, hop).abs() for t in (output, target))
-    filters = mel_filters(sample_rate, resolution.fft_size, resolution.bands, output.device)
+    filters = loss_filters(sample_rate, resolution.fft_size, resolution.bands, output.device)
     log_x, log_y = (torch.log(t @ filters + 1e-3) for t in (x, y))
     scale = y.square().sum((1, 2)).sqrt()
     convergence = (x - y).square().sum((1, 2)).sqrt() / scale.clamp(min=1.0)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.audio.mel import mel_filters
 from eval.harness.audio import RESAMPLER, Wave, check_wave, resample
-from eval.harness.mel import slaney_filters
 
 RATE = 16_000
 WINDOW, HOP, BANDS = 400, 160, 64  # 25 ms, 10 ms
@@ -37,7 +37,7 @@ class LogMel:
         samples = np.pad(samples, (0, max(0, int(SHORTEST * RATE) - len(samples))))  # a sample lost in resampling
         frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
         magnitude = np.abs(np.fft.rfft(frames * np.hanning(WINDOW), 512, axis=1))
-        mel = np.log(np.maximum(magnitude @ slaney_filters(RATE, 512, BANDS).T, FLOOR))  # [frames, bands]
+        mel = np.log(np.maximum(magnitude @ mel_filters(RATE, 512, BANDS).T, FLOOR))  # [frames, bands]
         patches = np.lib.stride_tricks.sliding_window_view(mel, PATCH, axis=0)[::STEP]  # [patches, bands, frames]
         return np.concatenate([patches.mean(-1), patches.std(-1)], axis=1).astype(np.float32)
 

@@ -32,10 +32,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codec.audio.mel import mel_filters
 from codec.corpus import AudioError, Clip, read_audio
 from eval.embedders.clap import windows
 from eval.harness.audio import RESAMPLER, CannotScore, Wave, check_wave, resample
-from eval.harness.mel import slaney_filters
 from eval.harness.networks import weights_hash
 from eval.harness.provenance import record_hash, sha256
 from training.checkpoint import save_folder
@@ -91,7 +91,7 @@ def mel_power(wav: Wave) -> Tensor:
     """``[bands, frames]`` power of ``wav [samples]`` at 24 kHz, 50 frames per second."""
     padded = functional.pad(torch.from_numpy(np.ascontiguousarray(wav, np.float32)), (N_FFT // 2, N_FFT // 2))
     spectrum = torch.stft(padded, N_FFT, HOP, window=torch.hann_window(N_FFT), center=False, return_complex=True)
-    return torch.from_numpy(slaney_filters(RATE, N_FFT, BANDS)) @ (spectrum.real.square() + spectrum.imag.square())
+    return torch.from_numpy(mel_filters(RATE, N_FFT, BANDS)) @ (spectrum.real.square() + spectrum.imag.square())
 
 
 def active_power(wav: Wave) -> float:

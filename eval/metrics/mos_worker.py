@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.harness.mel import slaney_filters
+from codec.audio.mel import mel_filters
 from eval.harness.worker_pool import Answer, Handler, serve
 
 RATE = 16_000
@@ -27,7 +27,7 @@ def log_mel(wav: NDArray[np.float32]) -> NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size)
     power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
-    mel = np.maximum(power @ slaney_filters(RATE, size, 120).T, 1e-10)
+    mel = np.maximum(power @ mel_filters(RATE, size, 120).T, 1e-10)
     decibel = 10.0 * np.log10(mel) - 10.0 * np.log10(mel.max())
     return ((np.maximum(decibel, decibel.max() - 80.0) + 40.0) / 40.0).astype(np.float32)
 

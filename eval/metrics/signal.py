@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from codec.audio.mel import mel_filters
 from eval.harness.audio import CannotScore, Wave, check_wave, resample
-from eval.harness.mel import slaney_filters
 from eval.harness.worker_pool import WorkerPool
 from eval.metrics.clip_metric import ClipMetric
 
@@ -128,7 +128,7 @@ def mel_distance(reference: Wave, degraded: Wave, sample_rate: int) -> float:
         raise CannotScore(f"shorter than {STFT_WINDOWS[0] // 2 + 1} samples")
     total = 0.0
     for window, bands in zip(STFT_WINDOWS, MEL_BANDS, strict=True):
-        filters = torch.from_numpy(slaney_filters(sample_rate, window, bands))
+        filters = torch.from_numpy(mel_filters(sample_rate, window, bands))
         mels = [filters @ _magnitude(wav, window) for wav in (reference, degraded)]
         total += sum(_distance(mels[0], mels[1], CLAMP))
     return total

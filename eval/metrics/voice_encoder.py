@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codec.audio.mel import mel_filters
 from eval.harness.audio import RESAMPLER, CannotScore, Wave, resample
-from eval.harness.mel import slaney_filters
 from eval.harness.networks import NetworkError, inside_package, path_or_installed, weights_hash
 from eval.harness.provenance import sha256
 from eval.metrics.voices import VoiceSimilarity, check_voice
@@ -96,7 +96,7 @@ def mel_power(wav: Wave) -> Tensor:
     """``[frames, bands]``: power, no logarithm, 100 frames per second."""
     padded = functional.pad(torch.from_numpy(np.ascontiguousarray(wav, np.float32)), (N_FFT // 2, N_FFT // 2))
     spectrum = torch.stft(padded, N_FFT, HOP, window=torch.hann_window(N_FFT), center=False, return_complex=True)
-    return (torch.from_numpy(slaney_filters(RATE, N_FFT, BANDS)) @ spectrum.abs().square()).T
+    return (torch.from_numpy(mel_filters(RATE, N_FFT, BANDS)) @ spectrum.abs().square()).T
 
 
 def part_starts(samples: int) -> list[int]:

@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 from PIL import Image
+from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
 from codec.audio.files import write_audio
 
@@ -46,7 +47,7 @@ class Scale:
     def frequency_ticks(self) -> list[tuple[str, float]]:
         """Labels in kHz and positions in percent from the bottom."""
         marks = [f for f in (1000, 2000, 4000, 8000, 16000) if f < 0.97 * self.frequency]
-        return [(f"{f / 1000:g}", 100 * _mel(f) / _mel(self.frequency)) for f in marks]
+        return [(f"{f / 1000:g}", 100 * hertz_to_mel(f) / hertz_to_mel(self.frequency)) for f in marks]
 
 
 def common_scale(durations: list[float], sample_rates: list[int]) -> Scale:
@@ -134,12 +135,7 @@ def _levels_db(wav: np.ndarray, rate: int, scale: Scale) -> np.ndarray:
 
 def _row_frequencies(highest: float) -> np.ndarray:
     """The centre frequency (Hz) of each picture row, lowest first."""
-    mels = (np.arange(HEIGHT) + 0.5) / HEIGHT * _mel(highest)
-    return 700 * (np.power(10, mels / 2595) - 1)
-
-
-def _mel(frequency: float) -> float:
-    return 2595 * math.log10(1 + frequency / 700)
+    return np.asarray(mel_to_hertz((np.arange(HEIGHT) + 0.5) / HEIGHT * hertz_to_mel(highest)))
 
 
 @lru_cache(maxsize=1)

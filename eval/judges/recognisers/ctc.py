@@ -12,7 +12,6 @@ beyond the clip.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from codec.audio.mel import mel_filters
 from eval.harness.audio import resample
 from eval.harness.provenance import folder_hash
 from eval.judges.recognisers.interface import Recogniser, RecogniserError
@@ -67,19 +67,6 @@ def ids_to_text(ids: list[int]) -> str:
     return " ".join("".join(ALPHABET[i - 1] for i in kept).split())
 
 
-def mel_filterbank(bands: int, n_fft: int, sample_rate: int, low: float = 20.0, high: float = 7600.0) -> Tensor:
-    """Triangular filters ``[bands, n_fft // 2 + 1]`` on the HTK mel scale, peak 1."""
-
-    def mel(hertz: float) -> float:
-        return 2595.0 * math.log10(1.0 + hertz / 700.0)
-
-    edges = 700.0 * (10.0 ** (torch.linspace(mel(low), mel(high), bands + 2) / 2595.0) - 1.0)
-    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1)
-    rising = (bins[None] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins[None]) / (edges[2:] - edges[1:-1])[:, None]
-    return torch.clamp(torch.minimum(rising, falling), min=0.0)
-
-
 def mask_of(lengths: Tensor, size: int) -> Tensor:
     """``[batch, 1, size]``: one inside each clip, zero beyond."""
     return (torch.arange(size, device=lengths.device)[None] < lengths[:, None]).float()[:, None]
@@ -94,7 +81,8 @@ class LogMel(nn.Module):
         super().__init__()
         self.n_fft = 512
         self.register_buffer("window", torch.hann_window(400), persistent=False)
-        self.register_buffer("filters", mel_filterbank(bands, self.n_fft, SAMPLE_RATE), persistent=False)
+        filters = mel_filters(SAMPLE_RATE, self.n_fft, bands, "htk", area=False, low=20.0, high=7600.0)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
     def forward(self, wav: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """``wav [batch, samples]``, ``lengths [batch]`` -> ``([batch, bands, frames], frames [batch])``."""

@@ -7,7 +7,7 @@ import torch
 from scipy.signal import get_window, lfilter
 
 from codec.network.patchify import STFTUnpatchify, overlap_add, pulse_train, spectrum
-from codec.objectives.losses import Resolution, mel_filters, pitch, pitch_loss, spectral_losses
+from codec.objectives.losses import Resolution, loss_filters, pitch, pitch_loss, spectral_losses
 
 
 def test_overlap_add_inverts_spectrum() -> None:
@@ -74,7 +74,7 @@ def test_losses_are_zero_for_equal_and_known_for_scaled_signals() -> None:
 
 def test_mel_filters_cover_every_frequency() -> None:
     for size, bands in ((256, 32), (1024, 80), (2048, 128)):
-        filters = mel_filters(24000, size, bands, torch.device("cpu"))
+        filters = loss_filters(24000, size, bands, torch.device("cpu"))
         torch.testing.assert_close(filters.sum(0), torch.ones(bands))
         assert (filters.sum(1)[2:-2] > 0).all()
 
