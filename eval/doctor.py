@@ -24,6 +24,7 @@ from eval.embedders import load_embedder
 from eval.harness.audio import CannotScore
 from eval.harness.networks import NetworkError, weights_hash
 from eval.harness.provenance import folder_hash, sha256
+from eval.harness.tables import Table
 from eval.judges.recognisers import load_recogniser
 from eval.judges.recognisers.interface import RecogniserError
 from eval.metrics import distillmos, voice_encoder
@@ -155,12 +156,8 @@ def findings(cfg: DictConfig) -> list[Finding]:
 
 def table(found: list[Finding]) -> str:
     """A line per metric."""
-    lines = [("metric", "runs", "on / lacks", "licence", "sha256")]
-    lines += [(f.metric, "yes" if f.runs else "NO", f.on, f.licence, f.hash) for f in found]
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    lines = [(f.metric, "yes" if f.runs else "NO", f.on, f.licence, f.hash) for f in found]
+    return Table(("metric", "runs", "on / lacks", "licence", "sha256"), lines).console()
 
 
 @hydra_entry("eval_doctor")

@@ -22,6 +22,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from eval.harness.audio import CannotScore
+from eval.harness.tables import Table
 from eval.known_answers import ANSWERS, KnownAnswer, recordings
 from training.config import ConfigError, hydra_entry
 
@@ -52,7 +53,8 @@ def run(answer: KnownAnswer) -> Outcome:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """A line per answer."""
-    lines = [("group", "what", "expected", "found", "± allowed", "", "source")]
+    header = ("group", "what", "expected", "found", "± allowed", "", "source")
+    lines = []
     for outcome in outcomes:
         answer = outcome.answer
         found = outcome.reason if outcome.found is None else f"{outcome.found:.8g}"
@@ -60,10 +62,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
             (answer.group, answer.what, f"{answer.expected:.8g}", found, f"{answer.tolerance:g}", outcome.state,
              answer.source)
         )  # fmt: skip
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return Table(header, lines).console()
 
 
 @hydra_entry("eval_selftest")

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import DictConfig
 
-from eval.harness.report import show as show_cell
+from eval.harness.pages import render
+from eval.harness.report import console_table
 from listening_test import write_listening_test
 from page.data import PageError, newest_evaluations, read_evaluation
 from page.front import Front, read_front
@@ -189,18 +189,12 @@ def _render(
 ) -> str:
     """Render the template. Style and script are inlined, and the page's Content-Security-Policy names their
     hashes, so that nothing else can run, whatever the data say."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     style, script = (
         "\n".join((TEMPLATE / name).read_text(encoding="utf-8").strip() for name in names)
         for names in (("page.css", "items.css", "space.css"), ("page.js", "space.js"))
     )
-    return environment.get_template("page.html").render(
+    return render(
+        TEMPLATE / "page.html",
         title=options.front.title or options.title,
         front=options.front,
         figure=figure,
@@ -224,17 +218,12 @@ def _content_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
 
 
-def console_table(folder: Path) -> str:
+def results_table(folder: Path) -> str:
     """The results as text: a line per metric, a column per row."""
     rows: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
     # what has an interval is of clips; other numbers may count frames
     scored = [s for scores in rows.values() for s in scores.values() if s.get("low") is not None]
-    most = max((s["n"] + s["n_failed"] for s in scored), default=0)
-    metrics = dict.fromkeys(metric for scores in rows.values() for metric in scores)
-    lines = [["", *rows], *([m, *(show_cell(m, rows[row].get(m), most) for row in rows)] for m in metrics)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*map(printable, padded), f"N = {most} clips; [95 % interval over clips]"])
+    return console_table(rows, None, max((s["n"] + s["n_failed"] for s in scored), default=0))
 
 
 def build(cfg: DictConfig) -> Path:
@@ -251,7 +240,7 @@ def build(cfg: DictConfig) -> Path:
     hold(out, "out", replaced=True)
     index = build_page(folders, out, options)
     for folder in folders:
-        print(f"\n{folder}\n{console_table(folder)}")
+        print(f"\n{folder}\n{results_table(folder)}")
     if cfg.webmushra:
         written = write_listening_test(read_sections(folders, options), Path(cfg.webmushra), options.title)
         print(f"\nListening test for webMUSHRA: {', '.join(map(str, written))}")

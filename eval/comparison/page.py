@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from eval.comparison.collect import DOWN, RECORDINGS, UP, Comparison, Entry, Line
-from eval.harness.tables import Table, csv_cell, markdown_text
+from eval.comparison.collect import DOWN, NEITHER, RECORDINGS, UP, Comparison, Entry, Line
+from eval.harness.pages import render
+from eval.harness.tables import csv_cell, markdown_text
 from training.checkpoint import write_file
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --dim: #777; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: Canvas; }
-tr.section th { text-align: left; padding-top: 1.2rem; }
-td a { color: inherit; text-decoration: underline dotted; }
-td a.how { color: var(--dim); font-size: 70%; text-decoration: none; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding: .6rem; }
-img { margin: 0 1rem 1rem 0; max-width: 100%; background: white; }
-:target { outline: 2px solid; }
-"""
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
@@ -130,77 +116,19 @@ def plot(comparison: Comparison, line: Line) -> str:
 
 def page(comparison: Comparison, plots: Mapping[str, str]) -> str:
     """The page: the table with links, the plots, and every command; nothing is loaded from elsewhere."""
-    esc = html.escape
-    head = "".join(
-        f"<th>{esc(row)}{' (control)' if row in comparison.controls else ''}</th>" for row in comparison.rows
-    )
-    arrows = {UP: " ↑", DOWN: " ↓"}
-    body, section = [], ""
-    for line in comparison.lines:
-        if line.section != section:
-            section = line.section
-            body.append(f'<tr class="section"><th colspan="{len(comparison.rows) + 1}">{esc(section)}</th></tr>')
-        cells = []
-        for row in comparison.rows:
-            entry = line.entries.get(row)
-            if entry is None:
-                cells.append("<td>–</td>")
-                continue
-            file = f"cells/{entry.cell}/{entry.file}"
-            cells.append(
-                f'<td><a href="{esc(file)}">{esc(entry.text)}</a>{esc(entry.marks)} '
-                f'<a class="how" href="#{esc(anchor(entry.cell))}" title="command, configuration, seed">cmd</a></td>'
-            )
-        body.append(
-            f"<tr><td>{esc(line.title)}{arrows.get(line.better, '')} {esc(line.marks)}</td>{''.join(cells)}</tr>"
-        )
-    below = "".join(f"<li>{esc(text)}</li>" for text in (*comparison.fairness, *comparison.legend))
-    pictures = "".join(
-        f'<img alt="{esc(name)}" src="data:image/svg+xml;base64,{b64encode(picture.encode()).decode()}">'
-        for name, picture in plots.items()
-    )
-    commands = "".join(cell_section(name, cell) for name, cell in comparison.cells.items())
-    others = "".join(f"<h2>{esc(of.title)}</h2>{plain_table(of.table)}" for of in comparison.published)
-    title = f"Tokenizers compared: {esc(comparison.name)}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
-        "<p>Every figure links to the JSON it comes from; <em>cmd</em> leads to the command that made it. "
-        "Brackets hold 95 % intervals.</p>"
-        f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        f"<h2>What is equal, and marks</h2><ul>{below}</ul><h2>Plots</h2>{pictures}{others}<h2>Cells</h2>{commands}"
-        "</body></html>\n"
+    return render(
+        Path(__file__).with_name("page.html"),
+        comparison=comparison,
+        sections=[(name, list(lines)) for name, lines in groupby(comparison.lines, lambda line: line.section)],
+        arrows={UP: " ↑", DOWN: " ↓", NEITHER: ""},
+        below=[*comparison.fairness, *comparison.legend],
+        plots={name: b64encode(picture.encode()).decode() for name, picture in plots.items()},
+        anchor=lambda cell: "cell-" + slug(cell),
+        files=files_of,
     )
 
 
-def plain_table(table: Table) -> str:
-    """A table of text alone."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(line(cells, "td") for cells in table.body)
-    return f'<div class="wide"><table><thead>{line(table.header, "th")}</thead><tbody>{body}</tbody></table></div>'
-
-
-def anchor(cell: str) -> str:
-    """The id of a cell's section."""
-    return "cell-" + slug(cell)
-
-
-def cell_section(name: str, cell: Mapping[str, Any]) -> str:
-    """Command, configuration, seed and files of a cell."""
-    esc = html.escape
-    folder = f"cells/{name}"
-    if "key" not in cell:
-        said = f'<p>{esc(str(cell.get("failed")))} (<a href="{esc(folder)}/log.txt">log</a>)</p>'
-        return f'<section id="{esc(anchor(name))}"><h3>{esc(name)}</h3>{said}</section>'
-    links = [("configuration", "config.yaml"), ("log", "log.txt"), ("record", "done.json"),
-             *((file, file) for file in cell["results"])]  # fmt: skip
-    shown = ", ".join(f'<a href="{esc(folder)}/{esc(file)}">{esc(title)}</a>' for title, file in links)
-    seed = f"seed {cell['seed']}, " if cell.get("seed") is not None else ""
-    return (
-        f'<section id="{esc(anchor(name))}"><h3>{esc(name)}</h3><pre>{esc(cell["command"])}</pre>'
-        f"<p>{seed}{cell['seconds']:g} s, attempt {cell['attempts']}: {shown}</p></section>"
-    )
+def files_of(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Titles and names of the files of a finished cell."""
+    known = [("configuration", "config.yaml"), ("log", "log.txt"), ("record", "done.json")]
+    return known + [(file, file) for file in cell["results"]]

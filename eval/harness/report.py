@@ -30,7 +30,7 @@ from eval.harness.intervals import HOW, Estimate, paired_difference, ratio
 from eval.harness.processes import is_main
 from eval.harness.tables import Table
 from training.checkpoint import write_file
-from training.identity import without_credentials
+from training.identity import printable, without_credentials
 
 SHARES = (
     "wer",
@@ -215,26 +215,29 @@ class Report:
         write_file(folder / "results.json", json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
 
     def table(self, metrics: Sequence[str] | None = None) -> str:
-        """A plain table: a line per metric, a column per row, ``value [low, high]`` and N where it differs; why some
-        were not computed stands below.
-        """
-        rows = self.results()["rows"]
-        names = list(metrics) if metrics is not None else self.metrics()
-        names = [name for name in names if any(name in found for found in rows.values())]
+        """A plain table of ``metrics`` (None: all), as `console_table` makes it."""
         clips = [len(c.parts) + len(c.failures) for found in self.cells.values() for c in found.values()]
-        most = max(clips, default=0)
-        why: dict[str, list[str]] = {}  # reason -> metrics
+        return console_table(self.results()["rows"], metrics, max(clips, default=0))
 
-        def cell(metric: str, found: Mapping[str, Any]) -> str:
-            reason = missing(found.get(metric))
-            if reason:
-                why.setdefault(reason, []).append(metric)
-            return "not computed" if reason else show(metric, found.get(metric), most)
 
-        body = [[name, *(cell(name, found) for found in rows.values())] for name in names]
-        notes = [f"{', '.join(dict.fromkeys(metrics))}: not computed: {reason}" for reason, metrics in why.items()]
-        below = [f"N = {most} clips; [95 % interval over clips]", *notes]
-        return "\n".join([Table(["", *rows], body).console(), *below])
+def console_table(rows: Mapping[str, Mapping[str, Any]], metrics: Sequence[str] | None, most: int) -> str:
+    """A plain table: a line per metric, a column per row, ``value [low, high]`` and N where it differs from ``most``;
+    why some were not computed stands below.
+    """
+    known = dict.fromkeys(metric for found in rows.values() for metric in found)
+    names = [name for name in (known if metrics is None else metrics) if name in known]
+    why: dict[str, list[str]] = {}  # reason -> metrics
+
+    def cell(metric: str, found: Mapping[str, Any]) -> str:
+        reason = missing(found.get(metric))
+        if reason:
+            why.setdefault(reason, []).append(metric)
+        return "not computed" if reason else show(metric, found.get(metric), most)
+
+    body = [[name, *(cell(name, found) for found in rows.values())] for name in names]
+    notes = [f"{', '.join(dict.fromkeys(metrics))}: not computed: {reason}" for reason, metrics in why.items()]
+    below = [f"N = {most} clips; [95 % interval over clips]", *notes]
+    return "\n".join([Table(["", *rows], body).console(), *map(printable, below)])
 
 
 def missing(cell: Mapping[str, Any] | None) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from codec.audio.mel import mel_filters
 from codec.interface import HasLatents
 from eval.harness.audio import Wave, audio_hash
-from eval.harness.mel import slaney_filters
 from eval.harness.processes import gather, share
 from eval.harness.score_cache import EmbeddingCache
 from eval.space.recordings import Recording
@@ -49,7 +49,7 @@ def log_mel(wav: Wave, rate: int) -> Frames:
     padded = np.pad(wav, (WINDOW // 2, WINDOW // 2 + HOP))
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW)
     magnitude = np.abs(np.fft.rfft(windows, axis=1)).astype(np.float32)
-    return np.log(np.maximum(magnitude @ slaney_filters(rate, WINDOW, BANDS).T, FLOOR))
+    return np.log(np.maximum(magnitude @ mel_filters(rate, WINDOW, BANDS).T, FLOOR))
 
 
 def duration_and_level(wav: Wave, rate: int) -> Frames:

@@ -28,4 +28,4 @@ def test_what_is_there_and_what_is_not(tmp_path: Path) -> None:
     assert not found["SPICE, SPIDEr"].runs
     for metric in ("ViSQOL, audio (SVR)", "ViSQOL, speech (lattice)", "speaker similarity (GE2E)"):
         assert found[metric].runs or "pip install" in found[metric].on
-    assert len(table(list(found.values())).splitlines()) == len(found) + 1
+    assert len(table(list(found.values())).splitlines()) == len(found) + 2

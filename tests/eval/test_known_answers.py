@@ -44,7 +44,7 @@ def test_a_wrong_answer_and_a_missing_package_are_no_pass() -> None:
     ]
     assert [outcome.state for outcome in outcomes] == ["ok", "WRONG", "WRONG", "not run"]
     lines = table(outcomes).splitlines()
-    assert len(lines) == 5 and "WRONG" in lines[2] and "no_such_package is not installed" in lines[4]
+    assert len(lines) == 6 and "WRONG" in lines[3] and "no_such_package is not installed" in lines[5]
 
 
 def test_the_script_ends_with_an_error_when_an_answer_is_wrong(
