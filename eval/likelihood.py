@@ -31,7 +31,6 @@ from codec.corpus import CorpusError, spread
 from codec.interface import AudioTokenizer
 from codec.shards import INDEX_NAME, Row, ShardError, read_index, read_shards
 from codec.shards.token_source import check_corpus, check_current, named_shards, shipped_shards, token_folder
-from eval.harness.processes import share
 from eval.harness.provenance import record_hash
 from eval.harness.report import Report
 from eval.harness.run import Run
@@ -45,7 +44,6 @@ from lm.sequences.vocabulary import AudioVocabulary
 from tasks.base import Task
 from tasks.document import AudioSegment
 from training.config import ConfigError, hydra_entry
-from training.progress import progress
 
 ROWS = ("own-condition", "wrong-condition", "unigram", "uniform")
 
@@ -190,10 +188,11 @@ def main(cfg: DictConfig) -> None:
         scores = ScoreCache(run.cache, "likelihood", judged | {"over": cfg.over})
         parts = document_parts(model, vocabulary, text_tokenizer, members, task)
         keys = {name: record_hash([part.tolist() for part in inputs]) for name, inputs in parts}
-        missing = {keys[name]: inputs for name, inputs in parts if keys[name] not in scores}
-        for key, inputs in progress(share(list(missing.items())), desc=f"{row_name}, {len(missing)} clips"):
-            scores[key] = clip_sums(objective, inputs, run.device)
-        scores.gather()
+        scores.fill(
+            {keys[name]: inputs for name, inputs in parts},
+            lambda chosen: [clip_sums(objective, inputs, run.device) for inputs in chosen],
+            row_name,
+        )
         sums[row_name] = {name: scores[key] for name, key in keys.items()}
         file_sums(report, row_name, sums[row_name], tokenizer.frame_rate, vocabulary.levels, speaks)
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from eval.harness.clips import heard_at
 from eval.harness.coding import encode_clips
-from eval.harness.processes import share
 from eval.harness.provenance import record_hash
 from eval.harness.report import Report
 from eval.harness.run import Run
@@ -20,7 +19,6 @@ from eval.harness.score_cache import ScoreCache
 from eval.harness.scored import ScoredClip
 from eval.harness.speaking import open_model
 from tasks.base import Request, Task
-from training.progress import progress
 
 
 @dataclass(frozen=True)
@@ -71,16 +69,15 @@ class Listener:
         rows = [Request(name, codes=part, domain=self.task.domains[0]) for name, part in codes.items()]
         prompts = dict(zip(codes, self.model.prompts(self.task, rows), strict=True))
         keys = {name: record_hash(prompt.ids.tolist()) for name, prompt in prompts.items()}
-        missing = sorted({key: n for n, key in keys.items() if key not in self.cache}.values(),
-                         key=lambda name: len(prompts[name].ids))  # fmt: skip
-        parts: list[Sequence[str]] = [missing[i : i + self.batch_size] for i in range(0, len(missing), self.batch_size)]
-        for chosen in progress(share(parts), desc=f"{desc}, {len(missing)} clips"):
+
+        def answers(chosen: list[Any]) -> list[list[Any]]:
             start = time.perf_counter()
-            texts = self.model.write([prompts[name] for name in chosen], self.batch_size)
+            texts = self.model.write(chosen, self.batch_size)
             seconds = (time.perf_counter() - start) / len(chosen)
-            for name, found in zip(chosen, texts, strict=True):
-                self.cache[keys[name]] = [found.text, found.ended, found.log_probability, seconds]
-        self.cache.gather()
+            return [[found.text, found.ended, found.log_probability, seconds] for found in texts]
+
+        shortest_first = sorted(prompts, key=lambda name: len(prompts[name].ids))
+        self.cache.fill({keys[name]: prompts[name] for name in shortest_first}, answers, desc, self.batch_size)
         return {name: Written(*self.cache[key]) for name, key in keys.items()}
 
 

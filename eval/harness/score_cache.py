@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.harness import processes
+from eval.harness.audio import CannotScore
 from eval.harness.provenance import record_hash, versions
 from training.lock import usable
+from training.progress import progress
+
+Part = TypeVar("Part")
 
 NETWORK_LIBRARIES = ("torch", "transformers", "onnxruntime", "soxr", "numpy")  # another version may score otherwise
 
@@ -79,6 +85,42 @@ class ScoreCache:
                 # a killed run may have left a line without its end
                 start = b"\n" if stream.tell() and not self._ends_with_newline() else b""
                 stream.write(start + json.dumps({"key": key, "value": value}).encode() + b"\n")
+
+    def fill(
+        self,
+        parts: Mapping[str, Part],
+        score: Callable[[list[Part]], Iterable[Any]],
+        desc: str,
+        batch: int = 1,
+        alike: Callable[[Part], object] = lambda part: None,
+        around: Callable[[list[Part]], AbstractContextManager[None]] = lambda parts: nullcontext(),
+    ) -> dict[str, str]:
+        """Score what is not known of ``parts`` ``{key: part}``, in its order, each process its share; all must call it.
+
+        Args:
+            score: the scores of a batch of parts, in their order; a `CannotScore` is not kept.
+            batch: parts at a time, in all of which ``alike`` is equal.
+            around: what surrounds the scoring of the parts that this process has.
+
+        Returns:
+            ``{key: reason}`` of what has no score, of all processes.
+        """
+        missing = [key for key in parts if key not in self]
+        groups: dict[object, list[str]] = {}
+        for key in missing:
+            groups.setdefault(alike(parts[key]), []).append(key)
+        batches = [keys[i : i + batch] for keys in groups.values() for i in range(0, len(keys), batch)]
+        mine = processes.share(batches)
+        failed: dict[str, str] = {}
+        with around([parts[key] for keys in mine for key in keys]):
+            for keys in progress(mine, desc=f"{desc}, {len(missing)} clips"):
+                for key, value in zip(keys, score([parts[key] for key in keys]), strict=True):
+                    if isinstance(value, CannotScore):
+                        failed[key] = value.reason
+                    else:
+                        self[key] = value
+        self.gather()
+        return processes.gather(failed, f"failures of {self.name}")
 
     def gather(self) -> None:
         """Exchange what the processes found since the last time; all of them must call it."""

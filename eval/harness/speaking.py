@@ -16,7 +16,6 @@ from codec.interface import AudioTokenizer
 from eval.harness.audio import Wave
 from eval.harness.coding import decode_clips
 from eval.harness.endings import ENDINGS, early_stops, goes_round, recurring_seconds
-from eval.harness.processes import share
 from eval.harness.provenance import folder_hash, record_hash
 from eval.harness.report import Report
 from eval.harness.run import Run
@@ -26,7 +25,6 @@ from lm.audio_model import AudioModel
 from lm.generation.asking import sampling_of
 from tasks.base import Request, Task
 from training.config import refusing
-from training.progress import progress
 
 GENERATION = (*ENDINGS, "legal", "silent", "duration-ratio", "real-time-factor")  # what `file_generation` files
 SILENCE = 1e-3  # peak below which a clip is silent: -60 dB of full scale
@@ -109,19 +107,20 @@ class Speaker:
         """
         prompts = self.model.prompts(self.task, requests, self.max_seconds)
         keys = [record_hash([prompt.ids.tolist(), seed]) for prompt, seed in zip(prompts, seeds, strict=True)]
-        missing = sorted((i for i, key in enumerate(keys) if key not in self.cache), key=lambda i: len(prompts[i].ids))
-        parts = [missing[i : i + self.batch_size] for i in range(0, len(missing), self.batch_size)]
-        for chosen in progress(share(parts), desc=f"{desc}, {len(missing)} clips"):
+
+        def said(chosen: list[int]) -> list[dict[str, Any]]:
             start = time.perf_counter()
             found = self.model.generate(
                 [prompts[i] for i in chosen], self.sampling, [seeds[i] for i in chosen], batch_size=self.batch_size
             )
             seconds = (time.perf_counter() - start) / len(chosen)
-            for i, (clip, _) in zip(chosen, found, strict=True):
-                self.cache[keys[i]] = {
-                    "codes": clip.codes.tolist(), "ended": clip.ended, "legal": clip.legal, "seconds": seconds,
-                }  # fmt: skip
-        self.cache.gather()
+            return [
+                {"codes": clip.codes.tolist(), "ended": clip.ended, "legal": clip.legal, "seconds": seconds}
+                for clip, _ in found
+            ]
+
+        shortest_first = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+        self.cache.fill({keys[i]: i for i in shortest_first}, said, desc, self.batch_size)
         stored = [self.cache[key] for key in keys]
         levels = self.model.vocabulary.levels
         return [

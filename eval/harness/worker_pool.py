@@ -201,8 +201,8 @@ class WorkerPool(Closing):
     ) -> None:
         self.workers = [Worker(module, settings or {}, timeout) for _ in range(max(1, processes))]
 
-    def imap(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Answer]]:
-        """``(index of the job, answer)`` as they come.
+    def map(self, jobs: Sequence[Job]) -> list[Answer]:
+        """The answers in the order of the jobs.
 
         Raises:
             WorkerError: the workers cannot start.
@@ -224,19 +224,14 @@ class WorkerPool(Closing):
         threads = [threading.Thread(target=run, args=(worker,), daemon=True) for worker in used]
         for thread in threads:
             thread.start()
+        answers: list[Answer] = [{} for _ in jobs]
         for _ in jobs:
             index, answer = done.get()
             if isinstance(answer, Exception):
                 raise answer
-            yield index, answer
+            answers[index] = answer
         for thread in threads:
             thread.join()
-
-    def map(self, jobs: Sequence[Job]) -> list[Answer]:
-        """The answers in the order of the jobs."""
-        answers: list[Answer] = [{} for _ in jobs]
-        for index, answer in self.imap(jobs):
-            answers[index] = answer
         return answers
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from eval.harness.processes import is_main, wait
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
 from eval.judges.corpus_classifier import ClassifierError, CorpusClassifier, Recipe, classes_of
-from eval.judges.judging import score_each
+from eval.judges.judging import one_by_one, score_clips
 
 METRICS = ("class-accuracy", "class-accuracy-any")
 
@@ -39,9 +39,8 @@ def rate_classes(
             known.append(clip)
         else:
             failures[clip.id] = f"no class in '{judge.record['key']}' that the judge knows"
-    found, failed = score_each(
-        judge.name, lambda clip: list(judge.classify(clip.usable(), clip.rate)), judge.how(), known, cache_folder
-    )
+    classify = one_by_one(lambda clip: list(judge.classify(clip.usable(), clip.rate)))
+    found, failed = score_clips(judge.name, classify, judge.how(), known, cache_folder)
     undelivered = {clip.id for clip in known if clip.undelivered()}
     failures |= {name: reason for name, reason in failed.items() if name not in undelivered}
     judged: dict[str, dict[str, Any]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from eval.harness.audio import RESAMPLER, CannotScore
 from eval.harness.cost import measured
 from eval.harness.endings import says_again
 from eval.harness.networks import NetworkError
-from eval.harness.processes import gather, share
 from eval.harness.provenance import record_hash
 from eval.harness.report import Report
 from eval.harness.run import Rows, Run
@@ -32,30 +32,21 @@ from eval.metrics.wer import describe_normaliser, edits
 from tasks.text import headline, scoring_normaliser
 from training.config import ConfigError, refusing
 from training.places import beside_code
-from training.progress import progress
+
+Score = Callable[[list[ScoredClip]], Iterable[Any]]
+"""The scores, or `CannotScore`, of clips of one sample rate, in their order."""
 
 
 def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], cache_folder: Path | None, batch: int = 16) -> None:
     """Set ``item["hypotheses"][judge.name]`` of every usable clip, or ``item["judge_failures"][judge.name]``."""
-    failed: dict[str, str] = {}  # hash -> reason
-    cache = ScoreCache(cache_folder, judge.name, {**judge.how(), "resampler": RESAMPLER})
     usable, _ = split_usable(clips)
-    batches = [part[i : i + batch] for part in _by_rate(usable, cache) for i in range(0, len(part), batch)]
-    mine = share(batches)
-    with measured(judge.name, [clip for part in mine for clip in part]):
-        for chosen in progress(mine, desc=f"{judge.name}, {sum(map(len, batches))} clips"):
-            for clip, text in zip(chosen, judge.transcribe([c.usable() for c in chosen], chosen[0].rate), strict=True):
-                if isinstance(text, CannotScore):
-                    failed[clip.hash] = text.reason
-                else:
-                    cache[clip.hash] = text
-    cache.gather()
-    failed = gather(failed, judge.name)
-    for clip in usable:
-        if clip.hash in failed:
-            clip.item.setdefault("judge_failures", {})[judge.name] = failed[clip.hash]
+    write = lambda part: judge.transcribe([clip.usable() for clip in part], part[0].rate)  # noqa: E731
+    texts = known_scores(judge.name, write, judge.how(), usable, cache_folder, batch)
+    for clip, text in zip(usable, texts, strict=True):
+        if isinstance(text, CannotScore):
+            clip.item.setdefault("judge_failures", {})[judge.name] = text.reason
         else:
-            clip.item.setdefault("hypotheses", {})[judge.name] = cache[clip.hash]
+            clip.item.setdefault("hypotheses", {})[judge.name] = text
 
 
 def rate_words(
@@ -181,8 +172,8 @@ def judge_mos(run: Run, rows: Rows) -> None:
         with DNSMOS(run.cfg.processes) as mos:
             run.report.how["dnsmos"] = mos.how()
             for row, clips in judged.items():
-                failures = score_mos(mos, clips, run.cache)
-                scores = {clip.id: clip.item["dnsmos"] for clip in clips if "dnsmos" in clip.item}
+                rate = lambda part: mos.score([clip.usable() for clip in part], part[0].rate)  # noqa: E731
+                scores, failures = score_clips("dnsmos", rate, mos.how(), clips, run.cache, 8 * run.cfg.processes)
                 for name in SCORES:
                     values = {clip: found[name] for clip, found in scores.items()}
                     run.report.mean(row, f"dnsmos/{name}", values, failures)
@@ -192,73 +183,64 @@ def judge_mos(run: Run, rows: Rows) -> None:
             run.report.mean(row, "dnsmos/p808", {}, {clip.id: str(error) for clip in clips})
 
 
-def _by_rate(clips: Iterable[ScoredClip], known: ScoreCache) -> list[list[ScoredClip]]:
-    """The clips that are not ``known``, equal audio once, the shortest first, a list for each sample rate."""
-    missing = sorted({c.hash: c for c in clips if c.hash not in known}.values(), key=lambda c: len(c.usable()))
-    by_rate: dict[int, list[ScoredClip]] = {}
-    for clip in missing:
-        by_rate.setdefault(clip.rate, []).append(clip)
-    return list(by_rate.values())
+def by_hash(clip: ScoredClip) -> str:
+    """The key of a score that the audio alone makes."""
+    return clip.hash
 
 
-def score_mos(judge: DNSMOS, clips: Sequence[ScoredClip], cache_folder: Path | None) -> dict[str, str]:
-    """Set ``item["dnsmos"]`` of the clips; returns ``{id: reason}`` of those without a score."""
-    cache = ScoreCache(cache_folder, "dnsmos", {**judge.how(), "resampler": RESAMPLER})
-    usable, failures = split_usable(clips)
-    failed: dict[str, str] = {}
-    for of_rate in _by_rate(usable, cache):
-        chosen = share(of_rate)
-        found = judge.score([c.usable() for c in chosen], of_rate[0].rate)
-        with measured("dnsmos", chosen):
-            for index, score in progress(found, total=len(chosen), desc=f"dnsmos, {len(chosen)} clips"):
-                if isinstance(score, CannotScore):
-                    failed[chosen[index].hash] = score.reason
-                else:
-                    cache[chosen[index].hash] = score
-    cache.gather()
-    failed = gather(failed, "dnsmos")
-    for clip in usable:
-        if clip.hash in cache:
-            clip.item["dnsmos"] = cache[clip.hash]
-        else:
-            failures[clip.id] = failed[clip.hash]
-    return failures
-
-
-def score_each(
+def known_scores(
     name: str,
-    score: Callable[[ScoredClip], Any],
+    score: Score,
     how: Mapping[str, Any],
     clips: Sequence[ScoredClip],
     cache_folder: Path | None,
-    key: Callable[[ScoredClip], str] = lambda clip: clip.hash,
+    batch: int,
+    key: Callable[[ScoredClip], str] = by_hash,
+) -> list[Any]:
+    """The score or `CannotScore` of each usable clip, through the cache, whose file's name begins with ``name``."""
+    cache = ScoreCache(cache_folder, name.replace("/", "-"), {**how, "resampler": RESAMPLER})
+    shortest_first = sorted(clips, key=lambda clip: len(clip.usable()))
+    parts = {key(clip): clip for clip in shortest_first}
+    failed = cache.fill(parts, score, name, batch, lambda clip: clip.rate, partial(measured, name))
+    return [CannotScore(failed[place]) if place in failed else cache[place] for place in map(key, clips)]
+
+
+def score_clips(
+    name: str,
+    score: Score,
+    how: Mapping[str, Any],
+    clips: Sequence[ScoredClip],
+    cache_folder: Path | None,
+    batch: int = 1,
+    key: Callable[[ScoredClip], str] = by_hash,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """``{id: score}`` of a metric that scores clip by clip, and ``{id: reason}`` of the clips without a score.
+    """``{id: score}``, set as ``name`` in each clip's item, too, and ``{id: reason}`` of the clips without a score.
 
     Args:
-        name: set in each clip's item, and the start of the cache's file name.
+        batch: clips that ``score`` gets at a time.
         key: what else makes the score besides the audio, for metrics that also look at a reference or a caption.
     """
-    cache = ScoreCache(cache_folder, name.replace("/", "-"), {**how, "resampler": RESAMPLER})
     usable, failures = split_usable(clips)
-    missing = {key(clip): clip for clip in usable if key(clip) not in cache}
-    failed: dict[str, str] = {}
-    mine = share(list(missing.items()))
-    with measured(name, [clip for _, clip in mine]):
-        for place, clip in progress(mine, desc=f"{name}, {len(missing)} clips"):
-            try:
-                cache[place] = score(clip)
-            except CannotScore as error:
-                failed[place] = error.reason
-    cache.gather()
-    failed = gather(failed, name)
     values = {}
-    for clip in usable:
-        if key(clip) in failed:
-            failures[clip.id] = failed[key(clip)]
+    found = known_scores(name, score, how, usable, cache_folder, batch, key)
+    for clip, value in zip(usable, found, strict=True):
+        if isinstance(value, CannotScore):
+            failures[clip.id] = value.reason
         else:
-            values[clip.id] = clip.item[name] = cache[key(clip)]
+            values[clip.id] = clip.item[name] = value
     return values, failures
+
+
+def one_by_one(score: Callable[[ScoredClip], Any]) -> Score:
+    """A metric that scores a clip, or raises CannotScore, for `score_clips`."""
+
+    def tried(clip: ScoredClip) -> Any:
+        try:
+            return score(clip)
+        except CannotScore as error:
+            return error
+
+    return lambda part: map(tried, part)
 
 
 def key_of_pair(originals: Mapping[str, ScoredClip]) -> Callable[[ScoredClip], str]:
@@ -304,16 +286,17 @@ def _rate_speakers(run: Run, part: str, judge: Any, rows: Rows, voices: Mapping[
 
     for row, clips in rows.items():
         if any(voices.get(clip.id) is not clip for clip in clips):
-            pair = key_of_pair(voices)
-            run.report.mean(row, name, *score_each(name, similarity, judge.description, clips, run.cache, pair))
+            key, score = key_of_pair(voices), one_by_one(similarity)
+            found = score_clips(name, score, judge.description, clips, run.cache, key=key)
+            run.report.mean(row, name, *found)
 
 
 def _rate_quality(run: Run, name: str, mos: UTMOS | DistillMOS, rows: Rows) -> None:
     """File a predicted opinion score of every row; the judge is ``how[name]``."""
     run.report.how[name] = mos.how()
+    rate = one_by_one(lambda clip: mos.rate(clip.usable(), clip.rate))
     for row, clips in rows.items():
-        rate = lambda clip: mos.rate(clip.usable(), clip.rate)  # noqa: E731
-        run.report.mean(row, name, *score_each(name, rate, mos.how(), clips, run.cache))
+        run.report.mean(row, name, *score_clips(name, rate, mos.how(), clips, run.cache))
 
 
 def judge_by_networks(run: Run, rows: Rows, voices: Mapping[str, ScoredClip] | None = None) -> None:

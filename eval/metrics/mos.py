@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from eval.harness.audio import CannotScore, Wave, check_wave, resample
 from eval.harness.provenance import sha256
-from eval.harness.worker_pool import Closing, Job, WorkerPool
+from eval.harness.worker_pool import Answer, Closing, Job, WorkerPool
 
 RATE = 16_000
 SCORES = ("p808", "sig", "bak", "ovrl")
 SHORTEST = 0.1  # s
+
+
+def scores_of(answer: Answer) -> dict[str, float] | CannotScore:
+    """What a worker's answer says."""
+    return CannotScore(answer["failure"]) if "failure" in answer else {name: answer[name] for name in SCORES}
 
 
 class DNSMOS(Closing):
@@ -41,27 +46,22 @@ class DNSMOS(Closing):
         settings = {name: str(path) for name, path in self.networks.items()}
         self.pool = WorkerPool("eval.metrics.mos_worker", settings, processes, timeout)
 
-    def score(self, waves: list[Wave], sample_rate: int) -> Iterator[tuple[int, dict[str, float] | CannotScore]]:
-        """``(index, {"p808", "sig", "bak", "ovrl"})`` of each clip ``[samples]`` as they are ready, or why
-        not.
-        """
+    def score(self, waves: list[Wave], sample_rate: int) -> list[dict[str, float] | CannotScore]:
+        """``{"p808", "sig", "bak", "ovrl"}`` of each clip ``[samples]``, or why not."""
+        found: list[Any] = []
         jobs: list[Job] = []
-        numbers: list[int] = []
-        for index, wav in enumerate(waves):
+        for wav in waves:
             try:
                 check_wave(wav, sample_rate, SHORTEST)
+                found.append(None)
             except CannotScore as error:
-                yield index, error
+                found.append(error)
                 continue
             # resampling can overshoot full scale by a little; the networks expect -1 ... 1
             samples = resample(wav, sample_rate, RATE).clip(-1.0, 1.0)
             jobs.append(({}, np.ascontiguousarray(samples, dtype="<f4").tobytes()))
-            numbers.append(index)
-        for job, answer in self.pool.imap(jobs):
-            if "failure" in answer:
-                yield numbers[job], CannotScore(answer["failure"])
-            else:
-                yield numbers[job], {name: answer[name] for name in SCORES}
+        answers = iter(self.pool.map(jobs))
+        return [value or scores_of(next(answers)) for value in found]
 
     def how(self) -> dict[str, object]:
         """What a result records about these scores."""

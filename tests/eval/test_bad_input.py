@@ -127,7 +127,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Score
         mos = judge = DNSMOS(processes=1)
 
         def dnsmos(_: np.ndarray, wav: np.ndarray, rate: int) -> float:
-            ((_, answer),) = judge.score([wav], rate)
+            (answer,) = judge.score([wav], rate)
             if isinstance(answer, CannotScore):
                 raise answer
             return answer["p808"]

@@ -23,9 +23,7 @@ def test_scores_do_not_change_and_failures_have_reasons() -> None:
     nan = wav.copy()
     nan[5] = np.nan
     with DNSMOS(processes=1) as judge:
-        first, second, broken, short = (
-            score for _, score in sorted(judge.score([wav, wav, nan, wav[:100]], 16_000), key=lambda pair: pair[0])
-        )
+        first, second, broken, short = judge.score([wav, wav, nan, wav[:100]], 16_000)
         how = judge.how()
     assert isinstance(first, dict) and first == second and set(first) == {"p808", "sig", "bak", "ovrl"}
     assert all(1.0 < value < 5.0 for value in first.values())
@@ -49,7 +47,7 @@ def test_equals_the_package() -> None:
     wav = read_audio(CLIP, 16_000)
     theirs = dnsmos.run(wav, 16_000)
     with DNSMOS(processes=1) as judge:
-        ((_, ours),) = judge.score([wav], 16_000)
+        (ours,) = judge.score([wav], 16_000)
     assert isinstance(ours, dict)
     for name, value in ours.items():
         assert value == pytest.approx(float(theirs[f"{name}_mos"]), abs=1e-5)
