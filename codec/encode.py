@@ -49,7 +49,7 @@ from codec.shards.portions import (
 from codec.shards.remote import file_system, is_remote, publish
 from codec.shards.token_source import OWNER, check_owner, note_owner, token_folder
 from training.checkpoint import write_file
-from training.config import ConfigError, hydra_entry, refusing
+from training.config import hydra_entry, refusing
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
 from training.lock import hold, release
 from training.log import duration
@@ -291,7 +291,7 @@ def main(cfg: DictConfig) -> None:
         out = Path(cfg.out) if local else token_folder(cfg.data.root, tokenizer, cfg.splits, cfg.data.name)
     if state.is_main_process:
         print(f"encode {cfg.data.root} with {tokenizer.name} {tokenizer.fingerprint[:12]} -> {out}", flush=True)
-    try:
+    with refusing(CorpusError, ShardError):
         summary = encode_corpus(
             cfg.data.root,
             tokenizer,
@@ -302,8 +302,6 @@ def main(cfg: DictConfig) -> None:
             clips_per_shard=cfg.clips_per_shard,
             resume=cfg.resume,
         )
-    except (CorpusError, ShardError) as error:
-        raise ConfigError(str(error)) from error
     if not state.is_main_process:
         return
     if cfg.record:

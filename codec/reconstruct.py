@@ -37,7 +37,7 @@ from codec.files import SUFFIX, Codec, Encoded
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.load import load_tokenizer
 from codec.model import ALMTokenizer
-from training.config import ConfigError, group_options, hydra_entry
+from training.config import ConfigError, group_options, hydra_entry, refusing
 from training.identity import file_names, path_inside
 from training.launch import pick_device
 from training.lock import hold
@@ -233,10 +233,8 @@ def main(cfg: DictConfig) -> None:
     console = sys.stdout
     with redirect_stdout(sys.stderr if cfg.json else console):
         tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)
-        try:
+        with refusing(FileNotFoundError, ValueError):
             done, refused = reconstruct_files(sources, cfg.out, tokenizer, cfg.format, cfg.way)
-        except (FileNotFoundError, ValueError) as error:
-            raise ConfigError(str(error)) from error
         print(
             f"{tokenizer.name} {tokenizer.fingerprint[:12]}: {tokenizer.sample_rate} Hz, "
             f"{tokenizer.frame_rate:g} frames/s, {tokenizer.levels} levels, {tokenizer.bitrate:.1f} bit/s nominal"

@@ -144,11 +144,9 @@ def train_codec(cfg: DictConfig) -> None:
     run_dir = Path("runs") / (cfg.name or f"codec-{cfg.preset}" + (f"-stage{cfg.stage}" if cfg.stage else ""))
     decide(lambda: hold(run_dir, reads=[cfg.data.root, *cfg.corpora]))
     log = RunLog(run_dir, accelerator.is_main_process)
-    try:
+    with refusing(TrackerError):
         settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
         tracker = Tracker(cfg.tracker, run_dir, settings, accelerator.is_main_process)
-    except TrackerError as error:
-        raise ConfigError(str(error)) from error
 
     # ---- data --------------------------------------------------------------------------------------------------
     roots = ", ".join(map(str, [cfg.data.root, *cfg.corpora]))
@@ -219,9 +217,8 @@ def train_codec(cfg: DictConfig) -> None:
 @hydra_entry("codec_train")
 def main(cfg: DictConfig) -> None:
     try:
-        train_codec(cfg)
-    except CorpusError as error:
-        raise ConfigError(str(error)) from None
+        with refusing(CorpusError):
+            train_codec(cfg)
     except NonFiniteLoss as error:
         if processes.place()[0]:  # all processes know of it, one says it
             raise SystemExit(2) from None

@@ -43,7 +43,7 @@ from lm.sequences.packing import pack_rows
 from lm.sequences.vocabulary import AudioVocabulary
 from tasks.base import Task
 from tasks.document import AudioSegment
-from training.config import ConfigError, hydra_entry
+from training.config import ConfigError, hydra_entry, refusing
 
 ROWS = ("own-condition", "wrong-condition", "unigram", "uniform")
 
@@ -54,28 +54,24 @@ def find_rows(cfg: DictConfig, tokenizer: AudioTokenizer, task: Task) -> tuple[P
     Raises:
         ConfigError: no shards of this tokenizer, or no such clips in them.
     """
-    try:
+    with refusing(CorpusError, ShardError):
         named = Path(cfg.tokens) if cfg.tokens else named_shards(cfg.data)
         cached = None
         if named is None:
             check_corpus(cfg.data)
             cached = token_folder(cfg.data.root, tokenizer, name=cfg.data.name)
-    except (CorpusError, ShardError) as error:
-        raise ConfigError(str(error)) from None
     seen = []
     for place in [named] if named else [place for place in (shipped_shards(cfg.data), cached) if place]:
         if not (place / INDEX_NAME).is_file():
             seen.append(f"{place} is not there")
             continue
-        try:
+        with refusing(CorpusError, ShardError, key="tokens"):
             if place == cached:
                 check_current(place, cfg.data.root)
             if not read_index(place).is_of(tokenizer):
                 seen.append(f"{place} was made by another tokenizer")
                 continue
             rows = read_shards(place)
-        except (CorpusError, ShardError) as error:
-            raise ConfigError(f"tokens: {error}") from None
         # split by split, so that no passage or voice prompt joins clips of two of them
         tested, trained = (task.select([r for r in rows if r.split == name]) for name in (cfg.split, cfg.train_split))
         if tested:

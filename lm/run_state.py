@@ -145,16 +145,19 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read ({error}): give resume=none to start over.") from None
 
 
+def recorded(folder: Path, key: str) -> Any:
+    """What the training that made the model in ``folder`` recorded; None: nothing of this, or nothing at all."""
+    return read_state(folder).get(key) if (Path(folder) / STATE_FILE).is_file() else None
+
+
 def normalisation_of(folder: Path) -> str | dict[str, str]:
-    """``text.normalise`` of the training that made the model in ``folder``; ``none`` for a model without a state."""
-    path = Path(folder) / STATE_FILE
-    return read_state(folder).get("normalise", "none") if path.is_file() else "none"
+    """``text.normalise`` of the training that made the model in ``folder``; ``none`` where that is not recorded."""
+    return recorded(folder, "normalise") or "none"
 
 
 def speakers_of(folder: Path) -> list[str] | None:
     """The speakers that the prompts of the training of the model in ``folder`` named; None: that is not recorded."""
-    path = Path(folder) / STATE_FILE
-    return read_state(folder).get("speakers") if path.is_file() else None
+    return recorded(folder, "speakers")
 
 
 def named_speakers(rows: Sequence[Any], task: Task, init: str | None) -> list[str] | None:

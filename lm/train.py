@@ -52,7 +52,7 @@ from lm.sequences.vocabulary import VocabularyError
 from tasks.base import TaskError, make_task
 from tasks.text import normalisers, note_on_english
 from training.checkpoint import CheckpointError
-from training.config import ConfigError, hydra_entry
+from training.config import hydra_entry, refusing
 from training.failure import NonFiniteLoss
 from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
 from training.lock import hold
@@ -267,10 +267,8 @@ def train(cfg: DictConfig) -> Path:
 
 @hydra_entry("lm_train")
 def main(cfg: DictConfig) -> None:
-    try:
+    with refusing(*REFUSALS, NonFiniteLoss):
         train(cfg)
-    except (*REFUSALS, NonFiniteLoss) as error:
-        raise ConfigError(str(error)) from None
 
 
 if __name__ == "__main__":

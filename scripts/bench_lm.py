@@ -155,8 +155,7 @@ class Ours:
         start = clock()
         for _ in range(steps):
             batch = self.data.batch(self.step)
-            arrays = (batch.rows.input_ids, batch.rows.position_ids, batch.rows.targets)
-            parts = [torch.from_numpy(array).to(self.device) for array in arrays]
+            parts = [part.to(self.device) for part in batch.rows.tensors()]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 loss = self.objective(*parts)
             (loss.total / batch.targets).backward()

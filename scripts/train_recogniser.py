@@ -37,7 +37,7 @@ from eval.judges.recognisers.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, t
 from eval.metrics.wer import ErrorRate
 from tasks.text import plain
 from training.checkpoint import save_checkpoint, save_folder, write_file
-from training.config import ConfigError, hydra_entry
+from training.config import ConfigError, hydra_entry, refusing
 from training.identity import printable, without_credentials
 from training.launch import pick_device
 from training.lock import hold
@@ -171,10 +171,8 @@ def main(cfg: DictConfig) -> None:
     log = RunLog(run_dir)
 
     # ---- data ------------------------------------------------------------------------------------------------------
-    try:
+    with refusing(CorpusError, key="corpus"):
         clips, rejects = read_corpus(cfg.corpus)
-    except CorpusError as error:
-        raise ConfigError(f"corpus: {error}") from error
     print(f"{cfg.corpus}: {len(clips)} clips, {len(rejects)} rejected", flush=True)
     train = load_split(clips, "train", cfg.hours * 3600, cfg.seed)
     valid = load_split(clips, "valid", 0, cfg.seed)[: cfg.valid_clips]
@@ -244,9 +242,10 @@ def main(cfg: DictConfig) -> None:
             log.log(step, {"loss": round(mean, 4), "seconds": round(seconds(), 1)})
             left = duration((time.monotonic() - began) / (step - began_step) * (cfg.steps - step))
             log.line(f"step {step}/{cfg.steps}  loss/character {mean:.3f}  lr {rate:.1e}  left {left}")
-        if step % cfg.save_every == 0 or step == cfg.steps or stop.asked:
+        stopping = stop.asked  # once: a signal may come while it is saved
+        if step % cfg.save_every == 0 or step == cfg.steps or stopping:
             save_checkpoint(run_dir, step, write_checkpoint, KEPT)
-        if stop.asked:
+        if stopping:
             stop.close()
             log.line(f"{stop.name}: saved step {step}; the same command continues.")
             stop.leave()

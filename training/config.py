@@ -43,12 +43,14 @@ class ConfigError(SystemExit):
 
 
 @contextmanager
-def refusing(*kinds: type[Exception]) -> Iterator[None]:
-    """Errors of these kinds inside the ``with`` block are the configuration's: one sentence, exit status 2."""
+def refusing(*kinds: type[Exception], key: str = "") -> Iterator[None]:
+    """Errors of these kinds inside the ``with`` block are the configuration's, or of one ``key`` of it: one sentence,
+    exit status 2.
+    """
     try:
         yield
     except kinds as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(f"{key}: {error}" if key else str(error)) from None
 
 
 # What a disk or its permissions refuse; whatever was being written then is not there, or as it was before.
@@ -59,10 +61,8 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errn
 def ending_plainly() -> Iterator[None]:
     """A full disk, a folder that cannot be written and Ctrl-C end a program in one sentence; all it prints is plain."""
     try:
-        with redirect_stdout(cast(TextIO, PlainStream(sys.stdout))):
+        with refusing(CheckpointError, LockError), redirect_stdout(cast(TextIO, PlainStream(sys.stdout))):
             yield
-    except (CheckpointError, LockError) as error:
-        raise ConfigError(str(error)) from None
     except OSError as error:
         if error.errno not in DISK:
             raise

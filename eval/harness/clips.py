@@ -25,7 +25,7 @@ from eval.harness.audio import CannotScore, Wave, resample
 from eval.harness.coding import resynthesise
 from eval.harness.provenance import record_hash, sha256
 from eval.harness.scored import ScoredClip, as_stored
-from training.config import ConfigError
+from training.config import ConfigError, refusing
 from training.identity import file_names
 from training.progress import progress
 
@@ -38,10 +38,8 @@ def read_clips(root: str) -> list[Clip]:
     Raises:
         ConfigError: no corpus.
     """
-    try:
+    with refusing(CorpusError, key="data.root"):
         clips, rejects = read_usable_corpus(root)
-    except CorpusError as error:
-        raise ConfigError(f"data.root: {error}") from error
     if rejects:
         print(left_out(root, rejects), flush=True)
     return clips

@@ -21,7 +21,7 @@ from eval.harness.report import Report
 from eval.metrics.wer import edits
 from eval.probes.linear import train_ctc
 from tasks.text import scoring_normaliser
-from training.config import ConfigError
+from training.config import ConfigError, refusing
 
 LETTERS = set(" 'abcdefghijklmnopqrstuvwxyz")
 Features = Mapping[str, NDArray[np.float32]]  # clip id → [frames, d]
@@ -81,13 +81,11 @@ def read_tokens(folder: Path, tokenizer: AudioTokenizer) -> tuple[list[Row], dic
     Raises:
         ConfigError: no shards, or those of another tokenizer.
     """
-    try:
+    with refusing(ShardError, key="ctc_shards"):
         index = read_index(folder)
         if not index.is_of(tokenizer):
             raise ConfigError(f"ctc_shards={folder} was made by {index.name} with other weights than {tokenizer.name}.")
         rows = list(iterate_shards(folder, ["train", "test"], ["speech"]))
-    except ShardError as error:
-        raise ConfigError(f"ctc_shards: {error}") from None
     return rows, {row.id: row.codes.astype(np.int64) for row in rows}
 
 

@@ -23,7 +23,6 @@ from transformers import DynamicCache, StaticCache
 
 from lm.network.head import ModelError, backbone_of
 
-CACHES = ("auto", "dynamic", "static")
 LENGTH_STEP = 256  # caches of fixed size are as long as a multiple of this: fewer shapes to compile
 
 
@@ -42,8 +41,6 @@ class Engine:
     backend: str = "inductor"
 
     def __post_init__(self) -> None:
-        if self.cache not in CACHES[1:]:
-            raise ValueError(f"cache={self.cache} is unknown; choose dynamic or static.")
         if self.compile and self.cache != "static":
             raise ValueError("compile=true needs cache=static: a growing cache has another shape in every step.")
 
@@ -52,13 +49,11 @@ class Engine:
         """From the keys ``generation.cache`` and ``generation.compile``; by themselves they compile on GPUs.
 
         Raises:
-            ValueError: a value that is unknown, or a growing cache that is to be compiled.
+            ValueError: a growing cache that is to be compiled.
         """
         compiled = (
             device.startswith("cuda") and options.cache != "dynamic" if options.compile is None else options.compile
         )
-        if options.cache not in CACHES:
-            raise ValueError(f"generation.cache={options.cache} is unknown; choose one of {', '.join(CACHES)}.")
         chosen = options.cache if options.cache != "auto" else "static" if compiled else "dynamic"
         return cls(chosen, bool(compiled))
 

@@ -24,7 +24,6 @@ from lm.network.head import Head, HeadForm, ModelError, backbone_of, head_form, 
 from lm.sequences.packing import IGNORE
 from lm.sequences.vocabulary import AudioVocabulary
 
-HEADS = ("chunked", "plain", "torch")  # ours, all logits at once, torch's own
 CHUNK = 512  # targets per chunk: 512 × 7,000 fp32 logits are 14 MB
 
 
@@ -95,7 +94,7 @@ def linear_cross_entropy(
         head: of the rows that are normalised over.
         targets: ``[targets]`` rows of ``head``.
         shares: ``[targets]`` weight of each target in the sum.
-        way: one of HEADS.
+        way: ``chunked`` (ours), ``plain`` (all logits at once) or ``torch`` (its own).
     """
     if way == "chunked":
         return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, head.form, targets, shares)
@@ -153,7 +152,7 @@ class Objective(nn.Module):
             and the end of audio where a frame begins) instead of over the whole vocabulary. Generation masks
             the others anyway; training needs a third of the head's work. Text targets are normalised over
             text.
-        head: one of HEADS; ``plain`` takes more memory, the numbers are the same.
+        head: a way of `linear_cross_entropy`; ``plain`` takes more memory, the numbers are the same.
         everything: control tokens are targets too (``trainer.loss_on=everything``), normalised together with text.
 
     Raises:
