@@ -37,20 +37,26 @@ from codec.shards.token_source import shipped_shards
 from eval.harness.audio import RESAMPLER, CannotScore, resample
 from eval.harness.clips import heard_at, read_generated, read_reference, row_like, text_of
 from eval.harness.coding import resynthesise
-from eval.harness.processes import gather, is_main, share
+from eval.harness.processes import is_main
 from eval.harness.provenance import record_hash, sha256
 from eval.harness.report import Report
 from eval.harness.run import Run
 from eval.harness.scored import ScoredClip
 from eval.harness.spectrogram_sheet import write_sheets
-from eval.judges.judging import how_texts, judge_by_networks, judge_mos, judge_words
+from eval.judges.judging import (
+    how_texts,
+    judge_by_networks,
+    judge_mos,
+    judge_words,
+    one_by_one,
+    score_clips,
+)
 from eval.judges.recognisers.interface import NAMES
 from eval.metrics.delay import Delay, find_delay, undelayed
 from eval.metrics.signal import PAIRED, PESQ, stoi
 from eval.metrics.visqol import NAMES as VISQOL
 from eval.metrics.visqol import ViSQOL
 from training.config import ConfigError, hydra_entry
-from training.progress import progress
 
 LENGTH_BITS = 32  # of a clip's number of samples, which no code holds
 METRICS = (*PAIRED, "pesq-wb", "pesq-nb", *VISQOL)
@@ -200,36 +206,32 @@ def compare(
     """
     for name in metrics:
         score: Any = PAIRED.get(name) or (ViSQOL(name) if name in VISQOL else PESQ(name.removeprefix("pesq-")))
-        values: dict[str, float] = {}
-        failures: dict[str, str] = {}
-        for reference, output in progress(share(list(zip(references, outputs, strict=True))), desc=name):
-            try:
-                wanted = rate or min(reference.rate, output.rate)
-                pair = [resample(clip.usable(), clip.rate, wanted) for clip in (reference, output)]
-                length = min(map(len, pair))  # rates that do not divide round to lengths one sample apart
-                if max(map(len, pair)) - length > 1:
-                    raise CannotScore("lengths differ")
-                values[output.id] = score(*undelayed(pair[0][:length], pair[1][:length], delay, wanted), wanted)
-            except CannotScore as error:
-                failures[output.id] = error.reason
+        report.mean(row, name, *paired(name, score, references, outputs, rate, delay))
         if isinstance(score, PESQ):
             score.close()
-        values, failures = in_order(outputs, values, failures, f"{name}, {row}")
-        for output in outputs:
-            if output.id in values:
-                output.item[name] = values[output.id]
-        report.mean(row, name, values, failures)
 
 
-def in_order(
-    clips: list[ScoredClip], values: dict[str, float], failures: dict[str, str], what: str
+def paired(
+    name: str,
+    score: Callable[..., float],
+    references: Sequence[ScoredClip],
+    outputs: Sequence[ScoredClip],
+    rate: int,
+    delay: float,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Scores and failures of all processes in the order of the clips."""
-    values, failures = gather(values, what), gather(failures, f"failures of {what}")
-    return (
-        {clip.id: values[clip.id] for clip in clips if clip.id in values},
-        {clip.id: failures[clip.id] for clip in clips if clip.id in failures},
-    )
+    """As `score_clips`, the ``score`` of each output against the reference of its id; the rest as in `compare`."""
+    of = {clip.id: clip for clip in references}
+
+    def aligned(output: ScoredClip) -> float:
+        reference = of[output.id]
+        wanted = rate or min(reference.rate, output.rate)
+        pair = [resample(clip.usable(), clip.rate, wanted) for clip in (reference, output)]
+        length = min(map(len, pair))  # rates that do not divide round to lengths one sample apart
+        if max(map(len, pair)) - length > 1:
+            raise CannotScore("lengths differ")
+        return score(*undelayed(pair[0][:length], pair[1][:length], delay, wanted), wanted)
+
+    return score_clips(name, one_by_one(aligned), {}, outputs, None, key=lambda clip: clip.id)
 
 
 def length_check(
@@ -256,15 +258,11 @@ def length_check(
             starts.pop()
         pieces = [stream[a:b] for a, b in zip(starts, [*starts[1:], len(stream)], strict=True)]
         joined = np.concatenate([wav for wav, _ in resynthesise(tokenizer, dict(enumerate(pieces))).values()])
-        values: dict[str, float] = {}
-        failures: dict[str, str] = {}
-        for clip, wav, start in share(list(zip(clips, waves, edges[:-1], strict=True))):
-            try:
-                heard = joined[start : start + len(wav)]
-                values[clip.id] = stoi(*undelayed(wav, heard, delay, rate), rate)
-            except CannotScore as error:
-                failures[clip.id] = error.reason
-        values, failures = in_order(clips, values, failures, f"pieces {factor}x")
+        heard = [
+            ScoredClip(clip.id, clip.row, clip.text, joined[start : start + len(wav)], rate)
+            for clip, wav, start in zip(clips, waves, edges[:-1], strict=True)
+        ]
+        values, failures = paired(f"pieces {factor}x", stoi, clips, heard, rate, delay)
         longest = max(map(len, pieces)) / rate
         report.mean(
             "resynthesis", f"stoi-pieces/{factor}x", values, failures, piece_seconds=longest, pieces=len(pieces)
