@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from json_files import read_json, read_lines, write_lines
 
 from eval.harness.report import Report
 
@@ -102,13 +103,13 @@ def tts(folder: Path, texts: Sequence[str] = TEXTS, seconds: float = 2.0, loud: 
 def prompted(folder: Path, task: str) -> Path:
     """As eval/prompted.py writes it: `tts` after a recording, which has a row of its own without scores."""
     tts(folder)
-    results = json.loads((folder / "results.json").read_text())
+    results = read_json(folder / "results.json")
     results["how"]["task"] = task
     (folder / "results.json").write_text(json.dumps(results))
-    lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    lines = read_lines(folder / "items.jsonl")
     for number, id in enumerate(dict.fromkeys(line["id"] for line in lines)):
         lines.append(audio_item(folder, "given", id, number, 1.0, 0.3, text="what was given", speaker="slt"))
-    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(folder / "items.jsonl", lines)
     return folder
 
 

@@ -1,10 +1,11 @@
 """The programs, run in this process as their commands run them, and the options that make their models tiny."""
 
 import importlib
-import json
 import runpy
 from pathlib import Path
 from unittest import mock
+
+from json_files import read_lines
 
 from lm.train import train
 from training.config import REPOSITORY, compose
@@ -51,7 +52,7 @@ def run_command(script: str, *arguments: str) -> None:
 
 def records(run: Path) -> list[dict]:
     """The lines of a run's log."""
-    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_lines(run / "log.jsonl")
 
 
 def train_lm(*overrides: str) -> Path:

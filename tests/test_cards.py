@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "checkpoints").glob("*/*.safetensors"))
+from training.config import REPOSITORY
+
+FOLDERS = sorted(path.parent for path in (REPOSITORY / "checkpoints").glob("*/*.safetensors"))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

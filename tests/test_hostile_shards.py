@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from accelerate import Accelerator
+from json_files import read_json
 from tiny_models import tiny_codec
 from tiny_tones import write_corpus
 
@@ -50,7 +51,7 @@ def file_elsewhere(folder: Path) -> None:
 
 def larger_codebooks(folder: Path) -> None:
     """Both the index and the shard say so: the codes are in range, and beyond every model's vocabulary."""
-    index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    index = read_json(folder / INDEX_NAME)
     index["tokenizer"]["codebook_sizes"] = [65_536] * 3
     (folder / INDEX_NAME).write_text(json.dumps(index), encoding="utf-8")
     table = pq.read_table(folder / SHARD)

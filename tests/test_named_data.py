@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
+from json_files import read_lines
 from programs import PROGRAMS
 from tiny_models import tiny_codec
 from tiny_tones import write_corpus
@@ -109,7 +110,7 @@ def test_shards_inside_a_corpus_are_enough_and_belong_to_it_alone(corpora: Path)
 def test_metadata_may_lie_in_the_folders_of_the_splits(corpora: Path, kept: str) -> None:
     root = corpora / "mine"
     if kept == "split folders":
-        rows = [json.loads(line) for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+        rows = read_lines(root / "metadata.jsonl")
         for row in rows:
             folder = root / row.pop("split")
             folder.mkdir(exist_ok=True)

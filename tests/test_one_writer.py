@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from json_files import write_lines
 
 import training.lock
 from training.config import REPOSITORY
@@ -76,7 +76,7 @@ def write_corpus(root: Path) -> None:
     root.mkdir()
     for number in range(12):
         soundfile.write(root / f"{number}.wav", 0.1 * np.sin(np.arange(24_000) * (0.1 + 0.01 * number)), 24_000)
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(root / "metadata.jsonl", rows)
 
 
 def test_all_programs_are_here() -> None:

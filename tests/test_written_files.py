@@ -14,6 +14,7 @@ import numpy as np
 import page_fixtures
 import pytest
 import soundfile
+from json_files import read_lines, write_lines
 from tiny_models import tiny_codec
 from tiny_tones import write_corpus
 
@@ -132,12 +133,12 @@ def test_pages_and_listening_tests_write_into_their_folder(
     made: Callable[[Path], Path], tmp_path: Path, victim: Path
 ) -> None:
     evaluation = made(tmp_path / f"runs/x/eval-{made.__name__}")
-    lines = [json.loads(line) for line in (evaluation / "items.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = read_lines(evaluation / "items.jsonl")
     ids = dict(
         zip(dict.fromkeys(line["id"] for line in lines), ["../../victim/song", "x" * 3000, "/a\0"], strict=False)
     )
     lines = [line | {"id": ids.get(line["id"], line["id"])} for line in lines]
-    (evaluation / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_lines(evaluation / "items.jsonl", lines)
     before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "out")}
     build_page([evaluation], tmp_path / "out/page", Options(count=2))
     write_listening_test(
@@ -184,7 +185,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             head = {"file_name": "x.flac", "id": identity if domain == "speech" else f"{identity}!", "split": "test"}
             rows.append({**head, "domain": domain, **text})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_lines(path, rows)
     return tmp
 
 
@@ -203,7 +204,7 @@ def test_evaluations_write_a_file_for_each_clip_and_none_elsewhere(
     keys = [key for key in keys if not (key.startswith("recognisers") and config.endswith(("captioning", "to_audio")))]
     importlib.import_module(module).main.__wrapped__(compose(config, [*keys, *model]))
     out = place / "runs" / config
-    items = [json.loads(line) for line in (out / "items.jsonl").read_text(encoding="utf-8").splitlines()]
+    items = read_lines(out / "items.jsonl")
     for row in rows:
         mine = [item for item in items if item.get("audio", "").startswith(f"wavs/{row}/")]
         written = {item["given"] if row == "given" else item["id"]: item["audio"] for item in mine}

@@ -3,7 +3,6 @@
 Other processes import this file, too.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from json_files import write_lines
 from torch import Tensor
 
 from codec.interface import AudioTokenizer, Codes
-from training.config import REPOSITORY
 
 
 class LoudnessTokenizer(AudioTokenizer):
@@ -110,7 +109,7 @@ def make_corpus(root: Path, count: int, seconds: tuple[float, float] = (0.1, 1.0
                 "split": split,
             }
         )
-    (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(root / "metadata.jsonl", lines)
     return root
 
 
@@ -120,6 +119,5 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def start(code: str, *arguments: object, **more: Any) -> subprocess.Popen:
     """Runs `code` in another Python that can import the repository and this file."""
-    path = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{Path(__file__).parent}"}
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment, **more)

@@ -1,10 +1,10 @@
 """A corpus of ten clips of tones, one tone per word, for tests of whole chains."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from json_files import write_lines
 
 RATE = 16000
 WORDS = {"anna": 220.0, "carried": 330.0, "green": 440.0, "apples": 550.0, "table": 660.0}  # a tone each, Hz
@@ -24,4 +24,4 @@ def write_corpus(root: Path) -> None:
         soundfile.write(root / name, np.concatenate([tones[word] for word in words]), RATE)
         row = {"file_name": name, "id": f"clip-{number}", "text": " ".join(words), "split": split}
         rows.append({**row, "speaker": "slt" if number % 2 else "rms", "domain": "speech"})
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(root / "metadata.jsonl", rows)

@@ -1,7 +1,5 @@
 """A training of a codec of seconds: its corpus, its options, and the run in this process or in one of its own."""
 
-import json
-import os
 import subprocess
 import sys
 import time
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from json_files import read_lines, write_lines
 from programs import TINY_CODEC, run_program
 from safetensors.torch import load_file
 
@@ -35,7 +34,7 @@ def write_corpus(root: Path, clips: int = 6) -> Path:
         soundfile.write(root / f"{i}.wav", wav, 24000)
         split = "valid" if i == 0 else "train"
         rows.append({"file_name": f"{i}.wav", "id": str(i), "domain": "speech", "text": "x", "split": split})
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(root / "metadata.jsonl", rows)
     return root
 
 
@@ -49,8 +48,7 @@ def launcher(processes: int) -> list[str]:
 def start(name: str, *more: str) -> subprocess.Popen:
     """A training in a process of its own, to be killed."""
     command = [sys.executable, str(REPOSITORY / "codec/train.py"), f"name={name}", "data.root=corpus", *TINY, *more]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def train(name: str, *more: str) -> dict[str, torch.Tensor]:
@@ -66,7 +64,7 @@ def wait_for_steps(name: str, steps: int) -> None:
 
 
 def losses(name: str) -> dict[int, float]:
-    lines = [json.loads(line) for line in Path(f"runs/{name}/log.jsonl").read_text().splitlines()]
+    lines = read_lines(f"runs/{name}/log.jsonl")
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 

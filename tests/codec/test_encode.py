@@ -1,7 +1,6 @@
 """Encoding a corpus: damaged files, what is current, what changes meanwhile, batches that do not fit."""
 
 import errno
-import json
 import os
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from json_files import read_lines, write_lines
 from tiny_encoding import LoudnessTokenizer, Meddling, contents, make_corpus
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from training.lock import LockError
 
 
 def rejected(folder: Path) -> dict[str, str]:
-    lines = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
+    lines = read_lines(folder / "rejected.jsonl")
     return {line["id"]: line["reason"] for line in lines}
 
 
@@ -71,7 +71,7 @@ def test_damaged_corpus_is_encoded_around_the_damage(tmp_path: Path) -> None:
     good = ["8bit", "24bit", "float", "stereo", "long"]
     names = [*good, "empty", "truncated", "text", "nan", "missing"]
     lines = [{"file_name": f"{name}.wav", "id": name} for name in names] + [{"file_name": "float.wav", "id": "8bit"}]
-    (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(root / "metadata.jsonl", lines)
 
     summary = encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens")
     rows = read_shards(tmp_path / "tokens")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from json_files import read_json
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
 
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def edit_config(folder: Path, **changes: object) -> None:
-    config = json.loads((folder / "config.json").read_text())
+    config = read_json(folder / "config.json")
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
 
 

@@ -1,6 +1,5 @@
 """Fitting semantic centres: from a transformers encoder saved locally, and from a codec."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from json_files import write_lines
 from omegaconf import DictConfig, OmegaConf
 from programs import run_program
 from safetensors.torch import load_file, save_file
@@ -137,7 +137,7 @@ def test_windows_of_an_encoder_of_fixed_length_are_paired_with_the_latents_of_th
         loud = np.repeat(rng.random(70) < 0.5, 1920)  # of 80 ms each, 5.6 s
         soundfile.write(tmp_path / f"corpus/{i}.wav", rng.standard_normal(len(loud)) * np.where(loud, 0.2, 1e-3), 24000)
         rows.append({"file_name": f"{i}.wav", "id": str(i), "domain": "sound", "split": "train"})
-    (tmp_path / "corpus/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(tmp_path / "corpus/metadata.jsonl", rows)
     clips = read_corpus(tmp_path / "corpus")[0]
     cfg = settings(piece_seconds=5.6, window_seconds=0.08)
     source = {"encoder": str(tmp_path / "encoder"), "layer": 0, "count": 2, "domains": ["sound"]}

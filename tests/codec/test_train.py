@@ -1,7 +1,5 @@
 """Codec training: exact resume after kill -9, data order from (seed, step), refusal of bad input."""
 
-import json
-import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from json_files import read_lines
 from tiny_training import REPOSITORY, TINY, assert_equal, losses, start, train, wait_for_steps, write_corpus
 
 from codec.corpus import Clip
@@ -90,8 +89,7 @@ def test_a_run_goes_on_only_with_options_that_fit_it(place: Path, capsys: pytest
 def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
     """By the command itself; what else is refused is tried in this process."""
     command = [sys.executable, str(REPOSITORY / "codec/train.py"), "trainer.max_step=3"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 2
     assert "Did you mean 'trainer.max_steps'?" in result.stderr
     assert not (tmp_path / "runs").exists()
@@ -125,7 +123,7 @@ def test_validations_are_logged_and_tracked(place: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("codec.train.Tracker", lambda *_: recorder)
     stages = ["stage=1", "codec.decoder_dim=24", "trainer.ema=0.9"] if stage else []  # two widths: with a bridge
     train("seen", "trainer.valid_every=1", "trainer.max_steps=2", *stages)
-    records = [json.loads(line) for line in Path("runs/seen/log.jsonl").read_text().splitlines()]
+    records = read_lines("runs/seen/log.jsonl")
     scores = {name for record in records for name in record if name.startswith("valid_")}
     codes = {f"valid_{name}_{level}" for name in ("usage", "perplexity") for level in (1, 2, 3)}
     assert {"valid_stoi", "valid_mel", "valid_stft"} <= scores

@@ -1,5 +1,7 @@
 """The control of comparisons: random weights whose codes are not all one."""
 
+from training.help import CONFIG_DIR
+
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from codec.network.architecture import ALMTokenizerConfig
 from codec.network.quantizer import usage
 from codec.untrained import coloured_noise, untrained_codec
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs/codec"
+CONFIGS = CONFIG_DIR / "codec"
 
 
 def small(**changes: object) -> ALMTokenizerConfig:

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from eval import asr, captioning, likelihood, prompted, reconstruction, semantics, text_to_audio, tts
-from training.config import compose
+from training.config import REPOSITORY, compose
 
-CTC = Path(__file__).resolve().parents[2] / "checkpoints/ctc-mini"
+CTC = REPOSITORY / "checkpoints/ctc-mini"
 SPEECH = (f"ctc={CTC}", "recognisers=[ctc-mini]")
 SCRIPTS = {
     "eval_tts": (tts, (*SPEECH, "dnsmos=false", "max_seconds=1.0", "batch_size=1")),

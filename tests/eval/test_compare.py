@@ -2,11 +2,11 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from json_files import read_json
 
 from eval import compare
 from eval.harness.intervals import paired_difference
@@ -50,9 +50,9 @@ def test_side_by_side(runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run(monkeypatch, runs, f"out={tmp_path / 'out'}")
     printed = capsys.readouterr().out
     assert "first" in printed and "second − first" in printed and "torch: first 2.13, second 2.11" in printed
-    record = json.loads((tmp_path / "out/compare.json").read_text())
+    record = read_json(tmp_path / "out/compare.json")
     part = next(p for p in record["differences"] if p["metric"] == "wer/ctc-mini")
-    sides = [json.loads((tmp_path / name / "eval-tts/clips.json").read_text()) for name in ("second", "first")]
+    sides = [read_json(tmp_path / name / "eval-tts/clips.json") for name in ("second", "first")]
     sums = [np.array([s["generated"]["wer/ctc-mini"][f"c{i}"] for i in range(28)]).T for s in sides]
     expected = paired_difference((sums[0][0], sums[0][1]), (sums[1][0], sums[1][1]))
     assert expected is not None and (part["value"], part["low"]) == (expected.value, expected.low)
@@ -110,7 +110,7 @@ def test_a_difference_says_over_how_many_clips(
         folders.append(str(tmp_path / name / "eval-tts"))
     run(monkeypatch, f"runs=[{','.join(folders)}]", f"out={tmp_path / 'out'}")
     printed = capsys.readouterr().out
-    part = json.loads((tmp_path / "out/compare.json").read_text())["differences"][0]
+    part = read_json(tmp_path / "out/compare.json")["differences"][0]
     assert (part["n"], part["n_one_side_only"]) == (common, 2 * (27 - common)) and "common clips" in printed
     with open(tmp_path / "out/differences.csv", newline="") as stream:
         line = next(csv.DictReader(stream))

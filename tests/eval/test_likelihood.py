@@ -1,6 +1,5 @@
 """eval/likelihood.py: what must come out is known for a model that knows nothing, and bounds hold for one that does."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from json_files import read_lines
 
 from codec.encode import encode_corpus
 from codec.load import load
@@ -44,7 +44,7 @@ def test_a_model_that_knows_nothing_needs_the_bit_rate(
     rows = bits(folder, f"model={folder / 'ignorant'}", f"task={task}")["rows"]
     tokenizer = load(str(folder / "codec"))
     sizes = tokenizer.codebook_sizes
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    items = read_lines("out/items.jsonl")
     frames = [item["frames"] for item in items if item["row"] == "own-condition"]
     domains = {row.id: row.domain for row in read_shards(folder / "tokens")}
     assert {domains[item["id"]] for item in items} == {"speech" if task == "tts" else "sound"}  # not music's captions
@@ -91,7 +91,7 @@ def test_only_what_is_learnt_is_counted(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(folder)
     results = bits(folder, f"model={folder / 'ignorant'}", f"task={task}")
     clips = {r.id: r for r in read_shards(folder / "tokens") if r.split == "test"}
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    items = read_lines("out/items.jsonl")
     for item in (item for item in items if item["row"] == "own-condition"):
         frames = len(clips[item["id"]].codes)
         if task == "continuation":

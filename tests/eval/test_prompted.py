@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from hydra.utils import instantiate
+from json_files import write_lines
 
 from codec.corpus import Clip, read_corpus
 from eval import prompted
@@ -31,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = f"rms-{row['file_name']}"
         soundfile.write(root / "corpus" / name, 0.1 * noise.standard_normal(24_000), 16_000)
         rows.append({**row, "file_name": name, "id": f"rms-{row['id']}", "speaker": "rms"})
-    (root / "corpus/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(root / "corpus/metadata.jsonl", rows)
     return root
 
 

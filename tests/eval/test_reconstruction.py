@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from json_files import read_json, read_lines, write_lines
 from tiny_models import tiny_codec
 
 from codec.interface import AudioTokenizer, Codes
@@ -86,7 +87,7 @@ def test_a_run_writes_scores_wavs_and_sheets(
         rows.append({"file_name": f"{clip.id}.flac", "id": clip.id, "text": "a b", "split": "test", "speaker": speaker})
     (corpus / "broken.flac").write_bytes(b"no audio")
     rows.append({"file_name": "broken.flac", "id": "broken", "text": "c", "split": "test"})
-    (corpus / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(corpus / "metadata.jsonl", rows)
     tiny_codec().save_pretrained(tmp_path / "codec")
     monkeypatch.chdir(tmp_path)
 
@@ -94,7 +95,7 @@ def test_a_run_writes_scores_wavs_and_sheets(
         common = [f"data.root={corpus}", "data.tokens=null", f"tokenizer.path={tmp_path / 'codec'}", "device=cpu"]
         cfg = compose("eval_reconstruction", [*common, "recognisers=[]", "out=out", *overrides])
         reconstruction.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-        return json.loads(Path("out/results.json").read_text())
+        return read_json("out/results.json")
 
     metrics = "metrics=[stoi,estoi,mel-distance,stft-distance,si-sdr]"
     rows = run(metrics, "concat=[1,2]", "crop_seconds=1.0")["rows"]
@@ -108,7 +109,7 @@ def test_a_run_writes_scores_wavs_and_sheets(
         assert "is not audio that soundfile can read" in cells[name]["failures"][0]["reason"]
     assert 0 < cells["usage/level-3"]["value"] <= 1 and cells["perplexity/level-1"]["value"] >= 1
     assert cells["stoi-pieces/2x"]["n"] == 3
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    items = read_lines("out/items.jsonl")
     assert len(items) == 8 and sum("audio" in item for item in items) == 6
     assert all("does not" in item["error"] or "not audio" in item["error"] for item in items if item["id"] == "broken")
     assert Path("out/sheets/sheet-01.png").stat().st_size > 1000

@@ -1,12 +1,12 @@
 """Probes find what is there, do not find what is not, and never train on what they are tested on."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from json_files import read_json, write_lines
 from omegaconf import OmegaConf
 from tiny_models import tiny_codec
 
@@ -133,7 +133,7 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             soundfile.write(tmp_path / "corpus" / f"{name}.flac", wav.astype(np.float32), 16_000)
             row = {"file_name": f"{name}.flac", "id": name, "split": split, "domain": "speech", "text": "a b"}
             rows.append({**row, "kind": kind})
-    (tmp_path / "corpus/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(tmp_path / "corpus/metadata.jsonl", rows)
     tiny_codec().save_pretrained(tmp_path / "codec")
     monkeypatch.chdir(tmp_path)
     cfg = compose(
@@ -144,7 +144,7 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ],
     )  # fmt: skip
     semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    results = json.loads(Path("out/results.json").read_text())
+    results = read_json("out/results.json")
     rows_ = results["rows"]
     assert list(rows_) == ["levels-1", "levels-1-2", "levels-1-3", "continuous", "log-mel", "shuffled-labels"]
     assert rows_["log-mel"]["accuracy/kind"]["value"] == 1.0
@@ -157,20 +157,20 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # all clips say the same: without a text of their own there is nothing to train on
     cfg.ctc_group = "text"
     semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    cell = json.loads(Path("out/results.json").read_text())["rows"]["levels-1"]["cer/ctc-probe"]
+    cell = read_json("out/results.json")["rows"]["levels-1"]["cer/ctc-probe"]
     assert cell["value"] is None and cell["failures"][0]["reason"] == "not computed: no speech with text to train on"
     # token shards hold no audio: every row of tokens, and no continuous one
     encode_corpus("corpus", load("codec"), "tokens", workers=1)
     cfg.ctc_group, cfg.ctc_shards, cfg.ctc_test_limit = None, "tokens", 4
     semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    again = json.loads(Path("out/results.json").read_text())["rows"]
+    again = read_json("out/results.json")["rows"]
     assert again["levels-1-2"]["cer/ctc-probe"]["n"] == 4
     assert again["continuous"]["cer/ctc-probe"]["failures"][0]["reason"] == "not computed: token shards hold no audio"
-    how = json.loads(Path("out/results.json").read_text())["how"]
+    how = read_json("out/results.json")["how"]
     shutil.copytree("tokens", "elsewhere")
     cfg.ctc_shards = "elsewhere"
     semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    there = json.loads(Path("out/results.json").read_text())["how"]
+    there = read_json("out/results.json")["how"]
     assert protocol(how, "cer/ctc-probe") == protocol(there, "cer/ctc-probe"), "two tokenizers' shards compare"
     tiny_codec(seed=1).save_pretrained("other")
     cfg.tokenizer.path = "other"

@@ -1,7 +1,5 @@
 """The codec that ships keeps what it promises on the test speech of the embedded corpus, at every length."""
 
-from pathlib import Path
-
 import pytest
 
 from codec.corpus import read_audio, read_corpus
@@ -13,9 +11,9 @@ from eval.judges.recognisers.ctc import GreedyCTC
 from eval.metrics.signal import stoi
 from eval.metrics.wer import ErrorRate
 from eval.reconstruction import length_check
+from training.config import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
-CODEC = ROOT / "checkpoints/codec-mini"
+CODEC = REPOSITORY / "checkpoints/codec-mini"
 CROP_SECONDS = 3.2  # configs/codec/mini.yaml
 
 pytestmark = [
@@ -26,14 +24,16 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def clips() -> list[ScoredClip]:
-    found = [clip for clip in read_corpus(ROOT / "data/mini")[0] if clip.split == "test" and clip.domain == "speech"]
+    found = [
+        clip for clip in read_corpus(REPOSITORY / "data/mini")[0] if clip.split == "test" and clip.domain == "speech"
+    ]
     return [ScoredClip(clip.id, "reference", clip.text or "", read_audio(clip.path, 16_000), 16_000) for clip in found]
 
 
 def test_speech_survives(clips: list[ScoredClip]) -> None:
     """STOI of at least .85, and at most 15 points more word errors than on the recordings."""
     codec = load(CODEC)
-    waves = [read_audio(ROOT / f"data/mini/speech/{clip.id}.flac", codec.sample_rate) for clip in clips]
+    waves = [read_audio(REPOSITORY / f"data/mini/speech/{clip.id}.flac", codec.sample_rate) for clip in clips]
     outputs = [wav for wav, _ in resynthesise(codec, dict(enumerate(waves))).values()]
     scores = [stoi(wav, out, codec.sample_rate) for wav, out in zip(waves, outputs, strict=True)]
     assert sum(scores) / len(scores) >= 0.85 and min(scores) >= 0.7
@@ -41,7 +41,7 @@ def test_speech_survives(clips: list[ScoredClip]) -> None:
     for row in (waves, outputs):
         metric = ErrorRate()
         metric.update(
-            GreedyCTC(ROOT / "checkpoints/ctc-mini").transcribe(row, codec.sample_rate), [c.text for c in clips]
+            GreedyCTC(REPOSITORY / "checkpoints/ctc-mini").transcribe(row, codec.sample_rate), [c.text for c in clips]
         )
         rates.append(float(metric.compute()))
     assert rates[1] - rates[0] <= 0.15

@@ -1,11 +1,11 @@
 """eval/text_to_audio.py on a tiny codec and an untrained model, without and with networks."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from json_files import read_lines
 
 from eval.harness.audio import CannotScore
 from eval.harness.clips import silence_like
@@ -43,7 +43,7 @@ def test_without_weights(inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     printed = capsys.readouterr().out
     assert "chance 33.3 %" in printed and "so few that it is mostly bias" in printed
     assert "log-mel statistics" in results["how"]["embeddings"]["log-mel"]["embedding"]
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    items = read_lines("out/items.jsonl")
     assert all((Path("out") / item["audio"]).is_file() for item in items if item["row"] == "generated")
     # the second run finds all codes and all embeddings; clips without one are refused again
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from json_files import read_lines, write_lines
 from tiny_models import tiny_codec
 
 from eval import tts
@@ -36,7 +37,7 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert rows["generated"]["legal"]["value"] == 1.0
     assert set(rows["generated-shuffled"]) >= {"wer-original/ctc-mini", "limit", "legal", "real-time-factor"}
     assert set(rows["generated"]) >= {"limit", "early-stop", "repeated-codes", "repeated-words/ctc-mini"}
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    items = read_lines("out/items.jsonl")
     assert len(items) == 12 and len({(item["id"], item["row"]) for item in items}) == 12
     for item in items:
         info = soundfile.info(Path("out") / item["audio"])
@@ -149,10 +150,10 @@ def test_networks_judge_where_their_weights_are(inside: Path, tmp_path: Path, mo
 def test_what_leads_is_the_rate_of_the_script(
     texts: list[str], first: str, second: str, inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    rows = [json.loads(line) for line in (inside / "corpus/metadata.jsonl").read_text().splitlines()]
+    rows = read_lines(inside / "corpus/metadata.jsonl")
     shutil.copytree(inside / "corpus", tmp_path / "corpus")
     lines = [{**row, "text": texts[number % 3]} for number, row in enumerate(rows) if row["domain"] == "speech"]
-    (tmp_path / "corpus/metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(tmp_path / "corpus/metadata.jsonl", lines)
     results = speak(inside, f"data.root={tmp_path / 'corpus'}")
     assert results["how"]["headline"] == first
     assert {part["of"]["metric"] for part in results["differences"]} == {f"{first}/ctc-mini"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from json_files import read_json, read_lines, write_lines
 from programs import run_program
 from tiny_models import tiny_codec
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -41,7 +42,7 @@ def build(root: Path, task: str) -> Path:
                 row = {"file_name": f"{split}-{name}.flac", "id": f"{split}-{name}", "domain": domain, "split": split}
                 said = {"caption": CAPTIONS[number], "classes": CLASSES[number : number + 1]}
                 rows.append({**row, **({"text": TEXTS[number], "speaker": "slt"} if domain == "speech" else said)})
-    (root / "corpus" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(root / "corpus" / "metadata.jsonl", rows)
     codec = tiny_codec()
     codec.save_pretrained(root / "codec")
     texts = [*(f"slt: {text}" for text in TEXTS), *(caption for part in CAPTIONS for caption in part)]
@@ -62,5 +63,5 @@ def evaluate(config: str, folder: Path, *overrides: str) -> tuple[dict, list[dic
     """Run a program on the task in ``folder``, into ``out`` of the working directory; its results and items."""
     common = (f"data.root={folder / 'corpus'}", f"tokenizer.path={folder / 'codec'}", "device=cpu", "out=out")
     run_program(config, *common, *overrides)
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
-    return json.loads(Path("out/results.json").read_text()), items
+    items = read_lines("out/items.jsonl")
+    return read_json("out/results.json"), items

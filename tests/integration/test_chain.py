@@ -5,13 +5,13 @@ What is learnt in three steps is nothing. Tested is that every part takes what t
 nothing outside the working folder is written.
 """
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from json_files import read_json
 from programs import TINY_CODEC, TINY_LM, TINY_ROWS, run_command
 from tiny_tones import write_corpus
 
@@ -56,7 +56,7 @@ def test_from_sound_to_sound(
     judge = ["recognisers=[ctc-mini]", f"ctc={REPOSITORY / 'checkpoints/ctc-mini'}", "dnsmos=false"]
     # No model is named: the newest finished run is the one to score.
     run_command("eval/tts.py", "device=cpu", "max_seconds=1.0", *data, *tokenizer, *judge)
-    rows = json.loads((tmp_path / "runs/lm/eval-tts/results.json").read_text())["rows"]
+    rows = read_json(tmp_path / "runs/lm/eval-tts/results.json")["rows"]
     assert list(rows) == ["reference", "resynthesis", "generated", "generated-shuffled"]
     assert all(row["wer/ctc-mini"]["n"] == 2 for row in rows.values())
     assert rows["generated"]["legal"]["value"] == 1.0

@@ -4,7 +4,6 @@ The example is copied to a folder on PYTHONPATH and the page's commands run in a
 a tiny corpus and a tiny language model.
 """
 
-import json
 import os
 import re
 import shlex
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from json_files import read_json
 from programs import TINY_LM, TINY_ROWS, run_command
 from tiny_tones import RATE, write_corpus
 
@@ -78,7 +78,7 @@ def test_every_command_of_the_page_runs(module_folder: Path, tmp_path: Path, mon
     assert len(shards) == 1 and shards[0].name.startswith("tone-codec-")  # training used those of encode.py
     assert len(list((tmp_path / "runs/reconstruct").glob("*.flac"))) == 10
     assert soundfile.info(tmp_path / "runs/generated/0000.wav").samplerate == RATE
-    results = {name: json.loads((tmp_path / name).read_text()) for name in (
+    results = {name: read_json(tmp_path / name) for name in (
         "runs/mine/eval-tts/results.json",
         "runs/mine/eval-asr/results.json",
         "runs/tone-codec/eval-reconstruction/results.json",

@@ -6,6 +6,7 @@ The audio tokenizer here is a stand-in: tests of the language model need its des
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import types
 from pathlib import Path
@@ -192,6 +193,12 @@ def stand_in(tmp_path_factory) -> Path:
     exec(STAND_IN, module.__dict__)
     sys.modules["stand_in_tokenizer"] = module
     return folder
+
+
+@pytest.fixture
+def stand_in_path(stand_in, monkeypatch):
+    """Processes that the test starts import the module of `stand_in`."""
+    monkeypatch.setenv("PYTHONPATH", f"{stand_in}{os.pathsep}{os.environ['PYTHONPATH']}")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from programs import records, train_lm
+from tiny_training import launcher
 from transformers import AutoModelForCausalLM
 
 from lm.model import load_lm
@@ -121,14 +122,9 @@ def test_muon_learns_and_continues_bit_for_bit(overrides, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_kill_minus_nine_at_a_random_step(reference, overrides, stand_in, tmp_path):
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(stand_in)]),
-    }
+def test_kill_minus_nine_at_a_random_step(reference, overrides, stand_in_path, tmp_path):
     command = [sys.executable, str(REPOSITORY / "lm/train.py"), *overrides]
-    victim = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    victim = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
     log, last = tmp_path / "runs/tiny/log.jsonl", random.randint(1, 10)
     while victim.poll() is None:
         if log.exists() and any(f'"step": {last},' in line for line in log.read_text().splitlines()):
@@ -141,26 +137,13 @@ def test_kill_minus_nine_at_a_random_step(reference, overrides, stand_in, tmp_pa
 
 
 @pytest.fixture
-def two_processes(tmp_path_factory, uninterrupted, overrides, stand_in):
+def two_processes(uninterrupted, overrides, stand_in_path):
     """A run of two processes (gloo) that nothing interrupts, and (folder, options) → None, which runs as many again."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(stand_in)]),
-    }
-    # --multi_gpu is the launcher for several processes, also without GPUs (--cpu starts a single one)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    launch += [
-        "--num_machines=1",
-        "--mixed_precision=no",
-        "--dynamo_backend=no",
-        "--main_process_port=0",
-        str(REPOSITORY / "lm/train.py"),
-    ]
+    launch = [*launcher(2), str(REPOSITORY / "lm/train.py")]
     options = [*overrides, "trainer.keep=1000", "trainer.micro_rows=1", "threads=1"]
 
     def run(folder: Path, *more: str) -> None:
-        subprocess.run([*launch, *options, *more], cwd=folder, env=environment, check=True, timeout=300)
+        subprocess.run([*launch, *options, *more], cwd=folder, check=True, timeout=300)
 
     whole = uninterrupted / "two"
     if not (whole / "runs/tiny/final").exists():

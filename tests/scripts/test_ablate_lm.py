@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from json_files import read_json, write_lines
 from programs import run_command
 
 from ablate_lm import ablate, table
@@ -77,7 +78,7 @@ def test_inits_extend_one_text_model(setup, monkeypatch):
     lines = ablate(cfg).read_text().splitlines()
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["normal", "mean", "codebook", "from scratch"]
     folder = ablate_folder(cfg)
-    assert json.loads((folder / "text-backbone/text_model.json").read_text())["steps"] == 3
+    assert read_json(folder / "text-backbone/text_model.json")["steps"] == 3
     losses = [line.split(" | ")[1] for line in lines[2:]]
     assert len(set(losses)) == 4  # at step 0: all begin elsewhere
     model, vocabulary, _ = load_lm(folder / "mean-0/final")
@@ -104,7 +105,7 @@ def test_the_table_gives_means_and_ranges_of_seeds(setup, tmp_path):
             valid = {"step": 2, "valid_loss": loss, "valid_gap_1": 0.5, "valid_bits_per_second": 100.0}
             valid |= {f"valid_loss_{level}": loss + level for level in (1, 2, 3)}
             records = [{"step": 2, "epoch": 1.25, "seconds": 90.0}, valid]
-            (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+            write_lines(folder / "log.jsonl", records)
             interval = {"wer/ctc-mini": {"value": 0.125, "low": 0.1, "high": 0.152}}
             (folder / "eval-tts/results.json").write_text(
                 json.dumps({"rows": {"generated": interval, "resynthesis": interval}})

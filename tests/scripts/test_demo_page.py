@@ -14,6 +14,7 @@ from pathlib import Path
 import page_fixtures as made
 import pytest
 import soundfile
+from json_files import read_json, read_lines
 from PIL import Image
 
 from demo_page import Options, build_page, page_size, results_table
@@ -21,8 +22,8 @@ from page.data import PageError, kind_of, newest_evaluations, read_evaluation, w
 from page.labels import KINDS
 from page.media import HEIGHT, WIDTH
 from training.checkpoint import CheckpointError
+from training.config import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = ["reference", "resynthesis", "generated", "generated-shuffled"]
 TEXTS = ["the red boat", made.EVIL, "a green box"]
 
@@ -162,8 +163,8 @@ def test_every_kind_has_its_section(tmp_path: Path) -> None:
 def test_the_kind_is_told_by_the_content_and_not_only_by_the_name(tmp_path: Path) -> None:
     for folder in made.every_kind(tmp_path / "runs"):
         kind = read_evaluation(folder).kind
-        lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
-        how = json.loads((folder / "results.json").read_text())["how"]
+        lines = read_lines(folder / "items.jsonl")
+        how = read_json(folder / "results.json")["how"]
         written = [line for line in lines if line["row"] == "generated"] or lines
         assert kind_of(Path("runs/x/eval-mine"), how, written[0]) == kind
     assert kind_of(Path("runs/x/eval-semantics"), {"probe": {}}, {}) is None
@@ -174,7 +175,7 @@ def test_the_newest_of_each_kind_is_the_default(tmp_path: Path) -> None:
     other = made.tts(tmp_path / "runs" / "old" / "eval-tts", TEXTS[:2], 0.2)
     for age, folder in enumerate([other, *folders]):
         path = folder / "results.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "finished": 1e9 + age}))
+        path.write_text(json.dumps({**read_json(path), "finished": 1e9 + age}))
         os.utime(path, (1e9 - age, 1e9 - age))  # a copy of an old evaluation is no new one
     # of reconstruction, speech comes from the newer folder, sound and music from the older one
     assert set(newest_evaluations(tmp_path / "runs")) == set(folders)
@@ -281,10 +282,8 @@ def test_options_that_cannot_be(options: dict[str, object], words: str) -> None:
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts/demo_page.py"), *arguments], cwd=folder, text=True, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    line = [sys.executable, str(REPOSITORY / "scripts/demo_page.py"), *arguments]
+    return subprocess.run(line, cwd=folder, text=True, capture_output=True)
 
 
 @pytest.mark.slow

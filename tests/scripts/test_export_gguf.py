@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from json_files import read_json
 
 from lm.generation.frames import generate
 from lm.generation.legality import Legality
@@ -76,7 +77,7 @@ def test_models_without_a_gguf_form_are_refused(tmp_path):
     for change, message in (({"model_type": "qwen2"}, "no plain LLaMA"), ({}, "depth variant")):
         folder = tmp_path / message.replace(" ", "-")
         folder.mkdir()
-        config = json.loads((MODEL / "config.json").read_text()) | change
+        config = read_json(MODEL / "config.json") | change
         (folder / "config.json").write_text(json.dumps(config))
         if not change:
             (folder / "depth.json").write_text("{}")

@@ -3,7 +3,6 @@
 Two cells a day, by the date, so that all have their turn within two weeks; not those that have a test of their own.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -13,19 +12,19 @@ from pathlib import Path
 import pytest
 
 from scripts import kill_runs
+from training.config import REPOSITORY
 
 # tests/codec/test_train.py, test_stop.py and test_encode.py, tests/lm/test_train.py
 ELSEWHERE = ("codec/SIGKILL", "codec/SIGTERM", "encode/SIGKILL", "lm/SIGKILL")
 CELLS = [cell for cell in kill_runs.CELLS if cell not in ELSEWHERE]
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
 def test_the_same_command_ends_with_the_result_of_an_undisturbed_run() -> None:
     day = int(time.time() // 86_400)
     cells = {CELLS[(day + shift) % len(CELLS)] for shift in (0, len(CELLS) // 2)}
-    command = [sys.executable, str(ROOT / "scripts/kill_runs.py"), "--count=1", f"--seed={day}", "--only", *cells]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    command = [sys.executable, str(REPOSITORY / "scripts/kill_runs.py"), "--count=1", f"--seed={day}", "--only", *cells]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r" 1 of 1 ", done.stdout)) == len(cells), done.stdout
 

@@ -3,7 +3,6 @@
 flite itself is replaced by a small program that hums, except in one test that needs the real one.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from json_files import read_lines
 
 import make_corpus
 from codec.load import load
@@ -23,6 +23,7 @@ from codec.shards import read_index, read_shards
 from mini_corpus import layout, rendering, sounds, speech, voices
 from mini_corpus.grammar import vocabulary
 from mini_corpus.layout import CorpusError
+from training.config import REPOSITORY
 from training.lock import try_lock
 
 HUMMING_FLITE = """#!{python}
@@ -437,7 +438,7 @@ def test_domains_share_one_metadata_file(few: list[dict], flite: Path, sentences
 
 @pytest.fixture(scope="module")
 def shipped() -> list[dict]:
-    return [json.loads(line) for line in (make_corpus.MINI / layout.METADATA).read_text().splitlines()]
+    return read_lines(make_corpus.MINI / layout.METADATA)
 
 
 def test_shipped_metadata_lists_all_three_domains(shipped: list[dict]) -> None:
@@ -484,5 +485,5 @@ def test_shipped_tokens_are_of_the_corpus_and_of_more_of_its_kind(shipped: list[
         found = {row.id: row for row in rows.values() if row.domain == domain}
         assert found.keys() == planned.keys()
         assert all(row.captions == planned[name]["caption"] for name, row in found.items())
-    codec = load(str(make_corpus.MINI.parents[1] / "checkpoints" / "codec-mini"))
+    codec = load(str(REPOSITORY / "checkpoints/codec-mini"))
     assert read_index(folder).fingerprint == codec.fingerprint

@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import soundfile
+from json_files import read_json
 
 import preparation.recipe as recipe_module
 import prepare
@@ -248,7 +249,7 @@ def test_clips_without_audio_are_listed_and_come_back(tmp_path, capsys):
     arguments = ["audiocaps", "--root", str(tmp_path / "a"), "--out", str(tmp_path / "out")]
     prepare.main(arguments)
     assert "1 clips have no audio" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out/missing.jsonl").read_text())["id"] == "gone_0"
+    assert read_json(tmp_path / "out/missing.jsonl")["id"] == "gone_0"
     sound(tmp_path / "a/audio/gone_0.wav")
     prepare.main(arguments)
     assert not (tmp_path / "out/missing.jsonl").exists() and len(read_corpus(tmp_path / "out")[0]) == 4

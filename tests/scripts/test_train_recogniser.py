@@ -1,6 +1,5 @@
 """scripts/train_recogniser.py: learns from the train split only, writes a folder that loads, continues from one."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from json_files import read_json, write_lines
 
 import train_recogniser
 from eval.judges.recognisers.ctc import CTCRecogniser
@@ -32,14 +32,14 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         row = {"file_name": f"{number}.flac", "id": str(number), "text": "Emma found, it.", "split": split}
         rows.append({**row, "domain": "speech"})
     Path("corpus/0.flac").write_bytes(b"the test split is never opened")
-    Path("corpus/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines("corpus/metadata.jsonl", rows)
 
 
 def run(*overrides: str) -> dict[str, Any]:
     """Train; what training.json says."""
     cfg = compose("recogniser_train", [*TINY, *overrides])
     train_recogniser.main.__wrapped__(cfg)
-    return json.loads((Path(cfg.out) / "training.json").read_text())
+    return read_json(Path(cfg.out) / "training.json")
 
 
 def test_a_tiny_training(capsys: pytest.CaptureFixture) -> None:

@@ -1,7 +1,6 @@
 """Processes that see different files go the same way, the first one's. Else one would wait for the other for ever."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from json_files import read_json
 
 from codec.encode import encode_corpus
 from eval.harness.score_cache import cache_name
@@ -16,8 +16,7 @@ from training.launch import decide
 
 sys.path.insert(0, str(Path(__file__).parent))
 from agreeing_worker import Loudness  # noqa: E402
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tiny_training import launcher
 
 
 def test_one_process_decides_for_itself() -> None:
@@ -44,13 +43,10 @@ def test_two_processes_that_see_different_files_agree(tmp_path: Path) -> None:
         (cache / name).write_text("".join(json.dumps({"key": f"clip {s}", "value": 1.0}) + "\n" for s in steps))
     broken = tmp_path / "disk-0/damaged/checkpoints/step_0000001"
     broken.mkdir(parents=True)  # without a state
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--multi_gpu"]
-    command += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
-    command += [str(Path(__file__).with_name("agreeing_worker.py")), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command = [*launcher(2), str(Path(__file__).with_name("agreeing_worker.py")), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
-    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+    first, second = (read_json(tmp_path / f"rank-{rank}.json") for rank in (0, 1))
     assert first == second
     assert first["decided"] == "as 0 sees it" and "out of range" in first["refused"]
     assert first["checkpoint"].endswith("disk-0/checkpoints/step_0000002")

@@ -1,12 +1,11 @@
 """Checkpoints are whole or absent; the log has each step once."""
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from json_files import read_lines
 
 import training.checkpoint
 from training.checkpoint import (
@@ -19,7 +18,6 @@ from training.checkpoint import (
     step_folder,
     write_file,
 )
-from training.config import REPOSITORY
 from training.log import RunLog, duration
 
 
@@ -139,9 +137,8 @@ except OSError as error:
 def test_what_does_not_fit_is_refused_in_a_sentence_and_leaves_what_was_there(tmp_path: Path) -> None:
     """Each library has errors of its own for a disk that takes no more."""
     save_folder(tmp_path / "folder", write("one"))
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", FULL]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     said = result.stdout.splitlines()
     assert len(said) == 6 and said[5] == "[Errno 27] File too large: 'folder/x'", result.stderr
     assert all(line.startswith("folder cannot be written (") for line in said[:5])
@@ -165,7 +162,7 @@ def test_log_rewinds_to_the_resumed_step(tmp_path: Path) -> None:
     with open(log.path, "a") as stream:
         stream.write('{"step": 6, "lo')  # killed in the middle of a line
     log.rewind(3)
-    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
+    lines = read_lines(log.path)
     assert [line["step"] for line in lines] == [1, 2, 3] and lines[0]["bad"] is None
 
 

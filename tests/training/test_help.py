@@ -24,7 +24,7 @@ AT_EXIT = (
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_waits_for_no_package(program: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(AT_EXIT)  # Python runs it before the program
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])}
     command = [sys.executable, program, "--help"]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith(f"usage: {Path(program).name} ")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from training.config import REPOSITORY
 from training.lock import LockError, hold, release, try_lock
 
 HOLDER = """
@@ -23,14 +22,13 @@ if os.fork() == 0:  # a helper that outlives its parent, as a data worker does f
     os._exit(0)
 time.sleep(60)
 """
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
 def test_two_processes_never_write_one_folder_and_death_releases_it(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "link").symlink_to("run")
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, start_new_session=True) as holder:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         for name in ("run", "link"):
             with pytest.raises(LockError, match=f"{name} is being written by process {holder.pid} on "):
@@ -48,7 +46,7 @@ def test_waiting_says_for_whom_and_goes_on_when_it_is_free(tmp_path: Path) -> No
     waiter = "import sys; from training.lock import hold; hold(sys.argv[1], wait=True)"
     hold(tmp_path / "run")
     command = [sys.executable, "-c", waiter + "; print('mine', flush=True)", str(tmp_path / "run")]
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert f"is being written by process {os.getpid()} on" in process.stdout.readline()
         time.sleep(0.3)

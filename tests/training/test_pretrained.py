@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from json_files import read_json
 from omegaconf import OmegaConf
 from transformers import (
     AutoFeatureExtractor,
@@ -171,7 +172,7 @@ SAVED = {
 def saved(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     SAVED[request.param][0](folder)
-    return request.param, folder, json.loads((folder / "config.json").read_text())
+    return request.param, folder, read_json(folder / "config.json")
 
 
 def test_sizes_that_no_model_has_are_refused_before_memory_is_taken(saved):
@@ -256,7 +257,7 @@ def test_trusted_code_of_the_hub_is_pinned_to_a_commit(hub, path):
 def test_trusted_code_of_another_repository_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     own_code(tmp_path / "own")
-    said = json.loads((tmp_path / "own/config.json").read_text())
+    said = read_json(tmp_path / "own/config.json")
     said["auto_map"]["AutoModelForCausalLM"] = "other/place--own.OwnModel"
     (tmp_path / "own/config.json").write_text(json.dumps(said))
     with pytest.raises(PretrainedError, match="runs code of another repository"):

@@ -3,7 +3,6 @@
 import importlib.util
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,9 @@ from tiny_baselines import TINY, noise
 from tiny_models import tiny_codec, tiny_flow_codec
 
 from codec.interface import AudioTokenizer, Codes, HasLatents
+from training.config import REPOSITORY
 
-EXAMPLE = Path(__file__).resolve().parents[3] / "docs/examples/tone_codec.py"
+EXAMPLE = REPOSITORY / "docs/examples/tone_codec.py"
 
 
 def example_of_the_docs() -> AudioTokenizer:

@@ -1,6 +1,5 @@
 """Reading corpora and audio files: conventions, rejects with reasons, formats, rates, damaged files."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from json_files import write_lines
 
 from codec.corpus import Clip, CorpusError, read_corpus, spread
 
@@ -20,7 +20,7 @@ def tone(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> np.n
 
 def write_metadata(root: Path, rows: list[dict], name: str = "metadata.jsonl") -> None:
     if name.endswith(".jsonl"):
-        (root / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_lines(root / name, rows)
     elif name.endswith(".csv"):
         lines = [",".join(rows[0])] + [",".join(f'"{cell}"' for cell in row.values()) for row in rows]
         (root / name).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from json_files import write_lines
 
 from codec.corpus import Clip, CorpusError, Reject, holds_audio, read_corpus
 from codec.encode import encode_corpus
@@ -217,7 +218,7 @@ def test_the_place_of_the_corpus_says_nothing_of_its_splits(tmp_path: Path) -> N
     root = tmp_path / "test/eval"
     write(root / "a.wav", tmp_path / "test/audio/b.wav", tmp_path / "test/dev-clean/c.wav")
     rows = [{"file_name": str(path)} for path in sorted((tmp_path / "test").rglob("*.wav"))]
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(root / "metadata.jsonl", rows)
     clips, _ = found(root)
     assert {clip.path.stem: clip.split for clip in clips.values()} == {"a": "train", "b": "train", "c": "valid"}
     assert "a" in clips and not any(identity.startswith("/") for identity in clips)

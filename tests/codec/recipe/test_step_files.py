@@ -1,6 +1,5 @@
 """A training step can be followed: few of our files, its losses in one of them, and room for one more."""
 
-import json
 import multiprocessing
 import re
 import sys
@@ -9,6 +8,7 @@ from types import FrameType
 
 import pytest
 import yaml
+from json_files import read_lines
 from tiny_training import REPOSITORY, train
 
 import codec.objectives.losses as losses_file
@@ -21,7 +21,7 @@ GAN = ["gan.start=0", "gan.sizes=[64,256]", "gan.channels=[8,8]", "trainer.quant
 def records(name: str, *more: str) -> list[dict]:
     """What two steps told."""
     train(name, "trainer.max_steps=2", *GAN, *more)
-    found = [json.loads(line) for line in Path(f"runs/{name}/log.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = read_lines(f"runs/{name}/log.jsonl")
     return [{key: value for key, value in record.items() if key != "audio_s_per_s"} for record in found]
 
 

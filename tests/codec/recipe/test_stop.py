@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from json_files import read_json
 from safetensors.torch import load_file
-from tiny_training import REPOSITORY, TINY, launcher, train
+from tiny_training import TINY, launcher, train
 
 from codec.train import main
 from training.config import compose
@@ -48,7 +49,7 @@ def run(processes: int, fault: dict, *more: str) -> tuple[int, str, str]:
     """Status, output and errors of a training with this fault."""
     Path("driver.py").write_text(DRIVER)
     command = [*(launcher(2) if processes > 1 else [sys.executable]), "driver.py", *OPTIONS, *more]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "FAULT": json.dumps(fault)}
+    environment = {**os.environ, "FAULT": json.dumps(fault)}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     return result.returncode, result.stdout, result.stderr
 
@@ -68,7 +69,7 @@ def test_a_loss_that_is_not_finite_names_the_files_and_spoils_nothing(
     assert status != 0
     (named,) = {line for line in errors.splitlines() if line.startswith("error: step 4 is not finite")}
     blamed = re.findall(r"(\w+\.wav)", named)  # the launcher may write behind them, on the same line
-    assert set(blamed) == set(json.loads(Path("files.json").read_text()))
+    assert set(blamed) == set(read_json("files.json"))
     assert "Traceback" not in errors.split("error: step 4")[0]
 
     (checkpoint,) = Path("runs/run/checkpoints").iterdir()

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from json_files import read_json
 
 from codec import shards
 from codec.corpus.metadata import TEXT_BYTES
@@ -259,7 +260,7 @@ def test_what_a_shard_holds_is_checked(
 )
 def test_what_an_index_says_is_checked(change: Callable[[dict[str, Any]], object], reason: str, tmp_path: Path) -> None:
     folder = write(tmp_path / "tokens", make_rows())
-    content = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    content = read_json(folder / INDEX_NAME)
     change(content)
     (folder / INDEX_NAME).write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ShardError, match=reason) as caught:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from json_files import read_json, write_lines
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 
@@ -76,7 +77,7 @@ def finish(plan: Plan, c: DictConfig, wer: dict[str, float], stoi: dict[str, flo
             save_file({"table": torch.zeros(100, 4), "block": torch.zeros(50)}, folder / "run/final/model.safetensors")
             lines = [{"step": 1, "audio_seconds_per_second": 40.0}, {"step": 250, "valid_bits_per_second": 160.0,
                      "valid_gap": 0.5}]  # fmt: skip
-            (folder / "run/log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            write_lines(folder / "run/log.jsonl", lines)
         elif cell.kind != "semantics":
             random = np.random.default_rng(0)
             how = {"corpus": "c", "recognisers": {"ctc-mini": {"sha256": "r"}}, "comparison": {"rate": 1}}
@@ -142,7 +143,7 @@ def test_what_is_equal_is_read_from_the_configurations(finished: tuple[Plan, Dic
 def test_scores_that_were_made_differently_are_marked(finished: tuple[Plan, DictConfig]) -> None:
     plan, c = finished
     path = plan.folder("low/tts") / "results.json"
-    results = json.loads(path.read_text())
+    results = read_json(path)
     results["how"]["corpus"] = "other"
     path.write_text(json.dumps(results))
     comparison = collect(plan, c, {})

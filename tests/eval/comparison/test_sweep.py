@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from json_files import read_json
 from programs import TINY_CODEC, TINY_LM, run_command
 from tiny_tones import write_corpus
 
 from eval.comparison.plan import Cell, Plan
 from eval.comparison.sweep import DONE, Sweep
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.eval.tiny_task import JUDGE
+from training.config import REPOSITORY
 
 # name, output, seconds, inputs …: notes that it ran, takes its time, writes what it was given
 FAKE = """
@@ -87,7 +87,7 @@ def test_each_cell_runs_once_after_what_it_needs(tmp_path: Path) -> None:
     assert sorted(ran(tmp_path)) == sorted(chain(tmp_path).cells)
     found = results(tmp_path / "sweep/cells")
     assert found["b/task"] == "b/task(b/lm(shared()))"
-    record = json.loads((tmp_path / "sweep/cells/b/task" / DONE).read_text())
+    record = read_json(tmp_path / "sweep/cells/b/task" / DONE)
     assert record["attempts"] == 1 and "fake.py b/task" in record["command"]
     assert (tmp_path / "sweep/cells/b/task/command.txt").read_text().strip() == record["command"]
     again = Sweep(chain(tmp_path), say=said.append)
@@ -137,10 +137,9 @@ def test_only_some_rows(tmp_path: Path) -> None:
 
 def start(folder: Path, seconds: float) -> subprocess.Popen:
     code = DRIVER.format(
-        here=str(Path(__file__).parent), tests=str(ROOT / "tests"), folder=str(folder), seconds=seconds
+        here=str(Path(__file__).parent), tests=str(REPOSITORY / "tests"), folder=str(folder), seconds=seconds
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
 def wait_until(what, seconds: float = 60.0) -> None:
@@ -231,9 +230,7 @@ def tiny_comparison(folder: Path) -> Path:
             "semantics": None,
             "likelihood": None,
             "reconstruction": ["metrics=[stoi]", "recognisers=[]", "concat=[]", "anchors=false", "sheets=false"],
-            "tts": [
-                "recognisers=[ctc-mini]", f"ctc={ROOT / 'checkpoints/ctc-mini'}", "dnsmos=false", "max_seconds=1.0",
-            ],
+            "tts": [*JUDGE, "recognisers=[ctc-mini]", "max_seconds=1.0"],
         },
     }  # fmt: skip
     path = folder / "tiny.yaml"
@@ -250,8 +247,7 @@ def test_a_whole_comparison_survives_kill(
     tiny_comparison(tmp_path)
     out = tmp_path / "runs/comparison-tiny"
     command = ["eval/compare.py", "file=tiny.yaml", "jobs=2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    first = subprocess.Popen([sys.executable, str(ROOT / command[0]), *command[1:]], env=environment)
+    first = subprocess.Popen([sys.executable, str(REPOSITORY / command[0]), *command[1:]])
     wait_until(lambda: len(list(out.glob("cells/*/*/done.json"))) >= 3, 300)
     first.kill()
     first.wait()
@@ -262,7 +258,7 @@ def test_a_whole_comparison_survives_kill(
     for path in before:
         name = path.parent.relative_to(out / "cells").as_posix()
         assert f"{name}: finished" not in printed
-    table = json.loads((out / "comparison.json").read_text())
+    table = read_json(out / "comparison.json")
     assert {"ours-w6", "untrained"} <= set(table["rows"]) and table["controls"] == ["untrained"]
     sections = {line["section"] for line in table["lines"]}
     assert sections == {"tokenizer", "reconstruction", "language model", "tts"}
@@ -275,4 +271,4 @@ def test_a_whole_comparison_survives_kill(
     # Nothing is left to do, and the table is the same to the byte.
     run_command(*command)
     assert "finished in" not in capsys.readouterr().out
-    assert json.loads((out / "comparison.json").read_text()) == table
+    assert read_json(out / "comparison.json") == table

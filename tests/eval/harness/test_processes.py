@@ -7,30 +7,25 @@ import sys
 from pathlib import Path
 
 import pytest
+from json_files import read_json, read_lines
 
 from codec.encode import encode_corpus
 from codec.load import load
 from eval.harness.processes import gather, is_main, join, share, size
-from tests.eval import sharing_worker
-from tests.eval.reducing_worker import results
+from tests.eval import reducing_worker, sharing_worker
 from tests.eval.tiny_task import build
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.slow
 def test_two_processes_are_one(tmp_path: Path) -> None:
     """slow: starts two interpreters."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests/eval/reducing_worker.py")]
+    command = [sys.executable, reducing_worker.__file__]
     workers = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "meeting")], stdout=subprocess.PIPE, text=True, env=environment
-        )
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meeting")], stdout=subprocess.PIPE, text=True)
         for rank in (0, 1)
     ]
     found = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
-    expected = results(slice(0, 4))
+    expected = reducing_worker.results(slice(0, 4))
     assert expected["failed"] == 1
     for part in found:
         assert part == pytest.approx(expected, rel=1e-9)
@@ -46,15 +41,15 @@ def found(out: Path) -> dict[str, object]:
     """What the scripts wrote below ``out``, without what a clock says and without the folder's name."""
     kept: dict[str, object] = {}
     for script in sharing_worker.SCRIPTS:
-        result = json.loads((out / script / "results.json").read_text())
+        result = read_json(out / script / "results.json")
         assert result.pop("finished") > 0
         for cells in result["rows"].values():
             cells.pop("real-time-factor", None)
-        items = [json.loads(line) for line in (out / script / "items.jsonl").read_text().splitlines()]
+        items = read_lines(out / script / "items.jsonl")
         for item in items:
             item.pop("generation_seconds", None)
         wavs = sorted(path.relative_to(out).as_posix() for path in (out / script).rglob("*.wav"))
-        kept[script] = [result, items, json.loads((out / script / "clips.json").read_text()), wavs]
+        kept[script] = [result, items, read_json(out / script / "clips.json"), wavs]
     return kept
 
 
@@ -64,7 +59,7 @@ def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest
     folder = build(tmp_path / "task", "all")
     encode_corpus(folder / "corpus", load(str(folder / "codec")), folder / "tokens", workers=1)
     monkeypatch.chdir(tmp_path)  # the scripts change the directory; this brings it back
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d",
                "--rdzv_endpoint=localhost:0", sharing_worker.__file__, str(folder), str(tmp_path / "two")]  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)

@@ -1,11 +1,11 @@
 """Intervals that cover, failures that are counted, files that JSON readers accept."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
+from json_files import read_json
 
 from eval.harness.intervals import paired_difference, ratio, wilson
 from eval.harness.report import Report, show
@@ -149,7 +149,7 @@ def test_results_count_failures(tmp_path: Path) -> None:
     report.difference("wer/ctc-mini", "generated", "reference")
     report.write(tmp_path, [{"id": "a", "row": "generated", "x": np.float32(1.5), "y": float("inf")}])
 
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = read_json(tmp_path / "results.json")
     cell = results["rows"]["generated"]["wer/ctc-mini"]
     assert cell["value"] == pytest.approx(0.1) and (cell["n"], cell["n_failed"]) == (2, 1)
     assert cell["failures"] == [{"reason": "no audio", "n": 1, "ids": ["c"]}] and cell["insertions"] == 1
@@ -157,8 +157,8 @@ def test_results_count_failures(tmp_path: Path) -> None:
     assert results["rows"]["reference"]["wer/other"]["value"] is None
     assert results["differences"][0]["value"] == pytest.approx(0.1) and results["differences"][0]["n"] == 2
     assert results["how"]["seed"] == 0 and "bootstrap" in results["how"]["interval"]
-    assert json.loads((tmp_path / "items.jsonl").read_text()) == {"id": "a", "row": "generated", "x": 1.5, "y": None}
-    parts = json.loads((tmp_path / "clips.json").read_text())
+    assert read_json(tmp_path / "items.jsonl") == {"id": "a", "row": "generated", "x": 1.5, "y": None}
+    parts = read_json(tmp_path / "clips.json")
     assert parts["generated"]["wer/ctc-mini"] == {"a": [1.0, 4.0], "b": [0.0, 6.0]}
     table = report.table()
     assert table.splitlines()[0].split() == ["reference", "generated"]

@@ -1,6 +1,5 @@
 """The classifier that is trained on a corpus' own classes: it learns, is the same every time and knows its limits."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from json_files import write_lines
 
 import eval.judges.corpus_classifier as subject
 from codec.corpus import Clip, read_corpus
@@ -43,7 +43,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 soundfile.write(root / f"{name}.wav", sound(kind, 10 * number + place), RATE)
                 rows.append({"file_name": f"{name}.wav", "id": name, "domain": "sound", "split": split,
                              "classes": [kind], "caption": [f"a {kind}"]})  # fmt: skip
-    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(root / "metadata.jsonl", rows)
     return root
 
 

@@ -15,10 +15,10 @@ from eval.judges.recognisers import load_recogniser
 from eval.judges.recognisers.ctc import CTCConfig, CTCRecogniser, GreedyCTC, ids_to_text, text_to_ids
 from eval.judges.recognisers.interface import RecogniserError
 from eval.metrics.wer import ErrorRate
+from training.config import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[3]
-SHIPPED = ROOT / "checkpoints/ctc-mini"
-MINI = ROOT / "data/mini"
+SHIPPED = REPOSITORY / "checkpoints/ctc-mini"
+MINI = REPOSITORY / "data/mini"
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from codec.corpus import read_audio, read_corpus
 from eval.judges.recognisers.interface import RecogniserError
 from eval.judges.recognisers.sphinx import Sphinx, restricted_dictionary
 from eval.metrics.wer import ErrorRate
+from training.config import REPOSITORY
 
-MINI = Path(__file__).resolve().parents[3] / "data/mini"
+MINI = REPOSITORY / "data/mini"
 
 
 @pytest.mark.slow

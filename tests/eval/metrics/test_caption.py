@@ -5,10 +5,10 @@ import json
 import math
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
+from json_files import read_lines
 
 from eval.harness.audio import CannotScore
 from eval.harness.report import Report
@@ -17,8 +17,9 @@ from eval.metrics.caption import NAMES, CaptionScore, bleu, cider_d, longest_com
 from eval.metrics.caption_words import words
 from eval.metrics.class_words import named, names_class
 from eval.metrics.meteor import meteor, meteor_jar
+from training.config import REPOSITORY
 
-MINI = Path(__file__).resolve().parents[3] / "data/mini/metadata.jsonl"
+MINI = REPOSITORY / "data/mini/metadata.jsonl"
 HARD = [
     "A man's dog doesn't bark.", 'Someone says "hello" (twice), then it\'s quiet...', "the dogs’ barking … and silence",
     "It cannot be; 2.5 seconds at 10:30 -- a low-pitched hum", "Mr. Smith plays a C# minor chord & claps",
@@ -171,7 +172,7 @@ def test_classes_named_in_a_row() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not MINI.is_file(), reason="no embedded corpus")
 def test_every_caption_of_the_embedded_corpus_names_its_class() -> None:
-    rows = [json.loads(line) for line in MINI.read_text().splitlines()]
+    rows = read_lines(MINI)
     described = [(row, row.get("classes") or [row["instrument"]]) for row in rows if row["domain"] != "speech"]
     known = {domain: {n for row, names in described if row["domain"] == domain for n in names}
              for domain in ("sound", "music")}  # fmt: skip

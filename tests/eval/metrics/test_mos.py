@@ -1,7 +1,6 @@
 """DNSMOS: deterministic, equal to the package it takes its networks from, and no score for what is no audio."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +9,12 @@ from codec.corpus import read_audio
 from eval.harness.audio import CannotScore
 from eval.metrics.mos import DNSMOS
 from eval.metrics.mos_worker import WINDOW, windows
+from training.config import REPOSITORY
 
 if not all(importlib.util.find_spec(name) for name in ("speechmos", "onnxruntime")):
     pytest.skip("speechmos or onnxruntime is not installed", allow_module_level=True)
 
-CLIP = Path(__file__).resolve().parents[3] / "data/mini/speech/speech-test-0000.flac"
+CLIP = REPOSITORY / "data/mini/speech/speech-test-0000.flac"
 
 
 @pytest.mark.slow

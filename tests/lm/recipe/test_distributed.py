@@ -26,7 +26,7 @@ from tasks.mixture import Example, Mixture
 from tasks.tts import TTS
 from tests.lm.conftest import tiny_config
 from tests.lm.distributed_gradients import VALID_CLIPS, validate
-from training.config import CONFIG_DIR, REPOSITORY
+from training.config import CONFIG_DIR
 
 SCRIPT = Path(__file__).parents[1] / "distributed_gradients.py"
 CASES = ["ddp-legal-chunked", "ddp-vocabulary-plain", "fsdp2-legal-chunked", "fsdp2-vocabulary-plain"]
@@ -63,7 +63,7 @@ def together(sources) -> dict[str, dict]:
     """What two processes find, by kind and case: how, over what, with which head."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
     command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(SCRIPT), *sources.values(), "--", *CASES]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert not done.returncode, done.stdout + done.stderr
     return {f"{kind}-{case}": torch.load(sources[kind] / f"{case}.pt") for kind in sources for case in CASES}

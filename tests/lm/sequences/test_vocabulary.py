@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from json_files import read_json
 
 from lm.sequences.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
 
@@ -65,7 +66,7 @@ def test_saved_and_loaded_it_is_the_same_and_an_edit_is_refused(tmp_path):
     vocabulary = AudioVocabulary(300, (20, 30), INFO)
     vocabulary.save(tmp_path)
     assert AudioVocabulary.load(tmp_path) == vocabulary
-    data = json.loads((tmp_path / FILE_NAME).read_text())
+    data = read_json(tmp_path / FILE_NAME)
     data["codebook_sizes"] = [30, 20]
     (tmp_path / FILE_NAME).write_text(json.dumps(data))
     with pytest.raises(VocabularyError, match="does not fit its own hash"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import page_fixtures as made
 import pytest
+from json_files import read_lines, write_lines
 
 from page.data import read_evaluation
 from page.sections import Section, make_sections
@@ -140,11 +141,11 @@ def test_ranked_clips_share_all_judges(
     scores: tuple[dict[str, float], ...], rank: list[str], best: list[int], unranked: int, tmp_path: Path
 ) -> None:
     folder = made.tts(tmp_path / "runs" / "a" / "eval-tts", seconds=0.2)
-    lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    lines = read_lines(folder / "items.jsonl")
     for line in lines:
         line["wer"] = scores[int(line["id"][-1])]
         del line["dnsmos"]
-    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(folder / "items.jsonl", lines)
     section = sections_of(folder, count=3)["tts"]
     assert section.rank == rank and section.views["best"] == [f"id/../{number}" for number in best]
     assert section.views["worst"] == section.views["best"][::-1]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+from json_files import read_json, write_lines
 
 import preparation.huggingface
 import prepare
@@ -136,7 +137,7 @@ def test_a_column_of_paths(tmp_path):
     root.mkdir()
     (root / "x.flac").write_bytes(recording(3))
     rows = [{"file": "x.flac", "said": "yes"}, {"file": "gone.flac", "said": "no"}, {"file": None, "said": "none"}]
-    (root / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(root / "train.jsonl", rows)
     assert run(root, tmp_path / "out", "audio=file", "text=said") == 0
     assert [clip.path for clip in read_corpus(tmp_path / "out")[0]] == [root / "x.flac"]
     lost = [json.loads(line)["file"] for line in (tmp_path / "out/missing.jsonl").read_text().splitlines()]
@@ -233,10 +234,10 @@ def test_a_row_cannot_have_other_files_copied(stored, address, tmp_path, monkeyp
     (root / "a.wav").write_bytes(recording(4, "WAV"))
     if stored == "json":
         rows = [{"audio": str(root / "a.wav"), "text": "one"}, {"audio": named, "text": "two"}]
-        (root / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_lines(root / "train.jsonl", rows)
     elif stored == "audiofolder":
         rows = [{"file_name": "a.wav", "text": "one"}, {"file_name": named, "text": "two"}]
-        (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_lines(root / "metadata.jsonl", rows)
     else:
         features = Features(audio={"bytes": Value("binary"), "path": Value("string")}, text=Value("string"))
         rows = [
@@ -272,7 +273,7 @@ def test_a_data_set_that_reads_files_of_its_reader_is_refused(by, tmp_path, caps
     elif by == "split":
         (root / "dataset_dict.json").write_text('{"splits": ["../private"]}')
     else:
-        state = json.loads((private / "state.json").read_text())
+        state = read_json(private / "state.json")
         state["_data_files"] = [{"filename": str(path)} for path in private.glob("*.arrow")]
         (root / "state.json").write_text(json.dumps(state))
         (root / "dataset_info.json").write_bytes((private / "dataset_info.json").read_bytes())
