@@ -70,8 +70,9 @@ def _self_distance(samples: int, dimensions: int) -> float:
     return frechet_distance(Gaussian.of(rows), Gaussian.of(rows))
 
 
-def _measured_bias(dimensions: int = 128, samples: int = 1000, draws: int = 10) -> float:
+def _measured_bias() -> float:
     """Mean distance of samples of a standard Gaussian from it, relative to the law."""
+    dimensions, samples, draws = 128, 1000, 10
     exact = Gaussian(np.zeros(dimensions), np.eye(dimensions), 0)
     generator = np.random.default_rng(0)
     found = [
@@ -80,10 +81,10 @@ def _measured_bias(dimensions: int = 128, samples: int = 1000, draws: int = 10) 
     return float(np.mean(found)) / expected_bias(dimensions, samples)
 
 
-def _infinity(replacement: bool = False) -> float:
+def _infinity() -> float:
     generator = np.random.default_rng(0)
     reference, evaluated = generator.standard_normal((60_000, 128)), generator.standard_normal((5000, 128))
-    return extrapolate(reference, evaluated, replacement=replacement)
+    return extrapolate(reference, evaluated)
 
 
 FRECHET = [

@@ -35,33 +35,28 @@ RATE = 48_000
 LONGEST = 12.0  # s, what webMUSHRA accepts on a mushra page
 MOST = 12  # conditions on a page, likewise
 FADE = 0.02  # s, where a clip is cut
+LOUDNESS = -23.0  # LUFS, of all clips, or as much lower as the sharpest peak of the page needs
+VIEW = "random"  # whose items are used, lest the test be about chosen ones
 ANCHOR = "anchor35"
 MARKER = ".listening-test"
 GRADES = ((5, "excellent"), (4, "good"), (3, "fair"), (2, "poor"), (1, "bad"))
 
 
-def write_listening_test(
-    sections: Sequence[Section], folder: Path, title: str, loudness: float = -23.0, view: str = "random"
-) -> list[Path]:
-    """Write a configuration for every section that has something to hear, and return their paths.
-
-    Args:
-        loudness: of all clips, in LUFS, or as much lower as the sharpest peak of the page needs.
-        view: whose items are used; random ones, lest the test be about chosen ones.
-    """
+def write_listening_test(sections: Sequence[Section], folder: Path, title: str) -> list[Path]:
+    """Write a configuration for every section that has something to hear, and return their paths."""
     if folder.exists() and not (folder / MARKER).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PageError(f"error: webmushra: {folder} exists and is not a listening test: choose another folder.")
     names: list[str] = []
-    save_folder(folder, lambda building: names.extend(_fill(sections, building, title, loudness, view)))
+    save_folder(folder, lambda building: names.extend(_fill(sections, building, title)))
     return [folder / "configs" / name for name in names]
 
 
-def _fill(sections: Sequence[Section], folder: Path, title: str, loudness: float, view: str) -> list[str]:
+def _fill(sections: Sequence[Section], folder: Path, title: str) -> list[str]:
     """Fill ``folder``; the names of the configurations."""
     (folder / MARKER).touch()
     written = []
     for section in sections:
-        pages = [] if section.kind.writes else _pages(section, folder, loudness, view)
+        pages = [] if section.kind.writes else _pages(section, folder)
         if not pages:
             continue
         name = f"almkit-{section.key}"
@@ -90,9 +85,9 @@ def _fill(sections: Sequence[Section], folder: Path, title: str, loudness: float
     return written
 
 
-def _pages(section: Section, folder: Path, loudness: float, view: str) -> list[dict[str, Any]]:
+def _pages(section: Section, folder: Path) -> list[dict[str, Any]]:
     """One page per item that the reference and at least one system have audio of."""
-    chosen = set(section.views.get(view) or [item.id for item in section.items])
+    chosen = set(section.views.get(VIEW) or [item.id for item in section.items])
     names = _names(section.systems)
     pages = []
     for number, item in enumerate((item for item in section.items if item.id in chosen), 1):
@@ -107,7 +102,7 @@ def _pages(section: Section, folder: Path, loudness: float, view: str) -> list[d
         if len(systems) + 1 > MOST:
             raise PageError(f"error: webmushra: a page holds at most {MOST - 1} systems, not {len(systems)}.")
         place = f"configs/resources/{section.key}/{number:03d}"
-        files = _write(found, folder / place, loudness, section.kind.name == "reconstruction")
+        files = _write(found, folder / place, section.kind.name == "reconstruction")
         paths = {name: f"{place}/{path.name}" for name, path in files.items()}
         pages.append(_page(section, item, number, paths))
     return pages
@@ -131,7 +126,7 @@ def _page(section: Section, item: Item, number: int, paths: dict[str, str]) -> d
     }  # fmt: skip
 
 
-def _write(clips: dict[str, tuple[np.ndarray, int]], folder: Path, loudness: float, mushra: bool) -> dict[str, Path]:
+def _write(clips: dict[str, tuple[np.ndarray, int]], folder: Path, mushra: bool) -> dict[str, Path]:
     """Write the clips of one page at one rate, length and loudness, with the anchor on a MUSHRA page."""
     waves = {}
     for name, (wav, rate) in clips.items():
@@ -142,7 +137,7 @@ def _write(clips: dict[str, tuple[np.ndarray, int]], folder: Path, loudness: flo
     size = max(map(len, waves.values()))
     if mushra:
         size = min(size, round(LONGEST * RATE))
-    gains = matching_gains({name: measure(wav, RATE) for name, wav in waves.items()}, loudness)
+    gains = matching_gains({name: measure(wav, RATE) for name, wav in waves.items()}, LOUDNESS)
     folder.mkdir(parents=True)
     files = {}
     for name, wav in waves.items():
@@ -156,10 +151,10 @@ def _write(clips: dict[str, tuple[np.ndarray, int]], folder: Path, loudness: flo
     return files
 
 
-def low_pass(wav: np.ndarray, rate: int = RATE) -> np.ndarray:
+def low_pass(wav: np.ndarray) -> np.ndarray:
     """The 3.5 kHz anchor of ITU-R BS.1534-3: ripple at most 0.1 dB up to 3.5 kHz, at least 25 dB down at 4 kHz and
     50 dB at 4.5 kHz. Linear phase, without delay; ``wav [samples]`` keeps its length."""
-    taps = firwin(round(rate / 75) | 1, 3790.0, window=("kaiser", 5.5), fs=rate)
+    taps = firwin(round(RATE / 75) | 1, 3790.0, window=("kaiser", 5.5), fs=RATE)
     return fftconvolve(wav.astype(np.float64), taps, mode="same").astype(np.float32)
 
 

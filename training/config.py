@@ -21,7 +21,6 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from training.checkpoint import CheckpointError
@@ -222,10 +221,3 @@ def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], 
         return entry
 
     return decorate
-
-
-def multirun_job() -> int | None:
-    """The job number inside a sweep (``-m``), or None in a single run."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return None
-    return int(HydraConfig.get().job.num)

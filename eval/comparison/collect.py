@@ -9,7 +9,7 @@ worse, and is marked ``?``.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,15 +55,20 @@ class Entry:
     n_common: int | None = None
     marks: str = ""
 
+    @classmethod
+    def of(cls, found: Mapping[str, Any], cell: str) -> Entry:
+        """A cell of results.json; `finish_line` writes it when N of the line is known."""
+        numbers = {key: found[key] for key in ("value", "low", "high", "n", "n_failed")}
+        return cls(json.dumps(found), cell, "results.json", **numbers, n_undelivered=found.get("undelivered") or 0)
+
 
 @dataclass
 class Line:
-    """One line of the table; ``timing`` lines differ between runs."""
+    """One line of the table."""
 
     section: str
     title: str
     better: int = NEITHER
-    timing: bool = False
     score: bool = False
     entries: dict[str, Entry] = field(default_factory=dict)
     marks: str = ""
@@ -101,18 +106,17 @@ class Comparison:
             )
         return Table(["", *self.rows], body)
 
-    def record(self, timings: bool = True) -> dict[str, Any]:
-        """Everything as JSON can hold it; without ``timings`` it is equal however often the sweep was interrupted."""
+    def record(self) -> dict[str, Any]:
+        """Everything as JSON can hold it."""
         lines = [
             {
                 "section": line.section, "title": line.title, "better": line.better, "marks": line.marks,
                 "metric": line.metric, "entries": {row: vars(entry) for row, entry in line.entries.items()},
             }
-            for line in self.lines if timings or not line.timing
+            for line in self.lines
         ]  # fmt: skip
-        found = {"rows": self.rows, "controls": self.controls, "lines": lines, "fairness": self.fairness,
-                 "legend": self.legend}  # fmt: skip
-        return {**found, "notes": self.notes, "cells": self.cells} if timings else found
+        return {"rows": self.rows, "controls": self.controls, "lines": lines, "fairness": self.fairness,
+                "legend": self.legend, "notes": self.notes, "cells": self.cells}  # fmt: skip
 
 
 def finish_line(line: Line) -> None:

@@ -145,7 +145,7 @@ class _Collector:
         say("fingerprint", None, t["fingerprint"][:12])
         if found.get("encoded_hours"):
             speed = found["encoded_hours"] * 3600 / found["seconds"]
-            say("encoding, × real time", speed, f"{speed:.0f}", timing=True)
+            say("encoding, × real time", speed, f"{speed:.0f}")
         return t
 
     def codec_configs(self, row: str) -> list[dict[str, Any]]:
@@ -225,13 +225,7 @@ class _Collector:
         learnt("loss of a wrong condition − right one (valid), nats", "valid_gap", UP, "+.3f")
         rate = [r["audio_seconds_per_second"] for r in log if "audio_seconds_per_second" in r]
         if rate:
-            say(
-                "training, s of audio per s",
-                statistics.median(rate),
-                f"{statistics.median(rate):.0f}",
-                task,
-                timing=True,
-            )
+            say("training, s of audio per s", statistics.median(rate), f"{statistics.median(rate):.0f}", task)
 
     def scores(self, row: str, cell: str, section: str, wanted: Sequence[tuple[str, str, str, int]]) -> None:
         """The metrics ``wanted`` of an evaluation."""
@@ -250,24 +244,16 @@ class _Collector:
                     continue
                 rest = metric.removeprefix(start).strip("-/")
                 full = f"{title}, {rest}" if rest else title
-                entry = Entry("", cell, "results.json", found["value"], found["low"], found["high"], found["n"],
-                              found["n_failed"], found.get("undelivered") or 0)  # fmt: skip
                 rated = start != "bitrate/"  # what is bought, and what is paid for it
-                line = self.put(section, full, row, entry, better=better, score=rated, metric=metric)
+                line = self.put(section, full, row, Entry.of(found, cell), better=better, score=rated, metric=metric)
                 line.how[row] = (protocol(results["how"], metric, found), clips.get(source, {}).get(metric, {}))
-                entry.text = json.dumps(found)  # replaced below, when N of the line is known
                 ceiling = results["rows"].get("reference", {}).get(metric)
-                if ceiling and source in ("generated", "resynthesis") and RECORDINGS not in line.entries:
-                    line.entries[RECORDINGS] = Entry(
-                        json.dumps(ceiling), cell, "results.json", ceiling["value"], ceiling["low"], ceiling["high"],
-                        ceiling["n"], ceiling["n_failed"], ceiling.get("undelivered") or 0,
-                    )  # fmt: skip
+                if ceiling and source in ("generated", "resynthesis"):
+                    line.entries.setdefault(RECORDINGS, Entry.of(ceiling, cell))
         speed = results["rows"].get("generated", {}).get("real-time-factor")
         if speed and speed["value"]:
             text = f"{speed['value']:.2f}"
-            self.fact(
-                section, "generation, s per s of audio", row, speed["value"], text, cell, "results.json", timing=True
-            )
+            self.fact(section, "generation, s per s of audio", row, speed["value"], text, cell, "results.json")
 
 
 def parameters_of(folder: Path) -> int:

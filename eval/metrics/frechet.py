@@ -8,7 +8,7 @@ The distance of two samples of the same distribution is not zero. With an exact 
 ``E ≈ (d/N) (1 + (d+1)/4)``: 4.3 for d = 128 and N = 1000. So a score means nothing without N, and sets of different
 size are not comparable. ``infinity`` removes the bias of the evaluated set: the intercept of the distance over 1/n for
 25 sizes n, each a draw *without* replacement (Chong & Forsyth 2020). Draws with replacement, as some toolkits make
-them, only lead back to the biased value; ``replacement=True`` reproduces those for comparison.
+them, only lead back to the biased value.
 """
 
 from __future__ import annotations
@@ -76,41 +76,23 @@ def expected_bias(dimensions: int, n: int) -> float:
     return dimensions / n * (1 + (dimensions + 1) / 4)
 
 
-def extrapolate(
-    reference: NDArray[np.float64],
-    evaluated: NDArray[np.float64],
-    seed: int = 0,
-    replacement: bool = False,
-    both: bool = False,
-) -> float:
+def extrapolate(reference: NDArray[np.float64], evaluated: NDArray[np.float64], seed: int = 0) -> float:
     """The distance for infinitely many evaluated samples: the intercept of distance over 1/n.
 
     Args:
         reference: ``[n, d]``.
         evaluated: ``[m, d]``, m at least 1000.
-        replacement: draw with replacement, which does not remove the bias; for comparison with fadtk only.
-        both: draw from the reference too, in the same share; removes the bias of a small reference as well.
 
     Raises:
         CannotScore: fewer than 1000 evaluated samples: the smallest draws would say nothing.
     """
     if len(evaluated) < 2 * SMALLEST:
         raise CannotScore(f"fewer than {2 * SMALLEST} embeddings")
-    if both and len(reference) < 2 * SMALLEST:
-        raise CannotScore(f"fewer than {2 * SMALLEST} reference embeddings")
-    generator = np.random.default_rng(seed)
-    fixed = None if both else Gaussian.of(reference)
-    inverse, distances = [], []
-    for size in np.linspace(SMALLEST, len(evaluated), SIZES).astype(int):
-        drawn = Gaussian.of(evaluated[generator.choice(len(evaluated), size, replace=replacement)])
-        if fixed is None:
-            share = max(2, round(len(reference) * size / len(evaluated)))
-            against = Gaussian.of(reference[generator.choice(len(reference), share, replace=replacement)])
-        else:
-            against = fixed
-        inverse.append(1.0 / size)
-        distances.append(frechet_distance(against, drawn))
-    _, intercept = np.polyfit(inverse, distances, 1)
+    generator, against = np.random.default_rng(seed), Gaussian.of(reference)
+    sizes = np.linspace(SMALLEST, len(evaluated), SIZES).astype(int)
+    draws = (evaluated[generator.choice(len(evaluated), size, replace=False)] for size in sizes)
+    distances = [frechet_distance(against, Gaussian.of(drawn)) for drawn in draws]
+    _, intercept = np.polyfit(1.0 / sizes, distances, 1)
     return float(intercept)
 
 
@@ -167,10 +149,10 @@ class FrechetDistance(Metric):
             return torch.tensor(float("nan"), dtype=torch.float64)
         return torch.tensor(frechet_distance(first, second), dtype=torch.float64)
 
-    def infinity(self, seed: int = 0, replacement: bool = False, both: bool = False) -> float:
+    def infinity(self, seed: int = 0) -> float:
         """FAD∞ (see ``extrapolate``).
 
         Raises:
             CannotScore: too few embeddings.
         """
-        return extrapolate(*self.sides(), seed=seed, replacement=replacement, both=both)
+        return extrapolate(*self.sides(), seed=seed)
