@@ -129,6 +129,7 @@ Path(sys.argv[3]).write_text(" ".join(map(str, sizes)))
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path) -> None:
     """Waveforms of 600 clips (77 MB at 16 kHz) pass through a process of its own that grows by far less."""
     root = make_corpus(tmp_path / "corpus", 100, seconds=(1.9, 2.1), rate=4_000)

@@ -83,6 +83,7 @@ def without_codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_codec_whose_codebooks_never_began_is_no_tokenizer(
     without_codes: Path, program: str, capsys: pytest.CaptureFixture

@@ -85,6 +85,7 @@ def test_equal_to_the_losses_of_training(folder: Path, monkeypatch: pytest.Monke
     assert rows["wrong-condition"]["bits-per-second"]["n"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["continuation", "voice_prompted_tts", "interleaved"])
 def test_only_what_is_learnt_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
     """Of a continuation the rest, of a passage every sentence; all rows count the same audio."""

@@ -64,6 +64,7 @@ def test_sampling_is_the_tasks_own_where_none_is_named(inside: Path) -> None:
     assert (sampling["temperature"], sampling["guidance"], sampling["top_p"]) == (0.3, 1.5, 0.9)
 
 
+@pytest.mark.slow
 def test_with_networks(inside: Path, tmp_path: Path) -> None:
     tiny_networks.clap_network(tmp_path / "clap")
     tiny_networks.ast_network(tmp_path / "ast")

@@ -58,6 +58,7 @@ def test_every_task_has_a_model_that_ships() -> None:
         assert speakers_of(folder) == (["rms", "slt"] if "spoken" not in folder.name else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schedule", "step", "goes_on"),
     [

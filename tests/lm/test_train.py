@@ -104,6 +104,7 @@ def test_a_run_that_died_before_its_first_checkpoint_has_each_line_once(referenc
     assert_same_run(reference, tmp_path)
 
 
+@pytest.mark.slow
 def test_muon_learns_and_continues_bit_for_bit(overrides, tmp_path, monkeypatch):
     options = [*overrides, "trainer.optimiser=muon", "trainer.log_every=4"]
     for name in ("straight", "cut"):

@@ -183,6 +183,7 @@ def test_the_newest_of_each_kind_is_the_default(tmp_path: Path) -> None:
     assert set(newest_evaluations(tmp_path / "runs")) == {*folders} - {folders[1]}
 
 
+@pytest.mark.slow
 def test_a_current_page_is_left_as_it_is(evaluation: Path) -> None:
     page, _ = build(evaluation)
     (page / "index.html").write_text("untouched")

@@ -42,6 +42,7 @@ def run(*overrides: str) -> dict[str, Any]:
     return read_json(Path(cfg.out) / "training.json")
 
 
+@pytest.mark.slow
 def test_a_tiny_training(capsys: pytest.CaptureFixture) -> None:
     record = run()
     assert CTCRecogniser.load(Path("out")).config.width == 8
@@ -53,6 +54,7 @@ def test_a_tiny_training(capsys: pytest.CaptureFixture) -> None:
         run("corpus=nowhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_a_stopped_training_continues_as_if_it_had_not_been(
     sent: str, status: int, monkeypatch: pytest.MonkeyPatch

@@ -147,6 +147,7 @@ def put(path: Path, at: int, value: int, size: int = 4) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "chained.ogg", "gsm.wav"])
 @pytest.mark.parametrize("rate", [44_100, 24_000, 16_000])
 def test_a_span_is_that_part_of_the_whole(tmp_path: Path, name: str, rate: int) -> None:
@@ -271,6 +272,7 @@ def write_over(path: Path) -> None:
 CHANGES = {"grows": grow, "shrinks": shrink, "is written over": write_over, "is gone": Path.unlink}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, name: str, change: str) -> None:

@@ -279,6 +279,7 @@ def test_padding_may_hold_what_is_no_sound_and_no_code(tokenizer: AudioTokenizer
     assert torch.equal(decoded, tokenizer.decode(codes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", MAKERS)
 def test_weights_kept_in_half_precision_encode_in_float32(name: str, dtype: torch.dtype) -> None:

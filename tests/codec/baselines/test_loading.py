@@ -48,6 +48,7 @@ def test_every_baseline_has_a_config() -> None:
     assert names == {*BASELINES, "dac_16khz", "almtokenizer", "custom"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["nowhere/at/all", "hub"])
 @pytest.mark.parametrize("name", BASELINES)
 def test_absent_weights_are_one_sentence(name: str, where: str, capsys: pytest.CaptureFixture[str]) -> None:

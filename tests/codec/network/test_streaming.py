@@ -129,6 +129,7 @@ def test_the_ends_reach_exactly_as_far_as_they_say(kind: str) -> None:
         assert (codec.unpatchify(changed).wav.view(41, hop)[middle] - reference).abs().max().item() == 0 or inside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [2, 6])
 @pytest.mark.parametrize("kind", ["causal stft", "causal stft, direct", "causal conv", "centred stft", "bidirectional"])
 def test_latency_is_as_stated(kind: str, window: int) -> None:

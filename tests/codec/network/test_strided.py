@@ -47,6 +47,7 @@ def test_every_parameter_learns() -> None:
     assert silent == ["unpatchify.pitch.weight", "unpatchify.pitch.bias"]  # those learn by the pitch loss alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {**CAUSAL, "window": 4}])
 def test_long_clips_in_pieces_are_as_in_one_pass(changes: dict[str, object]) -> None:
     codec = strided(**changes)

@@ -57,6 +57,7 @@ def normalisation(core: ALMTokenizer) -> torch.Tensor:
     return torch.cat([core.patchify.mean, core.patchify.scale, core.unpatchify.spectra.bias.detach()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patchify", ["stft", "conv"])
 def test_64_processes_calibrate_with_as_much_audio_as_8(monkeypatch: pytest.MonkeyPatch, patchify: str) -> None:
     drawn = {}
@@ -94,6 +95,7 @@ def test_moments_of_parts_are_those_of_the_whole() -> None:
     torch.testing.assert_close(deviation, x.double().std(0), atol=1e-7, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [1, 3, 8])
 def test_latents_of_the_codebooks_are_bounded_and_shared_out(monkeypatch: pytest.MonkeyPatch, world: int) -> None:
     """Rank after rank they are the latents that one process takes from the same global batch."""

@@ -41,6 +41,7 @@ def test_windows_are_the_default_in_its_share_and_2_to_10_otherwise() -> None:
     assert {draw[0] for draw in built_in} == {5}, "strided convolutions have one window"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_level_dropout_draws_every_number_of_levels_below_all(count: int) -> None:
     codec = ALMTokenizerConfig(codebook_sizes=(16,) * count)

@@ -177,6 +177,7 @@ def other_losses(staged: StagedCodec, result: Pass, wav: torch.Tensor) -> dict[s
     return OtherLosses(result, wav, staged, Accelerator(cpu=True), compose("codec_train", []).loss, []).all()
 
 
+@pytest.mark.slow
 def test_stage_one_learns_through_a_bridge_between_ends_of_unequal_widths() -> None:
     staged = staged_codec(1, "loss.mae=1", decoder_dim=24)
     before = {key: value.clone() for key, value in staged.state_dict().items()}
@@ -203,6 +204,7 @@ def test_stage_one_learns_through_a_bridge_between_ends_of_unequal_widths() -> N
     assert not any("bridge" in key for key in staged.codec.state_dict()), "nothing of it is exported"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 8])
 def test_codecs_of_one_and_of_eight_levels_train(count: int) -> None:
     staged = staged_codec(None, "loss.ar=1", codebook_sizes=(32,) * count, excitation=False)

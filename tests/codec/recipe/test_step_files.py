@@ -25,6 +25,7 @@ def records(name: str, *more: str) -> list[dict]:
     return [{key: value for key, value in record.items() if key != "audio_s_per_s"} for record in found]
 
 
+@pytest.mark.slow
 def test_a_step_with_discriminators_enters_few_of_our_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Crops come from a worker, as by default: who follows a step need not know how a file is read."""
     entered: set[tuple[str, str]] = set()
@@ -51,6 +52,7 @@ def test_a_step_with_discriminators_enters_few_of_our_files(place: Path, monkeyp
     assert len(entered) <= 100, len(entered)
 
 
+@pytest.mark.slow
 def test_a_loss_is_one_function_and_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As docs/codec.md says: its two blocks, executed."""
     section = (REPOSITORY / "docs/codec.md").read_text(encoding="utf-8").split("## Adding a loss")[1].split("\n## ")[0]
@@ -64,6 +66,7 @@ def test_a_loss_is_one_function_and_one_line(place: Path, monkeypatch: pytest.Mo
     assert record[name] > 0 and record["mel"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_read_the_same_crops(workers: int, place: Path) -> None:
     told = [records(str(count), f"trainer.workers={count}") for count in (0, workers)]

@@ -104,6 +104,7 @@ def own_losses(model: Any, ids: torch.Tensor, positions: torch.Tensor, targets: 
     return torch.cat(losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GOOD)
 def test_the_loss_is_the_models_own(kind, vocabulary, packed, monkeypatch):
     monkeypatch.setattr("lm.network.objective.CHUNK", 20)
@@ -139,6 +140,7 @@ def greedy(model: Any, prompt: list[int], legal: Callable[[int], list[int]], end
     return ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GOOD)
 @torch.no_grad()
 def test_generation_and_writing_are_the_models_own(kind, vocabulary, text_tokenizer, prompts):
@@ -193,6 +195,7 @@ def test_what_cannot_be_the_models_own_is_refused(kind, vocabulary, text_tokeniz
         load_lm(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["granite", "gemma2", "phi", "gpt2", "gpt_neox"])
 @pytest.mark.parametrize("variant", ["flat", "depth"])
 def test_a_text_model_of_any_kind_is_extended_saved_and_loaded(

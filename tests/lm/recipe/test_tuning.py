@@ -74,6 +74,7 @@ def memorise(model, vocabulary, steps=60):
     return float(loss.loss.sum() / loss.count.sum()) / float(torch.tensor(vocabulary.size).log())
 
 
+@pytest.mark.slow
 def test_new_rows_of_both_tables_learn_and_text_rows_do_not(base, vocabulary):
     folder, tied = base
     model = extended(folder, vocabulary)
@@ -184,6 +185,7 @@ FROM_SCRATCH = ("muon", 2e-3, 256, 8, False)
 EXTENDED = ("adamw", 5e-5, 2048, 32, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "millions", "recipe"),
     [
