@@ -122,11 +122,11 @@ TARGET, ESTIMATE = np.array([3, -0.5, 2, 7], np.float32), np.array([2.5, 0, 2, 8
 
 
 @cache
-def speechlike(seconds: float = 3.0) -> NDArray[np.float32]:
+def speechlike(seconds: float = 3.0, seed: int = 0) -> NDArray[np.float32]:
     """Harmonics with syllables and pauses at 16 kHz: enough like speech for STOI and PESQ, and no recording."""
     time = np.arange(int(seconds * RATE)) / RATE
     tone = np.sum([np.sin(2 * np.pi * 130 * k * time + k) / k for k in range(1, 20)], axis=0)
-    noise = np.random.default_rng(0).standard_normal(len(time))
+    noise = np.random.default_rng(seed).standard_normal(len(time))
     return (0.1 * tone * np.clip(np.sin(2 * np.pi * 3 * time), 0, None) + 1e-3 * noise).astype(np.float32)
 
 

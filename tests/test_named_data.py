@@ -1,13 +1,13 @@
 """The data is what was named: every program that reads a corpus refuses one that is not there, and takes no other."""
 
-import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
-from json_files import read_lines
-from programs import PROGRAMS
+from json_files import read_lines, write_lines
+from programs import PROGRAMS, run_program
 from tiny_models import tiny_codec
 from tiny_tones import write_corpus
 
@@ -32,29 +32,23 @@ def test_the_table_holds_every_program() -> None:
 @pytest.mark.parametrize("root", ["missing", "empty", "file.wav", "metadata alone", "", None])
 @pytest.mark.parametrize("config", PROGRAMS)
 def test_a_corpus_that_is_not_there_is_refused(
-    config: str, root: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: str, root: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
 ) -> None:
     monkeypatch.chdir(REPOSITORY)  # where the embedded corpus and the models that ship are found
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.wav").write_bytes(b"RIFF")
     (tmp_path / "metadata alone").mkdir()
     rows = [{"file_name": f"{split}.wav", "text": "a", "split": split} for split in ("train", "valid", "test")]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "metadata alone/metadata.jsonl").write_text(text, encoding="utf-8")
+    write_lines(tmp_path / "metadata alone/metadata.jsonl", rows)
     folder = str(tmp_path / root) if root else root
     keys = [
         f"data.root={'null' if folder is None else folder}",
         f"{'name' if config in ('codec_train', 'lm_train') else 'out'}={tmp_path}/out",
     ]
-    keys += MORE.get(config, [])
-    main = importlib.import_module(PROGRAMS[config]).main
-    with pytest.raises(SystemExit) as refused:
-        main.__wrapped__(compose(config, keys))
-    assert refused.value.code == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(said) == 1 and (str(folder) in said[0] if root else "no corpus folder was named" in said[0])
+    said = refusal(run_program, config, *keys, *MORE.get(config, []))
+    assert (str(folder) if root else "no corpus folder was named") in said
     if root == "metadata alone" and config != "eval_likelihood":  # that one reads tokens, and names their folder
-        assert "the first because: metadata.jsonl line 1: the file does not exist" in said[0]
+        assert "the first because: metadata.jsonl line 1: the file does not exist" in said
     assert not list(tmp_path.glob("out/[!.]*"))
 
 

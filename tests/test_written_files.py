@@ -1,7 +1,6 @@
 """Files that ids name stay in their folder, each id has its own, and none is too long: every writer of such files."""
 
 import hashlib
-import importlib
 import json
 import shutil
 import sys
@@ -15,6 +14,7 @@ import page_fixtures
 import pytest
 import soundfile
 from json_files import read_lines, write_lines
+from programs import run_program
 from tiny_models import tiny_codec
 from tiny_tones import write_corpus
 
@@ -27,7 +27,7 @@ from eval.harness.scored import split_usable, write_clip
 from listening_test import write_listening_test
 from page.data import read_evaluation
 from page.sections import make_sections
-from training.config import REPOSITORY, compose
+from training.config import REPOSITORY
 from training.identity import file_names, path_inside
 
 ODD = [  # ids that are fine
@@ -149,22 +149,22 @@ def test_pages_and_listening_tests_write_into_their_folder(
     assert len(list((tmp_path / "out").rglob("*.wav"))) > 2
 
 
-EVALUATIONS = {  # configuration → module, options that make it short, rows whose audio is written
-    "eval_asr": ("eval.asr", ["rows=[reference,resynthesis]"], ["reference", "resynthesis"]),
-    "eval_captioning": ("eval.captioning", ["rows=[generated]", "meteor=false"], ["reference"]),
+EVALUATIONS = {  # configuration → options that make it short, rows whose audio is written
+    "eval_asr": (["rows=[reference,resynthesis]"], ["reference", "resynthesis"]),
+    "eval_captioning": (["rows=[generated]", "meteor=false"], ["reference"]),
     "eval_prompted": (
-        "eval.prompted", ["embeddings=[]", "dnsmos=false", "rows=[reference,resynthesis]"],
+        ["embeddings=[]", "dnsmos=false", "rows=[reference,resynthesis]"],
         ["given", "reference", "resynthesis"],
     ),
     "eval_reconstruction": (
-        "eval.reconstruction", ["metrics=[stoi]", "concat=[]", "anchors=false", "splits=[test]"],
+        ["metrics=[stoi]", "concat=[]", "anchors=false", "splits=[test]"],
         ["reference", "resynthesis"],
     ),
     "eval_text_to_audio": (
-        "eval.text_to_audio", ["task=text_to_sound", "rows=[reference,resynthesis]", "against=test"],
+        ["task=text_to_sound", "rows=[reference,resynthesis]", "against=test"],
         ["reference", "resynthesis"],
     ),
-    "eval_tts": ("eval.tts", ["dnsmos=false", "rows=[reference,resynthesis]"], ["reference", "resynthesis"]),
+    "eval_tts": (["dnsmos=false", "rows=[reference,resynthesis]"], ["reference", "resynthesis"]),
 }  # fmt: skip
 
 
@@ -198,11 +198,11 @@ def test_evaluations_write_a_file_for_each_clip_and_none_elsewhere(
     victim = place / "victim/song.wav"
     victim.parent.mkdir(exist_ok=True)
     victim.write_text("mine")
-    module, options, rows = EVALUATIONS[config]
+    options, rows = EVALUATIONS[config]
     keys = ["data.root=corpus", f"out=runs/{config}", "recognisers=[]", *options]
     model = [] if config == "eval_reconstruction" else ["model=checkpoints/lm-all-mini"]
     keys = [key for key in keys if not (key.startswith("recognisers") and config.endswith(("captioning", "to_audio")))]
-    importlib.import_module(module).main.__wrapped__(compose(config, [*keys, *model]))
+    run_program(config, *keys, *model)
     out = place / "runs" / config
     items = read_lines(out / "items.jsonl")
     for row in rows:

@@ -1,6 +1,5 @@
 """Every program that reads a corpus runs on a folder of one's own, metadata per split, and reads nothing else."""
 
-import importlib
 import json
 import os
 import shutil
@@ -10,35 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import TINY_CODEC, run_program
 from tiny_tones import write_corpus
 
-from training.config import REPOSITORY, compose
+from training.config import REPOSITORY
 
 EVALUATION = ["recognisers=[]", "limit=2"]
 MODEL = "model=checkpoints/lm-all-mini"
-PROGRAMS: dict[str, tuple[str, list[str]]] = {  # configuration → module, options that make it short
-    "encode": ("codec.encode", []),
-    "codec_train": (
-        "codec.train",
-        "codec.encoder_dim=16 codec.decoder_dim=16 codec.encoder_layers=1 codec.decoder_layers=1 codec.head_dim=8 "
-        "codec.code_dim=4 codec.codebook_sizes=[16,16,16] codec.analysis_ffts=[640] codec.synthesis_fft=640 "
-        "trainer.batch_size=2 trainer.crop_seconds=0.6 trainer.max_steps=1 trainer.quantize_from=1 "
-        "trainer.valid_every=1 trainer.valid_clips=1".split(),
-    ),
-    "codec_semantic_prior": (
-        "codec.semantic_prior",
-        ["sources=[{encoder: checkpoints/codec-mini, layer: 0, count: 4, domains: [speech]}]"],
-    ),
-    "codec_classical": ("codec.classical", []),
-    "lm_train": ("lm.train", ["lm=micro", "trainer.max_steps=1", "trainer.batch_rows=1"]),
-    "eval_asr": ("eval.asr", [MODEL, "rows=[generated]", *EVALUATION]),
-    "eval_captioning": ("eval.captioning", [MODEL, "rows=[generated]", "meteor=false", "limit=2"]),
-    "eval_likelihood": ("eval.likelihood", [MODEL, "task=tts", "limit=2"]),
-    "eval_reconstruction": ("eval.reconstruction", ["metrics=[stoi]", "concat=[]", "anchors=false", *EVALUATION]),
-    "eval_semantics": ("eval.semantics", ["probes=[speaker]", "runs=1"]),
-    "eval_text_to_audio": ("eval.text_to_audio", [MODEL, "task=text_to_sound", "max_seconds=1", "limit=2"]),
-    "eval_tts": ("eval.tts", [MODEL, "dnsmos=false", "rows=[resynthesis]", *EVALUATION]),
-}
+SHORT: dict[str, list[str]] = {  # configuration → options that make it short
+    "encode": [],
+    "codec_train": [
+        *TINY_CODEC, "trainer.max_steps=1", "trainer.quantize_from=1", "trainer.valid_every=1", "trainer.valid_clips=1",
+    ],
+    "codec_semantic_prior": ["sources=[{encoder: checkpoints/codec-mini, layer: 0, count: 4, domains: [speech]}]"],
+    "codec_classical": [],
+    "lm_train": ["lm=micro", "trainer.max_steps=1", "trainer.batch_rows=1"],
+    "eval_asr": [MODEL, "rows=[generated]", *EVALUATION],
+    "eval_captioning": [MODEL, "rows=[generated]", "meteor=false", "limit=2"],
+    "eval_likelihood": [MODEL, "task=tts", "limit=2"],
+    "eval_reconstruction": ["metrics=[stoi]", "concat=[]", "anchors=false", *EVALUATION],
+    "eval_semantics": ["probes=[speaker]", "runs=1"],
+    "eval_text_to_audio": [MODEL, "task=text_to_sound", "max_seconds=1", "limit=2"],
+    "eval_tts": [MODEL, "dnsmos=false", "rows=[resynthesis]", *EVALUATION],
+}  # fmt: skip
 
 watched: list[set[str]] = []  # the files that are opened while this holds a set
 
@@ -70,21 +63,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", PROGRAMS)
+@pytest.mark.parametrize("config", SHORT)
 def test_a_program_reads_the_folder_that_was_named_and_nothing_of_another_corpus(
     config: str, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    module, options = PROGRAMS[config]
     out = place / "out" / config
     key = "name" if config in ("codec_train", "lm_train") else "out"
     if config == "eval_likelihood":  # of tokens, which stand in their default place
-        importlib.import_module("codec.encode").main.__wrapped__(compose("encode", ["data.root=mine"]))
-    cfg = compose(config, [*options, "data.root=mine", *([] if config == "encode" else [f"{key}={out}"])])
-    main = importlib.import_module(module).main
+        run_program("encode", "data.root=mine")
+    options = [*SHORT[config], "data.root=mine", *([] if config == "encode" else [f"{key}={out}"])]
     watched.append(set())
     try:
-        main.__wrapped__(cfg)
+        run_program(config, *options)
     finally:
         opened = watched.pop()
     others = (place / "data/mini", REPOSITORY / "data/mini")

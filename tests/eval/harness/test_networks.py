@@ -22,12 +22,12 @@ from eval.embedders.log_mel import LogMel
 from eval.harness.networks import NetworkError, load_network, weights_hash
 from eval.judges.recognisers import load_recogniser
 from eval.judges.recognisers.interface import RecogniserError
+from eval.known_answers import speechlike
 from eval.metrics.clap import ClapScore, retrieval
 from eval.metrics.classifier import AudioClassifier
 from eval.metrics.speaker import SpeakerSimilarity
 from eval.metrics.utmos import UTMOS, UTMOS22, our_name
 from tests.eval import tiny_networks
-from tests.eval.speechlike import speechlike
 
 RATE = 16_000
 

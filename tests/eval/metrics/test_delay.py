@@ -5,10 +5,10 @@ import pytest
 
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
+from eval.known_answers import speechlike
 from eval.metrics.delay import clip_delay, find_delay, undelayed
 from eval.metrics.signal import stoi
 from eval.reconstruction import compare
-from tests.eval.speechlike import speechlike
 
 RATE = 16_000
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from eval.harness.audio import CannotScore
+from eval.known_answers import speechlike
 from eval.metrics.signal import PESQ, mel_distance, paired_metric, si_sdr, stoi
-from tests.eval.speechlike import speechlike
 
 RATE = 16_000
 

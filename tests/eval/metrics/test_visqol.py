@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from eval.harness.audio import CannotScore
+from eval.known_answers import speechlike
 from eval.metrics.visqol import ViSQOL
-from tests.eval.speechlike import speechlike
 
 installed = pytest.mark.skipif(importlib.util.find_spec("visqol") is None, reason="visqol-python is not installed")
 RATE = 16_000

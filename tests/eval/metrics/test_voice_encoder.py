@@ -10,8 +10,8 @@ import torch
 
 from eval.harness.audio import CannotScore
 from eval.harness.networks import NetworkError
+from eval.known_answers import speechlike
 from eval.metrics.voice_encoder import GE2E, VoiceEncoder, find_weights, mel_power, part_starts, raise_level
-from tests.eval.speechlike import speechlike
 
 RATE = 16_000
 
