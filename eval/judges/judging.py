@@ -28,7 +28,7 @@ from eval.metrics.mos import DNSMOS, SCORES
 from eval.metrics.speaker import SpeakerSimilarity
 from eval.metrics.utmos import UTMOS
 from eval.metrics.voice_encoder import VoiceEncoder, voice_encoder_path
-from eval.metrics.wer import describe_normaliser, edits
+from eval.metrics.wer import ErrorRate, describe_normaliser
 from tasks.text import headline, scoring_normaliser
 from training.config import ConfigError, refusing
 from training.places import beside_code
@@ -61,36 +61,29 @@ def rate_words(
         original: against ``item["original_text"]`` instead, as ``wer-original`` (``cer-original`` where characters are
             counted): what shuffled texts are not.
     """
-    normalise = scoring_normaliser(normaliser)
     first = report.how.get("headline", "wer")
     _, unusable = split_usable(clips)
     missing = {c.id: unusable[c.id] for c in clips if c.id in unusable and not c.undelivered()}
     for name in (f"{first}-original",) if original else ("wer", "cer"):
-        parts, totals, failed = {}, np.zeros(3, dtype=int), dict(missing)
-        undelivered = 0
-        for clip in clips:
-            if clip.id in missing:
-                continue
+        metric = ErrorRate("word" if name.startswith("wer") else "character", normaliser=normaliser)
+        found, failed = {}, dict(missing)
+        for clip in (clip for clip in clips if clip.id not in missing):
             if reason := clip.item.get("judge_failures", {}).get(judge):
                 failed[clip.id] = f"{judge}: {reason}"
                 continue
-            reference = clip.item["original_text"] if original else clip.text
-            hypothesis = "" if clip.id in unusable else normalise(clip.item["hypotheses"][judge])
+            said = "" if clip.id in unusable else clip.item["hypotheses"][judge]
             try:
-                found = edits(normalise(reference), hypothesis, "word" if name.startswith("wer") else "character")
+                found[clip.id] = metric.add(said, clip.item["original_text"] if original else clip.text)
             except CannotScore as error:
                 failed[clip.id] = error.reason
                 continue
-            undelivered += clip.id in unusable
-            parts[clip.id] = (float(found.errors), float(found.units))
-            totals += (found.substitutions, found.deletions, found.insertions)
-            clip.item.setdefault(name.replace("-", "_"), {})[judge] = found.rate
-        rates = [errors / units for errors, units in parts.values()]
+            clip.item.setdefault(name.replace("-", "_"), {})[judge] = found[clip.id].rate
+        substitutions, deletions, insertions, units = metric.counts().sum(0).tolist()
         report.rate(
-            row, f"{name}/{judge}", parts, failed,
-            substitutions=int(totals[0]), deletions=int(totals[1]), insertions=int(totals[2]),
-            units=int(sum(units for _, units in parts.values())), undelivered=undelivered,
-            mean_of_clips=float(np.mean(rates)) if rates else None,
+            row, f"{name}/{judge}", {clip: (float(e.errors), float(e.units)) for clip, e in found.items()}, failed,
+            substitutions=substitutions, deletions=deletions, insertions=insertions, units=units,
+            undelivered=len(found.keys() & unusable.keys()),
+            mean_of_clips=float(np.mean([e.rate for e in found.values()])) if found else None,
         )  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from eval.harness.run import Rows, Run
 from eval.harness.score_cache import EmbeddingCache
 from eval.harness.scored import ScoredClip, split_usable
 from eval.judges.judging import key_of_pair, one_by_one, score_clips
-from eval.metrics.clap import clip_vector, retrieval
+from eval.metrics.clap import ClapScore, clip_vector, retrieval
 from eval.metrics.classifier import AudioClassifier
-from eval.metrics.divergence import kl_divergence
+from eval.metrics.divergence import PosteriorDivergence
 from eval.metrics.frechet import FrechetDistance
 from training.config import refusing
 from training.progress import progress
@@ -79,7 +79,7 @@ def judge_frechet(run: Run, rows: Rows, against: Sequence[ScoredClip]) -> None:
 
 def file_clap(report: Report, path: str, rows: Rows, device: str, cache: Path | None) -> None:
     """File CLAP score and retrieval of every row."""
-    clap = Clap(path, device)
+    clap, score = Clap(path, device), ClapScore().score
     how = clap.how()
     report.how["clap"] = how
     name = f"clap-score/{how['id']}"
@@ -90,11 +90,10 @@ def file_clap(report: Report, path: str, rows: Rows, device: str, cache: Path | 
             report.mean(row, name, {}, failures)
             continue
         texts = clap.embed_texts([clip.text for clip in chosen]).astype(np.float64)
+        for clip, text in zip(chosen, texts, strict=True):
+            clip.item["clap"] = score(found[clip.id], text)
+        report.mean(row, name, {clip.id: clip.item["clap"] for clip in chosen}, failures)
         audio = np.stack([clip_vector(found[clip.id]) for clip in chosen])
-        scores = (texts * audio).sum(1)
-        report.mean(row, name, {clip.id: float(s) for clip, s in zip(chosen, scores, strict=True)}, failures)
-        for clip, value in zip(chosen, scores, strict=True):
-            clip.item["clap"] = float(value)
         nothing = {clip.id: 0.0 for clip in clips if clip.undelivered()}  # is found by no caption
         others = {name: reason for name, reason in failures.items() if name not in nothing}
         for metric, values in retrieval(texts, audio, range(len(chosen))).items():
@@ -108,7 +107,7 @@ def file_divergence(
     report: Report, path: str, rows: Rows, references: Sequence[ScoredClip], device: str, cache: Path | None
 ) -> None:
     """File the KL of class posteriors of every row to the recording of the same caption."""
-    judge = AudioClassifier(path, device)
+    judge, divergence = AudioClassifier(path, device), PosteriorDivergence()
     how = judge.how()
     report.how["classifier"] = how
     posteriors: dict[str, NDArray[np.float64]] = {}
@@ -123,7 +122,7 @@ def file_divergence(
     def score(clip: ScoredClip) -> float:
         original = originals[clip.id]
         original.usable()
-        return kl_divergence(posterior(original), posterior(clip))
+        return divergence.score(posterior(original), posterior(clip))
 
     name, key = f"kl/{how['id']}", key_of_pair(originals)
     for row, clips in rows.items():

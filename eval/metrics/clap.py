@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.embedders.clap import Clap
-from eval.harness.audio import CannotScore, Wave
 from eval.metrics.clip_metric import ClipMetric
 
 
@@ -24,23 +22,12 @@ def clip_vector(windows: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 class ClapScore(ClipMetric):
-    """Mean cosine; ``update(waves, captions, sample_rate=...)``."""
+    """Mean cosine; ``update(embeddings of windows, embeddings of captions)``, as `Clap` makes them."""
 
     higher_is_better = True
 
-    def __init__(self, clap: Clap) -> None:
-        super().__init__(self.cosine)
-        self.clap = clap
-
-    def cosine(self, wav: Wave, caption: str, sample_rate: int) -> float:
-        """The score of one clip.
-
-        Raises:
-            CannotScore: audio that cannot be embedded, or "empty caption".
-        """
-        if not caption.strip():
-            raise CannotScore("empty caption")
-        return float(clip_vector(self.clap.embed(wav, sample_rate)) @ self.clap.embed_texts([caption])[0])
+    def __init__(self) -> None:
+        super().__init__(lambda windows, caption: float(clip_vector(windows) @ caption))
 
 
 def retrieval(

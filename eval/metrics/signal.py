@@ -19,7 +19,6 @@ import torch
 from codec.audio.mel import mel_filters
 from eval.harness.audio import CannotScore, Wave, check_wave, resample
 from eval.harness.worker_pool import WorkerPool
-from eval.metrics.clip_metric import ClipMetric
 
 LONGEST_PESQ = 30.0  # s; the C code overruns a table of 50 utterances on longer audio and takes the process with it
 STFT_WINDOWS = (2048, 512)
@@ -192,9 +191,4 @@ PAIRED: dict[str, Callable[..., float]] = {
     "mel-distance": mel_distance,
     "stft-distance": stft_distance,
 }
-"""The score of a pair by name; PESQ needs its worker and is added by who uses it."""
-
-
-def paired_metric(name: str) -> ClipMetric:
-    """The torchmetrics class of a metric in ``PAIRED``; ``update(references, degradeds, sample_rate=...)``."""
-    return ClipMetric(PAIRED[name])
+"""The score of a pair by name, for `ClipMetric`; PESQ needs its worker and is added by who uses it."""

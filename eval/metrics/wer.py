@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,16 +92,26 @@ class ErrorRate(Metric):
         self.add_state("clips", default=[], dist_reduce_fx="cat")
         self.add_state("empty_references", default=torch.tensor(0), dist_reduce_fx="sum")
 
+    def add(self, hypothesis: str, reference: str) -> Edits:
+        """Add one clip; its alignment.
+
+        Raises:
+            CannotScore: nothing is to be said in it, which is counted.
+        """
+        try:
+            found = edits(self.normalise(reference), self.normalise(hypothesis), self.unit)
+        except CannotScore:
+            self.empty_references += 1
+            raise
+        row = [found.substitutions, found.deletions, found.insertions, found.units]
+        self.clips.append(torch.tensor([row], dtype=torch.long))
+        return found
+
     def update(self, hypotheses: Sequence[str], references: Sequence[str]) -> None:
         """Add clips; the two lists go together."""
         for hypothesis, reference in zip(hypotheses, references, strict=True):
-            try:
-                found = edits(self.normalise(reference), self.normalise(hypothesis), self.unit)
-            except CannotScore:
-                self.empty_references += 1
-                continue
-            row = [found.substitutions, found.deletions, found.insertions, found.units]
-            self.clips.append(torch.tensor([row], dtype=torch.long))
+            with suppress(CannotScore):
+                self.add(hypothesis, reference)
 
     def counts(self) -> Tensor:
         """``[clips, 4]``: substitutions, deletions, insertions, reference units."""

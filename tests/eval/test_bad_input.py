@@ -11,6 +11,7 @@ import pytest
 from eval.embedders import load_embedder
 from eval.harness.audio import CannotScore
 from eval.judges.corpus_classifier import ClassNetwork, CorpusClassifier
+from eval.known_answers import speechlike
 from eval.metrics.classifier import AudioClassifier
 from eval.metrics.distillmos import DistillMOS
 from eval.metrics.mos import DNSMOS
@@ -22,7 +23,6 @@ from eval.metrics.voice_encoder import VoiceEncoder
 from tests.eval import tiny_networks
 from tests.eval.metrics.test_distillmos import checkpoint as distillmos_checkpoint
 from tests.eval.metrics.test_voice_encoder import checkpoint
-from tests.eval.speechlike import speechlike
 
 RATE = 16_000
 NUMBER = "a number"

@@ -16,8 +16,8 @@ from codec.interface import AudioTokenizer, Codes
 from eval import reconstruction
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
+from eval.known_answers import speechlike
 from eval.reconstruction import bits_of_codes, code_usage, length_check
-from tests.eval.speechlike import speechlike
 from training.config import ConfigError, compose
 
 RATE = 16_000

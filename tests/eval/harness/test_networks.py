@@ -183,10 +183,9 @@ def test_clap(folder: Path, fused: bool) -> None:
     first, second = clap.embed(long, 48_000), clap.embed(long, 48_000)
     assert first.shape == (4, 12) and np.array_equal(first, second)  # at 0, 1, 2 and 2.5 s, and never at random
     assert np.linalg.norm(first, axis=1) == pytest.approx(1.0, abs=1e-5)
-    score = ClapScore(clap)
-    clip = noise(2.0, 48_000)
-    score.update([clip, clip], ["a dog barks", " "], sample_rate=48_000)
-    assert -1 <= float(score.compute()) <= 1 and score.reasons == {"empty caption": 1}
+    score = ClapScore()
+    score.update([first], clap.embed_texts(["a dog barks"]))
+    assert -1 <= float(score.compute()) <= 1
     texts = clap.embed_texts(["a dog barks", "rain falls on the roof loudly"])
     # padding changes nothing
     assert clap.embed_texts(["a dog barks"])[0] == pytest.approx(texts[0], abs=1e-5)

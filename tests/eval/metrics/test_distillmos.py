@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from eval.harness.networks import NetworkError
+from eval.known_answers import speechlike
 from eval.metrics.distillmos import WINDOW, DistillMOS, DistillMOSNetwork, distillmos_path
-from tests.eval.speechlike import speechlike
 
 RATE = 16_000
 

@@ -7,7 +7,8 @@ import pytest
 
 from eval.harness.audio import CannotScore
 from eval.known_answers import speechlike
-from eval.metrics.signal import PESQ, mel_distance, paired_metric, si_sdr, stoi
+from eval.metrics.clip_metric import ClipMetric
+from eval.metrics.signal import PESQ, mel_distance, si_sdr, stoi
 
 RATE = 16_000
 
@@ -54,7 +55,7 @@ def test_stoi_gives_a_reason_instead_of_1e_minus_5() -> None:
 
 
 def test_clip_metric_counts_failures(clip: np.ndarray) -> None:
-    metric = paired_metric("stoi")
+    metric = ClipMetric(stoi)
     metric.update([clip, clip], [clip, clip[:-1]], sample_rate=RATE)
     assert float(metric.compute()) == pytest.approx(1.0, abs=1e-6)
     assert int(metric.failed) == 1 and metric.reasons == {"lengths differ": 1}
