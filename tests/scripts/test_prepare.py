@@ -15,6 +15,8 @@ from json_files import read_json
 import preparation.recipe as recipe_module
 import prepare
 from codec.corpus import read_corpus
+from preparation.good_sounds import split_of
+from preparation.good_sounds import stamps as good_stamps
 
 
 def sound(path: Path) -> None:
@@ -132,7 +134,19 @@ def audiofolder(root: Path) -> None:
 
 def good_sounds(root: Path) -> None:
     sounds = {
-        "1": {"id": 1, "instrument": "flute", "note": "C", "octave": 4, "klass": "good-sound", "player": "almudena"},
+        "1": {
+            "id": 1,
+            "instrument": "flute",
+            "note": "C",
+            "octave": 4,
+            "klass": "good-sound",
+            "player": "almudena",
+            "attack": 0,
+            "decay": 1600,
+            "sustain": 4000,
+            "release": 16000,
+            "offset": 24000,
+        },
         "2": {"id": 2, "instrument": "sax_alto", "note": "Bb", "octave": 3, "klass": "scale-good", "dynamics": None},
     }
     takes = {
@@ -180,7 +194,8 @@ EXPECTED = {
         ("bass_train_000-060-100", None, ["a note of an acoustic bass, dark, long release"], None, "music"),
     ),
     "good_sounds": (
-        {"train": 3}, ("saxo_raul_recordings/iphone/0001", None, ["a scale of an alto saxophone"], None, "music")
+        {"train": 2, "test": 1},
+        ("saxo_raul_recordings/iphone/0001", None, ["a scale of an alto saxophone"], None, "music"),
     ),
     "huggingface": (
         {"train": 1, "valid": 1}, ("validation/validation", "the validation clip", [], "7", "speech")
@@ -215,6 +230,26 @@ def test_a_miniature_becomes_a_corpus(name, tmp_path, capsys):
     assert "is current" in capsys.readouterr().out
     assert (out / "metadata.jsonl").stat().st_mtime_ns == before
     assert {path.name for path in out.iterdir()} <= {"metadata.jsonl", "missing.jsonl"}
+
+
+def test_good_sounds_has_stamps_in_seconds_and_no_performance_in_two_splits(tmp_path):
+    """One microphone's file has another rate; a scale has neither stamps nor a note."""
+    good_sounds(tmp_path / "g")
+    path = tmp_path / "g/good-sounds/sound_files/flute_almudena_reference/neumann/0000.wav"
+    soundfile.write(path, np.zeros(160, np.float32), 8_000)
+    assert prepare.main(["good_sounds", "--root", str(tmp_path / "g"), "--out", str(tmp_path / "out")]) == 0
+    clips = {clip.id.split("/")[1]: clip for clip in read_corpus(tmp_path / "out")[0]}
+    stamps = {"attack": 0, "decay": 0.1, "sustain": 0.25, "release": 1.0, "offset": 1.5}
+    assert {key: clips["akg"].extra[key] for key in stamps} == stamps
+    assert clips["neumann"].extra["offset"] == 3.0 and "offset" not in clips["iphone"].extra
+    assert (
+        clips["akg"].split == clips["neumann"].split and clips["akg"].extra["sound"] == clips["neumann"].extra["sound"]
+    )
+    assert clips["akg"].extra["note"] == "C" and "note" not in clips["iphone"].extra
+    splits = [split_of(number) for number in range(1000)]
+    assert 550 < splits.count("train") < 650 and 100 < splits.count("valid") < 200 < splits.count("test")
+    wrong = {"attack": 9, "decay": 1, "sustain": 2, "release": 3, "offset": 4}
+    assert good_stamps(wrong, path) == good_stamps({**wrong, "attack": None}, path) == {}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
