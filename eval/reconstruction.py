@@ -307,7 +307,7 @@ def main(cfg: DictConfig) -> None:
     suffix = "".join(f"-{key[0]}{cfg[key]}" for key in ("window", "levels") if cfg[key] is not None)
     name = Path(cfg.resynthesis).name if coded else f"{run.tokenizer.name}{suffix}"
     run.take(name, "eval-reconstruction")
-    told = name if coded else f"{run.tokenizer.name} {run.tokenizer.bitrate:.1f} bit/s"
+    told = coded.how["name"] if coded else f"{run.tokenizer.name} {run.tokenizer.bitrate:.1f} bit/s"
     run.say(f"{len(clips)} clips of {cfg.data.root}, {told}")
 
     # ---- reference and resynthesis -------------------------------------------------------------------------
