@@ -22,7 +22,14 @@ CODEC = f"tokenizer.path={REPOSITORY}/checkpoints/codec-mini"
 MODEL = f"model={REPOSITORY}/checkpoints/lm-all-mini"
 CORPUS = ["data.root=corpus", "device=cpu"]
 EVALUATION = [CODEC, MODEL, *CORPUS, "out=out"]
-WHOLE = {"codec.untrained", "codec.semantic_prior", "demo_page", "train_recogniser", "export_gguf"}  # put there as one
+WHOLE = {
+    "codec.untrained",
+    "codec.semantic_prior",
+    "demo_page",
+    "train_recogniser",
+    "export_gguf",
+    "export_onnx",
+}  # put there as one
 # program: the options with which it writes `out`, a file or a folder; both trainings write a run
 PROGRAMS = {
     "codec.train": ["name=mine", *CORPUS],
@@ -35,15 +42,27 @@ PROGRAMS = {
     "eval.asr": EVALUATION,
     "eval.captioning": ["task=audio_captioning", *EVALUATION],
     "eval.compare": ["runs=[there/eval-tts]", "out=out"],
+    "eval.latents": [CODEC, *CORPUS, "out=out", "labels=[domain]", "group=null"],
     "eval.likelihood": ["task=tts", *EVALUATION, f"data.root={REPOSITORY}/data/mini"],
     "eval.prompted": ["task=voice_prompted_tts", *EVALUATION],
     "eval.reconstruction": [CODEC, *CORPUS, "out=out"],
     "eval.semantics": [CODEC, *CORPUS, "probes=[domain]", "out=out"],
+    "eval.sound_space": [
+        CODEC,
+        *CORPUS,
+        "out=out",
+        "labels=[domain]",
+        "group=null",
+        "walks=[]",
+        "transfer=[]",
+        "speech=null",
+    ],
     "eval.text_to_audio": ["task=text_to_sound", *EVALUATION],
     "eval.tts": EVALUATION,
     "ablate_lm": ["name=mine"],
     "demo_page": ["runs=[there/eval-tts]", "out=out"],
     "export_gguf": ["there", "out"],
+    "export_onnx": [f"{REPOSITORY}/checkpoints/codec-mini", "out"],
     "make_corpus": ["--out=out"],
     "prepare": ["vctk", "--root=corpus", "--out=out"],
     "train_recogniser": ["out=out", "corpus=corpus", "device=cpu"],
