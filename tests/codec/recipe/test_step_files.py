@@ -46,7 +46,7 @@ def test_a_step_with_discriminators_enters_few_of_our_files(place: Path, monkeyp
 
     monkeypatch.setattr(Run, "step", step)
     records("run", "trainer.workers=1")
-    files = {path for path, _ in entered}
+    files = {path for path, _ in entered} - {"codec/audio/mel.py"}  # its filters are made once and kept
     assert {"codec/recipe/run.py", "codec/recipe/crops.py", "codec/objectives/adversarial.py"} <= files
     assert len(files) <= 8, sorted(files)
     assert len(entered) <= 100, len(entered)
