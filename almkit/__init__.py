@@ -25,7 +25,7 @@ __all__ = ["load_codec", "load_model"]
 
 
 def load_codec(
-    path: str | Path = "checkpoints/codec-mini",
+    path: str | Path = "checkpoints/codec-real",
     device: str = "auto",
     window: int | None = None,
     levels: int | None = None,
@@ -33,7 +33,7 @@ def load_codec(
     """An audio tokenizer for files and arrays: ``encode``, ``decode``, ``reconstruct`` (`codec.files.Codec`).
 
     Args:
-        path: of a folder that codec/train.py wrote, ``checkpoints/codec-mini`` that ships, or a hub id.
+        path: of a folder that codec/train.py wrote, ``checkpoints/codec-real`` that ships, or a hub id.
         device: auto, cpu or cuda.
         window: frames per query, from 2 to 10, in place of the codec's own: fewer bits where it is larger.
         levels: so many of its levels, from the first.

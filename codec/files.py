@@ -1,6 +1,6 @@
 """Files and arrays through a tokenizer, and back; codes in a file of their own.
 
-codec = Codec.open("checkpoints/codec-mini")
+codec = Codec.open("checkpoints/codec-real")
 codec.reconstruct("a.mp3").save("again.wav")
 codec.encode("a.mp3").save("a.safetensors")
 codec.decode("a.safetensors").audio                 # float32 [samples]
@@ -90,7 +90,7 @@ class Codec:
     @classmethod
     def open(
         cls,
-        path: str | Path = "checkpoints/codec-mini",
+        path: str | Path = "checkpoints/codec-real",
         device: str = "auto",
         window: int | None = None,
         levels: int | None = None,
