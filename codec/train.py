@@ -3,16 +3,18 @@
 Trains on the audio of data.root (and corpora=[...]), writes runs/<name>/: config.yaml, log.jsonl, checkpoints/,
 samples/ at each validation, and final/ (a save_pretrained folder). stage=1 trains the ends, stage=2 init=FOLDER the
 rest on top of them; without a stage everything is trained at once. init=FOLDER of a trained codec warm-starts any of
-these. gan.start=N adds discriminators. A killed run continues exactly where its last checkpoint stands when the same
-command is given again.
+these; stage=3 trains a flow decoder for its codes, which stay as they are. gan.start=N adds discriminators. A killed
+run continues exactly where its last checkpoint stands when the same command is given again.
 """
 
 from __future__ import annotations
 
 import training.help  # noqa: F401
 
+import math
 import time
 from contextlib import closing
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,8 +29,20 @@ from codec.model import ALMTokenizer
 from codec.network.architecture import ALMTokenizerConfig
 from codec.objectives.hearing import Listener
 from codec.objectives.losses import StagedCodec
-from codec.recipe.crops import Batches, CropSampler
-from codec.recipe.initialise import calibrate, check_kmeans, initialise_codebooks, read_init, take_over
+from codec.recipe.ceiling import check_ceiling
+from codec.recipe.crops import Batches, CropSampler, regression_steps
+from codec.recipe.diagnostics import diagnose
+from codec.recipe.initialise import (
+    calibrate,
+    calibrate_flow,
+    check_kmeans,
+    flow_of,
+    initialise_codebooks,
+    measure_residual,
+    read_init,
+    take_ends,
+    take_over,
+)
 from codec.recipe.options import check_crop, check_options
 from codec.recipe.run import Run, StepReport, recipe_of
 from codec.recipe.validation import validate
@@ -45,6 +59,8 @@ from training.stopping import Stop
 from training.threads import set_threads
 from training.tracking import Tracker, TrackerError
 
+GATE_CLIPS = 12  # of the training that gate 0 of stage 3 looks at, where none is held out
+
 
 def read_clips(cfg: DictConfig) -> tuple[list[Clip], list[Clip], list[Reject]]:
     """The clips of all corpora to learn from, those of the first to validate on, and what was left out of them."""
@@ -58,10 +74,16 @@ def read_clips(cfg: DictConfig) -> tuple[list[Clip], list[Clip], list[Reject]]:
             valid = [clip for clip in found if clip.split == "valid"]
     if not clips:
         raise ConfigError(f"{cfg.data.root} has no clip in its train split: name another folder with data.root.")
-    speech, other = [c for c in valid if c.domain == "speech"], [c for c in valid if c.domain != "speech"]
     count = cfg.trainer.valid_clips
-    chosen = (spread(speech, count) + spread(other, count))[:count] if count else []
-    return clips, chosen, rejects
+    if not count:
+        return clips, [], rejects
+    domains = sorted({clip.domain for clip in valid}, key=lambda domain: (domain != "speech", domain))
+    parts = [[clip for clip in valid if clip.domain == domain] for domain in domains]
+    if cfg.stage == 3:  # is about sounds and music as much as about speech
+        dealt = zip_longest(*(spread(part, math.ceil(count / len(parts))) for part in parts))
+        return clips, [clip for row in dealt for clip in row if clip is not None][:count], rejects
+    speech, other = [c for c in valid if c.domain == "speech"], [c for c in valid if c.domain != "speech"]
+    return clips, (spread(speech, count) + spread(other, count))[:count], rejects
 
 
 class Progress:
@@ -105,6 +127,8 @@ def look(run: Run, clips: list[Clip], run_dir: Path, log: RunLog, tracker: Track
     with run.exported():  # stage 1 has no codes to score
         reconstruct = run.staged.reconstruct if run.cfg.stage == 1 else None
         scores = validate(run.codec, clips, folder, heard, reconstruct=reconstruct)
+        if run.cfg.stage == 3:
+            scores |= diagnose(run.codec, clips)
     run.model.train()
     tracker.scalars(step, scores, "valid")
     tracker.picture(step, "spectrograms", folder / "spectrograms.png")
@@ -120,11 +144,19 @@ def train_codec(cfg: DictConfig) -> None:
     train = cfg.trainer
     init = None if cfg.init is None else read_init(cfg.init)
     centres = read_centres(cfg)
+    if cfg.stage == 3 and init is not None and not init.quantizer.begun:
+        raise ConfigError(
+            f"init={cfg.init}: its codebooks are random, so there are no codes to decode; train it first."
+        )
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
-    brings_codes = init is not None and cfg.stage is None and init.quantizer.begun
+    brings_codes = init is not None and cfg.stage in (None, 3) and init.quantizer.begun
     quantize_from = 0 if brings_codes else int(train.quantize_from)
     clusters = cfg.stage != 1 and not brings_codes
     config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
+    autoencoder = None
+    if cfg.stage == 3:
+        autoencoder = None if cfg.flow.autoencoder is None else read_init(cfg.flow.autoencoder, "flow.autoencoder")
+        config.flow = flow_of(cfg, config, autoencoder)
     crop = int(train.crop_seconds * config.sample_rate)
     listener = None
     if cfg.hearing.encoder is not None:
@@ -167,8 +199,13 @@ def train_codec(cfg: DictConfig) -> None:
     if checkpoint is None:
         calibrate(codec, sampler, cfg, crop)
         # what the old codec does not have starts from the statistics of the data
-        if init is not None and (missing := take_over(codec, init, cfg)):
-            log.line(f"not in {cfg.init}, starts anew: {', '.join(missing)}")
+        missing = [] if init is None else take_over(codec, init, cfg)
+        if others := [name for name in missing if not (cfg.stage == 3 and name.startswith("flow."))]:
+            log.line(f"not in {cfg.init}, starts anew: {', '.join(others)}")
+        if autoencoder is not None:
+            take_ends(codec, autoencoder)
+        if "flow.mean" in missing:
+            calibrate_flow(codec, sampler, cfg, crop)
         if centres is not None:
             codec.quantizer.books[0].set_centres(centres["centres"], centres.get("weight"), centres.get("bias"))
     recipe = recipe_of(cfg, clips, init, accelerator.num_processes)
@@ -178,10 +215,16 @@ def train_codec(cfg: DictConfig) -> None:
         log.line(f"resumed from {checkpoint} at step {run.steps}")
     parameters = sum(p.numel() for p in codec.parameters())
     log.line(f"model: {parameters / 1e6:.2f} M parameters, {codec.bitrate:.1f} bit/s at w={codec.window}")
+    ceiling: dict[str, float] = {}
+    if cfg.stage == 3 and checkpoint is None:
+        judged, folder = valid_clips or spread(clips, GATE_CLIPS), run_dir / "samples" / "ceiling"
+        ceiling = decide(lambda: check_ceiling(codec, judged, folder, log.line))
     # not before all that could refuse
     decide(lambda: set_aside(run_dir, checkpoint, run.steps, log.line))
     decide(lambda: write_settings(cfg, run_dir, run.steps, log.line))
     decide(lambda: log.rewind(run.steps))
+    if ceiling:
+        log.log(run.steps, dict(ceiling))
 
     # ---- loop --------------------------------------------------------------------------------------------------
     run.model.train()
@@ -192,6 +235,12 @@ def train_codec(cfg: DictConfig) -> None:
             if run.steps == quantize_from and clusters:
                 latents = initialise_codebooks(codec, sampler, cfg, run.steps, crop)
                 log.line(f"step {run.steps}: codebooks initialised by k-means on {latents} latents")
+            if cfg.stage == 3 and run.steps == regression_steps(cfg) > 0:
+                run.adopt_average()
+                left = measure_residual(codec, sampler, cfg, crop)
+                log.line(
+                    f"step {run.steps}: the regression head leaves {left:.3f} of the target's variance to the flow"
+                )
             report = run.step(batches)
             told = run.agree(report, stop.asked)
             progress.tell(run.steps, report, report.samples / config.sample_rate * accelerator.num_processes)

@@ -32,7 +32,7 @@ def tiny_codec(seed: int = 0, **changes: object) -> ALMTokenizer:
 
 
 def tiny_flow_codec(flow: dict | None = None, **changes: object) -> ALMTokenizer:
-    """:func:`tiny_codec` with a flow decoder whose velocity, as that of a trained one, is not zero."""
+    """:func:`tiny_codec` with a flow decoder whose network, as that of a trained one, has its say."""
     base = tiny_codec(**changes)
     small = dict(target="partials", dim=16, layers=1, span=12)
     codec = tiny_codec(**changes, flow={**small, **(flow or {})})
@@ -41,7 +41,7 @@ def tiny_flow_codec(flow: dict | None = None, **changes: object) -> ALMTokenizer
     generator = torch.Generator().manual_seed(3)
     network = codec.flow.network
     with torch.no_grad():
-        for linear, size in ((network.leave, 0.2), (network.modulation, 0.05)):
+        for linear, size in ((network.leave, 0.1), (network.modulation, 0.05)):
             linear.weight.normal_(std=size, generator=generator)
         codec.flow.nothing.normal_(generator=generator)
         codec.flow.mean.fill_(0.0 if codec.flow.config.target == "latent" else -4.0)

@@ -41,7 +41,7 @@ class Sampling:
     """
 
     steps: Annotated[int, "int, from 1 to 1000"] = 8
-    solver: Annotated[str, "euler | midpoint | regression"] = "euler"
+    solver: Annotated[str, "euler | midpoint | regression"] = "midpoint"
     guidance: Annotated[float, "float, from 0 to 10"] = 1.0
     temperature: Annotated[float, "float, from 0 to 10"] = 1.0
     seed: Annotated[int, "int, from 0 to 8191"] = 0
@@ -106,8 +106,11 @@ def guided(conditional: Velocity, unconditional: Velocity, guidance: float) -> V
     return both
 
 
-def solve(velocity: Velocity, x: Tensor, steps: int, solver: str = "euler") -> Tensor:
+def solve(velocity: Velocity, x: Tensor, steps: int, solver: str) -> Tensor:
     """Follow ``velocity`` from ``x`` at t = 0 to t = 1 in ``steps`` evaluations on a uniform grid.
+
+    Of Gaussians 8 steps of Euler make samples of 0.76 to 0.85 of the deviation, 4 pairs of the midpoint rule 0.99 to 1
+    (tests/codec/network/test_flow.py): too little deviation is heard as too smooth.
 
     Args:
         x: in the precision to compute in, whatever the network's.

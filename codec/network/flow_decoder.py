@@ -95,8 +95,17 @@ def describe_time(t: Tensor) -> Tensor:
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
+def usual_gain(t: Tensor) -> Tensor:
+    """c(t) of the velocity c(t) · x_t that takes noise to a target N(0, 1)."""
+    return (2 * t - 1) / ((1 - t).square() + t.square())
+
+
 class FlowNetwork(nn.Module):
     """The velocity: a local transformer over frames that is told t.
+
+    It says a shift and a gain for each number: v = shift + (c(t) + gain) · x_t, where c(t) · x_t is the exact velocity
+    of a target N(0, 1) (:func:`usual_gain`). Without, the noise of 962 numbers would have to pass through a network
+    of a quarter of that width. The gain says how sure the condition makes of a number. The form is ours.
 
     Args:
         values, condition: numbers per frame of what flows, and of the condition.
@@ -109,10 +118,10 @@ class FlowNetwork(nn.Module):
         self.modulation = nn.Linear(dim, 6 * dim)
         self.stack = LocalTransformer(dim, layers, head_dim, span, block=ModulatedBlock)
         self.table = nn.Parameter(torch.zeros(2, dim))
-        self.leave = nn.Linear(dim, values)
+        self.leave = nn.Linear(dim, 2 * values)
 
     def reset_parameters(self) -> None:
-        """Start as plain pre-norm blocks that know no t, and with a velocity of zero."""
+        """Start as plain pre-norm blocks that know no t, with the velocity of a standard normal target."""
         for linear in (self.modulation, self.leave):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -131,14 +140,14 @@ class FlowNetwork(nn.Module):
             valid: ``[batch, frames]`` bool; what padding holds is not looked at.
             start: number of the first frame, a multiple of ``span``.
         """
-        x = torch.cat((x, condition), dim=-1)
         if valid is not None:
-            x = torch.where(valid[..., None], x, 0.0)
+            x, condition = (torch.where(valid[..., None], part, 0.0) for part in (x, condition))
         told = self.time(describe_time(t))
         modulation = self.modulation(F.silu(told)).unflatten(1, (6, -1))
-        x = self.stack(self.enter(x), valid, 1, start, modulation)
+        tokens = self.stack(self.enter(torch.cat((x, condition), dim=-1)), valid, 1, start, modulation)
         shift, scale = (self.table + told[:, None])[:, :, None].unbind(1)
-        return self.leave(x * (1 + scale) + shift)
+        constant, gain = self.leave(tokens * (1 + scale) + shift).float().chunk(2, dim=-1)
+        return constant + (usual_gain(t.float())[:, None, None] + gain) * x
 
 
 @dataclass

@@ -28,6 +28,7 @@ from codec.network.code_space import coding_rate_loss
 from codec.network.patchify import Synthesis, spectrum, tone_offsets
 from codec.network.quantizer import Quantized
 from codec.objectives.auxiliary import LevelPredictor, MaskedAutoencoder, draw_mask
+from codec.objectives.flow import FlowDraw, flow_losses
 from codec.objectives.hearing import Listener, hearing_loss
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Pass:
 
     Attributes:
         wav: ``[batch, samples]`` the output; its losses see a leaf where their gradients are balanced.
-        quantized: None in stage 1, which has no codes.
+        quantized: None in stage 1, which has no codes, and in stage 3, whose codes stay.
         bypass: the quantiser was left out.
         frames, mask: ``[batch, frames, dim]`` and the frames that are masked, for the MAE objective.
     """
@@ -63,6 +64,8 @@ class Pass:
     bypass: bool = False
     frames: Tensor | None = None
     mask: Tensor | None = None
+    flow: dict[str, Tensor] | None = None
+    """losses of stage 3 by name, which makes no waveform"""
 
 
 class StagedCodec(nn.Module):
@@ -71,6 +74,7 @@ class StagedCodec(nn.Module):
     * no stage: everything at once, from scratch (our default at small scale).
     * stage 1: patchify → unpatchify without quantiser, with the MAE objective: frames that mean something.
     * stage 2: patchify frozen, stage 1's ends taken over; queries, quantiser, decoder and unpatchify learn the codec.
+    * stage 3 (ours, after ALMTokenizer2): a flow decoder for the codes of a trained codec, of which nothing else moves.
 
     The paper does not say whether unpatchify keeps learning in stage 2 ("everything except patchify" is the reading of
     its digests): it does here.
@@ -84,10 +88,10 @@ class StagedCodec(nn.Module):
         c, self.stage = codec.config, cfg.stage
         self.codec = codec
         self.mae = self.ar = self.bridge = None
-        if cfg.loss.mae and self.stage != 2:  # a frozen patchify has nothing to learn from it
+        if cfg.loss.mae and self.stage in (None, 1):  # a frozen patchify has nothing to learn from it
             mae = cfg.mae
             self.mae = MaskedAutoencoder(c.encoder_dim, mae.encoder_layers, mae.decoder_layers, c.head_dim, c.span)
-        if cfg.loss.ar and self.stage != 1:
+        if cfg.loss.ar and self.stage in (None, 2):
             self.ar = LevelPredictor(c.code_dim, len(c.codebook_sizes), cfg.ar.width, cfg.ar.layers, c.head_dim)
         if self.stage == 1:
             if c.encoder_dim != c.decoder_dim:
@@ -97,6 +101,10 @@ class StagedCodec(nn.Module):
             codec.unpatchify.requires_grad_(True)
         elif self.stage == 2:
             codec.patchify.requires_grad_(False)
+        elif self.stage == 3 and codec.flow is not None:
+            codec.requires_grad_(False)
+            codec.flow.requires_grad_(True)
+            codec.flow.target.requires_grad_(False)
 
     def objectives(self) -> dict[str, Tensor]:
         """The state of the throw-away networks, for exact resume."""
@@ -112,13 +120,18 @@ class StagedCodec(nn.Module):
         unquantised: Tensor | None = None,
         masking: tuple[float, torch.Generator] | None = None,
         first: int = 0,
+        flow: FlowDraw | None = None,
     ) -> Pass:
         """``wav [batch, windows * w * hop]``; the other arguments as :meth:`ALMTokenizer.forward`.
 
         Args:
             masking: share of masked frames and the generator of their places, for the MAE objective.
             first: clips of the global batch before these.
+            flow: what stage 3 draws.
         """
+        if flow is not None:
+            nothing = wav[:, :0]
+            return Pass(nothing, Synthesis(nothing), flow=flow_losses(self.codec, wav, window, levels, flow))
         if self.stage == 1:
             frames = self.codec.patchify(wav)
             synthesis = self.synthesise(frames, noise_offset)

@@ -38,6 +38,10 @@ class WeightAverage:
         finally:
             self._write(kept)
 
+    def adopt(self) -> None:
+        """The model goes on from the averaged weights."""
+        self._write(self.shadow)
+
     @torch.no_grad()
     def _write(self, values: dict[str, Tensor]) -> None:
         parameters = dict(self.model.named_parameters())

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from codec.audio.files import length_at, read_span
 from codec.corpus import AudioError, Clip, CorpusError
 from codec.network.architecture import MAX_WINDOW, MIN_WINDOW, ALMTokenizerConfig
+from codec.objectives.flow import FlowDraw
 from codec.objectives.losses import Resolution
 from training.stopping import ignore_ctrl_c
 from training.threads import cores
@@ -180,6 +181,20 @@ def draw_masking(step: int, cfg: DictConfig) -> tuple[float, torch.Generator]:
     """The step's share of masked frames and the generator of their places, the same on all processes."""
     share = float(np.random.default_rng([cfg.seed, step, 1 << 22]).uniform(*cfg.mae.share))
     return share, torch.Generator().manual_seed(cfg.seed * 1_000_003 + step * 1009 + 500_009)
+
+
+def regression_steps(cfg: DictConfig) -> int:
+    """Steps of stage 3 in which the regression head learns alone; none without one."""
+    return int(cfg.flow.regression_steps) if cfg.flow.prior == "regression" else 0
+
+
+def draw_flow(step: int, cfg: DictConfig, first: int, count: int) -> FlowDraw:
+    """What stage 3 draws for the crops ``first`` … ``first + count − 1`` of a step: a seed for each of them."""
+    items = range(first, first + count)
+    seeds = [int(np.random.default_rng([cfg.seed, step, item, 1 << 24]).integers(1 << 62)) for item in items]
+    flow = cfg.flow
+    begun = step >= regression_steps(cfg)
+    return FlowDraw(seeds, begun, int(flow.draws), float(flow.condition_dropout), float(flow.random_codes))
 
 
 @dataclass

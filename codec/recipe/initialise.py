@@ -7,13 +7,18 @@ and of bounded size: a global batch grows with the number of processes, the memo
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from codec.interface import TokenizerError
 from codec.model import ALMTokenizer
 from codec.network.architecture import ALMTokenizerConfig
+from codec.network.patchify import mean_and_deviation
+from codec.objectives.flow import condition_of
 from codec.pretrained import FILES, find_folder, holds_weights, load_whole
 from codec.recipe.crops import CropSampler
 from training import processes
@@ -22,6 +27,11 @@ from training.config import ConfigError, refusing
 CALIBRATION_STEPS, CALIBRATION_CROPS = 16, 32  # so many steps' crops, of each step at most so many
 LATENTS = 1 << 18  # k-means looks at no more: 128 for each of 2048 codes
 BOOKS = "quantizer.books."
+LEAST_DEVIATION = 0.05  # of a number of a flow's target: what hardly varies is not blown up
+ENDS = (
+    "sample_rate hop analysis_ffts synthesis_fft stft_causal excitation pitch_low pitch_high tonal "
+    "patchify conv_filters conv_ratios conv_causal"
+).split()
 # crops that no step of the training draws
 CALIBRATION, CODEBOOKS = 1 << 29, 1 << 30
 
@@ -33,17 +43,78 @@ def global_batch(cfg: DictConfig) -> int:
 
 def calibrate(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int) -> None:
     """Set the normalisation of the ends, the same in all processes; ``crop`` samples are cut to whole windows."""
+    core.calibrate(list(calibration_crops(core, sampler, cfg, crop)))
+
+
+def calibration_crops(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int) -> Iterator[Tensor]:
+    """Batches of ``crop`` samples or a little less, cut to whole windows, the same in all processes."""
     unit = core.config.hop * core.config.window
     count, samples = min(global_batch(cfg), CALIBRATION_CROPS), crop // unit * unit
-    batches = (sampler.batch(CALIBRATION + i, 0, count, samples)[0] for i in range(CALIBRATION_STEPS))
-    core.calibrate([wav.to(core.device) for wav in batches])
+    for step in range(CALIBRATION_STEPS):
+        yield sampler.batch(CALIBRATION + step, 0, count, samples)[0].to(core.device)
 
 
-def read_init(path: str) -> ALMTokenizer:
-    """The codec that a training begins with: a final/ folder or a checkpoint of this program, or a hub id."""
+@torch.no_grad()
+def calibrate_flow(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int) -> None:
+    """Set mean and deviation of each number of a flow's target."""
+    flow = core.flow
+    assert flow is not None
+    batches = calibration_crops(core, sampler, cfg, crop)
+    mean, deviation = mean_and_deviation(flow.target.measure(wav).flatten(0, 1).cpu() for wav in batches)
+    flow.mean.copy_(mean)
+    flow.deviation.copy_(deviation.clamp(min=LEAST_DEVIATION))
+
+
+@torch.no_grad()
+def measure_residual(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int) -> float:
+    """Set the scale of what a flow's regression head leaves of each number; returns their mean square."""
+    flow = core.flow
+    assert flow is not None
+    squares = weights = torch.zeros(flow.target.dim, dtype=torch.float64)
+    for wav in calibration_crops(core, sampler, cfg, crop):
+        codes = core.quantizer(core.encode_latents(wav, core.window)).codes
+        expected = flow.expected(condition_of(core, codes, core.window))
+        weight = flow.weight(expected).double()
+        left = (flow.normalised(flow.target.measure(wav)) - expected).square() * weight
+        squares, weights = squares + left.sum((0, 1)).cpu(), weights + weight.sum((0, 1)).cpu()
+    residual = (squares / weights).sqrt()
+    flow.residual.copy_(residual.clamp(min=LEAST_DEVIATION))
+    return float(residual.square().mean())
+
+
+def flow_of(cfg: DictConfig, config: ALMTokenizerConfig, autoencoder: ALMTokenizer | None) -> dict[str, Any]:
+    """The architecture of stage 3's decoder, as a codec's configuration holds it.
+
+    Raises:
+        ConfigError: the auto-encoder of a latent target has other ends, or its frames are not what it makes sound of.
+    """
+    made = {key: cfg.flow[key] for key in ("target", "prior", "dim", "layers", "span")}
+    if autoencoder is None:
+        return made
+    theirs = autoencoder.config
+    ends = [key for key in ENDS if getattr(theirs, key) != getattr(config, key)]
+    if ends:
+        raise ConfigError(f"flow.autoencoder={cfg.flow.autoencoder} has other ends ({', '.join(ends)}) than the codec.")
+    if theirs.encoder_dim != theirs.decoder_dim:
+        raise ConfigError(
+            f"flow.autoencoder={cfg.flow.autoencoder} has widths {theirs.encoder_dim} and {theirs.decoder_dim}: the "
+            "bridge between them is not exported; train stage 1 with codec.decoder_dim as codec.encoder_dim."
+        )
+    return made | {"latent": theirs.encoder_dim}
+
+
+def take_ends(core: ALMTokenizer, autoencoder: ALMTokenizer) -> None:
+    """Give a flow's latent target the ends of the auto-encoder whose frames it samples."""
+    assert core.flow is not None
+    for name in ("patchify", "unpatchify"):
+        getattr(core.flow.target, name).load_state_dict(getattr(autoencoder, name).state_dict())
+
+
+def read_init(path: str, key: str = "init") -> ALMTokenizer:
+    """The codec that ``key`` names: a final/ folder or a checkpoint of this program, or a hub id."""
     folder = find_folder(path, FILES)
     if folder is None or not holds_weights(folder):
-        raise ConfigError(f"init={path}: there is no model.safetensors; name a final/ folder of codec/train.py.")
+        raise ConfigError(f"{key}={path}: there is no model.safetensors; name a final/ folder of codec/train.py.")
     with refusing(TokenizerError):
         return load_whole(ALMTokenizer, folder)
 
@@ -55,7 +126,7 @@ def take_over(core: ALMTokenizer, init: ALMTokenizer, cfg: DictConfig) -> list[s
         ConfigError: it is another architecture.
     """
     weights = init.state_dict()
-    if cfg.stage is not None:  # stage 1 has no codebooks, stage 2 begins with new ones
+    if cfg.stage in (1, 2):  # stage 1 has no codebooks, stage 2 begins with new ones
         weights = {key: value for key, value in weights.items() if not key.startswith(BOOKS)}
         weights |= {key: value for key, value in core.state_dict().items() if key.startswith(BOOKS)}
     try:

@@ -24,8 +24,10 @@ def check_options(cfg: DictConfig) -> None:
             f"precision=null leaves accelerate launch its {launched}: say precision=bf16 or precision=no."
         )
     pick_device(cfg.device)
+    flowing = cfg.stage == 3
     weights = {name: cfg.loss[name] for name in cfg.loss if name not in ("resolutions", "draw")}
-    if cfg.gan.start is None:
+    weights = {name: value for name, value in weights.items() if (name in ("flow", "regression")) == flowing}
+    if cfg.gan.start is None and not flowing:
         weights |= {"adversarial": 0, "features": 0}
     for key, values in (("loss", weights), ("trainer.domain_weights", dict(cfg.trainer.domain_weights))):
         if not any(values.values()):
@@ -46,8 +48,36 @@ def check_options(cfg: DictConfig) -> None:
         raise ConfigError("hearing.encoder is not used: give loss.hearing a weight.")
     if cfg.hearing.encoder is not None and cfg.trainer.crop_seconds > 30:
         raise ConfigError(f"trainer.crop_seconds={cfg.trainer.crop_seconds}: a listener hears at most 30 s.")
+    if flowing:
+        check_flow(cfg)
     if cfg.stage == 2 and cfg.init is None:
         raise ConfigError("stage=2 needs init=FOLDER, the final/ of a stage-1 run.")
+
+
+def check_flow(cfg: DictConfig) -> None:
+    """Refuse options of stage 3 that cannot work together.
+
+    Raises:
+        ConfigError: naming the key and what it can be.
+    """
+    flow = cfg.flow
+    if cfg.init is None:
+        raise ConfigError("stage=3 needs init=FOLDER of a trained codec, whose codes it decodes.")
+    if cfg.gan.start is not None or cfg.gan.balancer or cfg.hearing.encoder is not None:
+        raise ConfigError(
+            "stage=3 makes no waveform while it learns: give gan.start=null gan.balancer=false hearing.encoder=null."
+        )
+    if cfg.semantic_centres is not None:
+        raise ConfigError("semantic_centres: stage=3 changes no code; leave them out.")
+    if (flow.target == "latent") != (flow.autoencoder is not None):
+        raise ConfigError(
+            "flow.target=latent needs flow.autoencoder=FOLDER, the final/ of a stage-1 run; other targets have none."
+        )
+    if flow.prior == "regression" and not 0 < flow.regression_steps < cfg.trainer.max_steps:
+        raise ConfigError(
+            f"flow.prior=regression needs its head: flow.regression_steps={flow.regression_steps} must be above 0 and "
+            f"below trainer.max_steps={cfg.trainer.max_steps}, or give flow.prior=zero."
+        )
 
 
 def check_crop(cfg: DictConfig, sample_rate: int, hop: int) -> None:

@@ -32,7 +32,7 @@ from codec.objectives.adversarial import Adversary, Balancer
 from codec.objectives.hearing import Listener
 from codec.objectives.losses import OtherLosses, StagedCodec, WaveformLosses
 from codec.recipe.averaging import WeightAverage
-from codec.recipe.crops import Batch, draw_masking
+from codec.recipe.crops import Batch, draw_flow, draw_masking, regression_steps
 from training.config import ConfigError
 from training.failure import NonFiniteLoss
 from training.run_folder import check_recipe
@@ -40,6 +40,7 @@ from training.run_folder import check_recipe
 OBJECTIVES = "objectives.safetensors"
 # Keys that change no number of the curve.
 FREE_KEYS = ("name", "preset", "resume", "device", "tracker", "threads", "init", "corpora", "data")
+FLOW_LOSSES = ("flow", "regression")
 FREE_TRAINER = tuple("valid_every valid_clips save_every keep log_every compile batch_size accumulate workers".split())
 
 
@@ -55,6 +56,9 @@ def recipe_of(cfg: DictConfig, clips: Sequence[Clip], init: ALMTokenizer | None,
     settings["trainer"] = {k: v for k, v in train.items() if k not in FREE_TRAINER}
     heard = "\n".join(f"{clip.id} {clip.domain} {clip.path.stat().st_size}" for clip in clips)
     corpus = hashlib.sha256(heard.encode("utf-8", "surrogateescape")).hexdigest()
+    if settings["stage"] != 3:  # keys of stage 3 alone
+        settings = {key: value for key, value in settings.items() if key != "flow"}
+        settings["loss"] = {key: value for key, value in settings["loss"].items() if key not in FLOW_LOSSES}
     kept = {key: value for key, value in settings.items() if key not in FREE_KEYS}
     begun = None if init is None else init.fingerprint[:12]
     return {
@@ -65,20 +69,35 @@ def recipe_of(cfg: DictConfig, clips: Sequence[Clip], init: ALMTokenizer | None,
     }
 
 
-def learning_rate(step: int, cfg: DictConfig) -> float:
-    """Linear warm-up, then cosine decay to ``final_lr_share`` of the peak."""
+def learning_rate(step: int, cfg: DictConfig, steps: int | None = None) -> float:
+    """Linear warm-up, then cosine decay to ``final_lr_share`` of the peak at ``steps`` (None: all of ``cfg``)."""
     if step < cfg.warmup_steps:
         return cfg.learning_rate * (step + 1) / cfg.warmup_steps
-    progress = (step - cfg.warmup_steps) / max(1, cfg.max_steps - cfg.warmup_steps)
+    progress = (step - cfg.warmup_steps) / max(1, (steps or cfg.max_steps) - cfg.warmup_steps)
     share = cfg.final_lr_share + (1 - cfg.final_lr_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     return cfg.learning_rate * share
 
 
+def learning_rates(step: int, cfg: DictConfig) -> tuple[float, float]:
+    """Of the regression head of stage 3, and of all other parameters: the head learns before them, and only then."""
+    alone = regression_steps(cfg) if cfg.stage == 3 else 0
+    if step < alone:
+        return learning_rate(step, cfg.trainer, alone), 0.0
+    return 0.0, learning_rate(step - alone, cfg.trainer, cfg.trainer.max_steps - alone)
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """The trainable parameters; weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    """The trainable parameters; weight decay on matrices only. Those of a flow's regression head are marked so."""
+    groups = []
+    for head in (False, True):
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and (".regression." in n) == head]
+        for decay, parts in (
+            (weight_decay, [p for _, p in named if p.ndim >= 2]),
+            (0.0, [p for _, p in named if p.ndim < 2]),
+        ):
+            if parts or not head:
+                groups.append({"params": parts, "weight_decay": decay, **({"head": True} if head else {})})
+    return groups
 
 
 @dataclass
@@ -182,6 +201,11 @@ class Run:
             ) from error
         self.steps = state["step"]
 
+    def adopt_average(self) -> None:
+        """Go on from the averaged weights, if there are such."""
+        if self.average is not None:
+            self.average.adopt()
+
     def exported(self) -> AbstractContextManager[None]:
         """The codec has the weights that are validated and exported inside the ``with`` block."""
         return nullcontext() if self.average is None else self.average.applied()
@@ -191,7 +215,8 @@ class Run:
         """Learn from the next batches, ``trainer.accumulate`` of them."""
         cfg, train, step, accelerator = self.cfg, self.cfg.trainer, self.steps, self.accelerator
         bypass = step < self.quantize_from
-        report = StepReport(learning_rate(step, train))
+        head_rate, rate = learning_rates(step, cfg)
+        report = StepReport(head_rate or rate)
         heard: list[tuple[Tensor, Tensor]] = []
         quantized: list[Quantized] = []
         for part in range(train.accumulate):
@@ -208,12 +233,16 @@ class Run:
                     None if batch.unquantised is None or bypass else batch.unquantised.to(wav.device),
                     draw_masking(step, cfg) if self.staged.mae is not None else None,
                     batch.first,
+                    draw_flow(step, cfg, batch.first, len(wav)) if cfg.stage == 3 else None,
                 )
                 # losses see a leaf when they are balanced: their gradients are mixed there, then sent back at once
                 leaf = made.wav if self.balancer is None else made.wav.detach().requires_grad_()
                 seen = (replace(made, wav=leaf), wav, self.staged, accelerator, cfg.loss, batch.draw.resolutions)
-                outer = WaveformLosses(*seen, self.adversary, judged, self.listener).all()
-                inner = OtherLosses(*seen).all()
+                if made.flow is None:
+                    outer = WaveformLosses(*seen, self.adversary, judged, self.listener).all()
+                    inner = OtherLosses(*seen).all()
+                else:
+                    outer, inner = {}, made.flow
                 losses = outer | inner
                 loss = objective = sum(cfg.loss[name] * value for name, value in losses.items())
                 if self.balancer is not None:
@@ -234,7 +263,7 @@ class Run:
             self.codec.quantizer.finish_step(quantized, seeds, accelerator.gather)
         report.norm = float(accelerator.clip_grad_norm_(self.model.parameters(), train.clip_norm))
         for group in self.optimizer.param_groups:
-            group["lr"] = report.rate
+            group["lr"] = head_rate if group.get("head") else rate
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.adversary is not None and judged is not None:

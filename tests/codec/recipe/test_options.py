@@ -10,8 +10,9 @@ from training.launch import pick_device
 
 def sentence(capsys: pytest.CaptureFixture, override: str) -> str:
     """What `codec/train.py` says of this configuration."""
+    three = ["stage=3", "init=x"] if "flow" in override or override in ("gan.start=0", "semantic_centres=x") else []
     with pytest.raises(ConfigError) as refused:
-        cfg = compose("codec_train", [override])
+        cfg = compose("codec_train", [*three, override])
         check_options(cfg)
         check_crop(cfg, cfg.codec.sample_rate, cfg.codec.hop)
     assert refused.value.code == 2
@@ -33,7 +34,17 @@ def test_the_defaults_pass() -> None:
     [
         ("device=gpu", "device=gpu is unknown; choose one of auto, cpu, cuda."),
         ("precision=fp7", "precision=fp7 is unknown; choose one of null, no, bf16."),
-        ("stage=3", "stage=3 is unknown; choose one of null, 1, 2."),
+        ("stage=4", "stage=4 is unknown; choose one of null, 1, 2, 3."),
+        ("stage=3", "stage=3 needs init=FOLDER of a trained codec, whose codes it decodes."),
+        ("flow.regression_steps=0", "flow.prior=regression needs its head: flow.regression_steps=0 must be above 0"),
+        ("flow.regression_steps=2500", "must be above 0 and below trainer.max_steps=2500, or give flow.prior=zero."),
+        ("flow.target=latent", "flow.target=latent needs flow.autoencoder=FOLDER"),
+        ("flow.autoencoder=x", "other targets have none."),
+        ("flow.target=sq", "flow.target=sq is unknown; choose one of partials, gains, latent."),
+        ("flow.draws=0", "flow.draws=0 must be at least 1."),
+        ("gan.start=0", "stage=3 makes no waveform while it learns: give gan.start=null"),
+        ("semantic_centres=x", "semantic_centres: stage=3 changes no code"),
+        ("loss={flow: 0, regression: 0}", "loss: all weights that count are"),
         ("stage=2", "stage=2 needs init=FOLDER"),
         ("trainer.max_steps=null", "trainer.max_steps=null must be a whole number, at least 1."),
         ("trainer.learning_rate=nan", "trainer.learning_rate=nan must be above 0."),
