@@ -50,7 +50,19 @@ def variants(cfg: DictConfig, folder: Path) -> dict[str, list[str]]:
 
 def tokenizer_keys(cfg: DictConfig) -> list[str]:
     """The audio tokenizer, as keys of other scripts."""
-    return [f"tokenizer.{key}={'null' if value is None else value}" for key, value in cfg.tokenizer.items()]
+
+    def leaves(node: DictConfig, path: str) -> list[str]:
+        found = []
+        for key, value in node.items():
+            place = f"{path}.{key}"
+            found += (
+                leaves(value, place)
+                if isinstance(value, DictConfig)
+                else [f"{place}={'null' if value is None else value}"]
+            )
+        return found
+
+    return leaves(cfg.tokenizer, "tokenizer")
 
 
 def run(script: str, keys: list[str]) -> None:
