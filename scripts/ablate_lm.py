@@ -53,13 +53,10 @@ def tokenizer_keys(cfg: DictConfig) -> list[str]:
 
     def leaves(node: DictConfig, path: str) -> list[str]:
         found = []
-        for key, value in node.items():
-            place = f"{path}.{key}"
-            found += (
-                leaves(value, place)
-                if isinstance(value, DictConfig)
-                else [f"{place}={'null' if value is None else value}"]
-            )
+        for key in map(str, node):
+            value, place = node[key], f"{path}.{key}"
+            nested = isinstance(value, DictConfig)
+            found += leaves(value, place) if nested else [f"{place}={'null' if value is None else value}"]
         return found
 
     return leaves(cfg.tokenizer, "tokenizer")
