@@ -45,7 +45,7 @@ def sentence(capsys: pytest.CaptureFixture[str], *overrides: str, **override: ob
 
 def test_every_baseline_has_a_config() -> None:
     names = {path.stem for path in (CONFIG_DIR / "tokenizer").glob("*.yaml")}
-    assert names == {*BASELINES, "dac_16khz", "almtokenizer", "custom"}
+    assert names == {*BASELINES, "dac_16khz", "almtokenizer", "almtokenizer_real", "custom"}
 
 
 @pytest.mark.slow
