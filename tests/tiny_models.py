@@ -44,7 +44,7 @@ def tiny_flow_codec(flow: dict | None = None, **changes: object) -> ALMTokenizer
         for linear, size in ((network.leave, 0.1), (network.modulation, 0.05)):
             linear.weight.normal_(std=size, generator=generator)
         codec.flow.nothing.normal_(generator=generator)
-        codec.flow.mean.fill_(0.0 if codec.flow.config.target == "latent" else -4.0)
+        codec.flow.mean.fill_(0.0 if codec.flow.config.target == "latent" else -7.0)  # sound below 1
         if codec.flow.config.target == "partials":
             codec.flow.mean[codec.flow.target.dim // 2 :] = 0.0
             codec.flow.deviation[codec.flow.target.dim // 2 :] = 0.5

@@ -14,6 +14,8 @@ latent     frames of an auto-encoder (codec/train.py stage=1)    its unpatchify
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from codec.network.patchify import Synthesis, overlap_add, spectrum, tone_offset
 QUIET = 0.05  # least weight of a frequency offset: in quiet bins it is arbitrary, and not heard
 
 
-class Target(nn.Module):
+class Target(nn.Module, ABC):
     """What stands between the flow and the waveform.
 
     Attributes:
@@ -34,9 +36,9 @@ class Target(nn.Module):
     dim: int
     reach: tuple[int, int]
 
+    @abstractmethod
     def measure(self, wav: Tensor) -> Tensor:
         """``wav [batch, frames * hop]`` → ``[batch, frames, dim]``."""
-        raise NotImplementedError
 
     def weight(self, expected: Tensor) -> Tensor:
         """How much each number counts, by what is ``expected [batch, frames, dim]`` of it: not by what is true, or the
@@ -44,6 +46,7 @@ class Target(nn.Module):
         """
         return torch.ones_like(expected)
 
+    @abstractmethod
     def render(
         self,
         values: Tensor,
@@ -60,7 +63,6 @@ class Target(nn.Module):
             frames: ``[batch, frames, decoder_dim]``, which the codec's own ``unpatchify`` makes sound of.
             noise_offset, valid, pulse_start, tone_start: as in :class:`codec.network.patchify.STFTUnpatchify`.
         """
-        raise NotImplementedError
 
 
 class Gains(Target):

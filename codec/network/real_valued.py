@@ -27,11 +27,6 @@ def fourier_rows(size: int) -> Tensor:
     return torch.cat((angles.cos(), -angles.sin()))
 
 
-def hann_window(size: int) -> Tensor:
-    """Periodic Hann window, float64 ``[size]``."""
-    return torch.hann_window(size, dtype=torch.float64)
-
-
 class RealSpectrum(nn.Module):
     """:func:`codec.network.patchify.spectrum` as one convolution."""
 
@@ -40,7 +35,7 @@ class RealSpectrum(nn.Module):
         self.hop = hop
         self.left = fft_size - hop if causal else (fft_size - hop) // 2
         self.right = fft_size - hop - self.left
-        window = hann_window(fft_size)
+        window = torch.hann_window(fft_size, dtype=torch.float64)
         rows = fourier_rows(fft_size) * (window / window.square().sum().sqrt())
         self.register_buffer("rows", rows.float()[:, None])
 
@@ -94,7 +89,8 @@ class RealUnpatchify(nn.Module):
     def __init__(self, unpatchify: STFTUnpatchify) -> None:
         super().__init__()
         self.of = unpatchify
-        size, window = unpatchify.fft_size, hann_window(unpatchify.fft_size)
+        size = unpatchify.fft_size
+        window = torch.hann_window(size, dtype=torch.float64)
         self.spectrum = RealSpectrum(size, unpatchify.hop)
         twice = torch.full((size // 2 + 1,), 2.0, dtype=torch.float64)  # a real signal's spectrum has two such halves
         twice[0] = twice[-1] = 1.0

@@ -66,8 +66,8 @@ def test_it_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> N
     assert Path(run(python, "-c", "import lm; print(lm.__path__[0])", cwd=tmp_path).strip()).parent == packages
     almkit = home / "bin/almkit"
     assert "transcribe" in run(almkit, "--help", cwd=tmp_path)
-    run(almkit, "speak", "peter carried the purple ladder", "-o", "a.wav", cwd=tmp_path)
+    run(almkit, "speak", "every evening the pigeon is happy", "-o", "a.wav", cwd=tmp_path)
     run(almkit, "reconstruct", "a.wav", "-o", "b.wav", cwd=tmp_path)
     line = json.loads(run(almkit, "transcribe", "a.wav", "--json", cwd=tmp_path))
-    assert line["written"].startswith("peter carried the purple l")  # lm-all-mini hears its own ladder as a letter
+    assert line["written"] == "every evening the pigeon is happy"
     assert run(almkit, "caption", "b.wav", cwd=tmp_path).startswith("b.wav: ")

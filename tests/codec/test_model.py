@@ -45,7 +45,7 @@ def test_a_clip_in_a_padded_batch_equals_the_clip_alone(changes: dict) -> None:
     wav = torch.randn(3, 30_000) * 0.1  # what lies beyond a clip's length must not matter
     batch = codec.encode(wav, lengths)
     decoded = codec.decode(batch)
-    assert len(batch.codes.unique()) > 4
+    assert len(batch.codes.unique()) > 8
     for i, length in enumerate(lengths.tolist()):
         alone = codec.encode(wav[i : i + 1, :length])
         assert torch.equal(alone.codes[0], batch.codes[i, :, : int(batch.lengths[i])])

@@ -1,6 +1,5 @@
 """The demo page as a person uses it, in headless Chromium with real clicks and keys, from file:// without network."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import page_fixtures as made
@@ -14,13 +13,6 @@ pytestmark = [
     pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium here (CHROMIUM=path names one)"),
 ]
 HOSTILE = (made.EVIL, made.LONG, made.RIGHT_TO_LEFT)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    started = Browser(tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The map of recordings, walks and moved sounds: what the page shows, and a map in a browser by mouse and key."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import page_fixtures as made
@@ -54,13 +53,6 @@ def test_points_of_the_wrong_kind_are_one_sentence(what: str, tmp_path: Path) ->
     (folder / "points.json").write_text(json.dumps(space))
     with pytest.raises(PageError, match="points.json is not what eval/latents.py writes"):
         read_sections([folder], Options())
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    started = Browser(tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")
