@@ -46,9 +46,24 @@ class Encoded:
         """Duration of the clip."""
         return self.samples / float(self.tokenizer["sample_rate"])
 
+    def check(self, fingerprint: str) -> None:
+        """Refuse codes that another tokenizer than that of ``fingerprint`` made. Raises TokenizerError."""
+        own = str(self.tokenizer.get("fingerprint"))
+        if own != fingerprint:
+            raise TokenizerError(
+                f"these codes are of the tokenizer {own[:12]} and not of {fingerprint[:12]}: open the codec that made "
+                "them, with its window and levels."
+            )
+
     def save(self, path: str | Path) -> Path:
-        """Write a safetensors file: the tensor ``codes``, int32, and the rest as its metadata."""
+        """Write a safetensors file: the tensor ``codes``, int32, and the rest as its metadata.
+
+        Raises:
+            ValueError: a path of another suffix.
+        """
         path = Path(path)
+        if path.suffix.lower() != SUFFIX:
+            raise ValueError(f"{path}: give a file that ends in {SUFFIX}.")
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = {"samples": str(self.samples), "tokenizer": json.dumps(self.tokenizer)}
         write_file(path, save({"codes": torch.from_numpy(self.codes).int().contiguous()}, kept))
@@ -72,7 +87,8 @@ class Encoded:
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise TokenizerError(f"{path} is no file of codes, as `almkit encode` writes them ({error}).") from None
         whole = codes.ndim == 2 and not codes.is_floating_point() and codes.dtype != torch.bool
-        if not whole or not isinstance(tokenizer, dict) or samples < 0:
+        rate = tokenizer.get("sample_rate") if isinstance(tokenizer, dict) else None
+        if not whole or not isinstance(rate, int | float) or not rate > 0 or samples < 0:
             raise TokenizerError(f"{path} is no file of codes, as `almkit encode` writes them.")
         return cls(codes.long().numpy(), samples, tokenizer)
 
@@ -103,15 +119,25 @@ class Codec:
         """Hz of what it gives back."""
         return self.tokenizer.sample_rate
 
+    def codes_of(self, wave: np.ndarray) -> np.ndarray:
+        """``wave [samples]`` at its rate → codes ``[frames, levels]`` int64."""
+        return self.tokenizer.encode(torch.from_numpy(wave)[None].to(self.tokenizer.device)).clip(0).cpu().numpy()
+
+    def wave_of(self, codes: np.ndarray, samples: int | None = None) -> np.ndarray:
+        """Codes ``[frames, levels]`` → float32 ``[samples]``, so many where they are given. Raises ValueError."""
+        batch = Codes.from_clips([torch.as_tensor(codes)])
+        length = None if samples is None else torch.tensor([samples])
+        on_device = Codes(batch.codes.to(self.tokenizer.device), batch.lengths.to(self.tokenizer.device), length)
+        return self.tokenizer.decode(on_device)[0].float().cpu().numpy()
+
     def encode(self, audio: Any, sample_rate: int | None = None) -> Encoded:
         """The codes of a file, or of floats ``[samples]`` at ``sample_rate`` Hz (None: at the codec's own).
 
         Raises:
             AudioError: what cannot be read, or is no audio.
         """
-        wave = torch.from_numpy(wave_of(audio, self.sample_rate, sample_rate)).to(self._device)
-        codes = self.tokenizer.encode(wave[None]).clip(0).cpu().numpy()
-        return Encoded(codes, len(wave), self.tokenizer.describe())
+        wave = wave_of(audio, self.sample_rate, sample_rate)
+        return Encoded(self.codes_of(wave), len(wave), self.tokenizer.describe())
 
     def decode(self, codes: Any) -> Answer:
         """The audio of codes: what `encode` gave, a file of it, or whole numbers ``[frames, levels]``.
@@ -123,25 +149,18 @@ class Codec:
         codes = Encoded.load(codes) if isinstance(codes, str | Path) else codes
         samples = None
         if isinstance(codes, Encoded):
-            own = codes.tokenizer.get("fingerprint")
-            if own != self.tokenizer.fingerprint:
-                raise TokenizerError(
-                    f"these codes are of the tokenizer {str(own)[:12]} and not of {self.tokenizer.fingerprint[:12]}: "
-                    "open the codec that made them, with its window and levels."
-                )
-            samples, codes = torch.tensor([codes.samples]), codes.codes
-        batch = Codes.from_clips([torch.as_tensor(np.asarray(codes))])
-        on_device = Codes(batch.codes.to(self._device), batch.lengths.to(self._device), samples)
-        wave = self.tokenizer.decode(on_device)[0].float().cpu().numpy()
-        return Answer(wave, self.sample_rate, codes=np.asarray(codes), scores=self._rates(len(codes), len(wave)))
+            codes.check(self.tokenizer.fingerprint)
+            samples, codes = codes.samples, codes.codes
+        return self._answer(np.asarray(codes), samples)
+
+    def _answer(self, codes: np.ndarray, samples: int | None) -> Answer:
+        wave = self.wave_of(codes, samples)
+        return Answer(wave, self.sample_rate, codes=codes, scores=self._rates(len(codes), len(wave)))
 
     def reconstruct(self, audio: Any, sample_rate: int | None = None) -> Answer:
         """`encode` and `decode`: what the codec keeps, exactly as long as what went in. Raises as they do."""
-        return self.decode(self.encode(audio, sample_rate))
-
-    @property
-    def _device(self) -> Any:
-        return getattr(self.tokenizer, "device", "cpu")
+        wave = wave_of(audio, self.sample_rate, sample_rate)
+        return self._answer(self.codes_of(wave), len(wave))
 
     def _rates(self, frames: int, samples: int) -> dict[str, Any]:
         """Frames, and the bits per second that they take."""

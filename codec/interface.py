@@ -99,6 +99,11 @@ class AudioTokenizer(ABC):
                 setattr(cls, name, checked(vars(cls)[name]))
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes, and wants what it is given."""
+        return torch.device("cpu")
+
+    @property
     @abstractmethod
     def samples_per_frame(self) -> int:
         """Samples of audio per token frame."""
@@ -229,7 +234,7 @@ def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(self: AudioTokenizer, *given: Any, **named: Any) -> Any:
-        with torch.autocast(torch.device(getattr(self, "device", "cpu")).type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False):
             return function(self, *given, **named)
 
     return run
@@ -285,7 +290,7 @@ def checked_decode(decode: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if bool(said.all()) and batch:
             return decode(self, Codes(values.long(), lengths, samples))
         if not said.any():
-            return torch.zeros(batch, 0, device=getattr(self, "device", "cpu"))
+            return torch.zeros(batch, 0, device=self.device)
         samples = samples if samples is None else samples[said.to(samples.device)]
         found = decode(self, Codes(values.long()[said.to(values.device)], lengths[said], samples))
         wav = found.new_zeros(batch, found.shape[1])
@@ -330,7 +335,7 @@ class HasLatents(AudioTokenizer):
         if len(wav) != 1 or not int(lengths[0]):
             raise ValueError(f"latents are of one clip of at least one sample, got wav {tuple(wav.shape)}.")
         self.use_float32()
-        return self.latents_of_clip(wav.to(getattr(self, "device", "cpu"))).float()
+        return self.latents_of_clip(wav.to(self.device)).float()
 
     @without_autocast
     @torch.inference_mode()
@@ -348,7 +353,7 @@ class HasLatents(AudioTokenizer):
         if z.ndim != 2 or not len(z) or not bool(torch.isfinite(z).all()):
             raise ValueError(f"latents must be finite vectors [frames, d] of at least one frame, got {tuple(z.shape)}.")
         self.use_float32()
-        z = z.float().to(getattr(self, "device", "cpu"))
+        z = z.float().to(self.device)
         wav = self.sound_of_latents(self.vectors(self.quantise(z)) if requantise else z)
         samples = len(z) * self.samples_per_frame
         return torch.nn.functional.pad(wav, (0, max(0, samples - wav.shape[1])))[:, :samples].float()

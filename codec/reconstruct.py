@@ -25,12 +25,15 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
 from omegaconf import DictConfig, ListConfig
 
+from codec.audio.answer import AUDIO_FORMATS, wave_of
+from codec.audio.files import write_audio
 from codec.audio.folder import find_audio, given_paths
 from codec.corpus import AudioError, audio_info, read_pieces
 from codec.files import SUFFIX, Codec, Encoded
@@ -43,8 +46,6 @@ from training.launch import pick_device
 from training.lock import hold
 from training.progress import progress
 from training.quoting import literal
-
-FORMATS = ("flac", "wav")
 
 
 @dataclass
@@ -90,9 +91,14 @@ def reconstruct_long(source: Path, target: Path, tokenizer: ALMTokenizer) -> Rec
     return Reconstruction(source, target, samples / tokenizer.sample_rate, frames, encode_time, decode_time)
 
 
-def names_a_file(out: str | Path) -> bool:
-    """Whether `out` names the one file to write, and not a folder."""
-    return Path(out).suffix.lower().removeprefix(".") in (*FORMATS, SUFFIX[1:]) and not Path(out).is_dir()
+def names_a_file(out: str | Path, suffixes: Sequence[str]) -> bool:
+    """Whether `out` names the one file to write, of one of `suffixes`, and not a folder."""
+    return Path(out).suffix.lower() in suffixes and not Path(out).is_dir()
+
+
+def suffixes_of(way: str) -> tuple[str, ...]:
+    """What may be written: files of codes, or of audio."""
+    return (SUFFIX,) if way == "encode" else AUDIO_FORMATS
 
 
 def find_files(sources: Sequence[str | Path], way: str) -> tuple[dict[str, Path], list[str]]:
@@ -115,20 +121,37 @@ def find_files(sources: Sequence[str | Path], way: str) -> tuple[dict[str, Path]
     return found, refused
 
 
-def convert(path: Path, target: Path, codec: Codec, way: str) -> Reconstruction:
-    """One file through the codec, or one of both ways. Raises AudioError, TokenizerError."""
+def convert(path: Path, target: Path, codec: Codec, way: str, described: dict[str, Any]) -> Reconstruction:
+    """One file through the codec, or one of both ways; the times are those of the network alone.
+
+    Args:
+        described: what the tokenizer says of itself, of which its fingerprint takes time.
+
+    Raises AudioError, TokenizerError.
+    """
     tokenizer = codec.tokenizer
     if isinstance(tokenizer, ALMTokenizer) and way == "both" and audio_info(path).seconds > tokenizer.one_pass_seconds:
         return reconstruct_long(path, target, tokenizer)
-    started = time.perf_counter()
-    encoded = Encoded.load(path) if way == "decode" else codec.encode(path)
-    middle = time.perf_counter()
+    encode_time = decode_time = 0.0
+    if way == "decode":
+        encoded = Encoded.load(path)
+    else:
+        wave = wave_of(path, codec.sample_rate)
+        started = time.perf_counter()
+        encoded = Encoded(codec.codes_of(wave), len(wave), described)
+        encode_time = time.perf_counter() - started
     if way == "encode":
         encoded.save(target)
     else:
-        codec.decode(encoded).save(target)
-    times = (middle - started if way != "decode" else 0.0, time.perf_counter() - middle if way != "encode" else 0.0)
-    return Reconstruction(path, target, encoded.seconds, len(encoded.codes), *times)
+        try:
+            encoded.check(described["fingerprint"])
+            started = time.perf_counter()
+            sound = codec.wave_of(encoded.codes, encoded.samples)
+        except (TokenizerError, ValueError) as error:
+            raise TokenizerError(f"{path}: {error}") from None
+        decode_time = time.perf_counter() - started
+        write_audio(target, sound, codec.sample_rate)
+    return Reconstruction(path, target, encoded.seconds, len(encoded.codes), encode_time, decode_time)
 
 
 def reconstruct_files(
@@ -140,7 +163,7 @@ def reconstruct_files(
 ) -> tuple[list[Reconstruction], list[str]]:
     """Converts a file, all below a folder, or several of them; returns what was written and why the rest was not.
 
-    `out` is a folder, or for one file also a file of one of FORMATS.
+    `out` is a folder, or for one file also a file of one of `suffixes_of`.
 
     Args:
         way: ``encode`` or ``decode``: one of both.
@@ -149,7 +172,7 @@ def reconstruct_files(
     """
     out, codec = Path(out), Codec(tokenizer)
     sources = [source] if isinstance(source, str | Path) else source
-    out_is_file = names_a_file(out)
+    out_is_file = names_a_file(out, suffixes_of(way))
     if out_is_file and (len(sources) != 1 or Path(sources[0]).is_dir()):
         raise ValueError(f"out={out} is a file, {', '.join(map(str, sources))} a folder or several; name a folder")
     done: list[Reconstruction] = []
@@ -157,6 +180,7 @@ def reconstruct_files(
     names = file_names(found, SUFFIX if way == "encode" else f".{audio_format}")
     targets = {name: out if out_is_file else path_inside(out, names[name]) for name in found}
     statuses = [path.stat() for path in found.values()]
+    described = tokenizer.describe()
     for target in targets.values():
         if target.exists() and any(os.path.samestat(target.stat(), status) for status in statuses):
             raise ValueError(f"{target} is the source itself; choose another folder with out=")
@@ -164,7 +188,7 @@ def reconstruct_files(
         target = targets[name]
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            done.append(convert(path, target, codec, way))
+            done.append(convert(path, target, codec, way, described))
         except (AudioError, TokenizerError) as error:
             refused.append(str(error))
     return done, refused
@@ -227,7 +251,9 @@ def as_overrides(arguments: list[str]) -> list[str]:
 def main(cfg: DictConfig) -> None:
     if not cfg.input:
         raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
-    is_file = names_a_file(cfg.out)
+    is_file = names_a_file(cfg.out, suffixes_of(cfg.way))
+    if not is_file and names_a_file(cfg.out, (SUFFIX, *AUDIO_FORMATS)):
+        raise ConfigError(f"out={cfg.out}: way={cfg.way} writes {' or '.join(suffixes_of(cfg.way))}, or into a folder.")
     sources = given_paths(cfg.input if isinstance(cfg.input, ListConfig) else [cfg.input])
     hold(cfg.out, "out", replaced=is_file, is_file=is_file, reads=() if is_file else sources)
     console = sys.stdout

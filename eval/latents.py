@@ -94,7 +94,7 @@ def file_axes(
     """Axes in use, and the mel distance of test recordings from the widest 1, 2, 4, … axes; what to say about it."""
     train = [z[r.id] for r in recordings if r.split == "train"]
     frames = torch.from_numpy(np.concatenate(train))
-    device = getattr(tokenizer, "device", "cpu")
+    device = tokenizer.device
     used = axes_in_use(frames, tokenizer.vectors(tokenizer.quantise(frames.to(device))).cpu())
     dim, n = frames.shape[1], len(train)
     report.number("continuous", "axes-in-use", used, n, dimensions=dim)

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from codec.audio.answer import Answer, wave_of
+from codec.files import Codec
 from codec.interface import AudioTokenizer
 from codec.load import load
 from lm.generation.decoding import Engine
@@ -40,7 +40,7 @@ from tasks.base import Request, Task, make_task
 from tasks.text import normalisers
 from training.config import compose, group_options
 from training.launch import pick_device
-from training.pretrained import description
+from training.pretrained import PretrainedError, load_config
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,11 @@ class AudioModel:
         self.folder, self.tokenizer, self.device = Path(folder), tokenizer, device
         self.vocabulary, self.text_tokenizer = load_layout(self.folder)
         self.vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
-        self.places: int | None = description(self.folder).get("max_position_embeddings")
+        try:
+            config = load_config(self.folder).get_text_config()
+        except PretrainedError as error:
+            raise ModelError(str(error)) from None
+        self.places: int | None = getattr(config, "max_position_embeddings", None)
         self.speakers, self.learnt = speakers_of(self.folder), tasks_of(self.folder)
         self._normalisers = normalisers(normalisation_of(self.folder))
         self._place = self.folder.absolute()  # the working directory may change until the weights are needed
@@ -90,6 +94,10 @@ class AudioModel:
     def network(self) -> Any:
         """The language model in eval mode. Raises ModelError."""
         return load_network(self._place, self.device)
+
+    def load(self) -> None:
+        """Load the weights now, and not when they are first needed. Raises ModelError."""
+        _ = self.network
 
     # ---- what is asked -----------------------------------------------------------------------------------------
     def adopt(self, task: Task) -> None:
@@ -156,10 +164,8 @@ class AudioModel:
         Raises:
             AudioError: a file that cannot be read, or no audio.
         """
-        wave = torch.from_numpy(wave_of(audio, self.tokenizer.sample_rate, sample_rate))
-        device = getattr(self.tokenizer, "device", "cpu")
-        codes = self.tokenizer.encode(wave[None].to(device), torch.tensor([len(wave)], device=device)).clip(0)
-        return Request(str(audio) if isinstance(audio, str | Path) else "", text, codes=codes.cpu().numpy())
+        codes = Codec(self.tokenizer).codes_of(wave_of(audio, self.tokenizer.sample_rate, sample_rate))
+        return Request(str(audio) if isinstance(audio, str | Path) else "", text, codes=codes)
 
     # ---- what it answers ---------------------------------------------------------------------------------------
     def generate(

@@ -32,6 +32,7 @@ import numpy as np
 import soundfile
 from omegaconf import DictConfig
 
+from codec.audio.answer import AUDIO_FORMATS
 from codec.audio.files import AudioError, write_audio
 from codec.audio.folder import find_audio, given_paths
 from codec.interface import TokenizerError
@@ -78,6 +79,7 @@ class Answers:
             self.sampling = sampling_of(cfg, task)
             self.sampling.check_levels(model.vocabulary.levels)
         self.cfg, self.task, self.model, self.out = cfg, task, model, out
+        model.load()
 
     def to(self, rows: dict[int, Any]) -> dict[int, tuple[Item, np.ndarray]]:
         """Number → its item, and codes ``[frames, levels]`` of its audio (of a text: none); and NNNN.wav of each.
@@ -112,7 +114,7 @@ class Answers:
 
     def file(self, number: int) -> Path:
         """Where the audio of an item is written."""
-        return self.out if names_a_file(self.out) else self.out / f"{number:04d}.wav"
+        return self.out if names_a_file(self.out, AUDIO_FORMATS) else self.out / f"{number:04d}.wav"
 
     def _said(self, number: int, clip: Generation) -> Item:
         """What items.jsonl says about a clip."""
@@ -211,10 +213,16 @@ def hear_all(
     return heard, unheard
 
 
-def made_of(answers: Answers, texts: list[str], files: list[str], words: list[str], speaker: str | None) -> list[Item]:
+def made_of(
+    answers: Answers,
+    texts: list[str],
+    files: list[str],
+    heard: dict[int, Request],
+    unheard: dict[int, Item],
+    speaker: str | None,
+) -> list[Item]:
     """An item per text, or per recording where no text is given."""
     task, alone = answers.task, answers.task.needs == ("audio",)
-    heard, unheard = hear_all(answers.model, files, words, strict=not alone)
     if isinstance(task, Interleaved):
         return [item | {"heard": files} for item in one_after_the_other(answers, texts, list(heard.values()))]
     if len(heard) == 1 and not alone:  # one voice for all texts
@@ -252,15 +260,21 @@ def _speak(cfg: DictConfig) -> list[Item]:
     check_options(cfg, task)
     texts, words = texts_of(cfg), told("audio_text", cfg.audio_text)
     files, refused = recordings(listed(cfg.audio))
+    if refused and not files:
+        raise ConfigError(f"audio: none of the {len(refused)} recordings can be read, the first because: {refused[0]}")
     check_inputs(task, {"text": texts, "audio": files, "audio_text": words})
     if cfg.out is None and task.target == "audio":
         raise ConfigError("out=null: the audio needs a folder, or a file NAME.wav.")
     out = Path(cfg.out) if cfg.out is not None else None
-    is_file = out is not None and names_a_file(out)
+    is_file = out is not None and names_a_file(out, AUDIO_FORMATS)
     if is_file and (isinstance(task, Interleaved) or task.target == "text" or len(texts or files) > 1):
         raise ConfigError(f"out={out} is a file of one clip, and more or something else is to be made: name a folder.")
     if out is not None:
-        hold(out, "out", replaced=is_file, is_file=is_file)
+        heard_there = [file for file in files if out.exists() and out.samefile(file if is_file else Path(file).parent)]
+        if heard_there and task.target == "audio":
+            raise ConfigError(f"out={out}: {heard_there[0]}, which is read, could be written over: name another place.")
+        folders = [path for path in listed(cfg.audio) if task.target == "audio" and not is_file]
+        hold(out, "out", replaced=is_file, is_file=is_file, reads=folders)
         (out.parent if is_file else out).mkdir(parents=True, exist_ok=True)
     folder = model_folder(cfg.model, task.name)
     model = AudioModel(folder, load_tokenizer(cfg.tokenizer, device), device)
@@ -268,8 +282,10 @@ def _speak(cfg: DictConfig) -> list[Item]:
     speaker = cfg.speaker if task.name == "tts" else None
     speaker = model.default_speaker if speaker == "auto" else speaker
     model.check_speaker(speaker)
+    answers = Answers(cfg, task, model, out or Path())
+    heard, unheard = hear_all(model, files, words, strict=task.needs != ("audio",))
     start = time.perf_counter()
-    items = made_of(Answers(cfg, task, model, out or Path()), texts, files, words, speaker)
+    items = made_of(answers, texts, files, heard, unheard, speaker)
     items += [{"id": f"{len(items) + i:04d}", "error": reason} for i, reason in enumerate(refused)]
     failed = [item for item in items if "error" in item]
     if len(failed) == len(items):

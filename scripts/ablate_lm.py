@@ -141,7 +141,8 @@ def table(cfg: DictConfig, runs: dict[str, list[Path]]) -> str:
         cells = [variant]
         cells += [mean([by_step[step]["valid_loss"] for by_step in curves], ".3f") for step in steps or [cfg.steps]]
         cells += [mean([end[f"valid_loss_{level + 1}"] for end in ends], ".3f") for level in range(levels)]
-        cells.append(mean([end["valid_gap_1"] for end in ends], "+.3f"))
+        gaps = [end["valid_gap_1"] for end in ends if "valid_gap_1" in end]  # one valid clip alone has none
+        cells.append(mean(gaps, "+.3f") if gaps else "–")
         cells.append(mean([end["valid_bits_per_second"] for end in ends], ".1f"))
         logged = [last_line(folder) for folder in folders]
         cells.append(mean([line["epoch"] for line in logged], ".2f"))

@@ -56,10 +56,12 @@ def main(arguments: list[str] | None = None) -> None:
     except ImportError:
         raise SystemExit("llama.cpp is not here: pip install llama-cpp-python (it needs a C++ compiler).") from None
 
-    def generate(vocabulary: AudioVocabulary, prompts: list[list[int]], frames: int) -> list[list[int]]:
+    def generate(vocabulary: AudioVocabulary, prompts: list[list[int]], most: list[int]) -> list[list[int]]:
         engine = Llama(str(options.gguf), n_ctx=0, seed=options.seed, verbose=False)  # 0: as long as the model's
-        rule = Legality(vocabulary, 1, frames)
-        return [generate_ids(engine, rule, prompt, options.temperature) for prompt in prompts]
+        return [
+            generate_ids(engine, Legality(vocabulary, 1, frames), prompt, options.temperature)
+            for prompt, frames in zip(prompts, most, strict=True)
+        ]
 
     speak(options, generate)
 

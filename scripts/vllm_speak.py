@@ -19,7 +19,7 @@ from training.config import ending_plainly
 
 
 def generate_ids(
-    folder: Path, vocabulary: AudioVocabulary, prompts: list[list[int]], max_frames: int, temperature: float, seed: int
+    folder: Path, vocabulary: AudioVocabulary, prompts: list[list[int]], most: list[int], temperature: float, seed: int
 ) -> list[list[int]]:
     """Ids after ``<audio>`` of each prompt, from vLLM."""
     from vllm import LLM, SamplingParams
@@ -37,12 +37,12 @@ def generate_ids(
         SamplingParams(
             temperature=temperature,
             seed=seed + number,
-            max_tokens=(max_frames + 1) * vocabulary.levels + 1 + vocabulary.levels**2,
+            max_tokens=(frames + 1) * vocabulary.levels + 1 + vocabulary.levels**2,
             stop_token_ids=[stop],
             detokenize=False,
-            extra_args={"audio_min_frames": 1, "audio_max_frames": max_frames},
+            extra_args={"audio_min_frames": 1, "audio_max_frames": frames},
         )
-        for number in range(len(prompts))
+        for number, frames in enumerate(most)
     ]
     results = engine.generate([{"prompt_token_ids": ids} for ids in prompts], settings)
     return [list(result.outputs[0].token_ids) for result in results]
@@ -52,8 +52,8 @@ def generate_ids(
 def main(arguments: list[str] | None = None) -> None:
     options = speaking_parser(__doc__, "runs/vllm").parse_args(arguments)
 
-    def generate(vocabulary: AudioVocabulary, prompts: list[list[int]], frames: int) -> list[list[int]]:
-        return generate_ids(options.model, vocabulary, prompts, frames, options.temperature, options.seed)
+    def generate(vocabulary: AudioVocabulary, prompts: list[list[int]], most: list[int]) -> list[list[int]]:
+        return generate_ids(options.model, vocabulary, prompts, most, options.temperature, options.seed)
 
     speak(options, generate)
 

@@ -158,6 +158,7 @@ INSIDE = {
 } | {
     "codec.reconstruct": [CODEC, "input=corpus", "out=corpus/out"],
     "codec.train": [option.replace("data.root=corpus", "data.root=.") for option in PROGRAMS["codec.train"]],
+    "lm.generate": [MODEL, CODEC, "device=cpu", "task=continuation", "audio=corpus", "out=corpus/out"],
 }
 
 

@@ -229,7 +229,7 @@ def _encode(tokenizer: AudioTokenizer, batch: torch.Tensor, lengths: torch.Tenso
 
     The codes are the same, as a tokenizer's do not depend on the batch. A single clip that does not fit is an error.
     """
-    device = getattr(tokenizer, "device", "cpu")
+    device = tokenizer.device
     try:
         codes = tokenizer.encode(batch.to(device), lengths.to(device))
         return [codes.clip(number) for number in range(len(batch))]

@@ -27,7 +27,7 @@ def batches(clips: Mapping[K, Any], desc: str) -> Iterator[list[K]]:
 
 def _encoded(tokenizer: AudioTokenizer, waves: Mapping[K, Wave], desc: str) -> Iterator[tuple[list[K], Codes]]:
     """Names of the clips of each batch, and their codes."""
-    device = getattr(tokenizer, "device", "cpu")
+    device = tokenizer.device
     for chosen in batches(waves, desc):
         parts = [torch.from_numpy(waves[name]) for name in chosen]
         lengths = torch.tensor([len(part) for part in parts])
@@ -47,7 +47,7 @@ def encode_clips(tokenizer: AudioTokenizer, waves: Mapping[K, Wave]) -> dict[K, 
 
 def decode_clips(tokenizer: AudioTokenizer, clips: Sequence[NDArray[Any]]) -> list[Wave | None]:
     """Waveforms ``[samples]`` of codes ``[frames, levels]``; None for a clip without frames."""
-    device = getattr(tokenizer, "device", "cpu")
+    device = tokenizer.device
     waves: dict[int, Wave] = {}
     for chosen in batches(dict(enumerate(clips)), "decoding"):
         codes = Codes.from_clips([torch.from_numpy(clips[i]) for i in chosen])

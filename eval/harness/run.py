@@ -33,6 +33,7 @@ from eval.harness.report import Report
 from eval.harness.scored import ScoredClip, split_usable, write_clip
 from lm.model import ModelError
 from lm.run_state import model_folder
+from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import TaskError
 from tasks.text import scoring_normaliser
@@ -124,7 +125,7 @@ class Run:
 
     def open(self, kind: Callable[..., T], folder: Path, task: Any) -> T:
         """The model in ``folder`` as a Speaker, a Listener or what else ``kind`` makes of it. Raises ConfigError."""
-        with refusing(ModelError, VocabularyError):
+        with refusing(ModelError, TextTokenizerError, VocabularyError):
             return kind(self, folder, task)
 
     # ---- what comes of it --------------------------------------------------------------------------------------

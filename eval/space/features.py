@@ -73,6 +73,6 @@ def quantised(tokenizer: HasLatents, z: Mapping[str, Frames], levels: int) -> di
     found = {}
     with torch.inference_mode():
         for name, own in z.items():
-            codes = tokenizer.quantise(torch.from_numpy(own).to(getattr(tokenizer, "device", "cpu")))
+            codes = tokenizer.quantise(torch.from_numpy(own).to(tokenizer.device))
             found[name] = tokenizer.vectors(codes[:, :levels]).float().cpu().numpy()
     return found

@@ -45,7 +45,7 @@ class Space:
         return wav[:samples].float().cpu().numpy()
 
     def codes(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-        device = getattr(self.tokenizer, "device", "cpu")
+        device = self.tokenizer.device
         with torch.inference_mode():
             return self.tokenizer.quantise(torch.from_numpy(vectors).to(device)).cpu().numpy()
 

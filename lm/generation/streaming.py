@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
-from codec.interface import AudioTokenizer, Codes
+from codec.files import Codec
+from codec.interface import AudioTokenizer
 
 
 def decode(tokenizer: AudioTokenizer, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Waveforms ``[samples]`` of codes ``[frames, levels]``, one clip at a time: as long as each is, and whatever the
     others are.
     """
-    device, waves = getattr(tokenizer, "device", "cpu"), []
-    for clip in clips:
-        codes = Codes.from_clips([torch.from_numpy(clip)])
-        wave = tokenizer.decode(Codes(codes.codes.to(device), codes.lengths.to(device)))[0]
-        waves.append(wave.float().cpu().numpy())
-    return waves
+    codec = Codec(tokenizer)
+    return [codec.wave_of(clip) for clip in clips]
 
 
 class StreamDecoder:

@@ -10,6 +10,7 @@ from codec.interface import TokenizerError
 from codec.load import load
 from lm.audio_model import AudioModel
 from lm.model import ModelError
+from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import AudioVocabulary, VocabularyError
 from tasks.base import Request
 from tasks.tts import TTS
@@ -18,16 +19,18 @@ from training.lock import hold
 
 
 def speak(
-    options: argparse.Namespace, generate: Callable[[AudioVocabulary, list[list[int]], int], list[list[int]]]
+    options: argparse.Namespace, generate: Callable[[AudioVocabulary, list[list[int]], list[int]], list[list[int]]]
 ) -> None:
-    """Write what ``generate`` (vocabulary, prompts, most frames → ids of the clips) says to ``options.text``."""
+    """Write what ``generate`` (vocabulary, prompts, most frames of each → the clips' ids) says to ``options.text``."""
     hold(options.out, "--out")
-    with refusing(ModelError, TokenizerError, VocabularyError):
+    with refusing(ModelError, TextTokenizerError, TokenizerError, VocabularyError):
         model = AudioModel(options.model, load(options.tokenizer))
         model.check_speaker(options.speaker)
     rows = [Request(id=str(i), text=text, speaker=options.speaker) for i, text in enumerate(options.text)]
     prompts = model.prompts(TTS(), rows, options.max_seconds)
-    ids = generate(model.vocabulary, [prompt.ids.tolist() for prompt in prompts], prompts[0].most)
+    with refusing(ModelError):
+        model.check_room(prompts)
+    ids = generate(model.vocabulary, [prompt.ids.tolist() for prompt in prompts], [prompt.most for prompt in prompts])
     clips = [model.codes(clip) for clip in ids]
     for number, wave in enumerate(model.decode(clips)):
         write_audio(options.out / f"{number:04d}.wav", wave, model.tokenizer.sample_rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import types
 from contextlib import nullcontext
 
@@ -12,6 +13,7 @@ import soundfile
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from transformers import AutoConfig
 
 from codec.corpus import read_audio
 from codec.interface import AudioTokenizer, Codes
@@ -259,21 +261,31 @@ def test_best_of_n_takes_the_best_and_begins_with_n_of_one(lively_model, vocabul
 @pytest.mark.parametrize("name", SPEAKING)
 def test_each_task_owns_its_limits(setup, vocabulary, name):
     """Speech follows its characters, sounds and music never do, and `max_seconds` holds for all."""
-    task = made(f"task={name}", "task.decoding.max_seconds=9")
+    task = made(f"task={name}", "task.decoding.max_seconds=4")
     reference = Request("r", "who", codes=np.zeros((5, 3), np.int64))
-    asked = [task.asked("x", text, [reference]) for text in ("dog", "d" * 10, "d" * 100)]
+    asked = [task.asked("x", text, [reference]) for text in ("dog", "d" * 10, "d" * 60)]
     speech = name in ("tts", "voice_prompted_tts", "interleaved")
     assert [task.seconds(row) for row in asked] == (
-        [(0.06, 1.75), (0.2, 3.5), (2.0, 9.0)] if speech else [(0.0, 9.0)] * 3
+        [(0.06, 1.75), (0.2, 3.5), (1.2, 4.0)] if speech else [(0.0, 4.0)] * 3
     )
     door = AudioModel(setup.model, Voice(vocabulary.tokenizer))
-    room = [(door.places - len(prompt.ids)) // 3 - 1 for prompt in door.prompts(task, asked)]
-    limits = [21, 43, 112] if speech else [112] * 3
-    assert [prompt.most for prompt in door.prompts(task, asked)] == [
-        min(pair) for pair in zip(limits, room, strict=True)
-    ]
+    prompts = door.prompts(task, asked)
+    assert [prompt.most for prompt in prompts] == ([21, 43, 50] if speech else [50] * 3)
+    assert [prompt.least for prompt in prompts] == ([1, 2, 15] if speech else [1] * 3)
+    (full,) = door.prompts(task, asked[:1], max_seconds=60.0)
+    assert len(full.ids) + 3 * (full.most + 1) <= 256 < len(full.ids) + 3 * (full.most + 2), (
+        "the positions are the limit"
+    )
     with pytest.raises(TaskError, match=f"task {name}: decoding.max_seconds is missing"):
         type(task)().seconds(asked[0])
+
+
+def test_positions_are_read_under_each_familys_own_name(setup, vocabulary, tmp_path):
+    """GPT-2 calls them n_positions."""
+    model = shutil.copytree(setup.model, tmp_path / "gpt2")
+    sizes = {"n_positions": 96, "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": vocabulary.size}
+    AutoConfig.for_model("gpt2", **sizes).save_pretrained(model)
+    assert AudioModel(model, Voice(vocabulary.tokenizer)).places == 96
 
 
 @pytest.mark.parametrize(
