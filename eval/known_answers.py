@@ -26,6 +26,7 @@ from eval.metrics.divergence import kl_divergence
 from eval.metrics.frechet import Gaussian, expected_bias, extrapolate, frechet_distance
 from eval.metrics.meteor import meteor
 from eval.metrics.signal import PESQ, si_sdr, snr, stft_distance, stoi
+from eval.metrics.texture import contrast_ratio, deviation_ratio, tonality
 from eval.metrics.visqol import ViSQOL
 from eval.metrics.wer import ErrorRate
 from tasks.text import scoring_normaliser
@@ -166,6 +167,22 @@ def _visqol_identity(name: str) -> float:
     return ViSQOL(name)(speechlike(), speechlike(), RATE)
 
 
+def _deviation(drop: float) -> float:
+    """Pulses whose level goes up and down by ``drop``, over those by its square: in each band half the log-range."""
+    time = np.arange(8 * RATE)
+    pulses, quiet = (time % 256 == 0).astype(np.float32), (time // RATE % 2).astype(bool)
+    wide, narrow = (np.where(quiet, gain * pulses, pulses).astype(np.float32) for gain in (drop**2, drop))
+    return deviation_ratio(wide, narrow, RATE)
+
+
+def _tonality(tone: float, noise: float) -> float:
+    time = np.arange(4 * RATE) / RATE
+    wav = tone * np.sqrt(2) * np.sin(2 * np.pi * 1003.7 * time)
+    wav = (wav + noise * np.random.default_rng(0).standard_normal(len(time))).astype(np.float32)
+    return tonality(wav, wav, RATE)
+
+
+LOUD = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
 METRICS = "torchmetrics' documentation"
 VISQOL = "google/visqol, castanets with itself"
 SIGNAL = [
@@ -179,6 +196,11 @@ SIGNAL = [
     KnownAnswer("signal", "ESTOI with itself", partial(_stoi_identity, True), 1.0, 1e-6, "identity", ("pystoi",)),
     KnownAnswer("signal", "PESQ-WB with itself", partial(_pesq_identity, "wb"), 4.6438885, 1e-6, "P.862.2", ("pesq",)),
     KnownAnswer("signal", "PESQ-NB with itself", partial(_pesq_identity, "nb"), 4.5486383, 1e-6, "P.862.1", ("pesq",)),
+    KnownAnswer("signal", "deviation at half the log-range", partial(_deviation, 0.2), 0.5, 0.01, "log of a square"),
+    KnownAnswer("signal", "contrast at another level", lambda: contrast_ratio(LOUD, 10 * LOUD, RATE), 1.0, 1e-3, "log"),
+    KnownAnswer("signal", "tonality of a tone", partial(_tonality, 0.1, 0.0), 1.0, 0.02, "one peak"),
+    KnownAnswer("signal", "tonality of noise", partial(_tonality, 0.0, 0.1), 0.0, 0.06, "hardly a steady peak"),
+    KnownAnswer("signal", "tonality of both, as loud", partial(_tonality, 0.1, 0.1), 0.5, 0.03, "share of energy"),
     KnownAnswer(
         "signal", "DistillMOS of 3 s that are like speech", _distillmos, 1.2220332622528076, 1e-4,
         "package distillmos 0.9.1", ("distillmos",),

@@ -54,12 +54,14 @@ from eval.judges.judging import (
 from eval.judges.recognisers.interface import NAMES
 from eval.metrics.delay import Delay, find_delay, undelayed
 from eval.metrics.signal import PAIRED, PESQ, stoi
+from eval.metrics.texture import TEXTURE
 from eval.metrics.visqol import NAMES as VISQOL
 from eval.metrics.visqol import ViSQOL
 from training.config import ConfigError, hydra_entry
 
 LENGTH_BITS = 32  # of a clip's number of samples, which no code holds
-METRICS = (*PAIRED, "pesq-wb", "pesq-nb", *VISQOL)
+OF_PAIRS = {**PAIRED, **TEXTURE}
+METRICS = (*OF_PAIRS, "pesq-wb", "pesq-nb", *VISQOL)
 
 
 def choose_clips(cfg: DictConfig, corpus: Sequence[Clip]) -> list[Clip]:
@@ -205,7 +207,7 @@ def compare(
         delay: of the outputs in seconds, which is taken out first.
     """
     for name in metrics:
-        score: Any = PAIRED.get(name) or (ViSQOL(name) if name in VISQOL else PESQ(name.removeprefix("pesq-")))
+        score: Any = OF_PAIRS.get(name) or (ViSQOL(name) if name in VISQOL else PESQ(name.removeprefix("pesq-")))
         report.mean(row, name, *paired(name, score, references, outputs, rate, delay))
         if isinstance(score, PESQ):
             score.close()
@@ -347,6 +349,8 @@ def main(cfg: DictConfig) -> None:
     if delay.seconds:
         print(f"the codec is {1000 * delay.seconds:.2f} ms late, which is taken out ({delay.reason})", flush=True)
     compare(report, list(cfg.metrics), references, resynthesis, cfg.rate or 0, delay=delay.seconds)
+    if "tonality" in cfg.metrics:
+        compare(report, ["tonality"], references, references, 0, "reference")
     originals = {clip.id: clip for clip in references}
     for row, bound in bounds.items():
         compare(report, list(cfg.metrics), [originals[clip.id] for clip in bound], bound, cfg.rate or 0, row)

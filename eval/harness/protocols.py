@@ -31,6 +31,7 @@ JUDGE_OF = {
     **dict.fromkeys(("class-named", "class-named-all", "class-wrong"), "classes"),
     **dict.fromkeys(("visqol-audio", "visqol-speech"), "comparison"),
     **dict.fromkeys(("stoi", "estoi", "pesq-wb", "pesq-nb", "si-sdr", "mel-distance", "stft-distance"), "comparison"),
+    **dict.fromkeys(("deviation-ratio", "contrast-ratio", "tonality"), "comparison"),
 }  # fmt: skip
 
 

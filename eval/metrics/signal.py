@@ -87,7 +87,7 @@ def snr(reference: Wave, degraded: Wave, sample_rate: int = 0) -> float:
     return 10.0 * math.log10(float(target @ target) / max(float(noise @ noise), 1e-15 * float(target @ target)))
 
 
-def _magnitude(wav: Wave, window: int) -> torch.Tensor:
+def magnitudes(wav: Wave, window: int) -> torch.Tensor:
     """``[bins, frames]`` of a Hann STFT with hop window / 4, reflect padding (audiotools)."""
     signal = torch.from_numpy(np.ascontiguousarray(wav, dtype=np.float32))
     spectrum = torch.stft(signal, window, window // 4, window=torch.hann_window(window), return_complex=True)
@@ -115,7 +115,7 @@ def stft_distance(
         raise CannotScore(f"shorter than {STFT_WINDOWS[0] // 2 + 1} samples")
     total = 0.0
     for window in STFT_WINDOWS:
-        linear, logarithm = _distance(_magnitude(reference, window), _magnitude(degraded, window), clamp)
+        linear, logarithm = _distance(magnitudes(reference, window), magnitudes(degraded, window), clamp)
         total += logarithm if parts == "log" else linear + logarithm
     return total
 
@@ -128,7 +128,7 @@ def mel_distance(reference: Wave, degraded: Wave, sample_rate: int) -> float:
     total = 0.0
     for window, bands in zip(STFT_WINDOWS, MEL_BANDS, strict=True):
         filters = torch.from_numpy(mel_filters(sample_rate, window, bands))
-        mels = [filters @ _magnitude(wav, window) for wav in (reference, degraded)]
+        mels = [filters @ magnitudes(wav, window) for wav in (reference, degraded)]
         total += sum(_distance(mels[0], mels[1], CLAMP))
     return total
 

@@ -33,7 +33,8 @@ class Kind:
 
 
 SPEECH = ("wer/", "utmos", "distillmos", "dnsmos/p808", "dnsmos/ovrl", "speaker-similarity")
-SIGNAL = ("mel-distance", "stft-distance", "si-sdr", "real-time-factor")
+SIGNAL = ("mel-distance", "stft-distance", "si-sdr", "deviation-ratio", "contrast-ratio", "tonality",
+          "real-time-factor")  # fmt: skip
 AUDIO = ("class-accuracy", "fad/", "clap-score", "kl/", "retrieval")
 CAPTIONS = ("class-named", "class-wrong", "cider-d", "rouge-l", "bleu-4", "meteor", "spider", "fense")
 
@@ -156,6 +157,8 @@ LABELS = {
     "duration-ratio": "length against the recording", "real-time-factor": "real-time factor",
     "different": "different texts", "stoi": "STOI", "estoi": "ESTOI", "pesq-wb": "PESQ-WB", "pesq-nb": "PESQ-NB",
     "si-sdr": "SI-SDR, dB", "mel-distance": "mel distance", "stft-distance": "STFT distance", "fad": "FAD",
+    "deviation-ratio": "deviation over time ÷ recording's", "contrast-ratio": "contrast of bands ÷ recording's",
+    "tonality": "share of steady tones",
     "fad-inf": "FAD∞", "kl": "KL", "clap": "CLAP", "clap-score": "CLAP score", "cider-d": "CIDEr-D",
     "rouge-l": "ROUGE-L", "bleu-1": "BLEU-1", "bleu-2": "BLEU-2", "bleu-3": "BLEU-3", "bleu-4": "BLEU-4",
     "class-accuracy": "heard as the class asked for", "class-accuracy-any": "heard as one of the classes asked for",

@@ -17,6 +17,7 @@ from eval.metrics.distillmos import DistillMOS
 from eval.metrics.mos import DNSMOS
 from eval.metrics.signal import PAIRED, PESQ, snr
 from eval.metrics.speaker import SpeakerSimilarity
+from eval.metrics.texture import TEXTURE
 from eval.metrics.utmos import UTMOS, UTMOS22
 from eval.metrics.visqol import ViSQOL
 from eval.metrics.voice_encoder import VoiceEncoder
@@ -63,6 +64,12 @@ EXPECTED: dict[str, dict[str, str]] = {
     "snr": PAIR | {"silent reference": "silent reference"},
     "mel-distance": PAIR | {"0.01 s": "shorter than 1025 samples"},
     "stft-distance": PAIR | {"0.01 s": "shorter than 1025 samples"},
+    **dict.fromkeys(
+        ("deviation-ratio", "contrast-ratio"),
+        PAIR | {"silent reference": "reference without change", "0.01 s": "shorter than 1025 samples"},
+    ),
+    "tonality": PAIR
+    | {"silent": "silent degraded clip", "0.1 s": "shorter than 2048 samples", "0.01 s": "shorter than"},
     "pesq-wb": PAIR
     | {
         "silent reference": "silent reference", "silent": "silent degraded clip",
@@ -106,7 +113,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Score
     speaker = SpeakerSimilarity(str(folder / "speaker"))
     classifier = AudioClassifier(str(folder / "ast"))
     embedders = {n: load_embedder(n, str(folder / n)) for n in ("log-mel", "encodec", "ssl", "clap")}
-    found: dict[str, Score] = {**PAIRED, "snr": snr, "speaker-similarity": speaker.similarity}
+    found: dict[str, Score] = {**PAIRED, **TEXTURE, "snr": snr, "speaker-similarity": speaker.similarity}
     found["utmos"] = lambda _, wav, rate: utmos.rate(wav, rate)
     distillmos = DistillMOS(distillmos_checkpoint(folder / "distillmos.pt"))
     found["distillmos"] = lambda _, wav, rate: distillmos.rate(wav, rate)

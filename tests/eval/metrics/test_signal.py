@@ -9,6 +9,7 @@ from eval.harness.audio import CannotScore
 from eval.known_answers import speechlike
 from eval.metrics.clip_metric import ClipMetric
 from eval.metrics.signal import PESQ, mel_distance, si_sdr, stoi
+from eval.metrics.texture import contrast_ratio, deviation_ratio, tonality
 
 RATE = 16_000
 
@@ -27,6 +28,27 @@ def test_si_sdr_does_not_depend_on_the_level(clip: np.ndarray) -> None:
 def test_distances_of_a_clip_to_itself_are_zero(clip: np.ndarray) -> None:
     assert mel_distance(clip, clip, RATE) == 0.0
     assert mel_distance(clip, 0.5 * clip, RATE) > 0.1
+
+
+def test_what_is_smoothed_is_found_out_and_where() -> None:
+    """Noise under a comb that sounds by turns, beside it with the turns or the comb smoothed away by half."""
+    rng, bins, frames = np.random.default_rng(0), np.arange(513), np.arange(64)
+    comb, turns = np.where(bins // 32 % 2, -1.0, 0.0)[:, None], np.where(frames // 8 % 2, -1.0, 0.0)
+
+    def noise(spectrum: np.ndarray) -> np.ndarray:
+        shaped = 10 ** spectrum.repeat(1024 // 512, axis=1) * np.fft.rfft(rng.standard_normal((128, 1024)), axis=1).T
+        return np.fft.irfft(shaped.T, axis=1).astype(np.float32).ravel()
+
+    whole, in_time, in_frequency = (noise(a * comb + b * turns) for a, b in ((1, 1), (1, 0.5), (0.5, 1)))
+    assert deviation_ratio(whole, in_time, RATE) < 0.7 < 0.9 < deviation_ratio(whole, in_frequency, RATE) < 1.1
+    assert contrast_ratio(whole, in_frequency, RATE) < 0.8 < 0.9 < contrast_ratio(whole, in_time, RATE) < 1.1
+
+
+def test_a_tone_that_flutters_is_none() -> None:
+    time = np.arange(2 * RATE) / RATE
+    steady = np.sin(2 * np.pi * 1000 * time).astype(np.float32)
+    wide = np.sin(2 * np.pi * (1000 * time + 40 * np.sin(2 * np.pi * 3 * time))).astype(np.float32)  # ± 750 Hz
+    assert tonality(wide, steady, RATE) > 0.98 and tonality(steady, wide, RATE) < 0.3
 
 
 @pytest.mark.slow  # librosa compiles when it is imported
