@@ -69,8 +69,8 @@ def tonality(reference: Wave, degraded: Wave, sample_rate: int) -> float:
     """Share of the energy of ``degraded`` in narrow peaks that stay: to be read beside that of the recording.
 
     A bin of a 2048 window (hop a quarter) is a peak where none beside it is louder and those three bins away are 6 dB
-    quieter; it counts, with the two bins to either side over which the window spreads it, where it is one of three frames on end
-    with a peak there or in the next bin.
+    quieter; it counts, with the two bins to either side over which the window spreads it, where it is one of
+    three frames on end with a peak there or in the next bin.
 
     Raises:
         CannotScore: among others of silence.
