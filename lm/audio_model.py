@@ -27,8 +27,9 @@ from codec.audio.answer import Answer, wave_of
 from codec.files import Codec
 from codec.interface import AudioTokenizer
 from codec.load import load
+from lm.generation.batch import Generation
 from lm.generation.decoding import Engine
-from lm.generation.frames import Generation, Steps, best_of, live
+from lm.generation.frames import Steps, best_of, live
 from lm.generation.legality import Legality
 from lm.generation.sampling import Sampling
 from lm.generation.streaming import StreamDecoder, decode

@@ -40,8 +40,9 @@ from codec.load import load_tokenizer
 from codec.reconstruct import names_a_file
 from lm.audio_model import AudioModel, Prompt
 from lm.generation.asking import check_inputs, listed, sampling_of, texts_of, told, use_lengths
+from lm.generation.batch import Generation
 from lm.generation.decoding import Engine, batches
-from lm.generation.frames import Generation, Steps
+from lm.generation.frames import Steps
 from lm.generation.streaming import StreamDecoder
 from lm.model import ModelError
 from lm.run_state import model_folder

@@ -140,9 +140,48 @@ class GrowingCache:
         self.position = self.position + exists.to(self.position)
 
     def keep(self, keep: Tensor) -> None:
-        """Drop the rows where ``keep`` is False."""
-        self.cache.batch_select_indices(keep.nonzero()[:, 0])
+        """Drop the rows where ``keep`` is False; or the numbers of the rows to keep, in their order."""
+        self.cache.batch_select_indices(keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep)
         self.mask, self.position, self.hidden = self.mask[keep], self.position[keep], self.hidden[keep]
+
+    def join(self, other: GrowingCache, parts: int = 1) -> None:
+        """Take in the rows of another cache, part by part: both hold as many ``parts`` of equal size.
+
+        Places before the first id of all rows are given up, so that a batch that others join for ever stays short.
+
+        Raises:
+            ModelError: a model whose layers look back over a window only.
+        """
+        width = max(int(cache.mask.shape[1] - _empty(cache.mask)) for cache in (self, other))
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            if mine.is_sliding:
+                raise ModelError("clips cannot join a batch of a model with sliding windows: generate them alone.")
+            mine.keys = torch.cat([_fitted(layer.keys, width, 2) for layer in (mine, theirs)])
+            mine.values = torch.cat([_fitted(layer.values, width, 2) for layer in (mine, theirs)])
+        self.mask = torch.cat([_fitted(cache.mask, width, 1) for cache in (self, other)])
+        self.position = torch.cat([self.position, other.position])
+        self.hidden = torch.cat([self.hidden, other.hidden])
+        if parts > 1:
+            here, there = torch.arange(len(self.mask), device=self.mask.device).split(
+                [len(self.mask) - len(other.mask), len(other.mask)]
+            )
+            order = torch.cat([row for pair in zip(here.chunk(parts), there.chunk(parts), strict=True) for row in pair])
+            self.keep(order)
+
+
+def _empty(mask: Tensor) -> int:
+    """Places before the first id of all rows."""
+    return int(mask.any(0).int().argmax())
+
+
+def _fitted(table: Tensor, width: int, axis: int) -> Tensor:
+    """``table`` with its last ``width`` places along ``axis``, zeros before them where it has fewer."""
+    have = table.shape[axis]
+    if have >= width:
+        return table.narrow(axis, have - width, width)
+    shape = list(table.shape)
+    shape[axis] = width - have
+    return torch.cat([table.new_zeros(shape), table], axis)
 
 
 class FixedCache:

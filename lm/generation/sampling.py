@@ -120,7 +120,7 @@ def draw_unlike(logits: Tensor, uniform: Tensor, recent: Tensor, sampling: Sampl
         logits: ``[items, tokens]``.
         uniform: ``[items, 2]``; the second column serves the second draw, so that the first stream never
             shifts.
-        recent: ``[items, window]`` the columns of ``logits`` last drawn at this level; may be empty.
+        recent: ``[items, window]`` the columns of ``logits`` last drawn at this level, −1 for none; may be empty.
 
     Returns:
         ``[items]`` int64 columns of ``logits``.
@@ -129,7 +129,7 @@ def draw_unlike(logits: Tensor, uniform: Tensor, recent: Tensor, sampling: Sampl
     choice = draw(logits, uniform[:, 0], temperature, top_k, top_p)
     if temperature == 0 or not recent.shape[1]:
         return choice
-    repeats = (recent == choice[:, None]).double().mean(1)
+    repeats = (recent == choice[:, None]).double().sum(1) / (recent >= 0).sum(1).clamp(min=1)
     again = draw(logits, uniform[:, 1], temperature)
     return torch.where(repeats > sampling.repetition_share, again, choice)
 

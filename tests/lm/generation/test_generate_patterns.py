@@ -7,6 +7,8 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
+from lm.generation.batch import Wanted, open_batch
+from lm.generation.decoding import Engine
 from lm.generation.frames import generate, live
 from lm.generation.sampling import LegalAudio, Sampling
 from lm.sequences.documents import folded, render
@@ -54,6 +56,52 @@ def test_batch_of_one_equals_batch_of_many(lm, prompts):
             alone = generate(model, vocabulary, [prompt], 15, sampling=sampling, seeds=[seed])[0]
             assert alone.codes.tolist() == clip.codes.tolist() and alone.ended == clip.ended
             assert alone.log_probability == pytest.approx(clip.log_probability, abs=1e-4)
+
+
+def joined(batch, prompts, limit):
+    """Codes of each frame that was told, by the number of the prompt; one prompt joins every third step, one leaves."""
+    told, waiting, step = {}, list(enumerate(prompts)), 0
+    while waiting or len(batch):
+        if waiting and step % 3 == 0:
+            number, prompt = waiting.pop(0)
+            batch.join([Wanted(number, prompt, limit, 1, 5 + number), Wanted(f"{number} leaves", prompt, limit, 1, 0)])
+        if step % 3 == 1:
+            batch.drop({name for name in batch.names if isinstance(name, str)})
+        for name, codes in batch.step():
+            told.setdefault(name, []).append(codes)
+        step += 1
+    return told
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0.8, 8, 0.95, 4, 0.1), Sampling(0.9, guidance=1.5)])
+def test_clips_that_join_a_running_batch_are_those_of_their_own(lm, prompts, sampling):
+    model, vocabulary = lm
+    batch = open_batch(model, vocabulary, sampling, Engine())
+    told = joined(batch, prompts, 15)
+    assert set(batch.left) == set(range(len(prompts)))
+    for number, prompt in enumerate(prompts):
+        (alone,) = generate(model, vocabulary, [prompt], 15, sampling=sampling, seeds=[5 + number])
+        clip = batch.left[number]
+        assert clip.codes.tolist() == alone.codes.tolist() == np.concatenate(told[number]).tolist()
+        assert clip.ended == alone.ended and clip.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
+
+
+def test_a_batch_that_others_join_for_ever_stays_short(make_variant, prompts):
+    model, vocabulary = make_variant("flat")
+    batch = open_batch(model, vocabulary, GREEDY, Engine())
+    for number in range(30):
+        batch.join([Wanted(number, prompts[0], 4, 1, 0)])
+        batch.step()
+        batch.step()
+    assert batch.cache.mask.shape[1] <= len(prompts[0]) + 6 * vocabulary.levels  # of 60 that were made
+
+
+def test_a_batch_of_fixed_size_takes_nobody_while_it_runs(make_variant, prompts):
+    model, vocabulary = make_variant("flat")
+    batch = open_batch(model, vocabulary, GREEDY, Engine("static"))
+    batch.join([Wanted(0, prompts[0], 4, 1, 0)])
+    with pytest.raises(ValueError, match="cache=dynamic"):
+        batch.join([Wanted(1, prompts[0], 4, 1, 0)])
 
 
 def test_greedy_equals_a_loop_without_cache(lm, prompts, text_tokenizer):
