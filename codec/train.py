@@ -68,10 +68,12 @@ def read_clips(cfg: DictConfig) -> tuple[list[Clip], list[Clip], list[Reject]]:
     for number, root in enumerate([cfg.data.root, *cfg.corpora]):
         with refusing(CorpusError):
             found, bad = read_usable_corpus(root)
-        clips += [clip for clip in found if clip.split == "train"]
-        rejects += bad
+        own, held = ([clip for clip in found if clip.split == split] for split in ("train", "valid"))
         if number == 0:
-            valid = [clip for clip in found if clip.split == "valid"]
+            own = spread(own, cfg.data.train_subset or 0, seed=cfg.seed)
+            valid = spread(held, cfg.data.valid_subset or 0, seed=cfg.seed)
+        clips += own
+        rejects += bad
     if not clips:
         raise ConfigError(f"{cfg.data.root} has no clip in its train split: name another folder with data.root.")
     count = cfg.trainer.valid_clips

@@ -300,15 +300,23 @@ def _name(value: Any) -> str | None:
     return None if value is None or str(value).strip() == "" else str(value).strip()
 
 
-def spread(clips: Sequence[Kind], limit: int, group: Callable[[Kind], object] = attrgetter("speaker")) -> list[Kind]:
+def spread(
+    clips: Sequence[Kind], limit: int, group: Callable[[Kind], object] = attrgetter("speaker"), seed: int | None = None
+) -> list[Kind]:
     """``limit`` of the clips (0: all), in their order, chosen by a hash of their ids; equally many of each ``group`` as
-    far as they go. The first clips of a corpus are often one speaker's; and these stay when clips are added.
+    far as they go. The first clips of a corpus are often one speaker's; and these stay when clips are added. Each
+    ``seed`` chooses others.
     """
     if not limit or limit >= len(clips):
         return list(clips)
     turns: Counter[object] = Counter()
     order: list[tuple[int, int, str]] = []
-    for clip in sorted(clips, key=lambda clip: hashlib.blake2b(clip.id.encode("utf-8", "surrogateescape")).digest()):
+    salt = b"" if seed is None else str(seed).encode()
+
+    def drawn(clip: Kind) -> bytes:
+        return hashlib.blake2b(clip.id.encode("utf-8", "surrogateescape"), salt=salt).digest()
+
+    for clip in sorted(clips, key=drawn):
         turns[group(clip)] += 1
         order.append((turns[group(clip)], len(order), clip.id))
     chosen = {identity for *_, identity in sorted(order)[:limit]}

@@ -63,6 +63,30 @@ def test_documented_sizes_are_those_of_the_network(name: str) -> None:
         assert round(size, digits) == float(figure), f"{figure} M is stated, {size:.3f} M are built"
 
 
+def test_each_key_of_the_reproduction_has_a_place_of_today() -> None:
+    """The table of docs/codec.md: what it names is a key here, and its command a codec."""
+    page = (REPOSITORY / "docs/codec.md").read_text(encoding="utf-8")
+    section = page.split("## Coming from the unofficial reproduction")[1].split("\n## ")[0]
+    cells = [line.split(" | ")[1] for line in section.splitlines() if line.startswith("| `")]
+    named = [name for cell in cells for name in re.findall(r"`([\w.]+)", cell)]
+    theirs = """
+        device from_raw_audio window_size embed_dim n_heads n_layers dim_feedforward sliding_window_size
+        requires_grad hop_lengths n_fft win_lengths filters filters_scale max_filters dilations dataset_path
+        batch_size train_subset_size test_subset_size num_workers nsecs shuffle num_epochs
+        discriminator_train_freq d_train_prob checkpoint_freq eval_freq start_checkpoint writer_dir
+        checkpoint_dir lr_generator weight_decay lr_discriminator betas L_time L_freq L_adv L_feat L_mae
+    """.split()
+    told = " ".join(line.split(" | ")[0] for line in section.splitlines())
+    assert not [name for name in theirs if not re.search(rf"\b{name}`", told)]
+    command = re.search(r"codec/train.py (.*)", section)
+    assert command is not None
+    cfg = compose("codec_train", command[1].split())
+    for name in named:
+        assert OmegaConf.select(cfg, name, default="absent") != "absent", name
+    with torch.device("meta"):
+        assert build(cfg).config.patchify == "conv"
+
+
 def test_variants_of_mini_have_as_many_parameters() -> None:
     assert million_parameters("mini_causal") == million_parameters("mini")
     assert million_parameters("mini_conv") == pytest.approx(million_parameters("mini"), rel=0.005)

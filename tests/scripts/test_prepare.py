@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 from json_files import read_json
+from programs import TINY_CODEC, run_program
 
 import preparation.recipe as recipe_module
 import prepare
@@ -230,6 +231,29 @@ def test_a_miniature_becomes_a_corpus(name, tmp_path, capsys):
     assert "is current" in capsys.readouterr().out
     assert (out / "metadata.jsonl").stat().st_mtime_ns == before
     assert {path.name for path in out.iterdir()} <= {"metadata.jsonl", "missing.jsonl"}
+
+
+@pytest.mark.slow
+def test_a_codec_learns_from_fsd50k_by_one_command(tmp_path, monkeypatch, capsys):
+    """slow: trains twice. All clips, and then so many, drawn, of the train and of the valid split."""
+    monkeypatch.chdir(tmp_path)
+    root = Path("FSD50K")
+    fsd50k(root)
+    head = "fname,labels,mids,split\n"
+    rows = [f"{n},Rain,/m/1,{'val' if n > 4 else 'train'}" for n in range(1, 9)]
+    text(root / "FSD50K.ground_truth/dev.csv", head + "\n".join(rows))
+    for number in range(1, 9):
+        wave = 0.1 * np.sin(np.arange(8000) * number / 40)
+        soundfile.write(root / f"FSD50K.dev_audio/{number}.wav", wave, 16_000)
+    assert prepare.main(["fsd50k", "--root", str(root), "--out", "corpora/fsd50k"]) == 0
+    steps = ["trainer.max_steps=1", "trainer.quantize_from=1", "trainer.valid_every=1", "data.root=corpora/fsd50k"]
+    for name, more, counts in (
+        ("all", [], "{'sound': 4} training clips, 4 validation clips"),
+        ("some", ["data.train_subset=3", "data.valid_subset=1"], "{'sound': 3} training clips, 1 validation clips"),
+    ):
+        capsys.readouterr()
+        run_program("codec_train", f"name={name}", *TINY_CODEC, *steps, *more)
+        assert counts in capsys.readouterr().out and Path(f"runs/{name}/final/model.safetensors").is_file()
 
 
 def test_good_sounds_has_stamps_in_seconds_and_no_performance_in_two_splits(tmp_path):

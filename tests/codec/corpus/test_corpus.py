@@ -140,3 +140,5 @@ def test_a_limit_takes_of_all_speakers_alike() -> None:
     few = [*clips[:1], *clips[20:]]
     assert Counter(clip.speaker for clip in spread(few, 9)) == {"a": 1, "b": 4, "c": 4}
     assert {clip.id for clip in spread(clips, 3)} < {clip.id for clip in chosen}
+    seeds = [spread(clips, 9, seed=seed) for seed in (0, 1, 0)]
+    assert seeds[0] == seeds[2] != seeds[1] and Counter(clip.speaker for clip in seeds[1]) == {"a": 3, "b": 3, "c": 3}
