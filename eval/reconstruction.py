@@ -7,9 +7,10 @@
     python eval/reconstruction.py data.root=FOLDER domains=[sound,music] recognisers=[] concat=[]
 
 Rows: reference and resynthesis; silence, shuffled (another clip's resynthesis) and reference-at-codec-rate bound the
-paired metrics. Writes results.json, items.jsonl, wavs/<row>/<id>.wav and sheets/*.png with the
-spectrograms of every clip. A delay of the codec is measured and taken out before reference and resynthesis are compared
-(``delay``; an ALMTokenizer has none by construction), and the result says how long it was.
+paired metrics, and of a flow decoder random-codes and true-target (eval/harness/anchors.py). Writes results.json,
+items.jsonl, wavs/<row>/<id>.wav and sheets/*.png with the spectrograms of every clip. A delay of the codec is measured
+and taken out before reference and resynthesis are compared (``delay``; an ALMTokenizer has none by construction), and
+the result says how long it was.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ from omegaconf import DictConfig
 from codec.classical import RECORD
 from codec.corpus import Clip, spread
 from codec.interface import AudioTokenizer
+from codec.model import ALMTokenizer
 from codec.shards import ShardError, iterate_shards, read_index
 from codec.shards.token_source import shipped_shards
+from eval.embedders import NAMES as EMBEDDERS
+from eval.harness.anchors import ANCHORS, anchors, bounds_of_flow
 from eval.harness.audio import RESAMPLER, CannotScore, resample
 from eval.harness.clips import heard_at, read_generated, read_reference, row_like, text_of
 from eval.harness.coding import resynthesise
@@ -52,6 +56,7 @@ from eval.judges.judging import (
     score_clips,
 )
 from eval.judges.recognisers.interface import NAMES
+from eval.judges.sounds import judge_frechet
 from eval.metrics.delay import Delay, find_delay, undelayed
 from eval.metrics.signal import PAIRED, PESQ, stoi
 from eval.metrics.texture import TEXTURE
@@ -273,35 +278,9 @@ def length_check(
             report.difference_of_metrics("resynthesis", f"stoi-pieces/{factor}x", f"stoi-pieces/{factors[0]}x")
 
 
-def anchors(clips: list[ScoredClip], outputs: list[ScoredClip], rate: int) -> dict[str, list[ScoredClip]]:
-    """What bounds the paired metrics: silence, another clip's resynthesis, and the reference at the codec's rate.
-
-    Another clip is repeated or cut to the reference's length. The last row exists only where the codec's ``rate`` is
-    below a file's: nothing that the codec does can be better.
-    """
-    found: dict[str, list[ScoredClip]] = {"silence": [], "shuffled": []}
-    heard = [
-        i
-        for i, (clip, output) in enumerate(zip(clips, outputs, strict=True))
-        if clip.wav is not None and output.wav is not None
-    ]
-    for place, i in enumerate(heard):
-        clip, other = clips[i], outputs[heard[(place + 1) % len(heard)]]
-        assert clip.wav is not None and other.wav is not None
-        length = round(len(clip.wav) * other.rate / clip.rate)
-        pairs = {"silence": np.zeros(length, np.float32), "shuffled": np.resize(other.wav, length)}
-        if len(heard) < 2:
-            del pairs["shuffled"]
-        if rate < clip.rate:
-            pairs["reference-at-codec-rate"] = resample(clip.wav, clip.rate, rate)
-        for row, wav in pairs.items():
-            found.setdefault(row, []).append(ScoredClip(clip.id, row, clip.text, wav, other.rate))
-    return {row: made for row, made in found.items() if made}
-
-
 @hydra_entry("eval_reconstruction")
 def main(cfg: DictConfig) -> None:
-    run = Run(cfg, metrics=METRICS, recognisers=NAMES)
+    run = Run(cfg, metrics=METRICS, recognisers=NAMES, embeddings=EMBEDDERS)
     clips = choose_clips(cfg, run.corpus)
     coded = read_coded(cfg, clips) if cfg.resynthesis else None
     if coded is None:
@@ -327,6 +306,8 @@ def main(cfg: DictConfig) -> None:
     else:
         delay = Delay(int(cfg.delay) / rate, int(cfg.delay), 0.0, "given")
     bounds = anchors(references, resynthesis, rate) if cfg.anchors else {}
+    if cfg.anchors and isinstance(run.tokenizer, ALMTokenizer) and run.tokenizer.flow is not None:
+        bounds |= bounds_of_flow(run.tokenizer, references, resynthesis, dict(zip(waves, coded.codes, strict=True)))
     report = run.begin(
         [*rows, *bounds],
         {
@@ -337,7 +318,7 @@ def main(cfg: DictConfig) -> None:
         },
         "torch numpy scipy soxr pystoi pesq jiwer",
         **how_texts(cfg.normaliser, map(text_of, clips)),
-        tokenizer=coded.how | {"delay": asdict(delay)},
+        tokenizer=coded.how | {"delay": asdict(delay), "codes": record_hash([part.tolist() for part in coded.codes])},
         comparison={
             "rate": cfg.rate or "the lower of the file's and the tokenizer's rate",
             "delay": "measured over all clips and taken out" if cfg.delay == "auto" else "as given, taken out",
@@ -371,6 +352,9 @@ def main(cfg: DictConfig) -> None:
     if cfg.dnsmos:
         judge_mos(run, rows)
     judge_by_networks(run, rows)
+    if cfg.embeddings:
+        against = [clip for clip in run.corpus if clip.split == cfg.against and clip.domain in cfg.domains]
+        judge_frechet(run, rows | {k: v for k, v in bounds.items() if k not in ANCHORS}, read_reference(against))
     if cfg.sheets and is_main():
         pairs = [
             (f"{a.id}: {a.text}" if a.text else a.id, resample(a.wav, a.rate, rate), resample(b.wav, b.rate, rate))

@@ -21,6 +21,7 @@ from eval.harness.report import difference, show
 from eval.harness.tables import Table
 
 RECORDINGS = "recordings"
+EVALUATIONS_OF_FLOW = "evaluations of the flow"
 UP, DOWN, NEITHER = 1, -1, 0
 LEGEND = {
     "°": "not clearly better than the control (95 %; paired over the clips where both have them, which are all N of "

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from eval.comparison.collect import DOWN, NEITHER, RECORDINGS, UP, Comparison, Entry, Line
+from eval.comparison.collect import DOWN, EVALUATIONS_OF_FLOW, NEITHER, RECORDINGS, UP, Comparison, Entry, Line
 from eval.harness.pages import render
 from eval.harness.tables import csv_cell, markdown_text
 from training.checkpoint import write_file
@@ -68,15 +68,19 @@ def slug(text: str) -> str:
 
 
 def plot(comparison: Comparison, line: Line) -> str:
-    """Bit rate and tokens/s against a score with its intervals, as SVG; the same bytes for the same figures."""
+    """Bit rate and tokens/s against a score with its intervals, or of decoders of the same codes the evaluations of
+    their flow, as SVG; the same bytes for the same figures.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     facts = {known.title: known.entries for known in comparison.lines if known.section == "tokenizer"}
-    figure, axes = pyplot.subplots(1, 2, figsize=(8.4, 3.2), sharey=True, layout="constrained")
-    for axis, title in zip(axes, ("bit/s", "tokens/s"), strict=True):
+    over = [EVALUATIONS_OF_FLOW] if EVALUATIONS_OF_FLOW in facts else ["bit/s", "tokens/s"]
+    figure, found = pyplot.subplots(1, len(over), figsize=(8.4, 3.2), sharey=True, squeeze=False, layout="constrained")
+    axes = found[0]
+    for axis, title in zip(axes, over, strict=True):
         drawn: list[str] = []  # what has a colour: a row, or a family of rows, whose points are named instead
         for row, entry in of_rows(comparison, line).items():
             family = comparison.families.get(row, row)
@@ -94,7 +98,7 @@ def plot(comparison: Comparison, line: Line) -> str:
             axis.errorbar([where.value], [entry.value], yerr=spread, fmt=shape, capsize=3, color=colour, label=label)
             if family != row:
                 point = ", ".join(
-                    re.sub(r"^([a-z])[a-z_]*", r"\1 ", part) for part in row[len(family) + 1 :].split("-")
+                    re.sub(r"^(?:[a-z_]+\.)*([a-z])[a-z_]*", r"\1 ", part) for part in row[len(family) + 1 :].split("-")
                 )
                 axis.annotate(point, (where.value, entry.value), (3, 3), textcoords="offset points", fontsize=5)
         axis.set_xlabel(title)
@@ -106,7 +110,7 @@ def plot(comparison: Comparison, line: Line) -> str:
             axis.axhline(reference.value, color="grey", linestyle=":", label=RECORDINGS)
     arrow = {UP: " (higher is better)", DOWN: " (lower is better)"}.get(line.better, "")
     figure.suptitle(f"{line.section}: {line.title}{arrow}", fontsize=10)
-    axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "comparison", "svg.fonttype": "path"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})

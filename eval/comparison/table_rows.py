@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from eval.comparison.budget import flops
 from eval.comparison.collect import (
     DOWN,
+    EVALUATIONS_OF_FLOW,
     LEGEND,
     NEITHER,
     RECORDINGS,
@@ -35,10 +36,19 @@ from eval.comparison.plan import SPEECH_TASKS, Plan
 from eval.comparison.published import read_published
 from eval.comparison.sweep import DONE, read_json
 from eval.harness.protocols import differing, protocol
+from training.config import ConfigError
 
+# of a flow decoder: what its true target is worth, and what it makes of codes that say nothing
+BOUNDS = tuple(
+    (row, metric, f"{name}, {said}", NEITHER)
+    for row, said in (("true-target", "of the true target"), ("random-codes", "of random codes"))
+    for metric, name in (("mel-distance", "mel distance"), ("contrast-ratio", "contrast"), ("tonality", "steady tones"))
+)
 # (row of the results, start of the metric's name, what it is called, which way is better), in the order of the table
 RECONSTRUCTION = (
-    ("resynthesis", "bitrate/", "bit/s", NEITHER), ("resynthesis", "wer/", "WER through the codec", DOWN),
+    ("resynthesis", "bitrate/", "bit/s", NEITHER),
+    ("resynthesis", "real-time-factor", "real-time factor, there and back", NEITHER),
+    ("resynthesis", "wer/", "WER through the codec", DOWN),
     ("resynthesis", "cer/", "CER through the codec", DOWN),
     ("resynthesis", "speaker-similarity/", "speaker similarity", UP),
     ("resynthesis", "stoi", "STOI", UP), ("resynthesis", "estoi", "ESTOI", UP), ("resynthesis", "pesq", "PESQ", UP),
@@ -46,6 +56,8 @@ RECONSTRUCTION = (
     ("resynthesis", "deviation-ratio", "deviation over time, output ÷ recording", NEITHER),
     ("resynthesis", "contrast-ratio", "contrast of bands, output ÷ recording", NEITHER),
     ("resynthesis", "tonality", "share of steady tones", NEITHER),
+    *BOUNDS,
+    ("resynthesis", "fad-inf/", "FAD∞", DOWN), ("resynthesis", "fad/", "FAD", DOWN),
     ("resynthesis", "si-sdr", "SI-SDR", NEITHER), ("resynthesis", "dnsmos/", "DNSMOS", UP),
     ("resynthesis", "utmos", "UTMOS", UP), ("resynthesis", "distillmos", "DistillMOS", UP),
     ("resynthesis", "perplexity/level-1", "perplexity of level 1", NEITHER),
@@ -146,6 +158,12 @@ class _Collector:
         say("levels × codes", None, same)
         say("tokens/s", t["frame_rate"] * t["levels"], f"{t['frame_rate'] * t['levels']:g}")
         say("fingerprint", None, t["fingerprint"][:12])
+        if t.get("codes"):
+            say("codes of the test clips", None, t["codes"][:12])
+        if self.c.same_codes:
+            how = t.get("flow")
+            count = 0 if how is None or how["solver"] == "regression" else how["steps"]
+            say(EVALUATIONS_OF_FLOW, count, str(count) if count else "head alone" if how else "no flow")
         if found.get("encoded_hours"):
             speed = found["encoded_hours"] * 3600 / found["seconds"]
             say("encoding, × real time", speed, f"{speed:.0f}")
@@ -247,7 +265,7 @@ class _Collector:
                     continue
                 rest = metric.removeprefix(start).strip("-/")
                 full = f"{title}, {rest}" if rest else title
-                rated = start != "bitrate/"  # what is bought, and what is paid for it
+                rated = start not in ("bitrate/", "real-time-factor")  # what is bought, and what is paid for it
                 line = self.put(section, full, row, Entry.of(found, cell), better=better, score=rated, metric=metric)
                 line.how[row] = (protocol(results["how"], metric, found), clips.get(source, {}).get(metric, {}))
                 ceiling = results["rows"].get("reference", {}).get(metric)
@@ -270,10 +288,17 @@ def parameters_of(folder: Path) -> int:
 
 
 def collect(plan: Plan, c: DictConfig, failed: Mapping[str, str]) -> Comparison:
-    """The table of all cells that are finished."""
+    """The table of all cells that are finished.
+
+    Raises:
+        ConfigError: rows of ``same_codes`` have others.
+    """
     collector = _Collector(plan, c, failed)
+    codes: dict[str, str] = {}
     for row in plan.rows:
         tokenizer = collector.tokenizer(row)
+        if tokenizer:
+            codes.setdefault(tokenizer.get("codes") or tokenizer["fingerprint"], row)
         for task in plan.tasks:
             collector.language_model(row, task, tokenizer)
         collector.scores(row, f"{row}/reconstruction", "reconstruction", RECONSTRUCTION)
@@ -282,6 +307,11 @@ def collect(plan: Plan, c: DictConfig, failed: Mapping[str, str]) -> Comparison:
         for task in plan.tasks:
             collector.scores(row, f"{row}/likelihood-{task}", task, LIKELIHOOD)
             collector.scores(row, f"{row}/{task}", task, SCORES[task])
+    if c.same_codes and len(codes) > 1:
+        raise ConfigError(
+            f"comparison.same_codes: {' and '.join(codes.values())} have other codes of the test clips, so that more "
+            "than their decoders differs: leave one out, or give same_codes=false."
+        )
     sections = ["tokenizer", "reconstruction", "semantics", "words", "language model", *plan.tasks]
     lines = sorted(collector.lines.values(), key=lambda line: sections.index(line.section))
     controls = [name for name, row in plan.rows.items() if row.get("control")]

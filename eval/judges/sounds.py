@@ -71,7 +71,7 @@ def judge_frechet(run: Run, rows: Rows, against: Sequence[ScoredClip]) -> None:
                 continue
             report.number(row, f"fad/{name}", float(metric.compute()), len(found), None, failures, **counts)
             try:
-                infinity = metric.infinity(run.cfg.seed)
+                infinity = metric.infinity(run.cfg.get("seed", 0))
                 report.number(row, f"fad-inf/{name}", infinity, len(found), None, failures, **counts)
             except CannotScore as error:
                 report.mean(row, f"fad-inf/{name}", {}, {"all": f"not computed: {error.reason}"}, **counts)

@@ -114,6 +114,8 @@ ROWS = {  # name: title, note; in the order of the columns
     "generated": ("Generated", "what the language model makes of it"),
     "generated-shuffled": ("Shuffled", "the same model, another item's input"),
     "shuffled": ("Shuffled", "another clip's resynthesis"),
+    "true-target": ("True target", "what a flow decoder samples, measured and rendered: its ceiling"),
+    "random-codes": ("Random codes", "each as often as in the clips: what the decoder makes without being told"),
     "silence": ("Silence", "what comes of nothing"),
     "target": ("A real note of the target", "at the same pitch, through the codec"),
     "continuous": ("Continuous", "vectors as they are"),
@@ -144,7 +146,15 @@ NOTES = {  # where a row means something else
     ("audio_captioning", "silence"): "what the model writes when it hears zeros",
     ("music_captioning", "silence"): "what the model writes when it hears zeros",
 }
-CONTROLS = ("generated-shuffled", "shuffled", "silence", "reference-at-codec-rate", "random", "other-class")
+CONTROLS = (
+    "random-codes",
+    "generated-shuffled",
+    "shuffled",
+    "silence",
+    "reference-at-codec-rate",
+    "random",
+    "other-class",
+)
 
 LABELS = {
     "wer": "WER", "cer": "CER", "wer-original": "WER against the text it was not given",

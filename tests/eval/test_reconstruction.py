@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 from json_files import read_json, read_lines, write_lines
-from tiny_models import tiny_codec
+from tiny_models import tiny_codec, tiny_flow_codec
 
 from codec.interface import AudioTokenizer, Codes
 from eval import reconstruction
@@ -113,7 +113,9 @@ def test_a_run_writes_scores_wavs_and_sheets(
     assert len(items) == 8 and sum("audio" in item for item in items) == 6
     assert all("does not" in item["error"] or "not audio" in item["error"] for item in items if item["id"] == "broken")
     assert Path("out/sheets/sheet-01.png").stat().st_size > 1000
+    codes_of_clips = read_json("out/results.json")["how"]["tokenizer"]["codes"]
     narrow = run("metrics=[]", "concat=[]", "sheets=false", "window=10")
+    assert narrow["how"]["tokenizer"]["codes"] != codes_of_clips and "random-codes" not in narrow["rows"]
     assert (
         narrow["how"]["tokenizer"]["bitrate"]
         < run("metrics=[]", "concat=[]", "sheets=false")["how"]["tokenizer"]["bitrate"]
@@ -127,6 +129,16 @@ def test_a_run_writes_scores_wavs_and_sheets(
     assert cells["bitrate/entropy"]["n"] == cells["usage/level-1"]["n"] > cells["bitrate/whole"]["n"] == 3
     assert bits["bitrate/entropy"] < bits["bitrate/nominal"] < bits["bitrate/whole"]
 
+    # a flow decoder is bounded by its true target, and by codes that say nothing; Fréchet distances are of all
+    tiny_flow_codec().save_pretrained(tmp_path / "flow")
+    flow = run("metrics=[mel-distance,tonality]", "concat=[]", "sheets=false", f"tokenizer.path={tmp_path / 'flow'}",
+               "embeddings=[log-mel]", "against=test")  # fmt: skip
+    assert {"shuffled", "random-codes", "true-target"} <= set(flow["rows"])
+    distance = {row: found["mel-distance"]["value"] for row, found in flow["rows"].items() if "mel-distance" in found}
+    assert distance["true-target"] < min(value for row, value in distance.items() if row != "true-target")
+    assert flow["rows"]["random-codes"]["mel-distance"]["n"] == 3 and flow["rows"]["reference"]["tonality"]["n"] == 3
+    assert flow["rows"]["true-target"]["fad/log-mel"]["value"] < flow["rows"]["resynthesis"]["fad/log-mel"]["value"]
+    assert flow["how"]["tokenizer"]["codes"] == codes_of_clips and flow["how"]["tokenizer"]["flow"]["steps"] == 8
     # the clips as another codec left them, one of which it did not deliver
     theirs = tmp_path / "theirs"
     theirs.mkdir()

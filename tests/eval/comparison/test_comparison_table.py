@@ -323,6 +323,41 @@ def test_a_row_stands_for_every_combination_of_its_options(tmp_path: Path) -> No
     assert {row["family"] for row in plan.rows.values()} == {"ours"}
 
 
+def test_decoders_are_compared_on_the_same_codes_alone(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    c = compose("eval_compare", ["comparison=decoders", "comparison.rows.flow.options.path=F"]).comparison
+    plan = make_plan(c, tmp_path / "out")
+    assert set(plan.cells) == {f"{row}/reconstruction" for row in plan.rows} and len(plan.rows) == 9
+    arguments = plan.cells["regression/reconstruction"].arguments()
+    assert {"tokenizer.path=F", "tokenizer.flow.solver=regression"} <= set(arguments)
+
+    def score(row: str, codes: str) -> None:
+        found = re.search(r"steps(\d+)", row)
+        how = {"steps": int(found[1]) if found else 8, "solver": "regression" if row == "regression" else "midpoint"}
+        tokenizer = {"bitrate": 412.5, "frame_rate": 12.5, "levels": 3, "codebook_sizes": [2048] * 3, "codes": codes,
+                     "fingerprint": "f" * 64, "flow": None if row == "shipped" else how}  # fmt: skip
+        report = Report({"tokenizer": tokenizer}, ["reference", "resynthesis", "true-target"])
+        for of in ("resynthesis", "true-target"):
+            report.mean(of, "mel-distance", {f"c{i}": 1.0 + i / 100 for i in range(20)})
+        report.write(plan.folder(f"{row}/reconstruction"), [])
+        done = {"cell": row, "key": "k", "command": "", "seed": 0, "seconds": 1.0, "attempts": 1, "results": []}
+        write(plan.folder(f"{row}/reconstruction") / DONE, done)
+
+    for row in plan.rows:
+        score(row, "a" * 64)
+    comparison = collect(plan, c, {})
+    lines = {line.title: line for line in comparison.lines}
+    steps = {row: entry.value for row, entry in lines["evaluations of the flow"].entries.items()}
+    assert steps | {"shipped": 0, "regression": 0, "flow-flow.steps16": 16, "seed-flow.seed2": 8} == steps
+    assert {entry.text for entry in lines["codes of the test clips"].entries.values()} == {"a" * 12}
+    assert "mel distance, of the true target (N = 20)" in lines
+    write_comparison(comparison, plan.out)
+    plots = [path.read_text() for path in (plan.out / "plots").glob("*mel-distance.svg")]
+    assert len(plots) == 1 and "evaluations of the flow" in plots[0].replace("<!-- ", "")
+    score("seed-flow.seed2", "b" * 64)
+    said = refusal(collect, plan, c, {})
+    assert "comparison.same_codes: shipped and seed-flow.seed2 have other codes of the test clips" in said
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_codec_without_a_network_is_a_row_of_reconstructions(
     installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
