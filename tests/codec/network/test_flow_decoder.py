@@ -13,7 +13,7 @@ from codec.interface import Codes
 from codec.load import load
 from codec.model import ALMTokenizer
 from codec.network.flow import Sampling
-from codec.network.flow_decoder import PIECE, FlowConfig
+from codec.network.flow_decoder import FADE, PIECE, FlowConfig
 from codec.network.patchify import overlap_add, spectrum
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -118,11 +118,15 @@ def test_spectral_targets_need_spectra() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("samples", [1, 319, 320, 1919, 24_017])
+@pytest.mark.parametrize(
+    "samples",
+    [1, 319, 320, 1919, 24_017, *(pytest.param(n, marks=pytest.mark.slow) for n in (307_199, 307_201, 960_000))],
+)
 def test_a_clip_alone_and_in_a_batch_with_its_exact_length(kind: str, samples: int) -> None:
     codec = flow_codec(kind)
-    lengths = torch.tensor([samples, 30_000])
-    wav = 0.1 * torch.randn(2, 30_000, generator=torch.Generator().manual_seed(0))
+    most = max(samples, 30_000)
+    lengths = torch.tensor([samples, most])
+    wav = 0.1 * torch.randn(2, most, generator=torch.Generator().manual_seed(0))
     together = codec.decode(codec.encode(wav, lengths))
     alone = codec.decode(codec.encode(wav[:1, :samples]))
     assert alone.shape == (1, samples) and not together[0, samples:].any()
@@ -148,6 +152,35 @@ def test_streams_and_long_clips_run_on_the_same_grid(kind: str) -> None:
         torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=0)
         pair = Codes(codes.codes.repeat(2, 1, 1), torch.tensor([windows, windows - 3]))
         torch.testing.assert_close(codec.decode(pair)[0], whole[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["partials", "gains"])
+def test_a_minute_of_clicks_keeps_its_places_and_shows_no_seam(kind: str) -> None:
+    """A click: another code for one window, every two seconds; the pieces of the grid meet at 12.8, 25.6 … s."""
+    codec, windows, every = flow_codec(kind), 750, 25
+    assert codec.flow is not None
+    codec.flow.choose(Sampling(temperature=0.0))
+    clicks = torch.zeros(1, codec.levels, windows, dtype=torch.long)
+    clicks[:, :, every // 2 :: every] = 5
+    length = torch.tensor([windows])
+    levels = [
+        spectrum(codec.decode(Codes(codes, length)), 640, 320).abs().clamp(min=1e-6).log()[0]
+        for codes in (clicks, torch.zeros_like(clicks))
+    ]
+    heard = (levels[0] - levels[1]).abs().mean(1).view(-1, every * codec.window)  # [clicks, frames of two seconds]
+    places = (heard * torch.arange(heard.shape[1])).sum(1) / heard.sum(1)
+    if kind == "gains":  # phases of partials are sums over all frames before, and differ from the first click on
+        assert heard.amax(1).min() > 0.05 and (places - places.median()).abs().max() < 1
+    assert heard[0, : every // 2 * codec.window - 60].max() < 1e-3, "nothing is heard long before the first"
+    codec.flow.choose(Sampling())
+    level = spectrum(codec.decode(codes_of(codec, windows)), 640, 320).abs().clamp(min=1e-6).log()[0]
+    flux = level.diff(dim=0).abs().mean(1)  # [frames - 1], from each to the next
+    seams = torch.zeros(len(flux), dtype=torch.bool)
+    for edge in range(PIECE, windows * codec.window, PIECE):
+        seams[edge - FADE // 2 - 1 : edge + FADE // 2] = True
+    assert seams.sum() == 4 * (FADE + 1)
+    assert (flux[seams] > flux[~seams].quantile(0.99)).float().mean() < 0.05, "of any frames it were 0.01"
 
 
 @pytest.mark.slow
