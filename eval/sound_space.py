@@ -9,7 +9,8 @@ Rows: continuous (vectors as they are), requantised (the nearest codes: what a l
 (what is moved), unmoved (a = 0, requantised), random (as far in a random direction), other-class (towards a third
 class), target (a real recording of the target at that pitch, through the codec: the ceiling). Scores are means over
 random walks and transfers of test recordings, of which none is in the fit; of these some are written to be heard, drawn
-by seed, beside the named ones. See docs/sound_space.md.
+by seed, beside the named ones, and grid.json holds a transfer from each class to each other one. See
+docs/sound_space.md.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,7 @@ from eval.harness.run import Run
 from eval.harness.score_cache import EmbeddingCache
 from eval.harness.scored import as_stored, write_clip
 from eval.space import features, moves, walks
+from eval.space.grid import write_grid
 from eval.space.reading import need_latents, read_waves
 from eval.space.recordings import Recording, read_recordings
 from eval.space.sounds import Sounds, Space
@@ -45,7 +49,15 @@ from training.progress import progress
 
 ROWS = "reference continuous requantised untrained cross-fade unmoved random other-class target".split()
 SPEECH_CLIPS = 48  # train clips whose mean is where speech lies
-Jobs = dict[str, Callable[[], Sounds]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """How the sounds of a walk with so many way-points, or of a transfer between a ``pair`` of classes, are made."""
+
+    make: Callable[[], Sounds]
+    points: int = 0
+    pair: tuple[str, str] | None = None
 
 
 # ---- the program -----------------------------------------------------------------------------------------------------
@@ -59,19 +71,20 @@ def speech_means(run: Run, tokenizer: HasLatents, root: str | None, seed: int) -
     return [own.mean(0).astype(np.float64) for own in z.values()]
 
 
-def plan(space: Space, untrained: Space | None, cfg: DictConfig, files: Mapping[str, Wave]) -> Jobs:
-    """``{kind/name: how it is made}``: named walks and transfers, then random ones.
+def plan(space: Space, untrained: Space | None, cfg: DictConfig, files: Mapping[str, Wave]) -> dict[str, Job]:
+    """``{kind/name: job}``: named walks and transfers, then random ones, the transfers from each class to each other.
 
     Raises:
         ConfigError: a walk or a target that there is not.
     """
     test = [r for r in space.recordings if r.split == "test"]
-    jobs: Jobs = {}
+    jobs: dict[str, Job] = {}
     for points in cfg.walks:
         if isinstance(points, str) or len(points) < 2:
             raise ConfigError(f"walks: {points} is no walk: list two way-points or more.")
         found = [walks.find(str(point), list(cfg.labels), test) for point in points]
-        jobs[f"walk/{' → '.join(map(str, points))}"] = partial(space.walk, found, cfg.mode, untrained)
+        name = f"walk/{' → '.join(map(str, points))}"
+        jobs[name] = Job(partial(space.walk, found, cfg.mode, untrained), len(found))
     known = sorted({r.labels[space.label] for r in test})
     if unknown := [name for name in cfg.to if name not in known]:
         raise ConfigError(f"to: there is no {space.label} '{unknown[0]}'; choose from {', '.join(known)}.")
@@ -86,18 +99,22 @@ def plan(space: Space, untrained: Space | None, cfg: DictConfig, files: Mapping[
         z = space.tokenizer.to_latents(torch.from_numpy(wav)[None]).cpu().numpy()
         label = moves.SPEECH if moves.SPEECH in space.fit.classes else None
         for target in cfg.to:
-            jobs[f"transfer/{Path(name).stem} → {target}"] = partial(transfer, wav, z, None, label, target, 0)
+            jobs[f"transfer/{Path(name).stem} → {target}"] = Job(partial(transfer, wav, z, None, label, target, 0))
     generator = np.random.default_rng(cfg.seed)
     for k in range(cfg.random_walks):
         a, b = (test[int(n)] for n in generator.choice(len(test), 2, replace=False))
         name = f"random-walk/{k:02d} {' '.join(a.labels.values())} → {' '.join(b.labels.values())}"
-        jobs[name] = partial(space.walk, [[a], [b]], cfg.mode, untrained)
+        jobs[name] = Job(partial(space.walk, [[a], [b]], cfg.mode, untrained), 2)
+    pairs = list(permutations(known, 2))
+    if cfg.transfers and not pairs:
+        raise ConfigError(f"transfers: all test recordings have the {space.label} {known[0]}; give transfers=0.")
+    turns = generator.permutation(len(pairs))
     for k in range(cfg.transfers):
-        held = test[int(generator.integers(len(test)))]
-        own = held.labels[space.label]
-        target = [name for name in known if name != own][int(generator.integers(len(known) - 1))]
+        own, target = pairs[turns[k % len(pairs)]]
+        held = generator.choice(np.array([r for r in test if r.labels[space.label] == own], dtype=object))
         name = f"random-transfer/{k:02d} {' '.join(held.labels.values())} → {target}"
-        jobs[name] = partial(transfer, space.waves[held.id], space.z[held.id], held, own, target, k + 1)
+        make = partial(transfer, space.waves[held.id], space.z[held.id], held, own, target, k + 1)
+        jobs[name] = Job(make, pair=(own, target))
     return jobs
 
 
@@ -154,7 +171,7 @@ def main(cfg: DictConfig) -> None:
         untrained = Space(codec, recordings, waves, own, [], labels[0])
     jobs = plan(space, untrained, cfg, files)
     made = gather(
-        {n: jobs[n]() for n in progress(share(list(jobs)), desc="walks and transfers")}, "walks and transfers"
+        {n: jobs[n].make() for n in progress(share(list(jobs)), desc="walks and transfers")}, "walks and transfers"
     )
     sounds = {name: made[name] for name in jobs}
 
@@ -183,23 +200,33 @@ def main(cfg: DictConfig) -> None:
         kind, _, rest = name.partition("/")
         if kind.startswith("random") and name not in drawn:
             continue
+        text = rest.split(" ", 1)[1] if kind.startswith("random") else rest  # without its number
+        points = jobs[name].points
+        holds = walks.walk(points, tokenizer.frame_rate).holds(tokenizer.frame_rate) if points else []
         for row, (wav, scores, failures) in rows.items():
             file = write_clip(run.out, f"wavs/{row}/{number:03d}.wav", as_stored(wav), tokenizer.sample_rate)
             items.append(
                 {
                     "id": f"{kind} {rest}",
-                    "text": rest,
+                    "text": text,
                     "domain": kind.removeprefix("random-"),
                     "row": row,
                     "kind": kind,
                     "audio": file,
                     "seconds": round(len(wav) / tokenizer.sample_rate, 3),
+                    "holds": holds,
                     "failures": failures,
                     **scores,
                 }
             )
+    cells: dict[tuple[str, str], tuple[str, Sounds]] = {}
+    for name, job in jobs.items():
+        if job.pair is not None:
+            cells.setdefault(job.pair, (name.split(" ", 1)[1], sounds[name]))
+    write_grid(run.out, tokenizer.sample_rate, labels[0], list(cfg.amount), cells)
     unsure = f"the class probe is right on {100 * space.known:.0f} % of the test recordings"
-    run.finish(items, shown=[m for m in run.report.metrics() if "@" not in m], notes=[unsure])
+    shown = [m for m in run.report.metrics() if "@" not in m]
+    run.finish(items, shown=shown, notes=[unsure], wrote="results.json, items.jsonl, grid.json and wavs/")
 
 
 if __name__ == "__main__":

@@ -133,7 +133,9 @@ def _inputs(folders: Sequence[Path], options: Options) -> str:
     digest = hashlib.sha256(repr(options).encode())
     code = [Path(__file__), *sorted(TEMPLATE.parent.glob("*.py")), *sorted(TEMPLATE.iterdir())]
     made = [
-        folder / name for folder in folders for name in ("results.json", "items.jsonl", "clips.json", "points.json")
+        folder / name
+        for folder in folders
+        for name in ("results.json", "items.jsonl", "clips.json", "points.json", "grid.json")
     ]
     if options.comparison:
         made.append(comparison_page(options.comparison))

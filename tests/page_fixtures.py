@@ -227,8 +227,8 @@ def latents(folder: Path, classes: Sequence[str] = ("flute", "cello"), count: in
     return folder
 
 
-def sound_space(folder: Path) -> Path:
-    """As eval/sound_space.py writes it: walks and transfers in one folder, scored over more than is shown."""
+def sound_space(folder: Path, classes: Sequence[str] = ("flute", "cello")) -> Path:
+    """As eval/sound_space.py writes it: walks and transfers in one folder, scored over more than is shown; a grid."""
     rows = ("reference", "continuous", "requantised", "cross-fade", "unmoved", "random")
     report = Report({"task": "sound_space", "tokenizer": TOKENIZER, "corpus": {"domains": ["walk", "transfer"]}}, rows)
     items = []
@@ -236,8 +236,20 @@ def sound_space(folder: Path) -> Path:
                       ("transfer", ("reference", "continuous", "requantised", "unmoved", "random"))):  # fmt: skip
         for number, row in enumerate(own):
             item = audio_item(folder, row, f"{kind} one", number, 1.0, 0.3, text="flute → cello", domain=kind)
-            items.append({**item, "kind": kind, "failures": {"pitch-cents": "no pitch in the source"}})
+            item |= {"kind": kind, "holds": [[0.0, 0.2], [0.8, 1.0]] if kind == "walk" else []}
+            items.append({**item, "failures": {"pitch-cents": "no pitch in the source"}})
             metric = "walk-path-ratio" if kind == "walk" else "transfer-posterior-target"
             report.mean(row, metric, {f"random {k}": 0.5 + k / 20 for k in range(10)})
     report.write(folder, items)
+    cells = []
+    for number, (source, target) in enumerate((classes, classes[::-1])):
+        before, *after = (
+            write_wav(folder, "grid", f"{number}-{k}", tone(0.3, 24000, 300.0 + 100 * k, 0.3), 24000) for k in range(5)
+        )
+        steps = [{"audio": name, "posterior": 0.9 - 0.2 * k, "cents": 12.0 * k or None} for k, name in enumerate(after)]
+        cells.append({"source": source, "target": target, "text": f"{source} A 4 → {target}", "audio": before,
+                      "posterior": 0.1, "moved": {"requantised": steps[:2], "continuous": steps[2:]}})  # fmt: skip
+    grid = {"label": "instrument", "classes": sorted(classes), "rows": ["requantised", "continuous"],
+            "amounts": [0.0, 1.0], "cells": cells}  # fmt: skip
+    (folder / "grid.json").write_text(json.dumps(grid))
     return folder

@@ -18,6 +18,13 @@ Frames = Mapping[str, NDArray[np.float32]]
 Sounds = dict[str, tuple[Wave, dict[str, float], dict[str, str]]]  # row → sound, scores, why others are missing
 
 
+def row_of(row: str, amount: float) -> str:
+    """What a transfer that goes ``amount`` of the way is called in the row ``continuous`` or ``requantised``."""
+    if row == "requantised" and amount == 0:
+        return "unmoved"
+    return row if amount == 1 else f"{row} a={amount:g}"
+
+
 class Space:
     """The recordings in the space: latents, means, the fit and the class probe.
 
@@ -83,7 +90,7 @@ class Space:
         self, wav: Wave, z: NDArray[np.float32], held: Recording | None, label: str | None, target: str,
         source: str, amounts: Sequence[float], generator: np.random.Generator,
     ) -> Sounds:  # fmt: skip
-        """One sound moved to ``target`` in all rows; the amounts but 1 as rows ``continuous a=0.5`` …"""
+        """One sound moved to ``target`` in all rows, each amount as a row of its own (`row_of`)."""
         own = self.means[held.id] if held is not None else z.mean(0).astype(np.float64)
         shift = self.fit.shift(source, label, target, held, own)
         others = sorted(set(self.fit.classes) - {label, target, moves.SPEECH})
@@ -92,9 +99,8 @@ class Space:
         sounds: dict[str, Wave] = {"reference": wav}
         for amount in amounts:
             for row in ("continuous", "requantised"):
-                name = row if amount == 1 else f"{row} a={amount:g}"
-                name = "unmoved" if name == "requantised a=0" else name
-                sounds[name] = self.sound(z + amount * shift, row == "requantised", len(wav))
+                moved = self.sound(z + amount * shift, row == "requantised", len(wav))
+                sounds[row_of(row, amount)] = moved
         sounds["random"] = self.sound(z + moves.random_like(shift, generator), True, len(wav))
         if others:
             third = self.fit.shift(source, label, others[int(generator.integers(len(others)))], held, own)

@@ -30,6 +30,11 @@ class Path:
     def legs(self) -> int:
         return int(round(self.place[-1]))
 
+    def holds(self, frame_rate: float) -> list[tuple[float, float]]:
+        """From and to in seconds, where it stands at each way-point."""
+        frames = [np.nonzero(self.held & (self.place == k))[0] for k in range(self.legs + 1)]
+        return [(round(own[0] / frame_rate, 3), round((own[-1] + 1) / frame_rate, 3)) for own in frames]
+
     def vectors(self, points: Vectors) -> Vectors:
         """``[frames, d]`` along ``points [way-points, d]``, and at them where it stands."""
         first = np.minimum(self.place.astype(int), self.legs - 1)

@@ -7,7 +7,6 @@ both. Nothing here touches audio, and nothing here knows how many evaluations th
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.harness.report import fault_of_results, is_number, plain
+from page.faults import fault_of_grid, fault_of_space, is_pair
 from page.labels import CONTROLS, KINDS, NAMES
 from tasks.text import headline, words_alone
 from training.identity import fault_of_id
@@ -46,6 +46,7 @@ class Clip:
         heard: per recogniser (or for the model itself), what was heard beside what the text says.
         scores: ``{metric: value}`` of this clip.
         notes: what else is to be known, as sentences.
+        holds: where a walk stands at its way-points, from and to in seconds.
     """
 
     row: str
@@ -58,6 +59,7 @@ class Clip:
     flags: list[str]
     problem: str | None
     notes: list[str] = field(default_factory=list)
+    holds: list[list[float]] = field(default_factory=list)
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Evaluation:
     how: dict[str, Any]
     parts: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)  # row → metric → id → sums
     space: dict[str, Any] | None = None  # points.json of eval/latents.py
+    grid: dict[str, Any] | None = None  # grid.json of eval/sound_space.py
 
     @property
     def domains(self) -> list[str]:
@@ -170,10 +173,15 @@ def read_evaluation(folder: Path) -> Evaluation:
     for row, metric, id, (numerator, denominator) in _class_parts(parts):
         if id in items and row in items[id].clips and denominator:
             items[id].clips[row].scores[metric] = numerator / denominator
-    points = folder / "points.json"
-    space = _read_json(points) if kind == "latents" and points.is_file() else None
-    if space is not None and (fault := fault_of_space(space)):
-        raise PageError(f"error: {points} {fault}; run the evaluation again.")
+    space = grid = None
+    if kind == "latents" and (points := folder / "points.json").is_file():
+        space = _read_json(points)
+        if fault := fault_of_space(space):
+            raise PageError(f"error: {points} {fault}; run the evaluation again.")
+    if kind == "sound_space" and (moved := folder / "grid.json").is_file():
+        grid = _read_json(moved)
+        if fault := fault_of_grid(grid, folder):
+            raise PageError(f"error: {moved} {fault}; run the evaluation again.")
     if kind == "latents":  # its controls are scored and not heard
         found += [row for row in results["rows"] if row not in found]
     return Evaluation(
@@ -187,6 +195,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         how=how,
         parts=parts,
         space=space,
+        grid=grid,
     )
 
 
@@ -245,7 +254,8 @@ def _clip(line: dict[str, Any], folder: Path, kind: str) -> Clip:
     if line.get("legal") is False:
         flags.append("illegal tokens")
     return Clip(
-        line["row"], text, audio, line.get("seconds"), said, heard, _scores(line), flags, problem, _notes(line)
+        line["row"], text, audio, line.get("seconds"), said, heard, _scores(line), flags, problem, _notes(line),
+        line.get("holds") or [],
     )  # fmt: skip
 
 
@@ -303,28 +313,6 @@ def word_changes(text: str, heard: str) -> list[tuple[str, str]]:
     return changes
 
 
-def fault_of_space(space: Any) -> str | None:
-    """What is not as eval/latents.py writes it in points.json; None where all is."""
-
-    def number(value: Any) -> bool:
-        return type(value) in (int, float) and math.isfinite(value)
-
-    try:
-        labels, recordings, maps = space["labels"], space["recordings"], space["maps"]
-        texts = [text for r in recordings for text in (r["id"], *r["labels"].values())]
-        texts += [drawn[key] for drawn in maps for key in ("name", "row", "caption")]
-        right = (
-            bool(labels and recordings and maps)
-            and all(isinstance(text, str) for text in texts)
-            and all(list(r["labels"]) == labels for r in recordings)
-            and all(len(drawn["points"]) == len(recordings) for drawn in maps)
-            and all(len(pair) == 2 and all(map(number, pair)) for drawn in maps for pair in drawn["points"])
-        )
-    except (AttributeError, KeyError, TypeError):
-        right = False
-    return None if right else "is not what eval/latents.py writes"
-
-
 def describe(how: dict[str, Any]) -> list[tuple[str, str]]:
     """A nested record as (dotted key, value) pairs."""
     return list(_flatten(plain(how)))
@@ -375,6 +363,8 @@ def _fault_of_item(item: dict[str, Any]) -> str | None:
     for name in NUMBERS:
         if item.get(name) is not None and not is_number(item[name]):
             return f"{name} must be a number"
+    if not isinstance(holds := item.get("holds") or [], list) or not all(map(is_pair, holds)):
+        return "holds must be pairs of numbers"
     if not all(isinstance(said, str | None) for said in (item.get("hypotheses") or {}).values()):
         return "hypotheses must be texts"
     judged = item.get("class")

@@ -18,6 +18,7 @@ from eval.harness.report import estimate
 from page.data import Clip, Evaluation, Item, PageError
 from page.labels import CONTROLS, KINDS, NOTES, ROWS, Kind, by_characters, direction, in_order, of_family
 
+EMPTY = "its place, empty without its weights: python eval/sound_space.py tokenizer=encodec tokenizer.path=FOLDER"
 HEADLINES = 6  # metrics of a summary table: more would not fit beside each other
 VIEWS = ("random", "best", "worst", "all")
 
@@ -247,6 +248,8 @@ def _systems(kind: Kind, evaluations: list[Evaluation], shown: list[str]) -> lis
                     row in CONTROLS or not _has_clips(evaluation, row), rates.get("bitrate"), tokens,
                 )
             )  # fmt: skip
+    if kind.name == "sound_space" and not any(e.tokenizer.get("name") == "encodec" for e in evaluations):
+        systems.append(System(f"s{len(systems) + 1}", "encodec", "EnCodec", EMPTY, [], False, None, None))
     for row in {system.row for system in systems}:  # like columns of unlike content need titles that differ
         alike = [system for system in systems if system.row == row]
         names = [" = ".join(dict.fromkeys(system.names)) for system in alike]

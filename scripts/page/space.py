@@ -1,4 +1,5 @@
-"""The map of a section: test recordings as points (points.json of eval/latents.py), each with what it sounds like."""
+"""The pictures of a space: recordings as points of a map (points.json of eval/latents.py), the grid of moved sounds
+(grid.json of eval/sound_space.py), and pitch over spectrograms."""
 
 from __future__ import annotations
 
@@ -6,9 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from transformers.audio_utils import hertz_to_mel
+
+from eval.harness.audio import CannotScore
+from eval.space.heard import pitch_track
 from page.data import Evaluation
 from page.loudness import matching_gains, measure
-from page.media import apply_gain, read_mono, write_copy
+from page.media import HEIGHT, WIDTH, Scale, apply_gain, read_mono, write_copy
 
 SIZE, MARGIN = 100.0, 5.0  # of the drawing
 SHAPES = (  # unit shapes around 0, told apart without colour
@@ -18,6 +24,17 @@ SHAPES = (  # unit shapes around 0, told apart without colour
     "M-1.2-2.4h2.4v4.8h-2.4z",
 )  # fmt: skip
 HEARD = ("reference", "requantised")  # in this order, when a point is played
+
+
+def matched_copies(paths: dict[str, Path], stem: Path, loudness: float, form: str) -> dict[str, str]:
+    """Listening copies of sounds that are compared, as loud as each other, ``STEM-NAME``; their names in the page."""
+    waves = {name: read_mono(path) for name, path in paths.items()}
+    gains = matching_gains({name: measure(wav, rate) for name, (wav, rate) in waves.items()}, loudness)
+    copies = {
+        name: write_copy(stem.with_name(f"{stem.name}-{name}"), apply_gain(wav, gains[name]), rate, form)
+        for name, (wav, rate) in waves.items()
+    }
+    return {name: f"media/{path.name}" for name, path in copies.items()}
 
 
 def maps_view(evaluation: Evaluation, key: str, out: Path, loudness: float, form: str) -> list[dict[str, Any]]:
@@ -32,13 +49,8 @@ def maps_view(evaluation: Evaluation, key: str, out: Path, loudness: float, form
         paths = {row: clip.audio for row in HEARD if (clip := clips.get(row)) and clip.audio is not None}
         if not paths:
             continue
-        waves = {row: read_mono(path) for row, path in paths.items()}
-        gains = matching_gains({row: measure(wav, rate) for row, (wav, rate) in waves.items()}, loudness)
-        sounds[recording["id"]] = []
-        for row, (wav, rate) in waves.items():
-            stem = out / "media" / f"map-{key}-{number:04d}-{row}"
-            copy = write_copy(stem, apply_gain(wav, gains[row]), rate, form)
-            sounds[recording["id"]].append(f"media/{copy.name}")
+        copies = matched_copies(paths, out / "media" / f"map-{key}-{number:04d}", loudness, form)
+        sounds[recording["id"]] = list(copies.values())
     views = []
     for drawn in space["maps"]:
         xs, ys = ([point[axis] for point in drawn["points"]] for axis in (0, 1))
@@ -63,3 +75,53 @@ def _order(name: str) -> tuple[float, str]:
 def _scaled(value: float, values: list[float]) -> float:
     low, high = min(values), max(values)
     return MARGIN + (SIZE - 2 * MARGIN) * (value - low) / max(high - low, 1e-9)
+
+
+def grid_view(evaluation: Evaluation, key: str, out: Path, loudness: float, form: str) -> list[dict[str, Any]]:
+    """What the template draws of one evaluation's grid, and the listening copies of its cells."""
+    grid = evaluation.grid
+    if grid is None or not grid["cells"]:
+        return []
+    states = [(row, k, amount) for row in grid["rows"] for k, amount in enumerate(grid["amounts"])]
+    start = min(range(len(grid["amounts"])), key=lambda k: abs(grid["amounts"][k] - 1))  # all the way
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, cell in enumerate(grid["cells"]):
+        steps = {f"{row}-{k}": cell["moved"][row][k] for row, k, _ in states}
+        paths = {name: evaluation.folder / step["audio"] for name, step in steps.items()}
+        paths["source"] = evaluation.folder / cell["audio"]
+        copies = matched_copies(paths, out / "media" / f"grid-{key}-{number:03d}", loudness, form)
+        cells[cell["source"], cell["target"]] = {
+            "text": cell["text"], "before": 100 * cell["posterior"], "source": copies["source"],
+            "steps": [
+                {"state": name, "moved": copies[name], "after": 100 * step["posterior"], "cents": step["cents"]}
+                for name, step in steps.items()
+            ],
+        }  # fmt: skip
+    lines = [(source, [cells.get((source, target)) for target in grid["classes"]]) for source in grid["classes"]]
+    return [
+        {
+            "name": evaluation.name, "label": grid["label"], "classes": grid["classes"], "rows": grid["rows"],
+            "amounts": [f"{amount:g}" for amount in grid["amounts"]], "first": f"{grid['rows'][0]}-{start}",
+            "start": start, "lines": lines,
+        }
+    ]  # fmt: skip
+
+
+def pitch_line(wav: np.ndarray, rate: int, scale: Scale) -> str:
+    """The pitch of ``wav [samples]`` as an SVG path over its spectrogram; empty where there is none."""
+    try:
+        hertz, voiced = pitch_track(wav, rate)
+    except CannotScore:
+        return ""
+    path, last = "", 0.0
+    for frame, (frequency, heard) in enumerate(zip(hertz.tolist(), voiced.tolist(), strict=True)):
+        at = (frame + 0.5) / 100
+        if not heard or at > scale.seconds or frequency > scale.frequency:
+            last = 0.0
+            continue
+        x = WIDTH * at / scale.seconds
+        y = HEIGHT * (1 - float(hertz_to_mel(frequency)) / float(hertz_to_mel(scale.frequency)))
+        jumps = not last or not 0.8 < frequency / last < 1.25
+        path += f"{'M' if jumps else 'L'}{x:.1f} {y:.1f}"
+        last = frequency
+    return path

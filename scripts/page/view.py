@@ -15,7 +15,7 @@ from page.labels import ROWS, arrow, direction, in_order, label, show
 from page.loudness import matching_gains, measure
 from page.media import Scale, apply_gain, common_scale, picture, read_mono, save_picture, spectrogram, write_copy
 from page.sections import Section, System
-from page.space import maps_view
+from page.space import grid_view, maps_view, pitch_line
 from training.progress import progress
 
 MAIN_SCORES = 4  # per cell; the others are one click away
@@ -57,6 +57,12 @@ def section_view(section: Section, out: Path, target: float, form: str) -> dict[
             for n, e in enumerate(section.evaluations, 1)
             for found in maps_view(e, f"{section.key}-{n}", out, target, form)
         ],
+        "grids": [
+            found
+            for n, e in enumerate(section.evaluations if section.kind.domain == "transfer" else (), 1)
+            for found in grid_view(e, f"{section.key}-{n}", out, target, form)
+        ],
+        "pitched": section.kind.name == "sound_space",
         "items": items,
         "metrics": [(m, label(m), arrow(m)) for m in metrics],
         "views": [(view, VIEW_LABELS[view].format(len(ids))) for view, ids in section.views.items()],
@@ -100,6 +106,7 @@ def _system_view(system: System, number: int, audible: Sequence[str]) -> dict[st
         "control": system.control,
         "digit": place if 1 <= place <= 9 else None,
         "audible": system.key in audible,
+        "empty": not system.sources,
     }
 
 
@@ -192,6 +199,9 @@ def _item_view(
     section: Section, item: Item, number: int, metrics: Sequence[str], out: Path, target: float, form: str
 ) -> dict[str, Any]:
     cells = {system.key: _clip_view(system.clip(item.id), item, metrics) for system in section.systems}
+    for system in section.systems:
+        if not system.sources:  # an empty place, as its heading says
+            cells[system.key]["problem"] = None
     scale = _write_media(section, item, number, cells, out, target, form)
     return {
         "number": number,
@@ -211,7 +221,8 @@ def _item_view(
 
 def _clip_view(clip: Clip | None, item: Item, metrics: Sequence[str]) -> dict[str, Any]:
     """A cell without its media."""
-    empty = {"media": None, "picture": None, "gain": None, "cut": "", "seconds": None, "audio": None}
+    nothing = ("media", "picture", "gain", "seconds", "audio")
+    empty: dict[str, Any] = {**dict.fromkeys(nothing), "cut": "", "pitch": "", "holds": []}
     if clip is None:
         return {**empty, "there": False, "values": {}, "problem": "not in this evaluation", "main": [], "more": [],
                 "text": "", "said": None, "heard": [], "flags": [], "notes": []}  # fmt: skip
@@ -220,6 +231,7 @@ def _clip_view(clip: Clip | None, item: Item, metrics: Sequence[str]) -> dict[st
         **empty,
         "there": True,
         "audio": clip.audio,
+        "stands": clip.holds,
         "problem": clip.problem,
         "text": clip.text if clip.text != item.text else "",
         "said": clip.said,
@@ -230,6 +242,15 @@ def _clip_view(clip: Clip | None, item: Item, metrics: Sequence[str]) -> dict[st
         "main": scores[:MAIN_SCORES],
         "more": scores[MAIN_SCORES:],
     }
+
+
+def _holds(stands: Sequence[Sequence[float]], names: Sequence[str], scale: Scale) -> list[tuple[float, float, str]]:
+    """Where a walk stands: from the left and how wide, in percent of the picture, and the way-point's name."""
+    return [
+        (100 * low / scale.seconds, 100 * (min(high, scale.seconds) - low) / scale.seconds, name)
+        for (low, high), name in zip(stands, names, strict=False)
+        if 0 <= low < min(high, scale.seconds)
+    ]
 
 
 def _write_media(
@@ -261,6 +282,9 @@ def _write_media(
         cell["picture"] = f"media/{stem.name}.webp"
         save_picture(picture(pictures[key], highest), out / cell["picture"])
         cell["seconds"] = len(wav) / rate
+        if section.kind.name == "sound_space":
+            cell["pitch"] = pitch_line(waves[key][0], rate, scale)
+        cell["holds"] = _holds(cell["stands"], item.text.split(" → "), scale)
         cell["gain"] = f"{gains[key]:+.1f} dB"
         loudness = levels[key].loudness
         if loudness is None:

@@ -34,6 +34,7 @@ def tone(hertz: float, seconds: float = 1.0, harmonics: int = 4) -> np.ndarray:
 def test_a_walk_stands_at_its_way_points_and_goes_straight_between() -> None:
     path = walks.walk(3, 12.5)
     stand, go = 6, 19
+    assert path.holds(12.5) == [(0.0, 0.48), (2.0, 2.48), (4.0, 4.48)]
     assert len(path.place) == 3 * stand + 2 * go and path.legs == 2 and path.held.sum() == 3 * stand
     points = np.array([[0, 0], [1, 2], [5, 2]], np.float32)
     along = path.vectors(points)
@@ -160,6 +161,12 @@ def test_the_script(tmp_path: Path) -> None:
     assert all((folder / "out" / line["audio"]).is_file() for line in lines)
     kinds = {line["kind"] for line in lines}
     assert {"walk", "transfer"} <= kinds and len({line["id"] for line in lines}) == 4
+    grid = json.loads((folder / "out/grid.json").read_text())
+    assert [(cell["source"], cell["target"]) for cell in grid["cells"]] == [("cello", "flute"), ("flute", "cello")]
+    for cell in grid["cells"]:
+        steps = [step for row in ("requantised", "continuous") for step in cell["moved"][row]]
+        assert len(steps) == 8 and all((folder / "out" / part["audio"]).is_file() for part in (cell, *steps))
+    assert all(len(line["holds"]) == (2 if line["kind"].endswith("walk") else 0) for line in lines)
     unvoiced = [line for line in lines if line["kind"] == "transfer" and line["row"] == "requantised"][0]
     assert unvoiced["failures"]["pitch-cents"] == "no pitch in the source"
     assert run(folder, f"transfer=[{folder}/voice.wav]", "to=[cello]")["rows"] == rows, "the same digits again"

@@ -1,28 +1,37 @@
 """The map of recordings, walks and moved sounds: what the page shows, and a map in a browser by mouse and key."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import page_fixtures as made
 import pytest
 from headless_chromium import Browser, find_chromium
+from transformers.audio_utils import hertz_to_mel
 
 from demo_page import Options, build_page, read_sections
 from page.data import PageError
+from page.media import Scale
+from page.space import pitch_line
 
 POINTS = "[...document.querySelectorAll('.map:not([hidden]) .point')]"
 
 
 def test_walks_and_transfers_are_sections_with_rows_of_their_own(tmp_path: Path) -> None:
     walk, transfer = read_sections([made.sound_space(tmp_path / "run" / "eval-sound_space")], Options(show=("all",)))
-    assert [system.row for system in walk.systems] == ["continuous", "requantised", "cross-fade"]
+    assert [system.row for system in walk.systems] == ["continuous", "requantised", "cross-fade", "encodec"]
     assert [system.row for system in transfer.systems] == [
         "reference",
         "continuous",
         "requantised",
         "unmoved",
+        "encodec",
         "random",
     ]
+    empty = walk.systems[-1]
+    assert empty.title == "EnCodec" and "empty without its weights" in empty.note and empty.clip("walk one") is None
     score = walk.score(walk.systems[1], "walk-path-ratio")
     assert score is not None and score["n"] == 10 and score["low"] is not None, "over all walks, not those shown"
     clip = transfer.systems[2].clip("transfer one")
@@ -45,14 +54,59 @@ WRONG = {
 }
 
 
+def spoil(path: Path, change: Callable[[dict], object]) -> None:
+    found = json.loads(path.read_text())
+    change(found)
+    path.write_text(json.dumps(found))
+
+
 @pytest.mark.parametrize("what", WRONG)
 def test_points_of_the_wrong_kind_are_one_sentence(what: str, tmp_path: Path) -> None:
     folder = made.latents(tmp_path / "run" / "eval-latents")
-    space = json.loads((folder / "points.json").read_text())
-    WRONG[what](space)
-    (folder / "points.json").write_text(json.dumps(space))
+    spoil(folder / "points.json", WRONG[what])
     with pytest.raises(PageError, match="points.json is not what eval/latents.py writes"):
         read_sections([folder], Options())
+
+
+NO_GRID = "is not what eval/sound_space.py writes"
+WRONG_GRID = {
+    "no cells": (lambda grid: grid.pop("cells"), NO_GRID),
+    "another class": (lambda grid: grid["cells"][0].update(target="oboe"), NO_GRID),
+    "an amount less": (lambda grid: grid["cells"][0]["moved"]["continuous"].pop(), NO_GRID),
+    "text for a number": (lambda grid: grid["cells"][1].update(posterior="1"), NO_GRID),
+    "infinite": (lambda grid: grid["cells"][1]["moved"]["continuous"][0].update(cents=float("inf")), NO_GRID),
+    "outside": (lambda grid: grid["cells"][0].update(audio="../../x.wav"), "names '../../x.wav', which is no file of"),
+    "absent": (lambda grid: grid["cells"][0].update(audio="x.wav"), "names 'x.wav', which is no file of its folder"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_GRID)
+def test_a_grid_of_the_wrong_kind_is_one_sentence(what: str, tmp_path: Path) -> None:
+    change, reason = WRONG_GRID[what]
+    folder = made.sound_space(tmp_path / "run" / "eval-sound_space")
+    spoil(folder / "grid.json", change)
+    with pytest.raises(PageError, match=f"grid.json {re.escape(reason)}"):
+        read_sections([folder], Options())
+
+
+def test_holds_of_the_wrong_kind_are_one_sentence(tmp_path: Path) -> None:
+    folder = made.sound_space(tmp_path / "run" / "eval-sound_space")
+    text = (folder / "items.jsonl").read_text()
+    (folder / "items.jsonl").write_text(text.replace("[0.8, 1.0]", '[0.8, "1"]', 1))
+    with pytest.raises(PageError, match="line 1: holds must be pairs of numbers"):
+        read_sections([folder], Options())
+
+
+def test_pitch_is_drawn_at_its_height_in_the_picture() -> None:
+    """A tone, and an octave above it: two lines, at the heights of 440 and 880 Hz; noise has none."""
+    scale = Scale(1.0, 12_000.0)
+    two = np.concatenate([made.tone(0.5, 24_000, hertz, 0.3) for hertz in (440.0, 880.0)])
+    lines = [line.split("L") for line in pitch_line(two, 24_000, scale).split("M") if line]
+    heights = [float(line[len(line) // 2].split()[1]) for line in lines if len(line) > 20]
+    ticks = [144 * (1 - hertz_to_mel(hertz) / hertz_to_mel(12_000.0)) for hertz in (440.0, 880.0)]
+    assert heights == pytest.approx(ticks, abs=0.7)
+    noise = np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
+    assert len(pitch_line(noise, 24_000, scale)) < 200 and pitch_line(noise[:9], 24_000, scale) == ""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +114,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("work") / "runs"
     folders = [
         made.latents(runs / "one" / "eval-latents", ("flute", made.EVIL)),
-        made.sound_space(runs / "one" / "eval-sound_space"),
+        made.sound_space(runs / "one" / "eval-sound_space", ("flute", made.EVIL)),
     ]
     return build_page(folders, runs.parent / "page", Options(title="A page"))
 
@@ -96,5 +150,29 @@ def test_a_point_plays_by_mouse_and_by_key(browser: Browser, index: Path, width:
     browser.js(f"{by}.value = '1', {by}.dispatchEvent(new Event('change'))")
     after = browser.js(f"{POINTS}.map((p) => p.querySelector('path').getAttribute('d'))")
     assert len(set(before)) == 2 and len(set(after)) == 3, "shapes follow the label, not colours alone"
+    # the grid: before and after by mouse and key; what is shown and played follows vectors and amount
+    told = "document.querySelector('[data-grid] .heard-now').textContent"
+    shown, first = (
+        "document.querySelectorAll('.move:not([hidden])').length",
+        "document.querySelector('.move:not([hidden])')",
+    )
+    assert browser.js(shown) == 2 and browser.js(f"{first}.querySelector('b').textContent") == "70 %"
+    browser.click(".move:not([hidden])")
+    browser.wait(f"{told}.endsWith('before')")
+    browser.wait(f"{told}.endsWith('after')")
+    browser.wait(f"{ringing} === 0")
+    browser.press("ArrowDown")
+    browser.wait(f"{ringing} === 1 && {told}.endsWith('before') && document.activeElement.dataset.y === '1'")
+    browser.click("[data-vectors='continuous']")
+    browser.click("[data-amount='0']")
+    assert browser.js(shown) == 2 and browser.js(ringing) == 0
+    assert browser.js(f"{first}.querySelector('b').textContent") == "50 %"
+    # walks: names at the way-points, a pitch, and a cursor over them that moves
+    walk = "document.querySelector('#sound-space-walk"
+    assert browser.js(f"{walk} .items').querySelectorAll('.holds rect').length") == 6
+    assert browser.js(f"{walk} .holds').textContent") == "flutecello"
+    assert browser.js(f"{walk} .pitch path').getAttribute('d').length") > 200
+    browser.click("#sound-space-walk .switch")
+    browser.wait(f"parseFloat({walk} .head').style.left) > 10")
     inside = index.parent.resolve().as_uri() + "/"
     assert [url for url in browser.requests if not url.startswith((inside, "data:"))] == [] and browser.messages == []

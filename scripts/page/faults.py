@@ -1,0 +1,62 @@
+"""What is wrong with points.json (eval/latents.py) and grid.json (eval/sound_space.py), whoever wrote them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from training.identity import fault_of_id
+
+
+def is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def is_pair(value: Any) -> bool:
+    """Whether ``value`` is two numbers."""
+    return isinstance(value, list) and len(value) == 2 and all(map(is_finite, value))
+
+
+def fault_of_space(space: Any) -> str | None:
+    """What is not as eval/latents.py writes it in points.json; None where all is."""
+    try:
+        labels, recordings, maps = space["labels"], space["recordings"], space["maps"]
+        texts = [text for r in recordings for text in (r["id"], *r["labels"].values())]
+        texts += [drawn[key] for drawn in maps for key in ("name", "row", "caption")]
+        right = (
+            bool(labels and recordings and maps)
+            and all(isinstance(text, str) for text in texts)
+            and all(list(r["labels"]) == labels for r in recordings)
+            and all(len(drawn["points"]) == len(recordings) for drawn in maps)
+            and all(is_pair(pair) for drawn in maps for pair in drawn["points"])
+        )
+    except (AttributeError, KeyError, TypeError):
+        right = False
+    return None if right else "is not what eval/latents.py writes"
+
+
+def fault_of_grid(grid: Any, folder: Path) -> str | None:
+    """What is not as eval/sound_space.py writes it in grid.json, or which file ``folder`` lacks; None where all is."""
+    try:
+        moved = [(cell, step) for cell in grid["cells"] for row in grid["rows"] for step in cell["moved"][row]]
+        texts = [grid["label"], *grid["classes"], *grid["rows"]]
+        texts += [cell[key] for cell in grid["cells"] for key in ("source", "target", "text", "audio")]
+        texts += [step["audio"] for _, step in moved]
+        right = (
+            all(isinstance(text, str) for text in texts)
+            and all(map(is_finite, grid["amounts"]))
+            and all(len(cell["moved"][row]) == len(grid["amounts"]) for cell in grid["cells"] for row in grid["rows"])
+            and all({cell["source"], cell["target"]} <= set(grid["classes"]) for cell in grid["cells"])
+            and all(is_finite(part["posterior"]) for part in (*grid["cells"], *(step for _, step in moved)))
+            and all(step["cents"] is None or is_finite(step["cents"]) for _, step in moved)
+        )
+    except (AttributeError, KeyError, TypeError):
+        right = False
+    if not right:
+        return "is not what eval/sound_space.py writes"
+    for name in (*(cell["audio"] for cell in grid["cells"]), *(step["audio"] for _, step in moved)):
+        inside = not fault_of_id(name) and (folder / name).resolve().is_relative_to(folder.resolve())
+        if not inside or not (folder / name).is_file():
+            return f"names {name[:80]!r}, which is no file of its folder"
+    return None
