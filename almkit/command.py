@@ -28,7 +28,7 @@ class Command:
     Attributes:
         program: module whose ``main`` is started.
         does: in a line.
-        takes: ``texts``, ``recordings``, or ``files`` that become files.
+        takes: ``texts``, ``recordings``, ``files`` that become files, or a ``folder`` to learn from.
         settings: that make the program do it.
         example: of the command line.
     """
@@ -75,6 +75,10 @@ COMMANDS = {
         "lm.generate", "recordings → the same, and how they go on", "recordings", ("task=continuation",),
         "almkit continue a.wav -o longer.wav",
     ),
+    "finetune": Command(
+        "lm.finetune", "a folder of recordings → a model that speaks in their voice", "folder", (),
+        "almkit finetune recordings/ --from checkpoints/lm-all-mini --name anna --whisper openai/whisper-base.en",
+    ),
 }  # fmt: skip
 DOCTOR = "which metrics can run here, and what the others lack"
 EVALUATE = "score a tokenizer or a model: almkit evaluate NAME key=value …"
@@ -103,6 +107,16 @@ def parser() -> argparse.ArgumentParser:
                 "inputs", nargs="*", metavar="TEXT", help="each as it stands; none: lines of standard input"
             )
             one.add_argument("--file", help="a text file with one text per line")
+        elif command.takes == "folder":
+            one.add_argument("folder", metavar="FOLDER", help="recordings in any layout, with texts or without")
+            one.add_argument("--from", dest="init", help="the model that learns: a folder, one that ships, or a hub id")
+            one.add_argument("--name", help="of the run, runs/NAME")
+            one.add_argument("--voice", help="the speaker of recordings that name none")
+            one.add_argument("--whisper", help="who hears what is said where there is no text: a folder, or a hub id")
+            one.add_argument("--lora", action="store_true", help="train adapters, merged in the end")
+            one.add_argument(
+                "--steps", type=int, help="of the training, in place of what the amount of speech asks for"
+            )
         else:
             kind = "files of codes" if name == "decode" else "audio files"
             one.add_argument("inputs", nargs="+", metavar="PATH", help=f"{kind}, or folders; {STANDARD_INPUT}")
@@ -123,8 +137,9 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--window", type=int, help="frames per query, from 2 to 10")
             one.add_argument("--levels", type=int, help="so many levels of the codec, from the first")
         one.add_argument("--codec", help="folder of an audio tokenizer, one that ships, or a hub id")
-        one.add_argument("-o", "--out", help="folder of the results, or for one clip a file, NAME.wav or NAME.flac")
-        one.add_argument("--json", action="store_true", help="print a JSON line per result")
+        if command.takes != "folder":
+            one.add_argument("-o", "--out", help="folder of the results, or for one clip a file, NAME.wav or NAME.flac")
+            one.add_argument("--json", action="store_true", help="print a JSON line per result")
         one.add_argument("--device", help="auto, cpu or cuda")
         one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
     for name, does in (("evaluate", EVALUATE), ("doctor", DOCTOR)):
@@ -138,6 +153,11 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
+def listed(texts: Sequence[str]) -> str:
+    """A list in Hydra's grammar."""
+    return f"[{','.join(map(literal, texts))}]"
+
+
 def settings_of(name: str, given: argparse.Namespace) -> list[str]:
     """The settings of the program that ``almkit NAME`` starts."""
     command = COMMANDS[name]
@@ -147,13 +167,17 @@ def settings_of(name: str, given: argparse.Namespace) -> list[str]:
         if value is not None:
             found.append(f"{key}={literal(value) if isinstance(value, str) else value}")
 
-    listed = f"[{','.join(map(literal, given.inputs))}]"
-    if command.takes == "texts":
+    if command.takes == "folder":
+        for key in ("folder", "init", "name", "voice", "steps"):
+            say(key, getattr(given, key))
+        say("weights.whisper", given.whisper)
+        found += ["lora=true"] if given.lora else []
+    elif command.takes == "texts":
         texts = given.inputs or given.file is not None
-        found += [f"text={listed}"] if given.inputs else []
+        found += [f"text={listed(given.inputs)}"] if given.inputs else []
         say("file", given.file if texts else "-")
     else:
-        found.append(f"{'input' if command.takes == 'files' else 'audio'}={listed}")
+        found.append(f"{'input' if command.takes == 'files' else 'audio'}={listed(given.inputs)}")
     if command.program == "lm.generate":
         say("model", given.model)
         say("seed", given.seed)

@@ -17,6 +17,7 @@ PROGRAMS = {  # every configuration that draws on the group `data`, and its prog
     "encode": "codec.encode",
     "eval_asr": "eval.asr",
     "eval_captioning": "eval.captioning",
+    "eval_label": "eval.label",
     "eval_latents": "eval.latents",
     "eval_likelihood": "eval.likelihood",
     "eval_prompted": "eval.prompted",

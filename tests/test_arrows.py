@@ -34,6 +34,7 @@ ROOMS = {
         "generation": "lm/generation",
         "door": "lm/audio_model.py",
         "recipe": "lm/recipe",
+        "finetuning": "lm/finetuning",
         "serving": "lm/serving",
         "doors": "lm",
     },

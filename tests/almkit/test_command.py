@@ -14,7 +14,7 @@ import soundfile
 from almkit.command import COMMANDS, evaluations, main, parser, settings_of
 from training.config import REPOSITORY, compose
 
-CONFIGS = {"lm.generate": "lm_generate", "codec.reconstruct": "reconstruct"}
+CONFIGS = {"lm.finetune": "lm_finetune", "lm.generate": "lm_generate", "codec.reconstruct": "reconstruct"}
 
 
 def settings(line: str, *more: str):
@@ -65,6 +65,10 @@ def test_a_text_is_said_exactly_as_it_stands(text: str) -> None:
         ("encode a.wav b -o codes", "way", "encode"),
         ("decode codes --levels 2", "levels", 2),
         ("reconstruct a.wav --window 8 --codec 'my codec'", "tokenizer.path", "my codec"),
+        ("finetune 'my voice' --from checkpoints/lm-tts-mini", "init", "checkpoints/lm-tts-mini"),
+        ("finetune 'my voice' --lora", "lora", True),
+        ("finetune 'my voice' --whisper a/b --set rehearse=0", "weights.whisper", "a/b"),
+        ("finetune 'my voice'", "folder", "my voice"),
     ],
 )
 def test_a_sentence_is_the_settings_of_its_program(line: str, key: str, value: object) -> None:
@@ -182,6 +186,8 @@ def test_codes_in_files_are_the_reconstruction(here: Path, capfd: pytest.Capture
         ("encode nowhere", "nowhere does not exist"),
         ("speak a --set temprature=1", "'temprature' is not a key of configs/lm_generate.yaml."),
         ("evaluate tts limit=0.5", "limit=0.5 must be a whole number"),
+        ("finetune nowhere", "corpus folder nowhere does not exist"),
+        ("finetune talk --from checkpoints/lm-spoken-mini", "and not tts: take another."),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(here: Path, refusal, line: str, sentence: str) -> None:

@@ -1,0 +1,123 @@
+"""What is said in recordings that come without text, how good they sound, and how high the voice is.
+
+    python eval/label.py data.root=recordings weights.whisper=openai/whisper-base.en
+    python eval/label.py data.root=recordings recogniser=pocketsphinx dnsmos=false
+
+Writes labels.jsonl, a line per clip that can be read: ``id``; ``text``, where the corpus has none and a recogniser is
+named; ``dnsmos`` (P.808, from 1 to 5); ``pitch``, the median in Hz, where enough of the clip has one. What is known for
+the same audio is not computed again, so that a killed run goes on.
+"""
+
+from __future__ import annotations
+
+import training.help  # noqa: F401
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from eval.harness.audio import CannotScore, Wave
+from eval.harness.clips import read_reference
+from eval.harness.run import Run
+from eval.harness.scored import ScoredClip, split_usable
+from eval.judges.judging import one_by_one, score_clips, transcribe
+from eval.judges.recognisers import load_recogniser
+from eval.judges.recognisers.interface import Recogniser, RecogniserError
+from eval.metrics.mos import DNSMOS
+from eval.space.heard import pitch_track
+from training.checkpoint import write_file
+from training.config import hydra_entry, refusing
+from training.places import beside_code
+
+NAME, KEYS = "labels.jsonl", ("text", "dnsmos", "pitch")
+AT_ONCE = 256  # clips in memory
+VOICED = 30  # frames of 10 ms that must have a pitch
+LOW, HIGH = 65.0, 500.0  # Hz: of speaking voices
+
+
+def median_pitch(wav: Wave, rate: int) -> float:
+    """Hz. Raises CannotScore where less than 0.3 s have a pitch."""
+    frequency, voiced = pitch_track(wav, rate)
+    spoken = frequency[voiced & (frequency > LOW) & (frequency < HIGH)]
+    if len(spoken) < VOICED:
+        raise CannotScore("no pitch")
+    return float(np.median(spoken))
+
+
+def open_recogniser(run: Run) -> Recogniser | None:
+    """Who hears what is said; None where nobody is named. Raises ConfigError."""
+    cfg = run.cfg
+    name = "whisper" if cfg.weights.whisper else cfg.recogniser
+    if not name:
+        return None
+    grammar, ctc = beside_code(run.root), beside_code(cfg.ctc)
+    with refusing(RecogniserError):
+        return load_recogniser(name, grammar, ctc, cfg.processes, run.device, dict(cfg.weights), cfg.language)
+
+
+def open_mos(run: Run) -> DNSMOS | None:
+    """Who says how good clips sound; None where nobody is asked, or nobody can, which is said."""
+    try:
+        return DNSMOS(run.cfg.processes) if run.cfg.dnsmos else None
+    except CannotScore as error:
+        print(f"dnsmos: {error}", flush=True)
+        return None
+
+
+def hear(judge: Recogniser, clips: Sequence[ScoredClip], cache: Path | None) -> None:
+    """Set ``item["text"]``, empty where nobody speaks, of the clips that come without a text."""
+    transcribe(judge, clips, cache)
+    for clip in clips:
+        if reason := clip.item.get("judge_failures", {}).get(judge.name):
+            print(f"{clip.id}: {judge.name}: {reason}", flush=True)
+        else:
+            clip.item["text"] = clip.item["hypotheses"][judge.name]
+
+
+def rate(mos: DNSMOS, clips: Sequence[ScoredClip], cache: Path | None) -> None:
+    """Set ``item["dnsmos"]`` of the clips that can be scored."""
+    score = lambda part: mos.score([clip.usable() for clip in part], part[0].rate)  # noqa: E731
+    found, _ = score_clips("dnsmos", score, mos.how(), clips, cache, 16)
+    for clip in clips:
+        clip.item["dnsmos"] = found[clip.id]["p808"] if clip.id in found else None
+
+
+def line_of(clip: ScoredClip) -> dict[str, Any]:
+    """The clip's line of labels.jsonl."""
+    return {"id": clip.id, **{key: clip.item[key] for key in KEYS if clip.item.get(key) is not None}}
+
+
+@hydra_entry("eval_label")
+def main(cfg: DictConfig) -> None:
+    run = Run(cfg)
+    clips = run.corpus
+    run.take(Path(run.root).name, "labels")
+    run.say(f"{len(clips)} clips of {run.root}")
+    lines: list[dict[str, Any]] = []
+    pitches = one_by_one(lambda clip: median_pitch(clip.usable(), clip.rate))
+    with ExitStack() as stack:
+        judge, mos = open_recogniser(run) if not all(clip.text for clip in clips) else None, open_mos(run)
+        for opened in filter(None, (judge, mos)):
+            stack.enter_context(opened)
+        for start in range(0, len(clips), AT_ONCE):
+            usable, failures = split_usable(read_reference(clips[start : start + AT_ONCE]))
+            for name, reason in failures.items():
+                print(f"{name}: {reason}", flush=True)
+            if judge is not None:
+                hear(judge, [clip for clip in usable if not clip.text], run.cache)
+            score_clips("pitch", pitches, {"from": LOW, "to": HIGH, "frames": VOICED}, usable, run.cache)
+            if mos is not None:
+                rate(mos, usable, run.cache)
+            lines += map(line_of, usable)
+    write_file(run.out / NAME, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    counts = ", ".join(f"{key} of {sum(key in line for line in lines)}" for key in KEYS)
+    print(f"{run.out}/{NAME}: {len(lines)} clips; {counts}")
+
+
+if __name__ == "__main__":
+    main()
