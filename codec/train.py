@@ -150,11 +150,13 @@ def train_codec(cfg: DictConfig) -> None:
         raise ConfigError(
             f"init={cfg.init}: its codebooks are random, so there are no codes to decode; train it first."
         )
+    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
     brings_codes = init is not None and cfg.stage in (None, 3) and init.quantizer.begun
+    if init is not None and config.pitch_input and not init.config.pitch_input:
+        brings_codes = False  # they know nothing of an axis that is to say the pitch
     quantize_from = 0 if brings_codes else int(train.quantize_from)
     clusters = cfg.stage != 1 and not brings_codes
-    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
     autoencoder = None
     if cfg.stage == 3:
         autoencoder = None if cfg.flow.autoencoder is None else read_init(cfg.flow.autoencoder, "flow.autoencoder")

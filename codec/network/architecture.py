@@ -20,6 +20,7 @@ LATER_KEYS: dict[str, object] = {
     "bottleneck": "queries",
     "tonal": False,
     "whiten": False,
+    "pitch_input": False,
 }
 
 # What is larger is no codec's, but would take the memory before it is missed.
@@ -70,6 +71,7 @@ class ALMTokenizerConfig(PretrainedConfig):
     bottleneck: Annotated[str, "queries | strided"] = "queries"
     tonal: Switch = False
     whiten: Switch = False
+    pitch_input: Switch = False
     flow: Annotated[dict | None, "dict or null"] = None  # a decoder of codec/network/flow_decoder.py
 
     def __post_init__(self, **kwargs: object) -> None:
@@ -107,7 +109,9 @@ def check_architecture(config: ALMTokenizerConfig) -> None:
         raise ValueError(f"analysis_ffts={config.analysis_ffts}: give the window of at least one spectrum, in samples.")
     if config.synthesis_fft < config.hop or config.synthesis_fft % 2:
         raise ValueError(f"synthesis_fft={config.synthesis_fft} must be even and at least the hop of {config.hop}.")
-    if config.excitation and not 0 < config.pitch_low < config.pitch_high < config.sample_rate / 2:
+    if (
+        config.excitation or config.pitch_input
+    ) and not 0 < config.pitch_low < config.pitch_high < config.sample_rate / 2:
         raise ValueError(
             f"pitch_low={config.pitch_low:g} and pitch_high={config.pitch_high:g} must rise between 0 Hz and half the "
             f"sample rate of {config.sample_rate} Hz."

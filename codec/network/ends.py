@@ -7,6 +7,7 @@ from torch import nn
 from codec.network.architecture import ALMTokenizerConfig
 from codec.network.convolutions import ConvPatchify, ConvUnpatchify, check_ratios
 from codec.network.patchify import STFTPatchify, STFTUnpatchify
+from codec.network.pitch import PitchInput
 
 
 def build_ends(config: ALMTokenizerConfig, dim_in: int, dim_out: int) -> tuple[nn.Module, nn.Module]:
@@ -14,8 +15,11 @@ def build_ends(config: ALMTokenizerConfig, dim_in: int, dim_out: int) -> tuple[n
     c = config
     if c.patchify == "stft":
         head = (c.sample_rate, c.excitation, c.pitch_low, c.pitch_high, c.tonal)
+        pitch = None
+        if c.pitch_input:
+            pitch = PitchInput(dim_in, c.hop, c.sample_rate, c.pitch_low, c.pitch_high, c.stft_causal)
         return (
-            STFTPatchify(dim_in, c.hop, tuple(c.analysis_ffts), c.stft_causal),
+            STFTPatchify(dim_in, c.hop, tuple(c.analysis_ffts), c.stft_causal, pitch),
             STFTUnpatchify(dim_out, c.hop, c.synthesis_fft, *head),
         )
     ratios = tuple(c.conv_ratios)

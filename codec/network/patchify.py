@@ -29,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codec.network.pitch import PitchInput
+
 MOST_GAIN = 30.0  # 30 dB: what the spectrum lacks altogether is not made from its rounding errors
 NOISE_SAMPLES = 1 << 17  # the noise repeats after 5.5 s: long enough not to be heard as a loop
 
@@ -234,20 +236,27 @@ class STFTPatchify(nn.Module):
     """Log-magnitude spectra at several window lengths, normalised per bin → frames.
 
     A short window shows when things happen, a long one separates the harmonics of a low voice.
+
+    Args:
+        pitch: says the pitch of each frame beside its spectra; None: the spectra alone.
     """
 
-    def __init__(self, dim: int, hop: int, fft_sizes: tuple[int, ...], causal: bool = False) -> None:
+    def __init__(
+        self, dim: int, hop: int, fft_sizes: tuple[int, ...], causal: bool = False, pitch: PitchInput | None = None
+    ) -> None:
         super().__init__()
         self.hop, self.fft_sizes, self.causal = hop, fft_sizes, causal
         bins = sum(size // 2 + 1 for size in fft_sizes)
         self.register_buffer("mean", torch.full((bins,), -5.0))
         self.register_buffer("scale", torch.full((bins,), 0.4))
         self.project = nn.Linear(bins, dim)
+        self.pitch = pitch
 
     @property
     def reach(self) -> tuple[int, int]:
         """Frames of audio before and after its own that a frame depends on."""
-        around = max(self.fft_sizes) - self.hop
+        windows = self.fft_sizes if self.pitch is None else (*self.fft_sizes, self.pitch.window)
+        around = max(windows) - self.hop
         left = around if self.causal else around // 2
         return -(-left // self.hop), -(-(around - left) // self.hop)
 
@@ -265,7 +274,8 @@ class STFTPatchify(nn.Module):
 
     def forward(self, wav: Tensor, valid: Tensor | None = None) -> Tensor:
         """``wav [batch, frames * hop]``, zero beyond a clip's end → ``[batch, frames, dim]``; no mask is needed."""
-        return self.project((self.features(wav) - self.mean) * self.scale)
+        frames = self.project((self.features(wav) - self.mean) * self.scale)
+        return frames if self.pitch is None else frames + self.pitch(wav)
 
 
 class SpectralHead(nn.Linear):

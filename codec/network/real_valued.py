@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.network.patchify import NOISE_SAMPLES, STFTPatchify, STFTUnpatchify, Synthesis, noise_sequence
+from codec.network.pitch import RATE, WINDOW_SECONDS, framing
 
 Parts = tuple[Tensor, Tensor]
 """Real and imaginary part, ``[batch, frames, bins]`` each."""
@@ -46,13 +47,36 @@ class RealSpectrum(nn.Module):
         return real, imaginary
 
 
+class RealAutocorrelations(nn.Module):
+    """:func:`codec.network.pitch.autocorrelations` of windows of ``size``, as one convolution and one product."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        without_mean = torch.eye(size, dtype=torch.float64) - 1 / size
+        rows = fourier_rows(2 * size)[:, :size] * torch.hann_window(size, dtype=torch.float64) @ without_mean
+        self.register_buffer("rows", rows.float()[:, None])
+        bins, lags = torch.arange(size + 1, dtype=torch.float64), torch.arange(2 * size, dtype=torch.float64)
+        twice = torch.full((size + 1, 1), 2.0, dtype=torch.float64)  # a real signal's spectrum has two such halves
+        twice[0] = twice[-1] = 1.0
+        self.register_buffer("back", (twice * (math.pi / size * torch.outer(bins, lags)).cos() / (2 * size)).float())
+
+    def forward(self, x: Tensor, size: int, step: int, causal: bool) -> Tensor:
+        left = size - step if causal else (size - step) // 2
+        padded = F.pad(x, (left, size - step - left))[:, None]
+        real, imaginary = F.conv1d(padded, self.rows, stride=step).transpose(1, 2).chunk(2, dim=-1)
+        return (real.square() + imaginary.square()) @ self.back
+
+
 class RealPatchify(nn.Module):
     """What :class:`STFTPatchify` computes, from its weights."""
 
     def __init__(self, patchify: STFTPatchify) -> None:
         super().__init__()
         self.spectra = nn.ModuleList(RealSpectrum(s, patchify.hop, patchify.causal) for s in patchify.fft_sizes)
-        self.project = patchify.project
+        self.project, self.pitch = patchify.project, patchify.pitch
+        if self.pitch is not None:
+            _, size, _ = framing(self.pitch.sample_rate, patchify.hop, RATE, WINDOW_SECONDS)
+            self.pitch.correlate = RealAutocorrelations(size)
         self.register_buffer("mean", patchify.mean.clone())
         self.register_buffer("scale", patchify.scale.clone())
 
@@ -60,7 +84,8 @@ class RealPatchify(nn.Module):
         """``wav [batch, frames * hop]``, zero beyond a clip's end → ``[batch, frames, dim]``."""
         parts = [spectrum(wav) for spectrum in self.spectra]
         magnitudes = torch.cat([(real.square() + imaginary.square()).sqrt() for real, imaginary in parts], dim=-1)
-        return self.project((torch.log(magnitudes + 1e-4) - self.mean) * self.scale)
+        frames = self.project((torch.log(magnitudes + 1e-4) - self.mean) * self.scale)
+        return frames if self.pitch is None else frames + self.pitch(wav)
 
 
 def running_max(x: Tensor) -> Tensor:

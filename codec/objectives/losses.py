@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,7 @@ from codec.audio.mel import mel_filters
 from codec.model import ALMTokenizer
 from codec.network.code_space import coding_rate_loss
 from codec.network.patchify import Synthesis, spectrum, tone_offsets
+from codec.network.pitch import pitch
 from codec.network.quantizer import Quantized
 from codec.objectives.auxiliary import LevelPredictor, MaskedAutoencoder, draw_mask
 from codec.objectives.flow import FlowDraw, flow_losses
@@ -33,6 +34,11 @@ from codec.objectives.hearing import Listener, hearing_loss
 
 if TYPE_CHECKING:
     from codec.objectives.adversarial import Adversary
+
+
+# Of the pitch's axis. The codes of a trained codec are wrong by .15 on any axis in use: by .03 of an octave, half a
+# semitone. Left to the other losses, the axis would begin below that, where codes say nothing of it, and stay there.
+AXIS_PER_OCTAVE = 5.0
 
 
 @dataclass(frozen=True)
@@ -273,8 +279,19 @@ class OtherLosses(Losses):
         frequency, c = self.made.synthesis.frequency, self.staged.codec.config
         if frequency is None:
             return None
-        mean = partial(self.accelerator.reduce, reduction="mean")
-        return pitch_loss(frequency, self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high, mean)
+        return pitch_loss(frequency, self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high, self._mean)
+
+    def pitch_axis(self) -> Tensor | None:
+        """The same of what the last axis of the code space says, before it is quantised."""
+        if self.made.quantized is None or not self.weights.pitch_axis:
+            return None
+        c, octaves = self.staged.codec.config, self.made.quantized.projected[..., -1] / AXIS_PER_OCTAVE
+        frequency = (c.pitch_low * c.pitch_high) ** 0.5 * 2.0**octaves
+        frames = frequency.repeat_interleave(self.source.shape[1] // c.hop // frequency.shape[1], dim=1)
+        return pitch_loss(frames, self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high, self._mean)
+
+    def _mean(self, count: Tensor) -> Tensor:
+        return self.accelerator.reduce(count, reduction="mean")
 
 
 # ---- distances -----------------------------------------------------------------------------------------------------
@@ -306,70 +323,6 @@ def spectral_losses(output: Tensor, target: Tensor, sample_rate: int, resolution
     scale = y.square().sum((1, 2)).sqrt()
     convergence = (x - y).square().sum((1, 2)).sqrt() / scale.clamp(min=1.0)
     return {"mel": F.l1_loss(log_x, log_y), "convergence": convergence.mean()}
-
-
-def pitch(
-    wav: Tensor,
-    sample_rate: int,
-    hop: int,
-    low: float = 60.0,
-    high: float = 500.0,
-    window_seconds: float = 0.04,
-    rate: float = 8000.0,
-) -> tuple[Tensor, Tensor]:
-    """Pitch and periodicity of each frame of ``hop`` samples, by normalised autocorrelation (Boersma, 1993).
-
-    The autocorrelation of a windowed frame, divided by that of the window, peaks at multiples of the period; the
-    highest peak within the range is the pitch, its height the periodicity (1 = perfectly periodic). A penalty for long
-    lags prefers the true period over its multiples. No tracking over time: frames stand alone, so the estimate is the
-    same for a clip and a crop of it.
-
-    Args:
-        wav: ``[batch, frames * hop]``.
-        low, high: range searched, in Hz. The window should hold two to three periods of the lowest voice expected.
-        rate: Hz that the autocorrelation has at least: ten times ``high`` for cents, less where semitones do.
-
-    Returns:
-        frequency ``[batch, frames]`` in Hz, periodicity ``[batch, frames]`` in 0…1 (0 where the frame is silent).
-    """
-    # Decimate by averaging: pitch needs no high frequencies, and the autocorrelation gets cheaper.
-    factor = max(1, int(sample_rate // rate))
-    while hop % factor:
-        factor -= 1
-    rate, step = sample_rate / factor, hop // factor
-    x = F.avg_pool1d(wav[:, None], factor)[:, 0]
-    size = int(window_seconds * rate) // 2 * 2
-    longest = min(int(rate / low) + 2, size - 2)
-    shortest = max(2, int(rate / high))
-    x = F.pad(x, ((size - step) // 2, size - step - (size - step) // 2))
-    frames = x.unfold(1, size, step)
-    frames = frames - frames.mean(-1, keepdim=True)
-    window = torch.hann_window(size, device=wav.device, dtype=wav.dtype)
-
-    def autocorrelation(t: Tensor) -> Tensor:
-        return torch.fft.irfft(torch.fft.rfft(t, n=2 * size).abs().square(), n=2 * size)[..., : longest + 2]
-
-    r = autocorrelation(frames * window)
-    energy = r[..., :1]
-    reference = autocorrelation(window)
-    r = r / energy.clamp(min=1e-9) / (reference / reference[0]).clamp(min=0.02)
-    lags = torch.arange(longest + 2, device=wav.device)
-    score = r - 0.08 * torch.log2(lags.clamp(min=1) / shortest)
-    score = score[..., shortest : longest + 1]
-    left, mid, right = (
-        r[..., shortest - 1 : longest],
-        r[..., shortest : longest + 1],
-        r[..., shortest + 1 : longest + 2],
-    )
-    is_peak = (mid >= left) & (mid > right)
-    best = torch.where(is_peak, score, score.new_tensor(-1.0)).argmax(-1, keepdim=True)
-    a, b, c = (t.gather(-1, best) for t in (left, mid, right))
-    # parabola through the peak and its neighbours: lags are coarse at 8 kHz
-    shift = (0.5 * (a - c) / (a - 2 * b + c).clamp(max=-1e-6)).clamp(-0.5, 0.5)
-    frequency = rate / (best + shortest + shift)[..., 0]
-    silent = energy[..., 0] < 1e-5 * size
-    periodicity = torch.where(silent, b.new_zeros(()), b[..., 0].clamp(0, 1))
-    return frequency, periodicity
 
 
 def pitch_loss(

@@ -30,7 +30,7 @@ BOOKS = "quantizer.books."
 LEAST_DEVIATION = 0.05  # of a number of a flow's target: what hardly varies is not blown up
 ENDS = (
     "sample_rate hop analysis_ffts synthesis_fft stft_causal excitation pitch_low pitch_high tonal "
-    "patchify conv_filters conv_ratios conv_causal"
+    "patchify conv_filters conv_ratios conv_causal pitch_input"
 ).split()
 # crops that no step of the training draws
 CALIBRATION, CODEBOOKS = 1 << 29, 1 << 30

@@ -5,6 +5,7 @@ The full evaluation is ``python eval/reconstruction.py``; this is the quick look
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from codec.audio.files import write_audio
 from codec.corpus import AudioError, Clip, read_audio
 from codec.model import ALMTokenizer
 from codec.network.code_space import axes_in_use
+from codec.network.pitch import pitch
 from codec.network.quantizer import usage
 from codec.objectives.losses import Resolution, spectral_losses
 from codec.recipe.perceptual import pesq_scores
@@ -39,9 +41,9 @@ def validate(
         reconstruct: another way from ``wav [1, samples]`` to its reconstruction, without codes (stage 1).
 
     Returns:
-        ``stoi``, ``pesq_wb``, ``pesq_nb`` (speech clips; PESQ where it is installed), ``mel`` (log-mel distance at 1024
-        samples), ``stft`` (spectral convergence there); of codes ``axes`` (of the code space that are in use) and, per
-        level, ``usage_l`` (share of the codes that occur) and ``perplexity_l``.
+        ``stoi``, ``pesq_wb``, ``pesq_nb`` (speech clips; PESQ where it is installed), ``pitch`` (:func:`pitch_kept`),
+        ``mel`` (log-mel distance at 1024 samples), ``stft`` (spectral convergence there); of codes ``axes`` (of the
+        code space that are in use) and, per level, ``usage_l`` (share of the codes that occur) and ``perplexity_l``.
     """
     model.eval()
     scores: dict[str, list[float]] = {"stoi": [], "mel": [], "stft": []}
@@ -74,6 +76,8 @@ def validate(
             pairs.append((clip.id, wav, output))
     result = {name: float(np.mean(values)) for name, values in scores.items() if values}
     result |= pesq_scores(speech, model.sample_rate)
+    if speech:
+        result["pitch"] = pitch_kept(speech, model.sample_rate, model.config.hop)
     if space:
         result["axes"] = axes_in_use(*(torch.cat(parts) for parts in zip(*space, strict=True)))
     for level, size in enumerate(model.codebook_sizes if codes else ()):
@@ -88,6 +92,22 @@ def validate(
         heard(names[name].removesuffix(".wav"), wav, output)
     draw_pairs(pairs, model.sample_rate, folder / "spectrograms.png")
     return result
+
+
+def pitch_kept(pairs: list[tuple[np.ndarray, np.ndarray]], sample_rate: int, hop: int) -> float:
+    """Share of frames with a clear pitch (periodicity above .8) whose pitch in the output lies within 5 %; 0 of none.
+
+    Args:
+        pairs: source and output ``[samples]`` of each clip.
+    """
+    kept = []
+    for pair in pairs:
+        usable = min(map(len, pair)) // hop * hop
+        source, output = (pitch(torch.from_numpy(wav[:usable])[None], sample_rate, hop) for wav in pair)
+        near = (torch.log2(output[0]) - torch.log2(source[0])).abs() < math.log2(1.05)
+        kept.append(near[source[1] > 0.8].float())
+    found = torch.cat(kept)
+    return float(found.mean()) if len(found) else 0.0
 
 
 def code_space(model: ALMTokenizer, wav: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from codec.objectives.losses import pitch
+from codec.network.pitch import pitch
 from eval.harness.audio import CannotScore, Wave
 from eval.space.features import log_mel
 from eval.space.walks import Path

@@ -39,6 +39,7 @@ REACHED: dict[tuple[str, int | None], set[str]] = {
     ("pitch", None): PITCH,
     ("tones", None): TONES,
     ("commitment", None): TO_CODES,
+    ("pitch_axis", None): TO_CODES,
     ("ar", None): TO_CODES | {"ar"},
     ("prior", None): {"quantizer.books.0"},
     ("mae", None): {"patchify", "mae"},
@@ -56,6 +57,7 @@ REACHED: dict[tuple[str, int | None], set[str]] = {
     ("pitch", 2): PITCH - STAGE_TWO,
     ("tones", 2): TONES - STAGE_TWO,
     ("commitment", 2): TO_CODES - STAGE_TWO,
+    ("pitch_axis", 2): TO_CODES - STAGE_TWO,
     ("ar", 2): TO_CODES - STAGE_TWO | {"ar"},
     ("prior", 2): {"quantizer.books.0"},
 }
@@ -63,7 +65,7 @@ REACHED: dict[tuple[str, int | None], set[str]] = {
 
 def configuration(stage: int | None) -> DictConfig:
     small = ["ar.width=16", "ar.layers=1", "gan.start=0", "gan.sizes=[64,256]", "gan.channels=[8,8]"]
-    return compose("codec_train", [f"stage={stage or 'null'}", "loss.mae=1", "loss.ar=1", *small])
+    return compose("codec_train", [f"stage={stage or 'null'}", "loss.mae=1", "loss.ar=1", "loss.pitch_axis=1", *small])
 
 
 def one_pass(stage: int | None, **changes: object) -> tuple[StagedCodec, Adversary, dict[str, torch.Tensor]]:

@@ -30,6 +30,7 @@ def test_peaks_are_the_same_without_cummax() -> None:
     [
         {},
         {"tonal": True},
+        {"pitch_input": True},
         {"excitation": False},
         {"stft_causal": True, "encoder_block_causal": True},
         {"patchify": "conv"},

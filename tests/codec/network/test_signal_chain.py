@@ -7,7 +7,8 @@ import torch
 from scipy.signal import get_window, lfilter
 
 from codec.network.patchify import STFTUnpatchify, overlap_add, pulse_train, spectrum
-from codec.objectives.losses import Resolution, loss_filters, pitch, pitch_loss, spectral_losses
+from codec.network.pitch import GAIN, PitchInput, pitch
+from codec.objectives.losses import Resolution, loss_filters, pitch_loss, spectral_losses
 
 
 def test_overlap_add_inverts_spectrum() -> None:
@@ -61,6 +62,18 @@ def test_pitch_of_harmonic_tones_and_of_noise() -> None:
     noise = torch.randn(1, 24000, generator=torch.Generator().manual_seed(0)) * 0.1
     assert (pitch(noise, 24000, 320)[1] > 0.6).float().mean() < 0.1
     assert pitch(torch.zeros(1, 24000), 24000, 320)[1].max() == 0
+
+
+def test_a_frame_hears_octaves_from_the_middle_of_the_range_and_whether_it_has_a_pitch() -> None:
+    hears = PitchInput(2, 320, 24000, 50.0, 450.0, causal=False)  # the middle is 150 Hz
+    with torch.no_grad():
+        hears.weight.copy_(torch.eye(2) / GAIN)
+        hears.bias.zero_()
+    for f0, octaves in ((75.0, -1.0), (150.0, 0.0), (300.0, 1.0)):
+        voice = pulse_train(torch.full((1, 75), f0), 320, 24000) * 0.1
+        heard = hears(voice)[0, 5:-5]
+        torch.testing.assert_close(heard.median(0).values, torch.tensor([octaves, 1.0]), atol=0.05, rtol=0)
+    assert not hears(torch.zeros(1, 3200)).any(), "a frame without a pitch says nothing"
 
 
 def test_losses_are_zero_for_equal_and_known_for_scaled_signals() -> None:

@@ -93,6 +93,9 @@ def test_a_trained_codec_goes_on_with_its_codebooks(
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert moved == {key for key in before if key.startswith("quantizer.books")}, "the codebooks follow from step 0"
     assert all((before[key] - after[key]).abs().max() < 0.5 for key in moved if key.endswith("embed"))
+    train("pitched", init, *short, "codec.pitch_input=true", "trainer.quantize_from=1", "trainer.max_steps=2")
+    said = capsys.readouterr().out
+    assert "starts anew: patchify.pitch.weight" in said and "step 1: codebooks initialised by k-means" in said
     other = refusal(train, "other", init, *short, "codec.encoder_dim=24")
     assert "init=" in other and "encoder_dim" in other
 

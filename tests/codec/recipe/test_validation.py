@@ -12,13 +12,13 @@ from tiny_models import tiny_codec
 import codec.recipe.perceptual
 from codec.corpus import Clip
 from codec.recipe.perceptual import pesq_scores
-from codec.recipe.validation import validate
+from codec.recipe.validation import pitch_kept, validate
 
 
-def voice(seconds: float = 2.0, rate: int = 24_000) -> np.ndarray:
-    """Harmonics of a wandering pitch in syllables: enough of a voice for PESQ to find utterances."""
+def voice(seconds: float = 2.0, rate: int = 24_000, times: float = 1.0) -> np.ndarray:
+    """Harmonics of a wandering pitch, ``times`` as high, in syllables: a voice that PESQ finds utterances in."""
     t = np.arange(int(seconds * rate)) / rate
-    phase = 2 * np.pi * np.cumsum(120 + 20 * np.sin(2 * np.pi * 0.7 * t)) / rate
+    phase = times * 2 * np.pi * np.cumsum(120 + 20 * np.sin(2 * np.pi * 0.7 * t)) / rate
     wav = sum(np.sin(k * phase) / k for k in range(1, 25)) * (np.sin(2 * np.pi * 2 * t) > -0.3)
     return (0.1 * wav).astype(np.float32)
 
@@ -31,6 +31,14 @@ def test_pesq_of_a_clip_with_itself_is_the_best_there_is() -> None:
     assert same == pytest.approx({"pesq_wb": 4.644, "pesq_nb": 4.549}, abs=0.01)
     assert worse["pesq_wb"] < 3 and worse["pesq_nb"] < 4
     assert pesq_scores([(wav, wav), (wav, wav * 0)], 24_000)["pesq_failed"] == 1
+
+
+def test_pitch_is_kept_within_five_percent_where_the_source_has_one() -> None:
+    wav, noise = voice(), 0.1 * np.random.default_rng(0).standard_normal(48_000).astype(np.float32)
+    for output, share in ((wav, 1.0), (voice(times=1.03), 1.0), (voice(times=1.08), 0.0)):
+        assert pitch_kept([(wav, output)], 24_000, 320) == pytest.approx(share, abs=0.1)
+    assert pitch_kept([(np.zeros_like(wav), wav)], 24_000, 320) == 0, "nothing to keep"
+    assert pitch_kept([(wav, noise)], 24_000, 320) < 0.2
 
 
 def test_a_worker_that_dies_costs_scores_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,5 +67,5 @@ def test_a_validation_names_its_scores(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", voice(), 24_000)
     clips = [Clip("a", tmp_path / "a.wav", "x", domain="speech"), Clip("b", tmp_path / "a.wav", domain="sound")]
     scores = validate(tiny_codec(), clips, tmp_path / "samples")
-    assert {"stoi", "mel", "stft", "usage_1", "perplexity_3"} <= set(scores)
+    assert {"stoi", "pitch", "mel", "stft", "usage_1", "perplexity_3"} <= set(scores)
     assert (tmp_path / "samples/spectrograms.png").is_file() and (tmp_path / "samples/b.wav").is_file()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec.objectives.losses import pitch
+from codec.network.pitch import pitch
 from mini_corpus import notes
 from mini_corpus.synthesis import SAMPLE_RATE
 
