@@ -2,15 +2,26 @@
 
 python sharing_worker.py FOLDER OUT     (alone, or under torch.distributed.run or accelerate launch)
 
-FOLDER was made by tiny_task.build, with token shards in FOLDER/tokens; results go to OUT/<script>, the
-cache is OUT/cache.
+FOLDER was made by tiny_task.build, with token shards in FOLDER/tokens, and FOLDER/space by tiny_notes.build; results go
+to OUT/<script>, the cache is OUT/cache.
 """
 
 import os
 import sys
 from pathlib import Path
 
-from eval import asr, captioning, likelihood, prompted, reconstruction, semantics, text_to_audio, tts
+from eval import (
+    asr,
+    captioning,
+    latents,
+    likelihood,
+    prompted,
+    reconstruction,
+    semantics,
+    sound_space,
+    text_to_audio,
+    tts,
+)
 from training.config import REPOSITORY, compose
 
 CTC = REPOSITORY / "checkpoints/ctc-mini"
@@ -32,6 +43,12 @@ SCRIPTS = {
         semantics,
         ("probes=[kind]", "+probe.kind={domain:sound,label:classes,group:null}", "runs=2", "ctc_steps=2",
          "ctc_group=null"),
+    ),
+    "eval_latents": (latents, ("data.root=space/notes", "labels=[instrument]", "listen=3")),
+    "eval_sound_space": (
+        sound_space,
+        ("data.root=space/notes", "walks=[[flute A3, cello E4]]", "random_walks=2", "transfers=2", "transfer=[]",
+         "to=[]", "shown=2", "speech=null"),
     ),
 }  # fmt: skip
 

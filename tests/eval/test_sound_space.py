@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from tiny_notes import RATE, build
 
 from codec.corpus import Clip
+from codec.load import load
 from eval import sound_space
 from eval.harness.audio import CannotScore
 from eval.space import heard, moves, walks
@@ -166,6 +168,13 @@ def test_the_script(tmp_path: Path) -> None:
     for cell in grid["cells"]:
         steps = [step for row in ("requantised", "continuous") for step in cell["moved"][row]]
         assert len(steps) == 8 and all((folder / "out" / part["audio"]).is_file() for part in (cell, *steps))
+    codec = load(f"{folder}/codec")
+    cell = grid["cells"][0]  # a = 0 changes nothing: what comes out is the recording through the codec
+    for row, requantise in (("requantised", True), ("continuous", False)):
+        wav = torch.from_numpy(soundfile.read(folder / "out" / cell["audio"], dtype="float32")[0])[None]
+        same = codec.from_latents(codec.to_latents(wav), requantise)[0, : wav.shape[1]].numpy()
+        found_wav = soundfile.read(folder / "out" / cell["moved"][row][0]["audio"], dtype="float32")[0]
+        assert np.abs(same - found_wav).max() < 2e-3 and np.abs(same).max() > 0.01
     assert all(len(line["holds"]) == (2 if line["kind"].endswith("walk") else 0) for line in lines)
     unvoiced = [line for line in lines if line["kind"] == "transfer" and line["row"] == "requantised"][0]
     assert unvoiced["failures"]["pitch-cents"] == "no pitch in the source"

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import torch
 from omegaconf import OmegaConf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from tiny_models import tiny_codec
 
-from codec.corpus import Clip
+from codec.corpus import Clip, read_audio
 from eval.harness.report import Report
+from eval.harness.score_cache import EmbeddingCache
 from eval.space import clusters, effects, features
 from eval.space.probing import Side, deal_between_groups, probe
 from eval.space.projections import project
+from eval.space.reading import read_waves
 from eval.space.recordings import (
     Recording,
     check_splits,
@@ -66,6 +71,22 @@ def test_the_steady_part_is_that_of_the_stamps_at_any_rate() -> None:
     plain = Recording(clip("a"), "train", {}, "a", None, None)
     assert features.steady_frames(plain, 25, 48_000, 24_000) == slice(6, 19)
     assert features.steady_frames(plain, 1, 100, 24_000) == slice(0, 1)
+
+
+def test_a_recording_at_another_rate_lies_where_it_lies_at_the_codecs(tmp_path: Path) -> None:
+    """A note at 48 kHz has the latents of its 24 kHz version, not those of an octave below; stamps cut the same."""
+    codec, both = tiny_codec(), []
+    for rate in (24_000, 48_000):
+        t = np.arange(2 * rate) / rate
+        wav = sum(np.sin(2 * np.pi * 440 * k * t + k * k) / k for k in range(1, 26))
+        soundfile.write(tmp_path / f"{rate}.wav", 0.1 * wav * np.minimum(1, 10 * t) * np.minimum(1, 10 * (2 - t)), rate)
+        both.append(Recording(Clip(str(rate), tmp_path / f"{rate}.wav"), "train", {}, str(rate), 69, (0.5, 1.5)))
+    waves, problems = read_waves(both, codec.sample_rate)
+    z = features.latents(codec, waves, EmbeddingCache(None, "latents", codec.fingerprint))
+    assert not problems and len(z["24000"]) == len(z["48000"]) == 25
+    low, high = features.pooled(both, z, waves, codec.sample_rate)
+    misread = codec.to_latents(torch.from_numpy(read_audio(both[1].clip.path, 48_000))[None]).numpy()
+    assert len(misread) == 50 and np.linalg.norm(low - high) < 0.02 * np.linalg.norm(low - misread[12:38].mean(0))
 
 
 def test_splits_share_no_group() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_notes
 from json_files import read_json, read_lines
 
 from codec.encode import encode_corpus
@@ -57,6 +58,7 @@ def found(out: Path) -> dict[str, object]:
 def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """slow: starts two interpreters, and runs the scripts three times. Equal to the last digit."""
     folder = build(tmp_path / "task", "all")
+    tiny_notes.build(folder / "space")
     encode_corpus(folder / "corpus", load(str(folder / "codec")), folder / "tokens", workers=1)
     monkeypatch.chdir(tmp_path)  # the scripts change the directory; this brings it back
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
