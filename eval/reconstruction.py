@@ -4,6 +4,7 @@
     python eval/reconstruction.py window=10 recognisers=[ctc-mini]
     python eval/reconstruction.py speakers=[slt]
     python eval/reconstruction.py resynthesis=FOLDER    # <id>.wav of any other codec, as codec/classical.py makes them
+    python eval/reconstruction.py data.root=VCTK protocol=almtokenizer2    # the columns of its table, and their values
     python eval/reconstruction.py data.root=FOLDER domains=[sound,music] recognisers=[] concat=[]
 
 Rows: reference and resynthesis; silence, shuffled (another clip's resynthesis) and reference-at-codec-rate bound the
@@ -36,6 +37,7 @@ from codec.interface import AudioTokenizer
 from codec.model import ALMTokenizer
 from codec.shards import ShardError, iterate_shards, read_index
 from codec.shards.token_source import shipped_shards
+from eval.comparison.published import read_published
 from eval.embedders import NAMES as EMBEDDERS
 from eval.harness.anchors import ANCHORS, anchors, bounds_of_flow
 from eval.harness.audio import RESAMPLER, CannotScore, resample
@@ -66,6 +68,7 @@ from training.config import ConfigError, hydra_entry
 
 LENGTH_BITS = 32  # of a clip's number of samples, which no code holds
 OF_PAIRS = {**PAIRED, **TEXTURE}
+PROTOCOLS = {"almtokenizer2": ("ALMTokenizer2", ["pesq-wb", "pesq-nb", "stoi", "stft-distance"])}
 METRICS = (*OF_PAIRS, "pesq-wb", "pesq-nb", *VISQOL)
 
 
@@ -281,6 +284,11 @@ def length_check(
 @hydra_entry("eval_reconstruction")
 def main(cfg: DictConfig) -> None:
     run = Run(cfg, metrics=METRICS, recognisers=NAMES, embeddings=EMBEDDERS)
+    published = []
+    if cfg.protocol:
+        name, cfg.metrics = PROTOCOLS[cfg.protocol]
+        tables = read_published("eval/comparison/published.yaml")
+        published = [f"\n{of.title}\n{of.table.console()}" for of in tables if of.name == name]
     clips = choose_clips(cfg, run.corpus)
     coded = read_coded(cfg, clips) if cfg.resynthesis else None
     if coded is None:
@@ -365,7 +373,7 @@ def main(cfg: DictConfig) -> None:
         write_sheets(pairs, rate, min(10.0, longest), run.out / "sheets")
     second = {"wer": "cer", "cer": "wer"}[report.how["headline"]]
     shown = [name for name in report.metrics() if not name.startswith(second)]
-    run.finish(shown=shown, wrote="results.json, items.jsonl, wavs/, sheets/")
+    run.finish(shown=shown, notes=published, wrote="results.json, items.jsonl, wavs/, sheets/")
 
 
 if __name__ == "__main__":

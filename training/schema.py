@@ -246,6 +246,7 @@ def _said_in(path: Path, package: str) -> dict[str, Option]:
             end = value.end_mark if value.start_mark.line == value.end_mark.line else key.end_mark
             comment = re.search(r"#\s*(.*)", lines[end.line][end.column :]) if end.line < len(lines) else None
             if comment and (option := Option.said(comment[1])) != Option():
-                yield name, option
+                null = value.tag.endswith(":null")  # is allowed where it is the default, whatever a group chooses
+                yield name, replace(option, also=tuple(dict.fromkeys((*option.also, "null")))) if null else option
 
     return said | dict(walk(yaml.compose(text), own))

@@ -22,6 +22,7 @@ KEYS = ("source", "how", "columns", "rows")
 class Published:
     """A table of others; ``title`` says whose, where it stands and how it was made."""
 
+    name: str
     title: str
     table: Table
 
@@ -59,4 +60,4 @@ def _published(path: str, name: str, of: Any) -> Published:
             )
     body = [[str(row), *("-" if v is None else f"{v:g}" for v in values)] for row, values in rows.items()]
     title = f"Published, not measured here: {name} ({of['source']}; {of['how']})"
-    return Published(title, Table(["", *map(str, columns)], body))
+    return Published(name, title, Table(["", *map(str, columns)], body))

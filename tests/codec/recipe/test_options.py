@@ -22,8 +22,9 @@ def sentence(capsys: pytest.CaptureFixture, override: str) -> str:
 
 @pytest.mark.slow
 def test_the_defaults_pass() -> None:
-    for preset in ("mini", "mini_causal", "mini_conv", "small", "base"):
+    for preset in ("mini", "mini_8", "mini_causal", "mini_conv", "small", "base", "paper"):
         cfg = compose("codec_train", [f"codec={preset}"])
+        assert compose("codec_train", [f"codec={preset}", "gan.start=null"]).gan.start is None
         check_options(cfg)
         check_crop(cfg, cfg.codec.sample_rate, cfg.codec.hop)
     assert pick_device("cpu") == "cpu"
