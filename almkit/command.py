@@ -28,7 +28,7 @@ class Command:
     Attributes:
         program: module whose ``main`` is started.
         does: in a line.
-        takes: ``texts``, ``recordings``, ``files`` that become files, or a ``folder`` to learn from.
+        takes: ``texts``, ``recordings``, ``files`` that become files, a ``folder`` to learn from, or a ``model``.
         settings: that make the program do it.
         example: of the command line.
     """
@@ -79,6 +79,10 @@ COMMANDS = {
         "lm.finetune", "a folder of recordings → a model that speaks in their voice", "folder", (),
         "almkit finetune recordings/ --from checkpoints/lm-all-mini --name anna --whisper openai/whisper-base.en",
     ),
+    "serve": Command(
+        "lm.serve", "a model for many: speech and transcriptions by OpenAI's interface, and a page to try it", "model",
+        (), "almkit serve --port 8080",
+    ),
 }  # fmt: skip
 DOCTOR = "which metrics can run here, and what the others lack"
 EVALUATE = "score a tokenizer or a model: almkit evaluate NAME key=value …"
@@ -117,6 +121,10 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument(
                 "--steps", type=int, help="of the training, in place of what the amount of speech asks for"
             )
+        elif command.takes == "model":
+            one.add_argument("model", nargs="?", help="folder of a language model, one that ships, or a hub id")
+            one.add_argument("--host", help="address to bind; any but 127.0.0.1 needs a key in $ALMKIT_API_KEY")
+            one.add_argument("--port", type=int, help="8000 unless said otherwise")
         else:
             kind = "files of codes" if name == "decode" else "audio files"
             one.add_argument("inputs", nargs="+", metavar="PATH", help=f"{kind}, or folders; {STANDARD_INPUT}")
@@ -137,7 +145,7 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--window", type=int, help="frames per query, from 2 to 10")
             one.add_argument("--levels", type=int, help="so many levels of the codec, from the first")
         one.add_argument("--codec", help="folder of an audio tokenizer, one that ships, or a hub id")
-        if command.takes != "folder":
+        if command.takes not in ("folder", "model"):
             one.add_argument("-o", "--out", help="folder of the results, or for one clip a file, NAME.wav or NAME.flac")
             one.add_argument("--json", action="store_true", help="print a JSON line per result")
         one.add_argument("--device", help="auto, cpu or cuda")
@@ -172,6 +180,9 @@ def settings_of(name: str, given: argparse.Namespace) -> list[str]:
             say(key, getattr(given, key))
         say("weights.whisper", given.whisper)
         found += ["lora=true"] if given.lora else []
+    elif command.takes == "model":
+        for key in ("model", "host", "port"):
+            say(key, getattr(given, key))
     elif command.takes == "texts":
         texts = given.inputs or given.file is not None
         found += [f"text={listed(given.inputs)}"] if given.inputs else []

@@ -89,6 +89,7 @@ class AudioModel:
         self.places: int | None = getattr(config, "max_position_embeddings", None)
         self.speakers, self.learnt = speakers_of(self.folder), tasks_of(self.folder)
         self._normalisers = normalisers(normalisation_of(self.folder))
+        self._tasks: dict[str, Task] = {}  # by name, as they are asked for
         self._place = self.folder.absolute()  # the working directory may change until the weights are needed
 
     @cached_property
@@ -253,6 +254,18 @@ class AudioModel:
         """
         return self._answer(*self._voiced(text, voice, voice_text), text, seed, sampling)
 
+    def speech(self, text: str, speaker: str | None = None, **sampling: Any) -> tuple[Prompt, Sampling]:
+        """What asks for ``text`` by a speaker that the model has heard (None: the last by name), and how it is drawn;
+        errors as of `speak`. No file is opened, whatever the speaker is called.
+        """
+        task, row = self._named(text, speaker)
+        return self._asked(task, row), self._sampling(task, sampling)
+
+    def question(self, task: str, heard: Request) -> Prompt:
+        """What asks for the text that ``task`` (``asr``, …) writes about a recording; errors as of `transcribe`."""
+        made = self._task(task)
+        return self._asked(made, made.asked("0", "", [heard]))
+
     def stream(
         self, text: str, voice: Any = None, voice_text: str = "", seed: int = 0, **sampling: Any
     ) -> Iterator[np.ndarray]:
@@ -300,8 +313,10 @@ class AudioModel:
             raise ModelError(f"the model in {self.folder} has learnt {known} and not {name}: take another.")
 
     def _task(self, name: str) -> Task:
-        self.check_task(name)
-        return make_task(compose("lm_generate", [f"task={name}"]).task)
+        if name not in self._tasks:
+            self.check_task(name)
+            self._tasks[name] = make_task(compose("lm_generate", [f"task={name}"]).task)
+        return self._tasks[name]
 
     def _voiced(self, text: str, voice: Any, voice_text: str) -> tuple[Task, Any]:
         """The task and the row that ask for ``text`` in a voice."""
@@ -310,7 +325,11 @@ class AudioModel:
             if not voice_text.strip():
                 raise ValueError("voice_text must be what is said in the recording of the voice.")
             return task, task.asked("0", text, [self.hear(voice, voice_text)])
-        name = self.default_speaker if voice is None else voice
+        return self._named(text, voice)
+
+    def _named(self, text: str, speaker: str | None) -> tuple[Task, Any]:
+        """The task and the row that ask for ``text`` by a speaker."""
+        name = self.default_speaker if speaker is None else speaker
         self.check_speaker(name)
         task = self._task("tts")
         return task, task.asked("0", text, [], name or "")
@@ -343,9 +362,8 @@ class AudioModel:
 
     def _written(self, name: str, audio: Any, sample_rate: int | None) -> Answer:
         """The text that the task ``name`` writes about a recording."""
-        task = self._task(name)
-        row = task.asked("0", "", [self.hear(audio, sample_rate=sample_rate)])
-        (text,) = self.write([self._asked(task, row)])
+        self.check_task(name)
+        (text,) = self.write([self.question(name, self.hear(audio, sample_rate=sample_rate))])
         return Answer(text=text.text, scores={"ended": text.ended, "log_probability": text.log_probability})
 
 

@@ -26,7 +26,7 @@ class StreamDecoder:
     where the decoder sees no further, the pieces together equal decoding the whole.
 
     Args:
-        frames: per piece.
+        frames: per piece, at least: all that is certain by then goes into it, so that who is late catches up.
     """
 
     def __init__(self, tokenizer: AudioTokenizer, frames: int, context: int, ahead: int) -> None:
@@ -39,8 +39,9 @@ class StreamDecoder:
     def feed(self, codes: np.ndarray) -> Iterator[np.ndarray]:
         """Pieces ``[samples]`` float32 that new ``codes [frames, levels]`` make certain."""
         self.codes = np.concatenate([self.codes, codes])
-        while len(self.codes) - self.given >= self.frames + self.ahead:
-            yield self._decode(self.given + self.frames)
+        certain = len(self.codes) - self.ahead
+        if certain - self.given >= self.frames:
+            yield self._decode(certain)
 
     def finish(self) -> Iterator[np.ndarray]:
         """The rest, when no further frame will come."""

@@ -1,1 +1,1 @@
-"""The trained model in other engines."""
+"""The trained model for many: a server of our own, and other engines."""

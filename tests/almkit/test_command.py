@@ -15,6 +15,7 @@ from almkit.command import COMMANDS, evaluations, main, parser, settings_of
 from training.config import REPOSITORY, compose
 
 CONFIGS = {"lm.finetune": "lm_finetune", "lm.generate": "lm_generate", "codec.reconstruct": "reconstruct"}
+CONFIGS["lm.serve"] = "serve"
 
 
 def settings(line: str, *more: str):
@@ -64,6 +65,9 @@ def test_a_text_is_said_exactly_as_it_stands(text: str) -> None:
         ("continue a.wav --domain music", "domain", "music"),
         ("encode a.wav b -o codes", "way", "encode"),
         ("decode codes --levels 2", "levels", 2),
+        ("serve 'my model' --port 9000", "model", "my model"),
+        ("serve --port 9000", "port", 9000),
+        ("serve --codec c --host 127.0.0.1", "tokenizer.path", "c"),
         ("reconstruct a.wav --window 8 --codec 'my codec'", "tokenizer.path", "my codec"),
         ("finetune 'my voice' --from checkpoints/lm-tts-mini", "init", "checkpoints/lm-tts-mini"),
         ("finetune 'my voice' --lora", "lora", True),
@@ -184,6 +188,8 @@ def test_codes_in_files_are_the_reconstruction(here: Path, capfd: pytest.Capture
         ("speak ' '", "there is no text to generate from."),
         ("transcribe talk/0.flac --model checkpoints/lm-tts-mini", "has learnt tts and not asr: take another."),
         ("encode nowhere", "nowhere does not exist"),
+        ("serve checkpoints/none --port 0", "no language model at 'checkpoints/none'"),
+        ("serve --host 0.0.0.0 --port 0", "host=0.0.0.0 is open to others: set a key in the environment variable"),
         ("speak a --set temprature=1", "'temprature' is not a key of configs/lm_generate.yaml."),
         ("evaluate tts limit=0.5", "limit=0.5 must be a whole number"),
         ("finetune nowhere", "corpus folder nowhere does not exist"),

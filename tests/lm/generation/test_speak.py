@@ -67,11 +67,11 @@ def test_a_stream_with_enough_context_is_the_whole(vocabulary):
     for step in (1, 5, 37):
         decoder = StreamDecoder(voice, frames=4, context=3, ahead=2)
         pieces = [piece for i in range(0, 37, step) for piece in decoder.feed(codes[i : i + step])]
-        assert all(len(piece) == 40 for piece in pieces)
+        assert {len(piece) for piece in pieces} == {1: {40}, 5: {50, 80}, 37: {350}}[step]
         pieces += decoder.finish()
         np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
     blind = StreamDecoder(voice, frames=4, context=0, ahead=0)
-    heard = np.concatenate([*blind.feed(codes), *blind.finish()])
+    heard = np.concatenate([*(piece for frame in codes for piece in blind.feed(frame[None])), *blind.finish()])
     assert heard.shape == whole.shape and np.abs(heard - whole).max() > 1e-3  # the test can fail
     assert list(StreamDecoder(voice, 4, 3, 2).finish()) == []
 

@@ -1,0 +1,108 @@
+"""The server: a trained language model behind OpenAI's interface for speech and transcriptions, and a page to try it.
+
+    python lm/serve.py
+    python lm/serve.py model=runs/lm-tts/final port=8080
+    ALMKIT_API_KEY=… python lm/serve.py host=0.0.0.0
+
+Requests are batched, wait in a bounded queue, and have limits (configs/serve.yaml); docs/serving.md lists the paths.
+SIGTERM and Ctrl-C let what is being answered end.
+"""
+
+from __future__ import annotations
+
+import training.help  # noqa: F401
+
+import asyncio
+import os
+import socket
+import sys
+from functools import lru_cache
+from importlib.util import find_spec
+
+from omegaconf import DictConfig
+
+from codec.files import Codec
+from codec.interface import TokenizerError
+from codec.load import load_tokenizer
+from lm.audio_model import AudioModel
+from lm.model import ModelError
+from lm.run_state import model_folder
+from lm.sequences.text_tokenizer import TextTokenizerError
+from lm.sequences.vocabulary import VocabularyError
+from training.config import ConfigError, hydra_entry, refusing
+from training.launch import pick_device
+from training.stopping import Stop
+from training.threads import set_threads
+
+KEY = "ALMKIT_API_KEY"
+if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+    raise ConfigError('the server needs FastAPI and uvicorn: pip install "almkit[serve]".')
+
+import uvicorn  # noqa: E402
+
+from lm.serving.api import Service, application  # noqa: E402
+from lm.serving.gate import LOOPBACK, Gate, patient  # noqa: E402
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that is bound. Raises ConfigError where it cannot be."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigError(f"host={host} port={port}: {error.strerror}: choose others.") from None
+
+
+def service_of(cfg: DictConfig) -> Service:
+    """The model at work, warm: the first request is as fast as the next."""
+    device = pick_device(cfg.device)
+    with refusing(ModelError, TokenizerError, TextTokenizerError, VocabularyError):
+        model = AudioModel(model_folder(cfg.model, "tts"), load_tokenizer(cfg.tokenizer, device), device)
+        if "tts" in model.learnt or not model.learnt:
+            list(model.stream("a", seed=0))
+        codec = lru_cache(maxsize=4)(lambda window, levels: Codec.open(cfg.codec, device, window, levels))
+        codec(None, None)
+    return Service(model, codec, cfg)
+
+
+def server_of(cfg: DictConfig, service: Service, key: str | None) -> uvicorn.Server:
+    """What answers for ``service``; requests must bear ``key``, where there is one."""
+    gate = Gate(application(service), key, cfg.host in LOOPBACK, cfg.limits, service.metrics.answered)
+    settings = uvicorn.Config(
+        gate, log_level="critical", access_log=False, lifespan="off", ws="none", server_header=False,
+        http=patient(cfg.limits.upload_seconds), timeout_graceful_shutdown=cfg.drain_seconds,
+    )  # fmt: skip
+    return uvicorn.Server(settings)
+
+
+async def served(server: uvicorn.Server, bound: socket.socket, service: Service) -> None:
+    """Answer until a signal comes, then what has been asked."""
+    await server.serve([bound])
+    await asyncio.to_thread(service.close)
+
+
+def serve(cfg: DictConfig) -> None:
+    """Serve until a signal comes."""
+    key = os.environ.get(KEY) or None
+    if cfg.host not in LOOPBACK and key is None:
+        raise ConfigError(f"host={cfg.host} is open to others: set a key in the environment variable {KEY}.")
+    set_threads(cfg.threads)
+    bound = listening(cfg.host, cfg.port)
+    stop = Stop().listen()
+    service = service_of(cfg)
+    host = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
+    print(f"{service.name} at http://{host}:{bound.getsockname()[1]}/; Ctrl-C ends it.", flush=True)
+    if not stop.asked:
+        asyncio.run(served(server_of(cfg, service, key), bound, service))
+    stop.close()
+    print("ended; what was being answered was let end first.", file=sys.stderr, flush=True)
+    stop.leave()
+
+
+@hydra_entry("serve")
+def main(cfg: DictConfig) -> None:
+    serve(cfg)
+
+
+if __name__ == "__main__":
+    main()
