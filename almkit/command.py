@@ -139,6 +139,8 @@ def parser() -> argparse.ArgumentParser:
         if name in ("speak", "sound", "music", "continue"):
             one.add_argument("--temperature", type=float, help="0 is greedy")
             one.add_argument("--stream", action="store_true", help="write the audio while it is made")
+        if name == "decode":
+            one.add_argument("--onnx", help="folder of an exported codec (scripts/export_onnx.py): runs without torch")
         if name == "continue":
             one.add_argument("--domain", choices=("speech", "sound", "music"), help="of the recordings")
         if command.takes == "files":
@@ -169,7 +171,8 @@ def listed(texts: Sequence[str]) -> str:
 def settings_of(name: str, given: argparse.Namespace) -> list[str]:
     """The settings of the program that ``almkit NAME`` starts."""
     command = COMMANDS[name]
-    found = list(command.settings)
+    onnx = getattr(given, "onnx", None)
+    found = [] if onnx else list(command.settings)
 
     def say(key: str, value: object) -> None:
         if value is not None:
@@ -189,6 +192,7 @@ def settings_of(name: str, given: argparse.Namespace) -> list[str]:
         say("file", given.file if texts else "-")
     else:
         found.append(f"{'input' if command.takes == 'files' else 'audio'}={listed(given.inputs)}")
+    say("onnx", onnx)
     if command.program == "lm.generate":
         say("model", given.model)
         say("seed", given.seed)
@@ -212,11 +216,16 @@ def settings_of(name: str, given: argparse.Namespace) -> list[str]:
     return [*found, *given.set]
 
 
+def program_of(given: argparse.Namespace) -> str:
+    """The module whose ``main`` is started."""
+    return "codec.onnx_decode" if getattr(given, "onnx", None) else COMMANDS[given.command].program
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and start the program."""
     given = parser().parse_args(arguments)
     if given.command in COMMANDS:
-        program, settings = COMMANDS[given.command].program, settings_of(given.command, given)
+        program, settings = program_of(given), settings_of(given.command, given)
     else:
         what = given.what if given.command == "evaluate" else "doctor"
         program, settings = f"eval.{what}", given.rest

@@ -8,89 +8,17 @@ codec.decode("a.safetensors").audio                 # float32 [samples]
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from codec.audio.answer import Answer, wave_of
-from codec.interface import AudioTokenizer, Codes, TokenizerError
+from codec.encoded import Encoded
+from codec.interface import AudioTokenizer, Codes
 from codec.load import load
-from training.checkpoint import write_file
 from training.launch import pick_device
-
-SUFFIX = ".safetensors"  # of a file of codes
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The codes of one clip.
-
-    Attributes:
-        codes: ``[frames, levels]`` int64.
-        samples: of the clip, at the rate of the tokenizer.
-        tokenizer: what `AudioTokenizer.describe` says of the one that made them; its ``fingerprint`` among it.
-    """
-
-    codes: np.ndarray
-    samples: int
-    tokenizer: dict[str, Any]
-
-    @property
-    def seconds(self) -> float:
-        """Duration of the clip."""
-        return self.samples / float(self.tokenizer["sample_rate"])
-
-    def check(self, fingerprint: str) -> None:
-        """Refuse codes that another tokenizer than that of ``fingerprint`` made. Raises TokenizerError."""
-        own = str(self.tokenizer.get("fingerprint"))
-        if own != fingerprint:
-            raise TokenizerError(
-                f"these codes are of the tokenizer {own[:12]} and not of {fingerprint[:12]}: open the codec that made "
-                "them, with its window and levels."
-            )
-
-    def save(self, path: str | Path) -> Path:
-        """Write a safetensors file: the tensor ``codes``, int32, and the rest as its metadata.
-
-        Raises:
-            ValueError: a path of another suffix.
-        """
-        path = Path(path)
-        if path.suffix.lower() != SUFFIX:
-            raise ValueError(f"{path}: give a file that ends in {SUFFIX}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"samples": str(self.samples), "tokenizer": json.dumps(self.tokenizer)}
-        write_file(path, save({"codes": torch.from_numpy(self.codes).int().contiguous()}, kept))
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Encoded:
-        """What `save` wrote.
-
-        Raises:
-            TokenizerError: no such file, or none of codes.
-        """
-        try:
-            with safe_open(path, "pt") as file:
-                said = file.metadata() or {}
-                codes, samples, tokenizer = (
-                    file.get_tensor("codes"),
-                    int(said["samples"]),
-                    json.loads(said["tokenizer"]),
-                )
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise TokenizerError(f"{path} is no file of codes, as `almkit encode` writes them ({error}).") from None
-        whole = codes.ndim == 2 and not codes.is_floating_point() and codes.dtype != torch.bool
-        rate = tokenizer.get("sample_rate") if isinstance(tokenizer, dict) else None
-        if not whole or not isinstance(rate, int | float) or not rate > 0 or samples < 0:
-            raise TokenizerError(f"{path} is no file of codes, as `almkit encode` writes them.")
-        return cls(codes.long().numpy(), samples, tokenizer)
 
 
 class Codec:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.audio.files import LOUDEST
+from codec.errors import TokenizerError as TokenizerError
 
 PEAK = 2 * LOUDEST  # what is read of a file passes, also where a resampler overshoots; 16-bit integers as floats do not
 
@@ -209,10 +210,6 @@ class AudioTokenizer(ABC):
             "bitrate": self.bitrate,
             "causal": self.causal,
         }
-
-
-class TokenizerError(RuntimeError):
-    """A tokenizer that cannot be loaded, with the cure."""
 
 
 def check_tensor(value: object, name: str) -> None:

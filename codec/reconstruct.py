@@ -32,11 +32,12 @@ import soundfile
 import torch
 from omegaconf import DictConfig, ListConfig
 
-from codec.audio.answer import AUDIO_FORMATS, wave_of
+from codec.audio.answer import AUDIO_FORMATS, names_a_file, wave_of
 from codec.audio.files import write_audio
 from codec.audio.folder import find_audio, given_paths
 from codec.corpus import AudioError, audio_info, read_pieces
-from codec.files import SUFFIX, Codec, Encoded
+from codec.encoded import SUFFIX, Encoded, find_codes
+from codec.files import Codec
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.load import load_tokenizer
 from codec.model import ALMTokenizer
@@ -91,11 +92,6 @@ def reconstruct_long(source: Path, target: Path, tokenizer: ALMTokenizer) -> Rec
     return Reconstruction(source, target, samples / tokenizer.sample_rate, frames, encode_time, decode_time)
 
 
-def names_a_file(out: str | Path, suffixes: Sequence[str]) -> bool:
-    """Whether `out` names the one file to write, of one of `suffixes`, and not a folder."""
-    return Path(out).suffix.lower() in suffixes and not Path(out).is_dir()
-
-
 def suffixes_of(way: str) -> tuple[str, ...]:
     """What may be written: files of codes, or of audio."""
     return (SUFFIX,) if way == "encode" else AUDIO_FORMATS
@@ -109,12 +105,8 @@ def find_files(sources: Sequence[str | Path], way: str) -> tuple[dict[str, Path]
         if way != "decode":
             new, problems = find_audio(source)
             refused += problems
-        elif source.is_file():
-            new = {source.stem: source}
         else:
-            new = {f.relative_to(source).with_suffix("").as_posix(): f for f in sorted(source.rglob(f"*{SUFFIX}"))}
-            if not new:
-                raise FileNotFoundError(f"{source} holds no files of codes ({SUFFIX})")
+            new = find_codes(source)
         for name in set(new) & set(found):
             raise ValueError(f"{found[name]} and {new[name]} would both become '{name}': take them one by one")
         found |= new

@@ -32,12 +32,11 @@ import numpy as np
 import soundfile
 from omegaconf import DictConfig
 
-from codec.audio.answer import AUDIO_FORMATS
+from codec.audio.answer import AUDIO_FORMATS, names_a_file
 from codec.audio.files import AudioError, write_audio
 from codec.audio.folder import find_audio, given_paths
 from codec.interface import TokenizerError
 from codec.load import load_tokenizer
-from codec.reconstruct import names_a_file
 from lm.audio_model import AudioModel, Prompt
 from lm.generation.asking import check_inputs, listed, sampling_of, texts_of, told, use_lengths
 from lm.generation.batch import Generation

@@ -17,9 +17,9 @@ ROOMS = {
     "codec": {
         "sound": "codec/audio",
         "corpus": "codec/corpus",
-        "contract": "codec/interface.py codec/pretrained.py",
+        "contract": "codec/errors.py codec/encoded.py codec/interface.py codec/pretrained.py",
         "network": "codec/network",
-        "model": "codec/model.py codec/load.py codec/files.py",
+        "model": "codec/model.py codec/load.py codec/files.py codec/onnx_codec.py",
         "baselines": "codec/baselines",
         "shards": "codec/shards",
         "objectives": "codec/objectives",

@@ -36,6 +36,7 @@ PROGRAMS = {
     "codec.untrained": ["out=out"],
     "codec.classical": ["data.root=corpus", "out=out"],
     "codec.reconstruct": ["input=corpus", CODEC, "device=cpu", "out=out"],
+    "codec.onnx_decode": ["onnx=none", "input=codes.safetensors", "out=out"],
     "codec.semantic_prior": ["data.root=corpus", "sources=[{encoder: x, layer: 1, count: 2, domains: []}]", "out=out"],
     "lm.train": ["name=mine", CODEC, *CORPUS],
     "lm.finetune": ["folder=corpus", "name=mine", CODEC, f"init={REPOSITORY}/checkpoints/lm-all-mini", "device=cpu"],
@@ -95,6 +96,7 @@ def write_corpus(root: Path) -> None:
         words = {"text": "the red boat"} if domain == "speech" else {"captions": ["a dog barks"]}
         rows.append({"file_name": f"{number}.wav", "speaker": "anna", "domain": domain, "split": split, **words})
     root.mkdir()
+    Path("codes.safetensors").write_bytes(b"codes")
     for number in range(12):
         soundfile.write(root / f"{number}.wav", 0.1 * np.sin(np.arange(24_000) * (0.1 + 0.01 * number)), 24_000)
     write_lines(root / "metadata.jsonl", rows)

@@ -8,6 +8,7 @@ Answer(audio=wav, sample_rate=24_000).save("b.flac")
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from codec.audio.files import AudioError, read_audio, write_audio
 from training.checkpoint import write_file
 
 AUDIO_FORMATS, TEXT_FORMATS = (".wav", ".flac"), (".txt", ".json")
+
+
+def names_a_file(out: str | Path, suffixes: Sequence[str]) -> bool:
+    """Whether `out` names the one file to write, of one of `suffixes`, and not a folder."""
+    return Path(out).suffix.lower() in suffixes and not Path(out).is_dir()
 
 
 @dataclass

@@ -11,17 +11,22 @@ import numpy as np
 import pytest
 import soundfile
 
-from almkit.command import COMMANDS, evaluations, main, parser, settings_of
+from almkit.command import COMMANDS, evaluations, main, parser, program_of, settings_of
 from training.config import REPOSITORY, compose
 
-CONFIGS = {"lm.finetune": "lm_finetune", "lm.generate": "lm_generate", "codec.reconstruct": "reconstruct"}
-CONFIGS["lm.serve"] = "serve"
+CONFIGS = {
+    "codec.onnx_decode": "onnx_decode",
+    "lm.finetune": "lm_finetune",
+    "lm.generate": "lm_generate",
+    "lm.serve": "serve",
+    "codec.reconstruct": "reconstruct",
+}
 
 
 def settings(line: str, *more: str):
     """The configuration that ``almkit LINE`` gives its program, as its main sees it."""
     given = parser().parse_args([*shlex.split(line), *more])
-    return compose(CONFIGS[COMMANDS[given.command].program], settings_of(given.command, given))
+    return compose(CONFIGS[program_of(given)], settings_of(given.command, given))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +73,7 @@ def test_a_text_is_said_exactly_as_it_stands(text: str) -> None:
         ("serve 'my model' --port 9000", "model", "my model"),
         ("serve --port 9000", "port", 9000),
         ("serve --codec c --host 127.0.0.1", "tokenizer.path", "c"),
+        ("decode codes --onnx 'my codec' -o out", "onnx", "my codec"),
         ("reconstruct a.wav --window 8 --codec 'my codec'", "tokenizer.path", "my codec"),
         ("finetune 'my voice' --from checkpoints/lm-tts-mini", "init", "checkpoints/lm-tts-mini"),
         ("finetune 'my voice' --lora", "lora", True),
@@ -192,6 +198,7 @@ def test_codes_in_files_are_the_reconstruction(here: Path, capfd: pytest.Capture
         ("serve --host 0.0.0.0 --port 0", "host=0.0.0.0 is open to others: set a key in the environment variable"),
         ("speak a --set temprature=1", "'temprature' is not a key of configs/lm_generate.yaml."),
         ("evaluate tts limit=0.5", "limit=0.5 must be a whole number"),
+        ("decode talk --onnx nowhere", "talk holds no files of codes"),
         ("finetune nowhere", "corpus folder nowhere does not exist"),
         ("finetune talk --from checkpoints/lm-spoken-mini", "and not tts: take another."),
     ],

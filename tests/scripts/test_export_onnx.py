@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from tiny_models import tiny_codec
 
 import export_onnx
+from codec.files import Codec
 from codec.interface import Codes
 from codec.model import ALMTokenizer
 from codec.onnx_codec import CARD, OnnxCodec, OnnxCodecError
@@ -99,3 +101,25 @@ def test_the_runtime_imports_no_torch() -> None:
     code = "import sys, codec.onnx_codec; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.slow
+def test_files_of_codes_decode_where_there_is_no_torch(exported: Path, tmp_path: Path) -> None:
+    codec = Codec(tiny_codec(tonal=True))
+    wave = np.random.default_rng(0).normal(0, 0.1, SAMPLES * 7 - 100).astype(np.float32)
+    codec.encode(wave).save(tmp_path / "codes/deep/a.safetensors")
+    Codec(tiny_codec(tonal=True, seed=1)).encode(wave).save(tmp_path / "codes/other.safetensors")
+    code = "import sys; sys.modules['torch'] = None; from almkit.command import main; main(sys.argv[1:])"
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, "decode", "codes", *words, "--onnx", str(exported)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    done = run("-o", "again", "--json")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1 and "these codes are of the tokenizer" in second["error"], done.stderr
+    sound, rate = soundfile.read(tmp_path / "again/deep/a.flac")
+    assert first["output"] == "again/deep/a.flac" and (len(sound), rate) == (len(wave), 24_000)
+    expected = codec.reconstruct(wave).audio.clip(-1, 1)
+    np.testing.assert_allclose(sound, expected, atol=2e-3 * np.abs(expected).max() + 1e-4)
+    assert run("-o", "one.wav").returncode == 2  # two clips, one file

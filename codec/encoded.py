@@ -1,0 +1,102 @@
+"""The codes of one clip in a file of their own; needs no torch.
+
+Encoded(codes, samples, tokenizer.describe()).save("a.safetensors")
+Encoded.load("a.safetensors").codes             # [frames, levels] int64
+find_codes("folder")                            # {"sub/a": Path("folder/sub/a.safetensors")}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from codec.errors import TokenizerError
+from training.checkpoint import write_file
+
+SUFFIX = ".safetensors"  # of a file of codes
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The codes of one clip.
+
+    Attributes:
+        codes: ``[frames, levels]`` int64.
+        samples: of the clip, at the rate of the tokenizer.
+        tokenizer: what `AudioTokenizer.describe` says of the one that made them; its ``fingerprint`` among it.
+    """
+
+    codes: np.ndarray
+    samples: int
+    tokenizer: dict[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the clip."""
+        return self.samples / float(self.tokenizer["sample_rate"])
+
+    def check(self, fingerprint: str) -> None:
+        """Refuse codes that another tokenizer than that of ``fingerprint`` made. Raises TokenizerError."""
+        own = str(self.tokenizer.get("fingerprint"))
+        if own != fingerprint:
+            raise TokenizerError(
+                f"these codes are of the tokenizer {own[:12]} and not of {fingerprint[:12]}: open the codec that made "
+                "them, with its window and levels."
+            )
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file: the tensor ``codes``, int32, and the rest as its metadata.
+
+        Raises:
+            ValueError: a path of another suffix.
+        """
+        path = Path(path)
+        if path.suffix.lower() != SUFFIX:
+            raise ValueError(f"{path}: give a file that ends in {SUFFIX}.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = {"samples": str(self.samples), "tokenizer": json.dumps(self.tokenizer)}
+        write_file(path, save({"codes": np.ascontiguousarray(self.codes, np.int32)}, kept))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Encoded:
+        """What `save` wrote.
+
+        Raises:
+            TokenizerError: no such file, or none of codes.
+        """
+        try:
+            with safe_open(path, "np") as file:
+                said = file.metadata() or {}
+                codes, samples, tokenizer = (
+                    file.get_tensor("codes"),
+                    int(said["samples"]),
+                    json.loads(said["tokenizer"]),
+                )
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise TokenizerError(f"{path} is no file of codes, as `almkit encode` writes them ({error}).") from None
+        whole = codes.ndim == 2 and codes.dtype.kind in "iu"
+        rate = tokenizer.get("sample_rate") if isinstance(tokenizer, dict) else None
+        if not whole or not isinstance(rate, int | float) or not rate > 0 or samples < 0:
+            raise TokenizerError(f"{path} is no file of codes, as `almkit encode` writes them.")
+        return cls(codes.astype(np.int64), samples, tokenizer)
+
+
+def find_codes(source: Path) -> dict[str, Path]:
+    """The file ``source``, or all files of codes below a folder, by their path without suffix.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if source.is_file():
+        return {source.stem: source}
+    found = {file.relative_to(source).with_suffix("").as_posix(): file for file in sorted(source.rglob(f"*{SUFFIX}"))}
+    if not found:
+        raise FileNotFoundError(f"{source} holds no files of codes ({SUFFIX})")
+    return found
