@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
 from accelerate import PartialState
 from omegaconf import DictConfig
@@ -32,6 +31,7 @@ from codec.shards import (
     ShardError,
     TokenizerInfo,
     check_shard,
+    read_columns,
     read_index,
     shard_name,
     write_index,
@@ -208,8 +208,11 @@ def _current(folder: Path, info: TokenizerInfo, corpus_key: str) -> EncodeSummar
         )
     if index.corpus != corpus_key:
         return None
-    rejected = [Reject(**fields) for fields in _read_lines(folder / REJECTED_NAME)]
-    duplicates = [fields["ids"] for fields in _read_lines(folder / DUPLICATES_NAME)]
+    try:
+        rejected = [Reject(**fields) for fields in _read_lines(folder / REJECTED_NAME)]
+        duplicates = [fields["ids"] for fields in _read_lines(folder / DUPLICATES_NAME)]
+    except (ValueError, TypeError, KeyError):  # damaged: both are written again from what the shards say
+        return None
     return EncodeSummary(folder, index, rejected, duplicates, current=True)
 
 
@@ -242,9 +245,8 @@ def _finish(folder: Path, info: TokenizerInfo, scan: Scan, portions: list[Portio
         path = folder / shard_name(portion.number)
         notes = check_shard(path, info)
         rejects += [Reject(**fields) for fields in json.loads(notes[REJECTS_KEY])]
-        table = pq.read_table(path, columns=["id", "sha256"])
-        for identity, sha256 in zip(table["id"].to_pylist(), table["sha256"].to_pylist(), strict=True):
-            same.setdefault(sha256, []).append(identity)
+        for row in read_columns(path, ["id", "sha256"]):
+            same.setdefault(row["sha256"], []).append(row["id"])
     _write_lines(folder / REJECTED_NAME, [asdict(reject) for reject in rejects])
     duplicates = [{"sha256": sha256, "ids": ids} for sha256, ids in same.items() if len(ids) > 1]
     _write_lines(folder / DUPLICATES_NAME, duplicates)

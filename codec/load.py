@@ -20,6 +20,7 @@ from codec.model import ALMTokenizer
 from codec.network.flow import Sampling
 from codec.pretrained import FILES, find_folder, holds_weights, load_whole
 from training.config import ConfigError
+from training.identity import first_line
 
 
 def load(
@@ -100,7 +101,7 @@ def load_tokenizer(tokenizer: DictConfig, device: torch.device | str, **override
         if isinstance(cause, TokenizerError | ValueError):
             raise ConfigError(str(cause)) from error
         if isinstance(cause, ImportError):
-            reason = str(cause.__cause__ or cause).splitlines()[0]
+            reason = first_line(cause.__cause__ if isinstance(cause.__cause__, Exception) else cause)
             raise ConfigError(
                 f"tokenizer._target_={target} cannot be imported ({reason}): put its module's folder on PYTHONPATH."
             ) from error

@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from training.checkpoint import CheckpointError
-from training.identity import printable
+from training.identity import first_line, printable
 from training.lock import LockError
 from training.log import PlainStream, quiet_environment
 from training.places import CONFIG_DIR as CONFIG_DIR
@@ -137,9 +137,8 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
         try:
             OverridesParser.create().parse_override(override)
         except HydraException as error:
-            reason = str(error).splitlines()[0]
             raise ConfigError(
-                f"{override}: the value cannot be read ({reason}); write lists as [a,b], dictionaries as "
+                f"{override}: the value cannot be read ({first_line(error)}); write lists as [a,b], dictionaries as "
                 "{key: value}, and put what contains '=', spaces or quotes into quotes inside them, as ['a=b']."
             ) from None
         pairs.append((key, value))

@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a library says, as a part of a sentence; the kind of error where it says nothing."""
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" .:"))
+
+
 def without_credentials(value: Any) -> Any:
     """A text, or a record with all its texts, with ``https://host/x`` for ``https://user:password@host/x``: whatever
     may be published passes here.

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from codec.interface import TokenizerError
 from codec.pretrained import HUB_ID, find_folder, holds_weights, load_whole
+from training.identity import first_line
 from training.pretrained import PretrainedError, check_finite
 
 
@@ -82,7 +83,7 @@ def read_pickle(file: Path) -> dict[str, object]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise TokenizerError(f"{file} is not a plain checkpoint of tensors: {str(error).splitlines()[0]}") from error
+        raise TokenizerError(f"{file} is not a plain checkpoint of tensors: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise TokenizerError(f"{file} holds a {type(content).__name__} and not a dictionary of tensors.")
     return content

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codec.audio.folder import looks_like_audio
+from training.identity import first_line
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 # A few kilobytes of parquet can hold billions of equal values: what more than this must be unpacked for is refused.
@@ -56,7 +57,7 @@ def _unicode_problem(line: Line) -> str | None:
     except UnicodeEncodeError:
         return f"{line.place} is not UTF-8: save the file as UTF-8, without halves of surrogate pairs"
     except (RecursionError, ValueError) as error:
-        return f"{line.place} cannot be read ({error})"
+        return f"{line.place} cannot be read ({first_line(error)})"
     return None
 
 
@@ -71,7 +72,7 @@ def _json_lines(source: Path) -> Iterator[Line]:
             except UnicodeDecodeError as error:
                 yield Line(place, problem=f"{place} is not valid JSON (it is not UTF-8: {error.reason})")
             except json.JSONDecodeError as error:
-                yield Line(place, problem=f"{place} is not valid JSON ({error})")
+                yield Line(place, problem=f"{place} is not valid JSON ({first_line(error)})")
             except RecursionError:
                 yield Line(place, problem=f"{place} is nested too deeply")
             except ValueError:  # Python converts at most 4,300 digits
@@ -122,7 +123,7 @@ def _csv_lines(source: Path) -> Iterator[Line]:
         try:
             cells = next(csv.reader(following(), delimiter=delimiter), [])
         except csv.Error as error:
-            yield Line(place, problem=f"{place} cannot be read ({error})")
+            yield Line(place, problem=f"{place} cannot be read ({first_line(error)})")
             number += 1
             continue
         columns: dict[str, Any] = dict(zip(header, [*cells, *[None] * len(header)], strict=False))
@@ -147,18 +148,12 @@ def _csv_header(lines: list[str], delimiter: str) -> list[str]:
 
 def _parquet_rows(source: Path) -> Iterator[Line]:
     import pyarrow
-    import pyarrow.parquet
 
     wrong = (pyarrow.ArrowException, OSError, ValueError, OverflowError)
     try:
-        # as dictionaries: a long text that many rows share is in memory once, and its length known before it is copied
-        footer = pyarrow.parquet.read_metadata(source)
-        texts = [column.path for column in footer.schema if column.physical_type == "BYTE_ARRAY"]
-        parquet = pyarrow.parquet.ParquetFile(
-            source, metadata=footer, read_dictionary=texts, page_checksum_verification=True
-        )
-    except (pyarrow.ArrowException, OSError) as error:
-        raise CorpusError(f"{source} is not a readable parquet file ({error})") from error
+        parquet = open_parquet(source)
+    except wrong as error:
+        raise CorpusError(f"{source} is not a readable parquet file ({first_line(error)})") from error
     names = parquet.schema_arrow.names
     rows, size = parquet.metadata.num_rows, source.stat().st_size
     with parquet:
@@ -170,19 +165,26 @@ def _parquet_rows(source: Path) -> Iterator[Line]:
             number, end = first, first + parquet.metadata.row_group(group).num_rows
             first = end
             try:
-                check_unpacked(parquet.metadata.row_group(group))
-            except ValueError as error:
+                check_unpacked(parquet, group)
+            except TooLarge as error:
                 yield Line(source.name, problem=f"{source.name}: rows {number} to {end - 1} are not read: {error}")
+                continue
+            except wrong as error:
+                reason = f"rows {number} to {end - 1} are damaged ({first_line(error)})"
+                yield Line(source.name, problem=f"{source.name}: {reason}")
                 continue
             batches = parquet.iter_batches(row_groups=[group], batch_size=1024)
             while number < end:
                 try:
                     batch = next(batches)
                 except (StopIteration, *wrong) as error:
-                    reason = f"rows {number} to {end - 1} are damaged ({error})"
+                    reason = f"rows {number} to {end - 1} are damaged ({first_line(error)})"
                     yield Line(source.name, problem=f"{source.name}: {reason}")
                     break
-                some_long = any(_bytes(column) > TEXT_BYTES for column in batch.columns)
+                try:
+                    some_long = any(_bytes(column) > TEXT_BYTES for column in batch.columns)
+                except wrong:  # each row is looked at
+                    some_long = True
                 for row in range(batch.num_rows):
                     place = f"{source.name} row {number}"
                     number += 1
@@ -194,7 +196,7 @@ def _parquet_rows(source: Path) -> Iterator[Line]:
                         else:
                             yield Line(place, cells.to_pylist()[0])
                     except wrong as error:  # texts that are not UTF-8, times that Python does not know
-                        yield Line(place, problem=f"{place} cannot be read ({error})")
+                        yield Line(place, problem=f"{place} cannot be read ({first_line(error)})")
 
 
 def _bytes(cells: Any) -> int:
@@ -212,23 +214,44 @@ def _bytes(cells: Any) -> int:
     return cells.nbytes
 
 
-def check_unpacked(group: Any, most: int = VALUES_PER_GROUP, counted: Sequence[str] | None = None) -> None:
-    """Refuse a row group that would take more memory than the limits above say; reads none of it.
+def open_parquet(source: Path) -> Any:
+    """A ``pyarrow.parquet.ParquetFile`` that compares the checksums of its pages, where they have some, and reads texts
+    as dictionaries: one that many rows share is in memory once, and its length known before it is copied.
+    """
+    import pyarrow.parquet
+
+    footer = pyarrow.parquet.read_metadata(source)
+    texts = [column.path for column in footer.schema if column.physical_type == "BYTE_ARRAY"]
+    return pyarrow.parquet.ParquetFile(source, metadata=footer, read_dictionary=texts, page_checksum_verification=True)
+
+
+class TooLarge(ValueError):
+    """A row group would take more memory than the limits above say; the message names the column and its size."""
+
+
+def check_unpacked(
+    parquet: Any, number: int, most: int = VALUES_PER_GROUP, counted: Sequence[str] | None = None
+) -> None:
+    """Refuse a row group of a ``pyarrow.parquet.ParquetFile`` for its size; reads none of it.
 
     Args:
-        group: ``pyarrow.parquet.RowGroupMetaData``.
         most: values of a column.
         counted: the columns that are read and whose bytes count; None: all.
 
     Raises:
-        ValueError: with the column and its size.
+        TooLarge: and what pyarrow raises where the description of a column is damaged.
     """
-    for number in range(group.num_columns):
-        column = group.column(number)
+    columns = range(parquet.metadata.num_columns)
+    # pyarrow raises where it is to read damaged columns, if only no row of them; asked for one's description alone, it
+    # ends the process.
+    for _ in parquet.reader.iter_batches(0, row_groups=[number], column_indices=list(columns)):
+        pass
+    group = parquet.metadata.row_group(number)
+    for column in map(group.column, columns):
         name = column.path_in_schema.split(".")[0]
         if column.num_values > most:
-            raise ValueError(
+            raise TooLarge(
                 f"the {name} of {group.num_rows} rows are {column.num_values} values; a row group holds at most {most}"
             )
         if (counted is None or name in counted) and column.total_uncompressed_size > BYTES_PER_GROUP:
-            raise ValueError(f"its column {name} takes {column.total_uncompressed_size} bytes in one row group")
+            raise TooLarge(f"its column {name} takes {column.total_uncompressed_size} bytes in one row group")

@@ -35,6 +35,7 @@ from codec.recipe.averaging import WeightAverage
 from codec.recipe.crops import Batch, draw_flow, draw_masking, regression_steps
 from training.config import ConfigError
 from training.failure import NonFiniteLoss
+from training.identity import first_line
 from training.run_folder import check_recipe
 
 OBJECTIVES = "objectives.safetensors"
@@ -194,10 +195,9 @@ class Run:
             if self.balancer is not None:
                 self.balancer.load_state_dict(state["balancer"])
         except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0].rstrip(".:")
             raise ConfigError(
-                f"{folder} cannot be continued with these options ({reason}): give this training another name, or "
-                "resume=none to start over."
+                f"{folder} cannot be continued with these options ({first_line(error)}): give this training another "
+                "name, or resume=none to start over."
             ) from error
         self.steps = state["step"]
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from codec.corpus.metadata import TEXT_BYTES
+from codec.corpus.metadata import TEXT_BYTES, open_parquet
 from codec.shards.format import (
     CODES_PER_GROUP,
     FORMAT_VERSION,
@@ -44,6 +44,7 @@ from codec.shards.format import (
     read_json,
 )
 from training.checkpoint import write_atomically, write_file
+from training.identity import first_line
 
 __all__ = [
     "INDEX_NAME",
@@ -57,6 +58,7 @@ __all__ = [
     "check_shard",
     "iterate_shards",
     "parse_index",
+    "read_columns",
     "read_index",
     "read_shards",
     "shard_name",
@@ -65,8 +67,7 @@ __all__ = [
     "writing",
 ]
 
-# Read as dictionaries: a long text that many rows share is in memory once, and its length known before it is copied.
-TEXT_COLUMNS = ["id", "text", "captions.list.element", "speaker", "domain", "split", "sha256", "licence"]
+BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)  # what pyarrow raises over a damaged file
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def writing(place: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = error.strerror or first_line(error)
         raise ShardError(
             f"{place} cannot be written ({reason}): make room there or give another folder; what is finished there "
             "stays, and the same command goes on from it"
@@ -101,7 +102,10 @@ def write_shard(path: Path, rows: list[Row], info: TokenizerInfo, notes: dict[by
     size = _rows_per_group([row.codes.size for row in rows])
     with writing(path):
         write_atomically(
-            path, lambda temporary: pq.write_table(table, temporary, compression="zstd", row_group_size=size)
+            path,
+            lambda temporary: pq.write_table(
+                table, temporary, compression="zstd", row_group_size=size, write_page_checksum=True
+            ),
         )
 
 
@@ -169,9 +173,9 @@ def write_index(folder: str | Path, info: TokenizerInfo, corpus: str | None = No
     seen: set[str] = set()
     for path in sorted(folder.glob("shard-*.parquet")):
         check_shard(path, info)
-        table = pq.read_table(path, columns=["id", "split", "domain", "n_frames", "duration"])
-        shards.append((path.name, table.num_rows))
-        for row in table.to_pylist():
+        table = read_columns(path, ["id", "split", "domain", "n_frames", "duration"])
+        shards.append((path.name, len(table)))
+        for row in table:
             if row["id"] in seen:
                 raise ShardError(f"clip id {row['id']!r} occurs twice in {folder}; remove the folder and encode again")
             seen.add(row["id"])
@@ -204,20 +208,30 @@ def check_shard(path: Path, info: TokenizerInfo) -> dict[bytes, bytes]:
     """The notes in a shard's schema. Raises ShardError when it is damaged, no shard, or another tokenizer's."""
     try:
         schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ShardError(f"{path} is not a whole parquet file ({error}); remove it and encode again") from error
+    except BROKEN as error:
+        raise ShardError(
+            f"{path} is not a whole parquet file ({first_line(error)}); remove it and encode again"
+        ) from error
     notes = schema.metadata or {}
     try:
         check_schema(schema)
         made_by = read_json(notes[INFO_KEY].decode(), TokenizerInfo.from_dict) if INFO_KEY in notes else None
     except ValueError as error:
-        raise ShardError(f"{path} is no token shard ({error}); remove it and encode again") from error
+        raise ShardError(f"{path} is no token shard ({first_line(error)}); remove it and encode again") from error
     if made_by != info:
         other = f"{made_by.name} {made_by.fingerprint[:12]}" if made_by else "a tokenizer it does not name"
         raise ShardError(
             f"{path} was made by {other}, not by {info.name} {info.fingerprint[:12]}; encode into another folder"
         )
     return notes
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Some columns of a shard, a dictionary per row. Raises ShardError where it is damaged."""
+    try:
+        return pq.read_table(path, columns=list(columns), page_checksum_verification=True).to_pylist()
+    except BROKEN as error:
+        raise ShardError(f"{path} is damaged ({first_line(error)}); remove it and encode again") from error
 
 
 def parse_index(data: bytes, place: str) -> Index:
@@ -235,7 +249,9 @@ def parse_index(data: bytes, place: str) -> Index:
     except ShardError:
         raise
     except ValueError as error:
-        raise ShardError(f"{place} is damaged ({error}); remove it and run codec/encode.py again") from error
+        raise ShardError(
+            f"{place} is damaged ({first_line(error)}); remove it and run codec/encode.py again"
+        ) from error
 
 
 def read_index(folder: str | Path) -> Index:
@@ -291,20 +307,20 @@ def _wanted(names: Iterable[str] | None, kind: str, present: set[str], folder: P
 def _read_shard(path: Path, listed: Sequence[IndexRow], info: TokenizerInfo) -> Iterator[Row]:
     """The rows of one shard, which its index lists. Raises ShardError."""
     try:
-        with pq.ParquetFile(path, read_dictionary=TEXT_COLUMNS) as parquet:
+        with open_parquet(path) as parquet:
             if parquet.metadata.num_rows != len(listed):
                 raise ShardError(f"it has {parquet.metadata.num_rows} rows, its index says {len(listed)}")
             start = 0
             for number in range(parquet.num_row_groups):
-                check_group(parquet.metadata.row_group(number))
+                check_group(parquet, number)
                 table = parquet.read_row_group(number, columns=SCHEMA.names)
+                table.validate(full=True)  # numbers beyond a dictionary would be read beyond its memory
                 yield from _rows(table, listed[start : start + table.num_rows], info)
                 start += table.num_rows
     except ShardError as error:
         raise ShardError(f"{path}: {error}; encode the corpus again") from None
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ShardError(f"{path} is damaged ({reason}); encode the corpus again") from error
+    except BROKEN as error:
+        raise ShardError(f"{path} is damaged ({first_line(error)}); encode the corpus again") from error
 
 
 def _rows(table: pa.Table, listed: Sequence[IndexRow], info: TokenizerInfo) -> Iterator[Row]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codec.corpus.metadata import check_unpacked
+from codec.corpus.metadata import TooLarge, check_unpacked
 from training.identity import fault_of_id, fault_of_name
 
 FORMAT_VERSION = 1
@@ -257,11 +257,11 @@ def check_schema(schema: pa.Schema) -> None:
             raise ShardError(f"its column {column.name} is {found}, not {wanted}")
 
 
-def check_group(group: pq.RowGroupMetaData) -> None:
+def check_group(parquet: pq.ParquetFile, number: int) -> None:
     """Refuse a row group that would take too much memory; reads none of it. Raises ShardError."""
     try:
-        check_unpacked(group, CODES_PER_GROUP, [name for name in SCHEMA.names if name != "codes"])
-    except ValueError as error:
+        check_unpacked(parquet, number, CODES_PER_GROUP, [name for name in SCHEMA.names if name != "codes"])
+    except TooLarge as error:
         raise ShardError(str(error)) from None
 
 

@@ -22,6 +22,7 @@ from eval.harness.audio import Wave, check_wave, pieces, resample
 from eval.harness.networks import NetworkError
 from eval.harness.provenance import sha256
 from eval.metrics.clip_metric import ClipMetric
+from training.identity import first_line
 from training.pretrained import check_finite
 
 RATE = 16_000
@@ -92,7 +93,7 @@ class UTMOS22(nn.Module):
         try:
             published = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise NetworkError(f"weights.utmos={path} is no PyTorch checkpoint: {str(error).splitlines()[0]}") from None
+            raise NetworkError(f"weights.utmos={path} is no PyTorch checkpoint: {first_line(error)}") from None
         network = cls(config, lstm, hidden)
         try:
             network.load_state_dict({our_name(key): value for key, value in published.items()})

@@ -30,6 +30,7 @@ from eval.harness.audio import RESAMPLER, CannotScore, Wave, resample
 from eval.harness.networks import NetworkError, inside_package, path_or_installed, weights_hash
 from eval.harness.provenance import sha256
 from eval.metrics.voices import VoiceSimilarity, check_voice
+from training.identity import first_line
 from training.pretrained import check_finite
 
 RATE, N_FFT, HOP, BANDS = 16_000, 400, 160, 40
@@ -72,7 +73,7 @@ class GE2E(nn.Module):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         except (OSError, KeyError, RuntimeError, TypeError) as error:
-            raise NetworkError(f"weights.resemblyzer={path} cannot be read: {str(error).splitlines()[0]}") from None
+            raise NetworkError(f"weights.resemblyzer={path} cannot be read: {first_line(error)}") from None
         if "linear.weight" not in state:
             raise NetworkError(f"weights.resemblyzer={path} lacks linear.weight: it is no GE2E voice encoder.")
         network = cls(len(state["linear.weight"]))

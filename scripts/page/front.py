@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from page.data import PageError
+from training.identity import first_line
 
 PICTURES = (".png", ".webp", ".jpg", ".jpeg", ".svg")
 
@@ -72,7 +73,7 @@ def read_front(path: Path) -> Front:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise PageError(f"error: front={path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise PageError(f"error: front={path} cannot be read: {first_line(error)}") from None
     keys = Front.__dataclass_fields__
     if not isinstance(found, dict) or set(found) - set(keys):
         raise PageError(f"error: front={path}: the keys are {', '.join(keys)}.")

@@ -29,7 +29,7 @@ from codec.corpus import CorpusError, read_corpus
 from codec.corpus.splits import own_name
 from preparation.recipe import ContentError, Item, Missing, PreparationError, Recipe
 from training.checkpoint import write_file
-from training.identity import fault_of_id, path_inside, printable
+from training.identity import fault_of_id, first_line, path_inside, printable
 
 KEYS = {
     "audio": "column of the audio; default: the one that is declared as audio",
@@ -385,7 +385,3 @@ def write_once(path: Path, content: bytes) -> Path:
         return path
     write_file(path, content)
     return path
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -107,6 +107,10 @@ def test_nothing_is_done_when_current_and_only_what_changed_otherwise(tmp_path: 
     assert again.current and again.encoded == 0 and tokenizer.batches == []
     assert (again.index, again.rejected) == (first.index, first.rejected) and len(again.rejected) == 1
     assert contents(folder) == before
+    for damage in ("{", "[]", '{"id": 1}'):  # the lists are written again from what the shards say
+        (folder / "rejected.jsonl").write_text(damage)
+        (folder / "duplicates.jsonl").write_text(damage)
+        assert encode_corpus(root, tokenizer, folder, clips_per_shard=8).encoded == 0 and contents(folder) == before
 
     soundfile.write(root / "00010.wav", np.zeros(16_000), 16_000)  # in the second of three portions
     changed = encode_corpus(root, tokenizer, folder, clips_per_shard=8)

@@ -160,6 +160,26 @@ def test_a_damaged_page_costs_its_rows(tmp_path: Path) -> None:
     assert len(clips) + len(rejects) == 31  # the ten files are not named elsewhere
 
 
+def test_a_damaged_byte_of_a_parquet_file_is_told_in_one_sentence(tmp_path: Path) -> None:
+    """Also where pyarrow by itself ends the process, or finds no such text."""
+    write(*(tmp_path / f"{number}.wav" for number in range(3)))
+    path = tmp_path / "metadata.parquet"
+    rows = [{"file_name": f"{number}.wav", "captions": [f"ä {number}", "b"]} for number in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    whole, outcomes = path.read_bytes(), set()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            _, rejects = read_corpus(tmp_path)
+            said = [reject.reason for reject in rejects]
+            outcomes.add("a reject" if rejects else "read")
+        except CorpusError as error:
+            said = [str(error)]
+            outcomes.add("refused")
+        assert all(map(str.isprintable, said)), said
+    assert outcomes == {"read", "a reject", "refused"}
+
+
 BOMBS = {  # columns of a parquet file of some kilobytes → why its second and third row are left out
     "one text in many rows": (
         {"text": pa.array(["short", *["a" * 1_100_000] * 2])}, "row 2: its text takes more than 1048576 bytes"

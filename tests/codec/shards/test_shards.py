@@ -163,6 +163,23 @@ def test_unfinished_and_damaged_folders_are_refused(tmp_path: Path) -> None:
     refused("lacks shard-00001.parquet")
 
 
+@pytest.mark.slow
+def test_a_damaged_byte_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    """Also where pyarrow by itself ends the process, or reads texts that are none."""
+    shard = write(tmp_path / "tokens", make_rows(10)) / "shard-00000.parquet"
+    whole, outcomes = shard.read_bytes(), set()
+    rows = [(row.codes.tolist(), {**vars(row), "codes": None}) for row in read_shards(shard.parent)]
+    for place in range(0, len(whole), 12):
+        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            assert [(r.codes.tolist(), {**vars(r), "codes": None}) for r in read_shards(shard.parent)] == rows, place
+            outcomes.add("read")
+        except ShardError as error:
+            assert "shard-00000.parquet" in str(error) and str(error).isprintable(), place
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
 def test_an_error_inside_the_writer_leaves_no_index(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"), ShardWriter(tmp_path, INFO, rows_per_shard=2) as writer:
         for row in make_rows(5):
