@@ -28,7 +28,8 @@ class Command:
     Attributes:
         program: module whose ``main`` is started.
         does: in a line.
-        takes: ``texts``, ``recordings``, ``files`` that become files, a ``folder`` to learn from, or a ``model``.
+        takes: ``texts``, ``recordings``, ``files`` that become files, a ``folder`` to learn from, a ``model``, or what
+            is to ``push`` or ``pull``.
         settings: that make the program do it.
         example: of the command line.
     """
@@ -74,6 +75,14 @@ COMMANDS = {
     "continue": Command(
         "lm.generate", "recordings → the same, and how they go on", "recordings", ("task=continuation",),
         "almkit continue a.wav -o longer.wav",
+    ),
+    "push": Command(
+        "lm.hub", "a trained model or codec → the hub, with a model card", "push", ("way=push",),
+        'almkit push runs/anna/final me/anna --licence cc-by-4.0 --consent "Anna recorded herself, and agreed"',
+    ),
+    "pull": Command(
+        "lm.hub", "a model or codec of the hub → a folder", "pull", ("way=pull",),
+        "almkit pull me/anna -o checkpoints/anna",
     ),
     "finetune": Command(
         "lm.finetune", "a folder of recordings → a model that speaks in their voice", "folder", (),
@@ -121,6 +130,16 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument(
                 "--steps", type=int, help="of the training, in place of what the amount of speech asks for"
             )
+        elif command.takes in ("push", "pull"):
+            if name == "push":
+                one.add_argument("folder", metavar="FOLDER", help="of a trained model or codec")
+                one.add_argument("--licence", help="of the weights, as the hub spells it: mit, cc-by-4.0 …")
+                one.add_argument("--heard", help="what they have heard, and its licences; else what its run recorded")
+                one.add_argument("--consent", help="who agreed that it speaks in their voice, and how")
+                one.add_argument("--card", action="store_true", help="print the card, and push nothing")
+            one.add_argument("repo", metavar="ORG/NAME", help="of the hub")
+            if name == "pull":
+                one.add_argument("-o", "--out", dest="folder", help="folder; else the hub's own cache")
         elif command.takes == "model":
             one.add_argument("model", nargs="?", help="folder of a language model, one that ships, or a hub id")
             one.add_argument("--host", help="address to bind; any but 127.0.0.1 needs a key in $ALMKIT_API_KEY")
@@ -146,11 +165,12 @@ def parser() -> argparse.ArgumentParser:
         if command.takes == "files":
             one.add_argument("--window", type=int, help="frames per query, from 2 to 10")
             one.add_argument("--levels", type=int, help="so many levels of the codec, from the first")
-        one.add_argument("--codec", help="folder of an audio tokenizer, one that ships, or a hub id")
-        if command.takes not in ("folder", "model"):
+        if command.program != "lm.hub":
+            one.add_argument("--codec", help="folder of an audio tokenizer, one that ships, or a hub id")
+            one.add_argument("--device", help="auto, cpu or cuda")
+        if command.takes in ("texts", "recordings", "files"):
             one.add_argument("-o", "--out", help="folder of the results, or for one clip a file, NAME.wav or NAME.flac")
             one.add_argument("--json", action="store_true", help="print a JSON line per result")
-        one.add_argument("--device", help="auto, cpu or cuda")
         one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
     for name, does in (("evaluate", EVALUATE), ("doctor", DOCTOR)):
         example = "almkit evaluate tts limit=20" if name == "evaluate" else "almkit doctor"
@@ -183,6 +203,10 @@ def settings_of(name: str, given: argparse.Namespace) -> list[str]:
             say(key, getattr(given, key))
         say("weights.whisper", given.whisper)
         found += ["lora=true"] if given.lora else []
+    elif command.takes in ("push", "pull"):
+        for key in ("folder", "repo", "licence", "heard", "consent"):
+            say(key, getattr(given, key, None))
+        found += ["card=true"] if getattr(given, "card", False) else []
     elif command.takes == "model":
         for key in ("model", "host", "port"):
             say(key, getattr(given, key))
@@ -209,7 +233,7 @@ def settings_of(name: str, given: argparse.Namespace) -> list[str]:
         found.append("out=null")
     for key in ("temperature", "domain", "window", "levels", "out", "device"):
         say("sampling.temperature" if key == "temperature" else key, getattr(given, key, None))
-    say("tokenizer.path", given.codec)
+    say("tokenizer.path", getattr(given, "codec", None))
     for key in ("stream", "json"):
         if getattr(given, key, False):
             found.append(f"{key}=true")

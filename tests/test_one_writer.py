@@ -38,6 +38,7 @@ PROGRAMS = {
     "codec.reconstruct": ["input=corpus", CODEC, "device=cpu", "out=out"],
     "codec.onnx_decode": ["onnx=none", "input=codes.safetensors", "out=out"],
     "codec.semantic_prior": ["data.root=corpus", "sources=[{encoder: x, layer: 1, count: 2, domains: []}]", "out=out"],
+    "lm.hub": ["way=pull", "repo=me/mine", "folder=out"],
     "lm.train": ["name=mine", CODEC, *CORPUS],
     "lm.finetune": ["folder=corpus", "name=mine", CODEC, f"init={REPOSITORY}/checkpoints/lm-all-mini", "device=cpu"],
     "lm.generate": ["text=boat", CODEC, MODEL, "device=cpu", "out=out"],
@@ -122,7 +123,8 @@ def test_a_folder_that_another_process_writes_is_refused(
         patch.setattr(training.lock, "_held", {})  # as in another process
         said = refused_program(program, PROGRAMS[program])
     assert re.fullmatch(
-        f"error: {folder} is being written by process .*: wait for it, or give another (name|(--)?out|target).", said
+        f"error: {folder} is being written by process .*: wait for it, or give another (name|(--)?out|target|folder).",
+        said,
     )
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
     release(folder)
@@ -146,8 +148,8 @@ def test_a_place_that_nobody_can_write_is_refused(
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     said = refused_program(program, UNUSABLE[case])
     assert re.fullmatch(
-        f"error: {place}(/x.wav)? cannot be written .* give another (--)?(name|out|target|record|webmushra|cache), or "
-        "make room for it there.", said,
+        f"error: {place}(/x.wav)? cannot be written .* give another "
+        "(--)?(name|out|target|record|webmushra|cache|folder), or make room for it there.", said,
     )  # fmt: skip
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock") == before
 

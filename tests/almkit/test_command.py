@@ -18,6 +18,7 @@ CONFIGS = {
     "codec.onnx_decode": "onnx_decode",
     "lm.finetune": "lm_finetune",
     "lm.generate": "lm_generate",
+    "lm.hub": "hub",
     "lm.serve": "serve",
     "codec.reconstruct": "reconstruct",
 }
@@ -79,6 +80,9 @@ def test_a_text_is_said_exactly_as_it_stands(text: str) -> None:
         ("finetune 'my voice' --lora", "lora", True),
         ("finetune 'my voice' --whisper a/b --set rehearse=0", "weights.whisper", "a/b"),
         ("finetune 'my voice'", "folder", "my voice"),
+        ("push runs/a/final me/a --licence mit --consent 'she, in writing'", "consent", "she, in writing"),
+        ("push runs/a/final me/a --card", "card", True),
+        ("pull me/a -o here", "folder", "here"),
     ],
 )
 def test_a_sentence_is_the_settings_of_its_program(line: str, key: str, value: object) -> None:
@@ -199,6 +203,8 @@ def test_codes_in_files_are_the_reconstruction(here: Path, capfd: pytest.Capture
         ("speak a --set temprature=1", "'temprature' is not a key of configs/lm_generate.yaml."),
         ("evaluate tts limit=0.5", "limit=0.5 must be a whole number"),
         ("decode talk --onnx nowhere", "talk holds no files of codes"),
+        ("pull nobody", "repo=nobody: name a repository of the hub, ORG/NAME."),
+        ("push talk me/a", "folder=talk holds no trained model"),
         ("finetune nowhere", "corpus folder nowhere does not exist"),
         ("finetune talk --from checkpoints/lm-spoken-mini", "and not tts: take another."),
     ],

@@ -20,7 +20,7 @@ TEXTS = [
 ]  # fmt: skip
 FIRST = {  # a name, or the folder of what a program reads or writes
     "lm_train": "name", "codec_train": "name", "ablate_lm": "name", "recogniser_train": "corpus", "demo_page": "out",
-    "eval_compare": "out", "eval_doctor": "ctc", "eval_selftest": "clips", "lm_finetune": "folder",
+    "eval_compare": "out", "eval_doctor": "ctc", "eval_selftest": "clips", "lm_finetune": "folder", "hub": "folder",
 }  # fmt: skip
 
 
