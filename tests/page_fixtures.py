@@ -248,8 +248,8 @@ def sound_space(folder: Path, classes: Sequence[str] = ("flute", "cello")) -> Pa
         )
         steps = [{"audio": name, "posterior": 0.9 - 0.2 * k, "cents": 12.0 * k or None} for k, name in enumerate(after)]
         cells.append({"source": source, "target": target, "text": f"{source} A 4 → {target}", "audio": before,
-                      "posterior": 0.1, "moved": {"requantised": steps[:2], "continuous": steps[2:]}})  # fmt: skip
-    grid = {"label": "instrument", "classes": sorted(classes), "rows": ["requantised", "continuous"],
+                      "posterior": 0.1, "moved": {"requantised": steps[:2], EVIL: steps[2:]}})  # fmt: skip
+    grid = {"label": "instrument", "classes": sorted(classes), "rows": ["requantised", EVIL],
             "amounts": [0.0, 1.0], "cells": cells}  # fmt: skip
     (folder / "grid.json").write_text(json.dumps(grid))
     return folder

@@ -44,7 +44,8 @@ def fault_of_grid(grid: Any, folder: Path) -> str | None:
         texts += [cell[key] for cell in grid["cells"] for key in ("source", "target", "text", "audio")]
         texts += [step["audio"] for _, step in moved]
         right = (
-            all(isinstance(text, str) for text in texts)
+            bool(grid["rows"] and grid["amounts"])
+            and all(isinstance(text, str) for text in texts)
             and all(map(is_finite, grid["amounts"]))
             and all(len(cell["moved"][row]) == len(grid["amounts"]) for cell in grid["cells"] for row in grid["rows"])
             and all({cell["source"], cell["target"]} <= set(grid["classes"]) for cell in grid["cells"])

@@ -12,7 +12,7 @@ from transformers.audio_utils import hertz_to_mel
 
 from eval.harness.audio import CannotScore
 from eval.space.heard import pitch_track
-from page.data import Evaluation
+from page.data import Evaluation, PageError
 from page.loudness import matching_gains, measure
 from page.media import HEIGHT, WIDTH, Scale, apply_gain, read_mono, write_copy
 
@@ -27,8 +27,15 @@ HEARD = ("reference", "requantised")  # in this order, when a point is played
 
 
 def matched_copies(paths: dict[str, Path], stem: Path, loudness: float, form: str) -> dict[str, str]:
-    """Listening copies of sounds that are compared, as loud as each other, ``STEM-NAME``; their names in the page."""
-    waves = {name: read_mono(path) for name, path in paths.items()}
+    """Listening copies of sounds that are compared, as loud as each other, ``STEM-NAME``; their names in the page.
+
+    Raises:
+        PageError: one cannot be read.
+    """
+    try:
+        waves = {name: read_mono(path) for name, path in paths.items()}
+    except ValueError as error:
+        raise PageError(f"error: {next(iter(paths.values())).parent}: {error}; run the evaluation again.") from error
     gains = matching_gains({name: measure(wav, rate) for name, (wav, rate) in waves.items()}, loudness)
     copies = {
         name: write_copy(stem.with_name(f"{stem.name}-{name}"), apply_gain(wav, gains[name]), rate, form)
@@ -82,11 +89,12 @@ def grid_view(evaluation: Evaluation, key: str, out: Path, loudness: float, form
     grid = evaluation.grid
     if grid is None or not grid["cells"]:
         return []
-    states = [(row, k, amount) for row in grid["rows"] for k, amount in enumerate(grid["amounts"])]
     start = min(range(len(grid["amounts"])), key=lambda k: abs(grid["amounts"][k] - 1))  # all the way
+    states = [(r, row, k) for r, row in enumerate(grid["rows"]) for k in range(len(grid["amounts"]))]
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     for number, cell in enumerate(grid["cells"]):
-        steps = {f"{row}-{k}": cell["moved"][row][k] for row, k, _ in states}
+        # Names are made from numbers, never from those of rows, which may hold any character.
+        steps = {f"{r}-{k}": cell["moved"][row][k] for r, row, k in states}
         paths = {name: evaluation.folder / step["audio"] for name, step in steps.items()}
         paths["source"] = evaluation.folder / cell["audio"]
         copies = matched_copies(paths, out / "media" / f"grid-{key}-{number:03d}", loudness, form)
@@ -101,7 +109,7 @@ def grid_view(evaluation: Evaluation, key: str, out: Path, loudness: float, form
     return [
         {
             "name": evaluation.name, "label": grid["label"], "classes": grid["classes"], "rows": grid["rows"],
-            "amounts": [f"{amount:g}" for amount in grid["amounts"]], "first": f"{grid['rows'][0]}-{start}",
+            "amounts": [f"{amount:g}" for amount in grid["amounts"]], "first": f"0-{start}",
             "start": start, "lines": lines,
         }
     ]  # fmt: skip

@@ -72,9 +72,13 @@ NO_GRID = "is not what eval/sound_space.py writes"
 WRONG_GRID = {
     "no cells": (lambda grid: grid.pop("cells"), NO_GRID),
     "another class": (lambda grid: grid["cells"][0].update(target="oboe"), NO_GRID),
-    "an amount less": (lambda grid: grid["cells"][0]["moved"]["continuous"].pop(), NO_GRID),
+    "an amount less": (lambda grid: grid["cells"][0]["moved"][made.EVIL].pop(), NO_GRID),
     "text for a number": (lambda grid: grid["cells"][1].update(posterior="1"), NO_GRID),
-    "infinite": (lambda grid: grid["cells"][1]["moved"]["continuous"][0].update(cents=float("inf")), NO_GRID),
+    "infinite": (lambda grid: grid["cells"][1]["moved"][made.EVIL][0].update(cents=float("inf")), NO_GRID),
+    "no amounts": (
+        lambda grid: grid.update(amounts=[], cells=[c | {"moved": {r: [] for r in c["moved"]}} for c in grid["cells"]]),
+        NO_GRID,
+    ),
     "outside": (lambda grid: grid["cells"][0].update(audio="../../x.wav"), "names '../../x.wav', which is no file of"),
     "absent": (lambda grid: grid["cells"][0].update(audio="x.wav"), "names 'x.wav', which is no file of its folder"),
 }
@@ -87,6 +91,14 @@ def test_a_grid_of_the_wrong_kind_is_one_sentence(what: str, tmp_path: Path) -> 
     spoil(folder / "grid.json", change)
     with pytest.raises(PageError, match=f"grid.json {re.escape(reason)}"):
         read_sections([folder], Options())
+
+
+@pytest.mark.parametrize(("kind", "name"), [("latents", "reference/clip0"), ("sound_space", "grid/0-1")])
+def test_a_sound_of_a_picture_that_cannot_be_read_is_one_sentence(kind: str, name: str, tmp_path: Path) -> None:
+    folder = getattr(made, kind)(tmp_path / "run" / f"eval-{kind}")
+    (folder / f"wavs/{name}.wav").write_bytes(b"no sound")
+    with pytest.raises(PageError, match=f"{Path(name).name}.wav cannot be read .*; run the evaluation again"):
+        build_page([folder], tmp_path / "page", Options())
 
 
 def test_holds_of_the_wrong_kind_are_one_sentence(tmp_path: Path) -> None:
@@ -163,7 +175,7 @@ def test_a_point_plays_by_mouse_and_by_key(browser: Browser, index: Path, width:
     browser.wait(f"{ringing} === 0")
     browser.press("ArrowDown")
     browser.wait(f"{ringing} === 1 && {told}.endsWith('before') && document.activeElement.dataset.y === '1'")
-    browser.click("[data-vectors='continuous']")
+    browser.click("[data-vectors='1']")
     browser.click("[data-amount='0']")
     assert browser.js(shown) == 2 and browser.js(ringing) == 0
     assert browser.js(f"{first}.querySelector('b').textContent") == "50 %"
