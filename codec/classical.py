@@ -142,7 +142,7 @@ def main(cfg: DictConfig) -> None:
     if not chosen:
         raise ConfigError(f"{cfg.data.root} has no clips with splits={list(cfg.splits)}, domains={list(cfg.domains)}.")
     out = Path(cfg.out or f"runs/{cfg.kind}")
-    hold(out, "out")
+    hold(out, "out", reads=[cfg.data.root])
     record = code(cfg.kind, chosen, out)
     print(f"{out}: {record['clips']} clips, {record['bits'] / record['seconds']:.0f} bit/s of coded frames")  # type: ignore[operator]
 

@@ -59,7 +59,6 @@ class Encoded:
         path = Path(path)
         if path.suffix.lower() != SUFFIX:
             raise ValueError(f"{path}: give a file that ends in {SUFFIX}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = {"samples": str(self.samples), "tokenizer": json.dumps(self.tokenizer)}
         write_file(path, save({"codes": np.ascontiguousarray(self.codes, np.int32)}, kept))
         return path

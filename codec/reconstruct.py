@@ -20,7 +20,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from omegaconf import DictConfig, ListConfig
 
@@ -62,34 +61,31 @@ class Reconstruction:
 
 
 def reconstruct_long(source: Path, target: Path, tokenizer: ALMTokenizer) -> Reconstruction:
-    """A file of any length through both streams, piece by piece, straight into `target`.
+    """A file of any length through both streams, piece by piece, into `target`. Raises AudioError."""
+    done = Reconstruction(source, target, 0.0, 0, 0.0, 0.0)
 
-    Raises AudioError; `target` is then removed.
-    """
-    encoder = decoder = None
-    samples = frames = written = 0
-    encode_time = decode_time = 0.0
-    pieces = read_pieces(source, tokenizer.sample_rate)
-    try:
-        piece: np.ndarray | None = next(pieces)
-        with soundfile.SoundFile(target, "w", tokenizer.sample_rate, 1, subtype="PCM_16") as file:
-            while piece is not None:
-                following = next(pieces, None)
-                samples += len(piece)
-                wav = torch.from_numpy(np.ascontiguousarray(piece))[None]
-                started = time.perf_counter()
-                codes, encoder = tokenizer.encode_stream(wav, encoder, last=following is None)
-                encoded = time.perf_counter()
-                sound, decoder = tokenizer.decode_stream(codes, decoder, last=following is None)
-                output = sound[0].float().cpu().numpy()[: samples - written]
-                encode_time += encoded - started
-                decode_time += time.perf_counter() - encoded
-                file.write(np.clip(output, -1, 1))
-                frames, written, piece = frames + codes.shape[2], written + len(output), following
-    except AudioError:
-        target.unlink(missing_ok=True)
-        raise
-    return Reconstruction(source, target, samples / tokenizer.sample_rate, frames, encode_time, decode_time)
+    def sound() -> Iterator[np.ndarray]:
+        encoder = decoder = None
+        samples = written = 0
+        pieces = read_pieces(source, tokenizer.sample_rate)
+        following: np.ndarray | None = next(pieces)
+        while (piece := following) is not None:
+            following = next(pieces, None)
+            samples += len(piece)
+            wav = torch.from_numpy(np.ascontiguousarray(piece))[None]
+            started = time.perf_counter()
+            codes, encoder = tokenizer.encode_stream(wav, encoder, last=following is None)
+            encoded = time.perf_counter()
+            heard, decoder = tokenizer.decode_stream(codes, decoder, last=following is None)
+            output = heard[0].float().cpu().numpy()[: samples - written]
+            done.encode_time += encoded - started
+            done.decode_time += time.perf_counter() - encoded
+            done.frames, done.seconds = done.frames + codes.shape[2], samples / tokenizer.sample_rate
+            written += len(output)
+            yield output
+
+    write_audio(target, sound(), tokenizer.sample_rate)
+    return done
 
 
 def suffixes_of(way: str) -> tuple[str, ...]:
@@ -177,10 +173,8 @@ def reconstruct_files(
         if target.exists() and any(os.path.samestat(target.stat(), status) for status in statuses):
             raise ValueError(f"{target} is the source itself; choose another folder with out=")
     for name, path in progress(found.items(), len(found), desc="files") if len(found) > 1 else found.items():
-        target = targets[name]
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            done.append(convert(path, target, codec, way, described))
+            done.append(convert(path, targets[name], codec, way, described))
         except (AudioError, TokenizerError) as error:
             refused.append(str(error))
     return done, refused

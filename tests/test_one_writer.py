@@ -162,6 +162,7 @@ INSIDE = {
     and {*CORPUS, "out=out"} <= {*options}
     and program != "eval.likelihood"  # writes none
 } | {
+    "codec.classical": ["data.root=corpus", "out=corpus/out"],
     "codec.reconstruct": [CODEC, "input=corpus", "out=corpus/out"],
     "codec.train": [option.replace("data.root=corpus", "data.root=.") for option in PROGRAMS["codec.train"]],
     "lm.generate": [MODEL, CODEC, "device=cpu", "task=continuation", "audio=corpus", "out=corpus/out"],

@@ -60,7 +60,6 @@ class Answer:
         formats = TEXT_FORMATS if self.audio is None else AUDIO_FORMATS
         if path.suffix.lower() not in formats:
             raise ValueError(f"{path}: give a file that ends in {' or '.join(formats)}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
         if self.audio is not None:
             write_audio(path, self.audio, self.sample_rate)
         else:

@@ -11,10 +11,11 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -22,7 +23,7 @@ import soxr
 
 from codec.audio.containers import parts_of
 from codec.audio.part import AudioError, Part, reason, truncated
-from training.checkpoint import write_file
+from training.checkpoint import write_atomically
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -335,18 +336,45 @@ def _blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
         yield block
 
 
-def write_audio(path: Path, wav: np.ndarray, rate: int, **how: str) -> None:
+class _Disk(io.FileIO):
+    """A file that remembers why the system took no more of it: libsndfile would not say."""
+
+    refused: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.refused = error
+        return len(data) - len(rest)
+
+
+def write_audio(path: Path, wav: np.ndarray | Iterable[np.ndarray], rate: int, **how: str) -> None:
     """Write ``wav [samples]``, float in −1…1 or int16, as the suffix of ``path`` says: WAV and FLAC of 16 bit.
 
     They cannot hold more than full scale; clipping is what a player would do too.
 
     Args:
+        wav: the samples, or pieces of them behind one another: what is too long to stand in memory.
         how: ``subtype`` and other options of soundfile.
 
     Raises:
-        OSError: the disk is full or refuses; soundfile would not say why.
+        OSError: the disk is full or refuses; what was at ``path`` is there as before, as where a piece cannot be made.
     """
-    encoded = io.BytesIO()
-    clipped = wav if wav.dtype == np.int16 else np.clip(wav, -1, 1)
-    soundfile.write(encoded, clipped, rate, **{"format": path.suffix[1:].upper(), **how})
-    write_file(path, encoded.getvalue())
+    pieces = [wav] if isinstance(wav, np.ndarray) else wav
+
+    def write(temporary: Path) -> None:
+        with _Disk(temporary, "w+") as disk:
+            try:
+                with soundfile.SoundFile(disk, "w", rate, 1, **{"format": path.suffix[1:].upper(), **how}) as file:
+                    for piece in pieces:
+                        file.write(piece if piece.dtype == np.int16 else np.clip(piece, -1, 1))
+            except (soundfile.SoundFileError, AssertionError):  # of soundfile, that less was written
+                if disk.refused is None:
+                    raise
+            if disk.refused is not None:
+                raise disk.refused
+
+    write_atomically(path, write)

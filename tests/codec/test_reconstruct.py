@@ -1,5 +1,7 @@
 """Reconstruction of files: their lengths and places, and the command line with paths and options."""
 
+import errno
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 from tiny_encoding import LoudnessTokenizer
+from tiny_models import tiny_codec
 
+from codec.model import ALMTokenizer
 from codec.reconstruct import as_overrides, reconstruct_files, table
 from training.config import compose
 
@@ -39,6 +43,40 @@ def test_one_file_becomes_the_file_that_is_named(tmp_path: Path) -> None:
         reconstruct_files(tmp_path / "a.wav", tmp_path / "a.wav", LoudnessTokenizer())
     with pytest.raises(ValueError, match="is a file"):
         reconstruct_files(tmp_path, tmp_path / "b.wav", LoudnessTokenizer())
+
+
+@pytest.fixture
+def streaming() -> ALMTokenizer:
+    """A codec by which clips of more than half a second go in pieces."""
+    codec = tiny_codec()
+    codec.one_pass_seconds = 0.5
+    return codec
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_long_file_is_whole_or_as_it_was(tmp_path: Path, suffix: str, streaming: ALMTokenizer) -> None:
+    """The disk takes no more, or the source ends in the middle: what was there stays, and nothing lies beside it."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24_000 * 30)
+    soundfile.write(tmp_path / "long.wav", noise, 24_000)
+    (out := tmp_path / f"out.{suffix}").write_bytes(b"earlier")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, usual[1]))
+    try:
+        with pytest.raises(OSError) as refused:
+            reconstruct_files(tmp_path / "long.wav", out, streaming)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert (refused.value.errno, refused.value.filename) == (errno.EFBIG, str(out))
+    assert {path.name for path in tmp_path.iterdir()} == {"long.wav", out.name} and out.read_bytes() == b"earlier"
+
+    soundfile.write(tmp_path / "long.wav", np.append(noise[: 24_000 * 20], np.nan), 24_000, subtype="FLOAT")
+    done, said = reconstruct_files(tmp_path / "long.wav", out, streaming)
+    assert not done and "NaN" in said[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"long.wav", out.name} and out.read_bytes() == b"earlier"
+
+    soundfile.write(tmp_path / "long.wav", noise[:30_000], 24_000)
+    ((one,), _) = reconstruct_files(tmp_path / "long.wav", out, streaming)
+    assert soundfile.info(out).frames == 30_000 and one.frames == 16
 
 
 def test_reconstruction_takes_paths_and_options(refusal: Callable[..., str]) -> None:
