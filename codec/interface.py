@@ -65,11 +65,17 @@ class Codes:
 
     @classmethod
     def from_clips(cls, clips: list[Tensor]) -> Codes:
-        """Pad clips ``[frames, levels]`` to a batch; a clip may have no frames."""
+        """Pad clips ``[frames, levels]`` to a batch; a clip may have no frames.
+
+        Raises:
+            ValueError: no clips, or others than of whole numbers and as many levels.
+        """
         for clip in clips:
             check_tensor(clip, "each clip")
-        if not clips or any(clip.ndim != 2 for clip in clips):
-            raise ValueError(f"clips must be [frames, levels], got {[tuple(clip.shape) for clip in clips]}.")
+            check_whole(clip)
+        if any(clip.ndim != 2 for clip in clips) or len({clip.shape[1] for clip in clips}) != 1:
+            shapes = [tuple(clip.shape) for clip in clips]
+            raise ValueError(f"clips must be [frames, levels] of one number of levels, got {shapes}.")
         lengths = torch.tensor([len(clip) for clip in clips], dtype=torch.long)
         batch = torch.zeros(len(clips), clips[0].shape[1], int(lengths.max()), dtype=torch.long)
         for i, clip in enumerate(clips):
@@ -168,8 +174,7 @@ class AudioTokenizer(ABC):
 
     def check_codes(self, codes: Tensor) -> None:
         """Refuse ``codes [batch, levels, frames]`` that this tokenizer cannot have made; fewer levels are legal."""
-        if codes.is_floating_point() or codes.dtype == torch.bool:
-            raise ValueError(f"codes must be whole numbers, got {codes.dtype}.")
+        check_whole(codes)
         sizes = torch.tensor(self.codebook_sizes, device=codes.device)[: codes.shape[1], None]
         if not 1 <= codes.shape[1] <= self.levels or bool(((codes < 0) | (codes >= sizes)).any()):
             raise ValueError(f"codes {tuple(codes.shape)} do not fit {self.levels} levels of {self.codebook_sizes}.")
@@ -216,6 +221,12 @@ def check_tensor(value: object, name: str) -> None:
     """Refuse what is no tensor, an array for one."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}: torch.as_tensor makes one.")
+
+
+def check_whole(codes: Tensor) -> None:
+    """Refuse codes that are no whole numbers: probabilities, logits, a mask."""
+    if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+        raise ValueError(f"codes must be whole numbers, got {codes.dtype}.")
 
 
 def whole_numbers(values: Tensor, name: str, batch: int) -> Tensor:

@@ -25,6 +25,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ from training.config import ConfigError, hydra_entry, refusing
 from training.launch import pick_device
 from training.lock import hold
 from training.progress import progress
-from training.schema import Option
+from training.schema import Option, shown
 
 
 class StreamingKMeans:
@@ -228,15 +229,30 @@ def join_sources(centres: list[Tensor]) -> Tensor:
 def check_options(cfg: DictConfig) -> None:
     """Refuse options that cannot work, in one sentence, before an encoder is loaded."""
     form = "sources='[{encoder: PATH, layer: 6, count: 2048, domains: [speech]}]'"
+    kinds = {
+        "encoder": "str",
+        "layer": "int, at least 0",
+        "count": "int, at least 2",
+        "domains": "list of str",
+        "trust_remote_code": "bool",
+    }
     if not cfg.sources:
         raise ConfigError(f"sources=[] names no encoder: {form}.")
     for number, source in enumerate(cfg.sources):
-        missing = [key for key in ("encoder", "layer", "count", "domains") if key not in source]
-        if missing or not OmegaConf.is_dict(source):
-            raise ConfigError(f"source {number} has no {missing[0] if missing else 'keys'}: write {form}.")
-        for key, option in (("layer", "int, at least 0"), ("count", "int, at least 2")):
-            if fault := Option.said(option).fault(source[key]):
-                raise ConfigError(f"source {number}: {key}={source[key]} {fault}.")
+        if not OmegaConf.is_dict(source):
+            raise ConfigError(f"source {number} is {shown(source)}: write {form}.")
+        given = cast(dict[str, Any], OmegaConf.to_container(source, resolve=True))
+        for key, kind in kinds.items():
+            if key not in given and key != "trust_remote_code":
+                raise ConfigError(f"source {number} has no {key}: write {form}.")
+            if key in given and (fault := Option.said(kind).fault(given[key])):
+                raise ConfigError(f"source {number}: {key}={shown(given[key])} {fault}.")
+        if not isinstance(given["encoder"], str):
+            raise ConfigError(f"source {number}: encoder={shown(given['encoder'])} must be a folder or a hub id.")
+        if unknown := given.keys() - kinds.keys():
+            raise ConfigError(
+                f"source {number} has a key '{min(unknown, key=str)}', and its keys are {', '.join(kinds)}."
+            )
 
 
 @hydra_entry("codec_semantic_prior")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from codec.baselines.baseline import BaselineTokenizer, check_levels
 from codec.baselines.seanet import ResidualCodebooks, SEANetDecoder, SEANetEncoder, own_keys, samples_per_frame
-from codec.baselines.weights import PublicWeights, fold_weight_norm, load_every_key, read_pickle
+from codec.baselines.weights import PublicWeights, fold_weight_norm, load_every_key, read_weights
 from codec.interface import TokenizerError
 
 WEIGHTS = PublicWeights(
@@ -80,8 +80,7 @@ class SpeechTokenizerModel(nn.Module):
 
     def load_checkpoint(self, file: Path) -> None:
         """Read ``SpeechTokenizer.pt``; every key of it is used or listed in UNUSED."""
-        state = {key: value for key, value in read_pickle(file).items() if isinstance(value, Tensor)}
-        state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        state = {key: v.float() if v.is_floating_point() else v for key, v in read_weights(file).items()}
         state = own_keys(fold_weight_norm(state))
         state = {key.replace("quantizer.vq.layers.", "quantizer.layers."): v for key, v in state.items()}
         load_every_key(self, state, UNUSED, file)

@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from scipy.signal import lfilter
 from torch import Tensor, nn
 
 from codec.baselines.baseline import BaselineTokenizer
 from codec.baselines.taae import TAAEConfig, TAAEDecoder, TAAEEncoder
-from codec.baselines.weights import PublicWeights, fold_weight_norm, load_every_key, read_pickle
+from codec.baselines.weights import PublicWeights, fold_weight_norm, load_every_key, read_weights
 from codec.interface import TokenizerError
 
 WEIGHTS = PublicWeights(
@@ -130,9 +129,7 @@ class StableCodecModel(nn.Module):
 
     def load_checkpoint(self, file: Path) -> None:
         """Read model.safetensors or model.ckpt; every key of it is used or listed in UNUSED."""
-        content: dict[str, Any] = load_file(file) if file.suffix == ".safetensors" else read_pickle(file)
-        values: dict[str, Tensor] = content.get("state_dict", content)
-        state = {key: value.float() for key, value in values.items()}
+        state = {key: value.float() for key, value in read_weights(file).items()}
         load_every_key(self, fold_weight_norm(state), UNUSED, file)
 
 

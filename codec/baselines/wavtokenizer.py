@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from codec.baselines.baseline import BaselineTokenizer, check_levels
 from codec.baselines.seanet import ResidualCodebooks, SEANetEncoder, own_keys, samples_per_frame
-from codec.baselines.weights import PublicWeights, fold_weight_norm, load_every_key, read_pickle
+from codec.baselines.weights import PublicWeights, fold_weight_norm, load_every_key, read_weights
 from codec.interface import TokenizerError
 
 WEIGHTS = PublicWeights(
@@ -200,11 +200,8 @@ class WavTokenizerModel(nn.Module):
 
 def read_checkpoint(file: Path) -> WavTokenizerModel:
     """The model of a Lightning checkpoint; every key of its ``state_dict`` below PARTS is used or matches UNUSED."""
-    content = read_pickle(file)
-    values = content.get("state_dict", content)
-    if not isinstance(values, dict):
-        raise TokenizerError(f"{file}: 'state_dict' is no dictionary.")
-    state = {k: v.float() if v.is_floating_point() else v for k, v in values.items() if k.startswith(PARTS)}
+    values = {k: v for k, v in read_weights(file).items() if k.startswith(PARTS)}
+    state = {k: v.float() if v.is_floating_point() else v for k, v in values.items()}
     prefix = "feature_extractor.encodec."
     state = {
         key.replace(f"{prefix}encoder.", "encoder.").replace(f"{prefix}quantizer.vq.", "quantizer."): value

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -78,15 +80,26 @@ def load_transformers(kind: type[PreTrainedModel], source: PublicWeights, path: 
     return load_whole(kind, folder)
 
 
-def read_pickle(file: Path) -> dict[str, object]:
-    """A ``torch.save`` file, read without running the code that a pickle can hold."""
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a ``torch.save`` one and its ``state_dict`` if it has one.
+
+    The code that a pickle can hold is not run.
+
+    Raises:
+        TokenizerError: it is damaged, or holds something else.
+    """
     try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
         raise TokenizerError(f"{file} is not a plain checkpoint of tensors: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise TokenizerError(f"{file} holds a {type(content).__name__} and not a dictionary of tensors.")
-    return content
+    values = content.get("state_dict", content)
+    if not isinstance(values, dict):
+        raise TokenizerError(f"{file}: 'state_dict' is no dictionary.")
+    return {key: value for key, value in values.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
 def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -160,18 +160,8 @@ class SemanticCodebook(nn.Module):
     @torch.no_grad()
     def set_centres(self, centres: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> None:
         """Install the fitted centres ``[size, centre_dim]``, and the map ``[dim, centre_dim]``, ``[dim]`` if fitted."""
-        if centres.shape != self.centres.shape:
-            raise ValueError(
-                f"semantic centres are {list(centres.shape)}, the codec wants {list(self.centres.shape)}: set "
-                "codec.codebook_sizes[0] and codec.semantic_dim to what was fitted."
-            )
         self.centres.copy_(centres)
         if weight is not None and bias is not None:
-            if weight.shape != self.map.weight.shape:
-                raise ValueError(
-                    f"the fitted map is {list(weight.shape)}, the codec wants {list(self.map.weight.shape)}: fit it to "
-                    "a codec of the same codec.code_dim."
-                )
             self.map.weight.copy_(weight)
             self.map.bias.copy_(bias)
             self.mapped = True

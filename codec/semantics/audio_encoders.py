@@ -14,7 +14,6 @@ beyond the end of the clip are dropped. Of encoder-decoder and audio-text models
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from codec.model import ALMTokenizer
 from codec.objectives.auxiliary import MaskedAutoencoder
 from codec.pretrained import load_whole
 from training.config import ConfigError, refusing
-from training.pretrained import PretrainedError, load_model, load_part
+from training.pretrained import PretrainedError, description, load_model, load_part, telling
 
 KNOWN = (
     "Encoders that work: wav2vec 2.0, HuBERT, WavLM, wav2vec2-BERT, Whisper (speech); AST, CLAP (any sound); BEATs is "
@@ -70,8 +69,9 @@ class Encoder:
 
 def load_encoder(path: str, layer: int, device: torch.device, trust_remote_code: bool = False) -> Encoder:
     """The encoder in ``path``: a checkpoint or final/ folder of codec/train.py, else `transformers_encoder`."""
-    description = Path(path) / "config.json"
-    if description.is_file() and json.loads(description.read_text()).get("model_type") == "almtokenizer":
+    with refusing(PretrainedError, key="the encoder cannot be taken"):
+        own = (Path(path) / "config.json").is_file() and description(path).get("model_type") == "almtokenizer"
+    if own:
         return codec_encoder(Path(path), device)
     return transformers_encoder(path, layer, device, trust_remote_code)
 
@@ -86,13 +86,14 @@ def codec_encoder(folder: Path, device: torch.device) -> Encoder:
     c = codec.config
     mae: MaskedAutoencoder | None = None
     if (folder / "objectives.safetensors").is_file():
-        state = load_file(folder / "objectives.safetensors")
-        state = {k.removeprefix("mae."): v for k, v in state.items() if k.startswith("mae.")}
-        depth = {part: len({k.split(".")[2] for k in state if k.startswith(f"{part}.blocks.")}) for part in PARTS}
-        if state:
-            mae = MaskedAutoencoder(c.encoder_dim, depth["encoder"], depth["decoder"], c.head_dim, c.span).eval()
-            mae.load_state_dict(state)
-            mae.to(device)
+        with refusing(PretrainedError), telling(folder, "the MAE encoder in "):
+            state = load_file(folder / "objectives.safetensors")
+            state = {k.removeprefix("mae."): v for k, v in state.items() if k.startswith("mae.")}
+            depth = {part: len({k.split(".")[2] for k in state if k.startswith(f"{part}.blocks.")}) for part in PARTS}
+            if state:
+                mae = MaskedAutoencoder(c.encoder_dim, depth["encoder"], depth["decoder"], c.head_dim, c.span).eval()
+                mae.load_state_dict(state)
+                mae.to(device)
 
     def features(wav: Tensor) -> Tensor:
         frames = codec.patchify(wav[None, : len(wav) // c.hop * c.hop].to(device))

@@ -40,19 +40,25 @@ def read_centres(cfg: DictConfig) -> dict[str, Tensor] | None:
         raise ConfigError(
             f"semantic_centres={path} is not a whole safetensors file ({error}); fit it again."
         ) from error
-    if "centres" not in tensors:
+    shapes = {
+        "centres": [int(cfg.codec.codebook_sizes[0]), wanted],
+        "weight": [int(cfg.codec.code_dim), wanted],
+        "bias": [int(cfg.codec.code_dim)],
+    }
+    found = {key: tensors[key] for key in shapes if key in tensors}
+    if "centres" not in found:
         raise ConfigError(
             f"semantic_centres={path} holds no centres; name a file that `python codec/semantic_prior.py` wrote."
         )
-    codes, found = tensors["centres"].shape
-    if (codes, found) != (cfg.codec.codebook_sizes[0], wanted):
-        raise ConfigError(
-            f"semantic_centres={path} has {codes} centres of {found} dimensions, the codec wants "
-            f"{cfg.codec.codebook_sizes[0]} of {wanted}: set codec.semantic_dim={found} and codec.codebook_sizes."
-        )
-    if "weight" in tensors and len(tensors["weight"]) != cfg.codec.code_dim:
-        raise ConfigError(
-            f"semantic_centres={path} has a map to {len(tensors['weight'])} dimensions, the codec's codes have "
-            f"{cfg.codec.code_dim}: fit it to a codec of the same codec.code_dim (map_to=FOLDER)."
-        )
-    return tensors
+    for key, other in (("weight", "bias"), ("bias", "weight")):
+        if key in found and other not in found:
+            raise ConfigError(f"semantic_centres={path} has a {key} and no {other}: fit it again.")
+    for key, value in found.items():
+        if list(value.shape) != shapes[key]:
+            raise ConfigError(
+                f"semantic_centres={path}: its {key} are {list(value.shape)} and not {shapes[key]}, as the codec wants "
+                "them: give the codec.codebook_sizes, codec.semantic_dim and codec.code_dim that they were fitted for."
+            )
+        if not bool(value.isfinite().all()):
+            raise ConfigError(f"semantic_centres={path}: its {key} hold values that are NaN or infinite; fit it again.")
+    return found

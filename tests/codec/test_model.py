@@ -1,5 +1,6 @@
 """The codec's promises: lengths, batch invariance, dependency of window k on token k, windows at run time, saving."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,22 @@ def test_codes_from_clips_round_trip() -> None:
     assert batch.codes.shape == (3, 3, 7)
     for i, clip in enumerate(clips):
         assert torch.equal(batch.clip(i), clip)
+
+
+@pytest.mark.parametrize(
+    ("clip", "reason"),
+    [
+        (torch.full((4, 3), 0.7), "codes must be whole numbers, got torch.float32"),
+        (torch.full((4, 3), math.nan), "codes must be whole numbers, got torch.float32"),
+        (torch.ones(4, 3, dtype=torch.bool), "codes must be whole numbers, got torch.bool"),
+        (torch.ones(4, dtype=torch.long), r"clips must be \[frames, levels\] of one number of levels, got .*\(4,\)"),
+        (torch.ones(4, 2, dtype=torch.long), r"of one number of levels, got \[\(2, 3\), \(4, 2\)\]"),
+        (torch.ones(4, 1, dtype=torch.long), r"of one number of levels, got \[\(2, 3\), \(4, 1\)\]"),
+    ],
+)
+def test_what_is_no_clip_of_codes_joins_no_batch(clip: torch.Tensor, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Codes.from_clips([torch.zeros(2, 3, dtype=torch.long), clip])
 
 
 @pytest.mark.parametrize("levels", [1, 8])

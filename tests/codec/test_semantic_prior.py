@@ -103,8 +103,6 @@ def test_a_map_that_came_with_the_centres_is_kept(tmp_path: Path) -> None:
         quantizer.books[0].set_centres(torch.randn(16, 6), *((weight, bias) if fitted else ()))
         quantizer.initialise(torch.randn(200, 4), 16.0, 3, torch.Generator().manual_seed(0))
         assert torch.equal(quantizer.books[0].map.weight, weight) is fitted
-    with pytest.raises(ValueError, match="code_dim"):
-        quantizer.books[0].set_centres(torch.randn(16, 6), torch.randn(5, 6), torch.randn(5))
 
 
 def test_a_training_checkpoint_gives_the_features_of_its_mae_encoder(tmp_path: Path) -> None:
@@ -124,6 +122,25 @@ def test_a_training_checkpoint_gives_the_features_of_its_mae_encoder(tmp_path: P
         found = load_encoder(str(tmp_path), 0, torch.device("cpu")).features(wav)
         assert torch.equal(found, mae.features(frames)[0])
     assert found.shape == (31, 16) and not torch.allclose(found, frames[0], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(file.read_bytes()[:-4]),
+        lambda file: save_file({"mae.encoder.blocks": torch.zeros(1)}, file),
+        lambda file: save_file({"mae.mask": torch.zeros(1)}, file),
+    ],
+)
+def test_a_damaged_mae_encoder_is_one_sentence(
+    tmp_path: Path, damage: Callable[[Path], object], refusal: Callable[..., str]
+) -> None:
+    tiny_codec().save_pretrained(tmp_path)
+    save_file({f"mae.{key}": value for key, value in MaskedAutoencoder(16, 1, 1, 8, 12).state_dict().items()},
+              tmp_path / "objectives.safetensors")  # fmt: skip
+    damage(tmp_path / "objectives.safetensors")
+    said = refusal(load_encoder, str(tmp_path), 0, torch.device("cpu"))
+    assert f"the MAE encoder in '{tmp_path}' cannot be loaded (" in said
 
 
 def test_windows_of_an_encoder_of_fixed_length_are_paired_with_the_latents_of_their_time(tmp_path: Path) -> None:
@@ -173,8 +190,17 @@ SOURCE = "{encoder: somewhere, layer: 0, count: 4, domains: [speech]}"
     ("overrides", "reason"),
     [
         ([], "sources=[] names no encoder"),
+        (
+            [f"sources=[{SOURCE.replace('}', ', trust: true}')}]"],
+            "source 0 has a key 'trust', and its keys are encoder,",
+        ),
         (["sources=[{encoder: somewhere}]"], "source 0 has no layer: write sources="),
-        (["sources=[somewhere]"], "source 0 has no encoder"),
+        (["sources=[somewhere]"], "source 0 is somewhere: write sources="),
+        (["sources=[5]"], "source 0 is 5: write sources="),
+        (["sources=[null]"], "source 0 is null: write sources="),
+        ([f"sources=[{SOURCE},[1,2]]"], "source 1 is [1, 2]: write sources="),
+        ([f"sources=[{SOURCE.replace('somewhere', '5')}]"], "source 0: encoder=5 must be a folder or a hub id."),
+        ([f"sources=[{SOURCE.replace('[speech]', '5')}]"], "source 0: domains=5 must be a list"),
         ([f"sources=[{SOURCE},{SOURCE.replace('4', '1')}]"], "count=1 must be at least 2."),
         ([f"sources=[{SOURCE}]", "hours=0"], "hours=0 must be at least 0.0001."),
         ([f"sources=[{SOURCE}]", "piece_seconds=0"], "piece_seconds=0 must be at least 0.25."),

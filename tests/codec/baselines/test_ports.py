@@ -84,6 +84,46 @@ def test_every_key_of_the_checkpoint_is_accounted_for(name: str, change: str, tm
         load(name, config, tmp_path)
 
 
+def write_stablecodec(content: object, folder: Path) -> None:
+    (folder / "model_config.json").write_text(str(np.load(GOLDEN / "stablecodec-band.npz")["config"]))
+    torch.save(content, folder / "model.ckpt")
+
+
+# name: how its file is written, and loaded
+FILES = {
+    "speechtokenizer-elu": (
+        lambda content, folder: write(
+            "speechtokenizer", content, json.loads(str(np.load(GOLDEN / "speechtokenizer-elu.npz")["config"])), folder
+        ),
+        speechtokenizer.load,
+    ),
+    "wavtokenizer": (lambda content, folder: torch.save(content, folder / "model.ckpt"), wavtokenizer.load),
+    "stablecodec": (write_stablecodec, stablecodec.load),
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ([1], "holds a list and not a dictionary of tensors"),
+        ({"state_dict": [1]}, "'state_dict' is no dictionary"),
+        ({"state_dict": {"epoch": 5}}, "no value for"),
+        (b"half", "is not a plain checkpoint of tensors"),
+        (Path("code"), "is not a plain checkpoint of tensors"),
+    ],
+)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_checkpoint_is_one_sentence(name: str, content: object, reason: str, tmp_path: Path) -> None:
+    write_file, load_file = FILES[name]
+    write_file(content, tmp_path)
+    if content == b"half":
+        (file,) = (file for file in tmp_path.iterdir() if file.suffix in (".pt", ".ckpt"))
+        file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(TokenizerError, match=reason) as refused:
+        load_file(str(tmp_path))
+    assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
+
+
 # ---- StableCodec -----------------------------------------------------------------------------------------------
 
 
@@ -131,6 +171,15 @@ def test_stablecodec_reads_a_pickled_checkpoint_too(tmp_path: Path) -> None:
     torch.save({"state_dict": load_file(tmp_path / "model.safetensors")}, tmp_path / "model.ckpt")
     (tmp_path / "model.safetensors").unlink()
     assert stablecodec.load(str(tmp_path)).fingerprint == first
+
+
+def test_half_a_safetensors_file_is_one_sentence(tmp_path: Path) -> None:
+    stablecodec_folder("band", tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(TokenizerError, match="model.safetensors is not a plain checkpoint") as refused:
+        stablecodec.load(str(tmp_path))
+    assert "\n" not in str(refused.value)
 
 
 def test_stablecodec_turns_by_the_frequencies_of_the_checkpoint(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """MAE, AR, the pitch's axis and the semantic prior: known answers, and which parameters their gradients reach."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -128,8 +127,3 @@ def test_straight_through_passes_the_semantic_level() -> None:
     (result.latents * direction).sum().backward()
     torch.testing.assert_close(x.grad, direction @ rvq.project_out.weight @ rvq.project_in.weight, atol=1e-5, rtol=1e-4)
     assert rvq.books[0].map.weight.grad is None
-
-
-def test_centres_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="semantic_dim"):
-        SemanticCodebook(16, 4, 8).set_centres(torch.zeros(16, 9))

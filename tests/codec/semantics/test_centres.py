@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from codec.semantics.centres import read_centres
-from training.config import ConfigError, compose
+from training.config import compose
 
 PRIOR = ["codec.semantic_dim=6", "codec.codebook_sizes=[16,16]", "codec.code_dim=4"]
 
@@ -46,9 +46,9 @@ def test_none_are_needed(overrides: list[str]) -> None:
         (PRIOR, "codec.semantic_dim=6 wants centres"),
         ([*PRIOR, "stage=2", "init=stage-one"], "codec.semantic_dim=6 wants centres"),
         ([*PRIOR, "semantic_centres=nowhere.safetensors"], "there is no such file"),
-        (["codec.semantic_dim=0", "codec.codebook_sizes=[16,16]", "FITTED"], "the codec wants 16 of 0"),
-        ([*PRIOR, "codec.codebook_sizes=[32,16]", "FITTED"], "has 16 centres of 6 dimensions, the codec wants 32 of 6"),
-        ([*PRIOR, "codec.code_dim=8", "FITTED"], "has a map to 4 dimensions, the codec's codes have 8"),
+        (["codec.semantic_dim=0", "codec.codebook_sizes=[16,16]", "FITTED"], "centres are [16, 6] and not [16, 0]"),
+        ([*PRIOR, "codec.codebook_sizes=[32,16]", "FITTED"], "centres are [16, 6] and not [32, 6]"),
+        ([*PRIOR, "codec.code_dim=8", "FITTED"], "weight are [4, 6] and not [8, 6]"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -57,12 +57,28 @@ def test_what_cannot_be_is_refused(
     assert sentence in refusal(read, *(fitted if override == "FITTED" else override for override in overrides))
 
 
-def test_broken_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    half, other = tmp_path / "half.safetensors", tmp_path / "other.safetensors"
-    save_file({"weights": torch.zeros(2)}, other)
-    half.write_bytes(other.read_bytes()[:-4])
-    for path, sentence in ((half, "is not a whole safetensors file"), (other, "holds no centres")):
-        with pytest.raises(ConfigError):
-            read(*PRIOR, f"semantic_centres={path}")
-        message = capsys.readouterr().err
-        assert str(path) in message and sentence in message
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"centres": torch.zeros(16)}, "centres are [16] and not [16, 6]"),
+        ({"weight": torch.zeros(4, 5)}, "weight are [4, 5] and not [4, 6]"),
+        ({"bias": torch.zeros(5)}, "bias are [5] and not [4]"),
+        ({"bias": None}, "has a weight and no bias"),
+        ({"weight": None}, "has a bias and no weight"),
+        ({"centres": None}, "holds no centres"),
+        ({"centres": torch.full((16, 6), torch.nan)}, "centres hold values that are NaN or infinite"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(
+    change: dict, sentence: str, fitted: str, refusal: Callable[..., str]
+) -> None:
+    path = Path(fitted.partition("=")[2])
+    save_file({key: value for key, value in (load_file(path) | change).items() if value is not None}, path)
+    assert sentence in refusal(read, *PRIOR, fitted)
+
+
+def test_half_a_file_is_refused(fitted: str, refusal: Callable[..., str]) -> None:
+    path = Path(fitted.partition("=")[2])
+    path.write_bytes(path.read_bytes()[:-4])
+    said = refusal(read, *PRIOR, fitted)
+    assert str(path) in said and "is not a whole safetensors file" in said
