@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from codec.corpus import Clip, CorpusError, Reject, left_out, read_usable_corpus, spread
 from codec.model import ALMTokenizer
-from codec.network.architecture import ALMTokenizerConfig
+from codec.network.architecture import architecture_of
 from codec.objectives.hearing import Listener
 from codec.objectives.losses import StagedCodec
 from codec.recipe.ceiling import check_ceiling
@@ -150,7 +150,7 @@ def train_codec(cfg: DictConfig) -> None:
         raise ConfigError(
             f"init={cfg.init}: its codebooks are random, so there are no codes to decode; train it first."
         )
-    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
+    config = architecture_of(cfg.codec)
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
     brings_codes = init is not None and cfg.stage in (None, 3) and init.quantizer.begun
     if init is not None and config.pitch_input and not init.config.pitch_input:
@@ -211,7 +211,7 @@ def train_codec(cfg: DictConfig) -> None:
         if "flow.mean" in missing:
             calibrate_flow(codec, sampler, cfg, crop)
         if centres is not None:
-            codec.quantizer.books[0].set_centres(centres["centres"], centres.get("weight"), centres.get("bias"))
+            codec.quantizer.books[0].set_centres(**centres)
     recipe = recipe_of(cfg, clips, init, accelerator.num_processes)
     run = Run(cfg, staged, listener, accelerator, recipe, quantize_from)
     if checkpoint is not None:

@@ -12,16 +12,15 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from codec.model import ALMTokenizer
-from codec.network.architecture import ALMTokenizerConfig
+from codec.network.architecture import ALMTokenizerConfig, architecture_of
 from codec.network.quantizer import Codebook
 from training.checkpoint import save_folder
-from training.config import hydra_entry
+from training.config import hydra_entry, refusing
 from training.lock import hold
 
 SECONDS, ROWS = 10, 16  # of noise
@@ -60,8 +59,8 @@ def untrained_codec(config: ALMTokenizerConfig, seed: int) -> ALMTokenizer:
 def main(cfg: DictConfig) -> None:
     out = Path(cfg.out) if cfg.out else Path("runs") / f"codec-{cfg.preset}-untrained"
     hold(out, "out", replaced=True)
-    config = ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True)))
-    codec = untrained_codec(config, cfg.seed)
+    with refusing(ValueError):
+        codec = untrained_codec(architecture_of(cfg.codec), cfg.seed)
     save_folder(out, lambda folder: codec.save_pretrained(folder))
     print(f"{out}: {sum(p.numel() for p in codec.parameters()) / 1e6:.2f} M random weights, {codec.bitrate:.1f} bit/s")
 

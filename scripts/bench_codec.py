@@ -24,15 +24,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
 
 from codec.model import ALMTokenizer
-from codec.network.architecture import ALMTokenizerConfig
-from training.config import CONFIG_DIR
+from codec.network.architecture import architecture_of
+from training.config import compose
 
 PRESETS = ("mini", "mini_causal", "small", "base")
 PEERS = ("encodec", "mimi", "dac")
@@ -51,16 +51,7 @@ class Contestant:
 
 def preset(name: str, device: str) -> Contestant:
     """ALMTokenizer of configs/codec/<name>.yaml with random weights; wav ``[batch, samples]``."""
-    import hydra
-    from omegaconf import OmegaConf
-
-    with hydra.initialize_config_dir(version_base=None, config_dir=str(CONFIG_DIR)):
-        cfg = hydra.compose("codec_train", overrides=[f"codec={name}"])
-    model = (
-        ALMTokenizer(ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(cfg.codec, resolve=True))))
-        .eval()
-        .to(device)
-    )
+    model = ALMTokenizer(architecture_of(compose("codec_train", [f"codec={name}"]).codec)).eval().to(device)
     return Contestant(f"codec={name}", model.encode, model.decode, millions(model))
 
 

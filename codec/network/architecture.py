@@ -1,7 +1,8 @@
 """The architecture of an ALMTokenizer: its keys, and which values a codec can have."""
 
-from typing import Annotated
+from typing import Annotated, Any, cast
 
+from omegaconf import DictConfig, OmegaConf
 from transformers import PretrainedConfig
 
 from training.schema import first_fault_in
@@ -79,6 +80,11 @@ class ALMTokenizerConfig(PretrainedConfig):
             if isinstance(given := getattr(self, key), tuple):
                 setattr(self, key, list(given))
         super().__post_init__(**kwargs)
+
+
+def architecture_of(options: DictConfig) -> ALMTokenizerConfig:
+    """What ``codec`` of a program's configuration describes, not yet checked."""
+    return ALMTokenizerConfig(**cast(dict[str, Any], OmegaConf.to_container(options, resolve=True)))
 
 
 def check_window(window: int) -> None:

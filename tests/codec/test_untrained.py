@@ -2,6 +2,7 @@
 
 from training.help import CONFIG_DIR
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from tiny_models import tiny_codec
 from codec.load import load
 from codec.network.architecture import ALMTokenizerConfig
 from codec.network.quantizer import usage
-from codec.untrained import coloured_noise, untrained_codec
+from codec.untrained import coloured_noise, main, untrained_codec
+from training.config import compose
 
 CONFIGS = CONFIG_DIR / "codec"
 
@@ -40,3 +42,18 @@ def test_it_is_a_function_of_the_seed_and_survives_saving(tmp_path: Path) -> Non
     loaded = load(tmp_path)
     wav = coloured_noise(1, 20, loaded.samples_per_frame, torch.Generator().manual_seed(0))
     assert loaded.fingerprint == first.fingerprint and torch.equal(loaded.encode(wav).codes, first.encode(wav).codes)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("codec.encoder_dim=100", "width 100 is not a multiple of the head dimension 64."),
+        ("codec.synthesis_fft=318", "synthesis_fft=318 must be even and at least the hop of 320."),
+        ("codec.codebook_sizes=[]", "give at least one level"),
+    ],
+)
+def test_an_architecture_that_cannot_be_is_one_sentence(
+    override: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert reason in refusal(main.__wrapped__, compose("codec_untrained", [override, "out=out"]))

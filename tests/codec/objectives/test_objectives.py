@@ -1,5 +1,6 @@
 """MAE, AR, the pitch's axis and the semantic prior: known answers, and which parameters their gradients reach."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
