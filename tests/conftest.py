@@ -3,11 +3,12 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from headless_chromium import Browser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # on most machines there is none
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -46,3 +47,11 @@ def refused_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         return said
 
     return line
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Headless Chromium; asked for by tests that are skipped where there is none."""
+    started = Browser(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()

@@ -26,7 +26,7 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """One page of a fresh, headless browser without network.
+    """One page of a fresh, headless browser that reaches this machine alone, with a microphone that beeps.
 
     Attributes:
         requests: the URLs that were asked for.
@@ -49,7 +49,8 @@ class Browser:
             [
                 program, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--mute-audio",
                 "--no-first-run", "--disable-background-networking", "--disable-component-update",
-                "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream", f"--user-data-dir={profile}",
                 f"--window-size={width},{height}", "about:blank",
             ],
             close_fds=False, preexec_fn=give_pipes, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -107,10 +108,10 @@ class Browser:
             self._loaded = True
         return message
 
-    def open(self, path: Path, timeout: float = 60.0) -> None:
-        """Load a file and wait until it has loaded."""
+    def open(self, page: Path | str, timeout: float = 60.0) -> None:
+        """Load a file, or a page of this machine's own servers, and wait until it has loaded."""
         self._loaded = False
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=page.resolve().as_uri() if isinstance(page, Path) else page)
         until = time.monotonic() + timeout
         while not self._loaded:
             self._receive(until)
@@ -148,6 +149,12 @@ class Browser:
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def give_file(self, selector: str, path: Path) -> None:
+        """Choose a file in an input, as a person does."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
 
     def screenshot(self, path: Path, width: int, height: int, dark: bool = False) -> None:
         """A picture of the page at a size, light or dark."""

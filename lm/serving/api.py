@@ -5,7 +5,7 @@
 POST /v1/audio/speech                           text → wav, flac, opus or pcm while it is made, or events
 POST /v1/audio/transcriptions, …/captions       a recording → json, text or verbose_json
 POST /v1/audio/reconstructions                  a recording → what the codec keeps of it, and its codes
-GET  /v1/models, /health, /metrics              the model, whether it lives, its counts
+GET  /v1/models, /health, /metrics, /           the model, whether it lives, its counts, the page to try it
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -38,9 +39,12 @@ from lm.serving.metrics import Metrics
 from lm.serving.refusals import Refused, error_body
 from lm.serving.speaking import Speaking
 
+PAGE = Path(__file__).parent / "playground"
+FILES = {"/": ("index.html", "text/html"), "/playground.css": ("playground.css", "text/css")}
+FILES |= {"/playground.js": ("playground.js", "text/javascript")}
 TEXT_PATHS = {"/v1/audio/transcriptions": "asr", "/v1/audio/captions": "audio_captioning"}
 SPEECH, RECONSTRUCTIONS = "/v1/audio/speech", "/v1/audio/reconstructions"
-PATHS = (*TEXT_PATHS, SPEECH, RECONSTRUCTIONS, "/v1/models", "/health", "/metrics")
+PATHS = (*FILES, *TEXT_PATHS, SPEECH, RECONSTRUCTIONS, "/v1/models", "/health", "/metrics")
 GONE = 499  # nobody reads this answer: its client has left
 
 
@@ -317,6 +321,8 @@ def application(service: Service) -> FastAPI:
     app.post(RECONSTRUCTIONS)(service.reconstruction)
     for path, task in TEXT_PATHS.items():
         app.post(path, name=task)(asking(service, task))
+    for path, (name, media) in FILES.items():
+        app.get(path, name=name)(page(PAGE / name, media))
     return app
 
 
@@ -325,5 +331,15 @@ def asking(service: Service, task: str) -> Callable[[Request], Any]:
 
     async def answer(request: Request) -> Response:
         return await service.text(request, task)
+
+    return answer
+
+
+def page(path: Path, media: str) -> Callable[[], Any]:
+    """The answer to a path that is a file of ours."""
+    body = path.read_bytes()
+
+    async def answer() -> Response:
+        return Response(body, media_type=media)
 
     return answer

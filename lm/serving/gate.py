@@ -22,7 +22,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from lm.serving.refusals import Refused, error_body
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-OPEN_PATHS = ("/health",)  # nothing secret
+# Nothing secret; and a page cannot send a key for itself.
+OPEN_PATHS = ("/", "/playground.css", "/playground.js", "/health")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src blob:; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -283,7 +283,7 @@ def test_who_may_ask(server: Running, start, capfd: pytest.CaptureFixture) -> No
         given = {name: value.encode() for name, value in headers.items()}
         for path in ("/v1/models", "/metrics"):
             assert keyed.client.get(path, headers=given).status_code == status, headers
-    assert keyed.client.get("/health").status_code == 200
+    assert keyed.client.get("/health").status_code == keyed.client.get("/").status_code == 200
     ask = server.client.get
     own = f"127.0.0.1:{server.port}"
     for headers, status in [
