@@ -76,14 +76,16 @@ class Limits:
         """The limits, each as its environment variable says, if that is set.
 
         Raises:
-            AudioError: one of them is no number.
+            AudioError: one of them is no number above 0.
         """
         limits = {}
         for name, variable in LIMIT_VARIABLES.items():
             try:
                 limits[name] = float(os.environ.get(variable) or getattr(cls, name))
             except ValueError:
-                raise AudioError(f"{variable}={os.environ[variable]} must be a number") from None
+                limits[name] = math.nan
+            if not limits[name] > 0:  # beside nan, which nothing is beyond
+                raise AudioError(f"{variable}={os.environ[variable]} must be a number above 0")
         return cls(**limits)
 
     def check(self, path: Path, seconds: float, rate: int, channels: int) -> None:

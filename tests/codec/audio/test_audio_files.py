@@ -201,9 +201,10 @@ def test_what_a_header_asks_for_is_limited_by_a_setting(
         read(path)
     monkeypatch.setenv(variable, value)
     read(path)
-    monkeypatch.setenv(variable, "many")
-    with pytest.raises(AudioError, match=f"{variable}=many must be a number"):
-        read(path)
+    for none in ("many", "nan", "0", "-1", " "):
+        monkeypatch.setenv(variable, none)
+        with pytest.raises(AudioError, match=f"{variable}={none} must be a number above 0"):
+            read(path)
 
 
 def test_a_rate_of_zero_is_refused(tmp_path: Path) -> None:
