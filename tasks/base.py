@@ -151,6 +151,16 @@ class Task(ABC):
         """The captions of ``row``, normalised; those of which nothing is left are no captions."""
         return [caption for caption in map(self.normalise, row.captions or []) if caption]
 
+    def words(self, text: str) -> str:
+        """``text`` as the model learns texts. Raises TaskError where nothing of it is left."""
+        words = self.normalise(text)
+        if not words.strip():
+            raise self._nothing_left(text)
+        return words
+
+    def _nothing_left(self, text: str) -> TaskError:
+        return TaskError(f"task {self.name}: of the text {text[:80]!r} text.normalise leaves nothing: write words.")
+
     # ---- what all tasks share ------------------------------------------------------------------------------------
     def variants(self, row: Any) -> int:
         """Documents that ``row`` can become: contents times phrasings of the prompt."""
@@ -158,7 +168,10 @@ class Task(ABC):
 
     def document(self, row: Any, with_target: bool = True, variant: int = 0) -> Document:
         """The document of ``row``; without target its last segment is open: the prompt."""
-        phrasing, choice = divmod(variant, self.choices(row))
+        contents = self.choices(row)
+        if not contents:
+            raise self._nothing_left(row.text or "")
+        phrasing, choice = divmod(variant, contents)
         instruction = (TextSegment(self.instructions[phrasing]),) if self.instructions else ()
         return Document(self.token or self.name, (*instruction, *self.segments(row, with_target, choice)), row.id)
 

@@ -96,7 +96,7 @@ class Interleaved(Task):
         for number, sentence in enumerate(row.rows):
             is_last = number == len(row.rows) - 1
             codes = sentence.codes if with_target or not is_last else None
-            text = TextSegment(self.normalise(sentence.text), learn=self.learn_text and number > 0)
+            text = TextSegment(self.words(sentence.text), learn=self.learn_text and number > 0)
             segments += [text, AudioSegment(codes, domain="speech", learn=True)]
         return tuple(segments)
 

@@ -35,7 +35,7 @@ class TTS(Task):
         template = self.prompt if row.speaker else self.anonymous_prompt
         before, _, after = template.partition("{text}")
         speaker = row.speaker or ""
-        return before.replace("{speaker}", speaker) + self.normalise(row.text) + after.replace("{speaker}", speaker)
+        return before.replace("{speaker}", speaker) + self.words(row.text) + after.replace("{speaker}", speaker)
 
     def said(self, row: Any) -> str | None:
         return row.text

@@ -84,9 +84,9 @@ class VoicePromptedTTS(Task):
     def segments(self, row: Any, with_target: bool, choice: int) -> tuple[Any, ...]:
         reference = row.references[choice] if isinstance(row, Prompted) else row.reference
         return (
-            TextSegment(self.normalise(reference.text)),
+            TextSegment(self.words(reference.text)),
             AudioSegment(reference.codes, domain="speech"),
-            TextSegment(self.normalise(row.text)),
+            TextSegment(self.words(row.text)),
             AudioSegment(row.codes if with_target else None, domain="speech", learn=True),
         )
 

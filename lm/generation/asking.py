@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from lm.generation.sampling import Sampling
 from tasks.base import INPUTS, Task
 from tasks.interleaved import Interleaved
 from training.config import ConfigError, refusing
+
+INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")  # categories of Unicode: controls, formats, spaces
 
 
 def texts_of(cfg: DictConfig) -> list[str]:
@@ -38,12 +41,14 @@ def listed(value: Any) -> list[str]:
 
 
 def told(key: str, value: Any) -> list[str]:
-    """The texts of a key, without blank ones.
+    """The texts of a key, without those of which nothing is seen; byte-order marks, which files that were joined have
+    within, are no part of a text.
 
     Raises:
         ConfigError: what is no Unicode text.
     """
-    texts = [line.strip() for line in listed(value) if line.strip()]
+    lines = (line.replace("\ufeff", "").strip() for line in listed(value))
+    texts = [line for line in lines if any(unicodedata.category(c) not in INVISIBLE for c in line)]
     for text in texts:
         if any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):  # bytes of a command line that are not UTF-8
             raise ConfigError(f"{key}={ascii(text)} is not UTF-8: write it in UTF-8, or give file=FILE that is.")

@@ -25,6 +25,7 @@ from lm.generation.streaming import StreamDecoder
 from lm.model import save_lm
 from lm.sequences.documents import render
 from tasks.base import Request, TaskError
+from tasks.text import normalisers
 from tasks.tts import TTS
 from training.config import ConfigError, compose, group_options
 
@@ -280,6 +281,16 @@ def test_each_task_owns_its_limits(setup, vocabulary, name):
         type(task)().seconds(asked[0])
 
 
+@pytest.mark.parametrize("name", [name for name in SPEAKING if name != "continuation"])
+def test_a_text_of_which_the_normaliser_leaves_nothing_is_refused(name):
+    task = made(f"task={name}")
+    task.use_normaliser(normalisers("basic"))
+    heard = [Request("r", "who", codes=np.zeros((5, 3), np.int64))]
+    task.document(task.asked("x", "a dog!", heard), with_target=False)
+    with pytest.raises(TaskError, match=f"task {name}: of the text '!!!' text.normalise leaves nothing: write words"):
+        task.document(task.asked("x", "!!!", heard), with_target=False)
+
+
 def test_positions_are_read_under_each_familys_own_name(setup, vocabulary, tmp_path):
     """GPT-2 calls them n_positions."""
     model = shutil.copytree(setup.model, tmp_path / "gpt2")
@@ -351,6 +362,8 @@ def test_a_speaker_is_one_that_the_model_has_heard(setup, tmp_path, capsys, hear
         ("one\u2028line\x0b, two\x85parts\rnext".encode(), ["one\u2028line\x0b, two\x85parts", "next"]),
         (b"fine\ncaf\xe9 au lait\n", "line 2 is not UTF-8: save the file as UTF-8."),
         ("hello".encode("utf-16"), "line 1 is not UTF-8"),
+        ("one\n\ufefftwo files joined\n\u200b\n\0\n\ufeff\ufeffthree".encode(), ["one", "two files joined", "three"]),
+        ("می\u200cخواهم".encode(), ["می\u200cخواهم"]),
         (b"\xef\xbb\xbf\n \n", "there is no text to generate from."),
     ],
 )
