@@ -1,9 +1,10 @@
-"""The codec that ships keeps what it promises on the test speech of the embedded corpus, at every length."""
+"""The codecs that ship keep what they promise on the test speech of the embedded corpus, at every length."""
 
 import pytest
 
 from codec.corpus import read_audio, read_corpus
 from codec.load import load
+from codec.recipe.validation import pitch_kept
 from eval.harness.coding import resynthesise
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
@@ -45,6 +46,19 @@ def test_speech_survives(clips: list[ScoredClip]) -> None:
         )
         rates.append(float(metric.compute()))
     assert rates[1] - rates[0] <= 0.15
+
+
+@pytest.mark.parametrize(("name", "least"), [("codec-mini", 0.85), ("codec-real", 0.65)])
+def test_voices_keep_their_pitch(name: str, least: float) -> None:
+    """Of every eighth clip: ``codec-real`` has never heard these two voices."""
+    codec = load(REPOSITORY / "checkpoints" / name)
+    waves = [
+        read_audio(clip.path, codec.sample_rate)
+        for clip in read_corpus(REPOSITORY / "data/mini")[0]
+        if clip.split == "test" and clip.domain == "speech"
+    ][::8]
+    outputs = [wav for wav, _ in resynthesise(codec, dict(enumerate(waves))).values()]
+    assert pitch_kept(list(zip(waves, outputs, strict=True)), codec.sample_rate, 320) >= least
 
 
 def test_quality_does_not_depend_on_the_length(clips: list[ScoredClip]) -> None:
