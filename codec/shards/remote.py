@@ -2,10 +2,12 @@
 
 The encoding works on a local folder, where a killed run finds its shards again; the copy comes after. The index goes
 last: a folder with an index is whole. A copy that was interrupted goes on: what lies there already is not sent again.
+Whose copy it is, a second index says until then.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import fsspec
 
 from codec.shards import INDEX_NAME, Index, ShardError, parse_index
 
+UNFINISHED = ".index.json"  # beside the files of a copy that is not whole yet
+SHARD = re.compile(r"shard-\d+\.parquet")
 BLOCK = 1 << 20  # bytes that are compared at a time
 
 
@@ -42,7 +46,8 @@ def publish(folder: Path, address: str) -> tuple[int, int]:
         files sent and files that were there.
 
     Raises:
-        ShardError: the address holds the tokens of another tokenizer or of other clips, or cannot be written.
+        ShardError: the address holds the tokens of another tokenizer or of other clips, whole or not, or cannot be
+            written.
     """
     system, target = file_system(address)
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -50,15 +55,18 @@ def publish(folder: Path, address: str) -> tuple[int, int]:
     sent = kept = 0
     try:
         system.makedirs(target, exist_ok=True)
-        there = {Path(entry["name"]).name: entry["size"] for entry in system.ls(target, detail=True)}
-        old = system.cat_file(f"{target}/{INDEX_NAME}") if INDEX_NAME in there else None
-        new = index.read_bytes()
-        same_index = old == new
-        if old is not None and not same_index:
-            if not new.startswith(old):  # else it is ours, cut short
-                _check_replaceable(parse_index(old, f"{address}/{INDEX_NAME}"), parse_index(new, str(index)), address)
-            system.rm_file(f"{target}/{INDEX_NAME}")
-            del there[INDEX_NAME]
+        entries = [entry for entry in system.ls(target, detail=True) if entry["type"] == "file"]
+        there = {Path(entry["name"]).name: entry["size"] for entry in entries}
+        old = next((name for name in (UNFINISHED, INDEX_NAME) if name in there), None)
+        told, new = system.cat_file(f"{target}/{old}") if old else b"", index.read_bytes()
+        same_index = old == INDEX_NAME and told == new
+        if not same_index:
+            if not new.startswith(told):  # else it is ours, perhaps cut short
+                _check_replaceable(parse_index(told, f"{address}/{old}"), parse_index(new, str(index)), address)
+            system.pipe_file(f"{target}/{UNFINISHED}", new)
+            there[UNFINISHED] = len(new)
+            if there.pop(INDEX_NAME, None) is not None:
+                system.rm_file(f"{target}/{INDEX_NAME}")
         for path in [*(path for path in files if path != index), index]:
             known = there.get(path.name) == path.stat().st_size
             if known and (same_index or _same_bytes(path, system, f"{target}/{path.name}")):
@@ -67,7 +75,7 @@ def publish(folder: Path, address: str) -> tuple[int, int]:
             system.put_file(str(path), f"{target}/{path.name}")
             sent += 1
         for name in set(there) - {path.name for path in files}:
-            if name.startswith("shard-"):
+            if name == UNFINISHED or SHARD.fullmatch(name):
                 system.rm_file(f"{target}/{name}")
     except ShardError:
         raise

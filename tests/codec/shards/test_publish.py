@@ -39,11 +39,8 @@ def remote_files(address: str) -> dict[str, bytes]:
     return {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
 
 
-@pytest.mark.parametrize("whole", range(6))
-def test_an_interrupted_copy_goes_on(whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_corpus(tmp_path / "corpus", 9)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
-    address = f"memory://{tmp_path.name}/tokens"
+def interrupted_copy(folder: Path, address: str, whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy ``folder`` until the line goes dead in the file after ``whole`` files."""
     put, calls = MemoryFileSystem.put_file, itertools.count()
 
     def failing(system: MemoryFileSystem, local: str, remote: str, **more: object) -> None:
@@ -53,10 +50,18 @@ def test_an_interrupted_copy_goes_on(whole: int, tmp_path: Path, monkeypatch: py
             raise ConnectionError("the line went dead")
         put(system, local, remote, **more)
 
-    monkeypatch.setattr(MemoryFileSystem, "put_file", failing)
-    with pytest.raises(ShardError, match=f"ConnectionError after {whole} files were sent and 0 were there"):
-        publish(tmp_path / "tokens", address)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "put_file", failing)
+        with pytest.raises(ShardError, match=f"ConnectionError after {whole} files were sent and 0 were there"):
+            publish(folder, address)
+
+
+@pytest.mark.parametrize("whole", range(6))
+def test_an_interrupted_copy_goes_on(whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_corpus(tmp_path / "corpus", 9)
+    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
+    address = f"memory://{tmp_path.name}/tokens"
+    interrupted_copy(tmp_path / "tokens", address, whole, monkeypatch)
     assert publish(tmp_path / "tokens", address) == (6 - whole, whole)
     assert remote_files(address) == contents(tmp_path / "tokens")
 
@@ -74,12 +79,31 @@ def test_a_file_of_the_same_size_is_sent_where_its_bytes_differ(tmp_path: Path) 
     assert remote_files(address) == contents(tmp_path / "tokens")
 
 
+def test_what_is_no_shard_stays_beside_a_copy(tmp_path: Path) -> None:
+    encode_corpus(make_corpus(tmp_path / "corpus", 4), LoudnessTokenizer(), tmp_path / "tokens")
+    address = f"memory://{tmp_path.name}/tokens"
+    system, target = fsspec.core.url_to_fs(address)
+    others = {"README.md", "shard-notes.txt", "shard-00000.parquet.bak", "shard-00009.parquet/x"}
+    for name in (*others, "shard-00007.parquet"):
+        system.pipe_file(f"{target}/{name}", b"x")
+    publish(tmp_path / "tokens", address)
+    found = {name.removeprefix(f"{target}/") for name in system.find(target)}
+    assert found == others | set(contents(tmp_path / "tokens"))
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
 @pytest.mark.parametrize("what", ["tokenizer", "clips"])
-def test_a_copy_never_replaces_other_tokens(what: str, tmp_path: Path) -> None:
+def test_a_copy_never_replaces_other_tokens(
+    what: str, is_whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = make_corpus(tmp_path / "corpus", 4)
     encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens")
     address = f"memory://{tmp_path.name}/tokens"
-    publish(tmp_path / "tokens", address)
+    if is_whole:
+        publish(tmp_path / "tokens", address)
+    else:
+        interrupted_copy(tmp_path / "tokens", address, 2, monkeypatch)
+    before = remote_files(address)
     table = root / "metadata.jsonl"
     if what == "clips":
         table.write_text(table.read_text().replace("clip-", "other-"))
@@ -88,7 +112,7 @@ def test_a_copy_never_replaces_other_tokens(what: str, tmp_path: Path) -> None:
     )
     with pytest.raises(ShardError, match=r"holds (tokens of toy/loudness 0123|the tokens of another corpus)"):
         publish(tmp_path / "b", address)
-    assert remote_files(address) == contents(tmp_path / "tokens")
+    assert remote_files(address) == before
 
 
 @pytest.mark.parametrize("address", ["nope://bucket/tokens", "gopher://bucket/tokens"])
