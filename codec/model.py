@@ -5,11 +5,10 @@
     wav ─ patchify ─► frames (75 Hz) ─ interleave a query after every w frames ─► encoder ─ keep the queries ─►
     RVQ (3 × 2048) ─► w mask tokens per quantised query ─► decoder ─ keep the mask positions ─► unpatchify ─► wav
 
-w is a run-time choice (2…10, default 6 → 12.5 Hz). The published figure puts the mask tokens before their query;
-with plain causal attention window k could then never see token k, so the decoder here is bidirectional (default) or
-block-causal within its local attention span. Width, depth, norms and positions are not stated in the paper; ours are
-configuration keys. ``bottleneck: strided`` puts plain strided convolutions in the place of queries and transformers
-(strided.py): the baseline to compare with.
+w is a run-time choice (2…10, default 6 → 12.5 Hz). The published figure puts the mask tokens before their query; with
+plain causal attention window k could then never see token k, so the decoder here is bidirectional (default) or
+block-causal within its local attention span. What the paper does not state (width, depth, norms, positions) are keys.
+``bottleneck: strided`` (strided.py) is the convolutional baseline; ``patchify: experts`` is in experts.py.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from codec.interface import Codes, HasLatents, without_autocast
 from codec.network.architecture import ALMTokenizerConfig, check_architecture, check_window
 from codec.network.ends import build_ends
+from codec.network.experts import ExpertPatchify
 from codec.network.fingerprint import of_codes, of_decoder
 from codec.network.flow_decoder import PIECE, FlowConfig, FlowDecoder, FlowNetwork
 from codec.network.patchify import SpectralHead, Synthesis, ToneHead
@@ -38,8 +38,8 @@ from codec.network.streaming import (
     decode_piece,
     encode_long,
     encode_piece,
+    latency,
 )
-from codec.network.streaming import latency as stream_latency
 from codec.network.strided import StridedDecoder, StridedEncoder
 from codec.network.transformer import (
     LocalTransformer,
@@ -73,6 +73,8 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
         super().__init__(config)
         check_architecture(config)
         self.patchify, self.unpatchify = build_ends(config, config.encoder_dim, config.decoder_dim)
+        if config.patchify == "experts":
+            self.patchify = ExpertPatchify.of(config)
         self.query = self.mask = self.pool = self.spread = None
         self.encoder: LocalTransformer | StridedEncoder
         self.decoder: LocalTransformer | StridedDecoder
@@ -273,7 +275,7 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
     @property
     def stream_latency(self) -> Latency:
         """Algorithmic delay in ms at the present window."""
-        return stream_latency(self)
+        return latency(self)
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Tensor]) -> None:

@@ -5,7 +5,7 @@ to download, over the frames of a stage-1 run. Writes one safetensors file for `
 codec/train.py and prints the two codec keys that go with it.
 
 A source is ``{encoder: PATH, layer: N, count: N, domains: [...]}``. PATH is a transformers audio encoder (a folder or a
-hub id; codec/semantics/audio_encoders.py says which), or a checkpoint folder of a stage-1 run
+hub id; codec/network/audio_encoders.py says which), or a checkpoint folder of a stage-1 run
 (runs/NAME/checkpoints/step_NNNNNNN, its MAE encoder is used), or a codec's final/ folder (its patchify). Which layer
 and how many centres each source gets is not stated in the paper. ``trust_remote_code: true`` in a source runs the
 Python code that an encoder brings.
@@ -38,8 +38,8 @@ from codec.corpus import AudioError, Clip, CorpusError, left_out, read_audio, re
 from codec.interface import TokenizerError
 from codec.load import load_codec
 from codec.model import ALMTokenizer
+from codec.network.audio_encoders import load_encoder
 from codec.network.quantizer import kmeans, nearest
-from codec.semantics.audio_encoders import load_encoder
 from training.checkpoint import latest_checkpoint, write_file
 from training.config import ConfigError, hydra_entry, refusing
 from training.launch import pick_device

@@ -38,6 +38,7 @@ from codec.recipe.initialise import (
     check_kmeans,
     flow_of,
     initialise_codebooks,
+    know_experts,
     measure_residual,
     read_init,
     take_ends,
@@ -157,6 +158,7 @@ def train_codec(cfg: DictConfig) -> None:
         brings_codes = False  # they know nothing of an axis that is to say the pitch
     quantize_from = 0 if brings_codes else int(train.quantize_from)
     clusters = cfg.stage != 1 and not brings_codes
+    know_experts(config)
     autoencoder = None
     if cfg.stage == 3:
         autoencoder = None if cfg.flow.autoencoder is None else read_init(cfg.flow.autoencoder, "flow.autoencoder")

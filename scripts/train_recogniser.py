@@ -31,9 +31,9 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
 from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
+from codec.network.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
 from eval.harness.provenance import sha256
 from eval.judges.augmentation import AugmentationConfig, augment
-from eval.judges.recognisers.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
 from eval.metrics.wer import ErrorRate
 from tasks.text import plain
 from training.checkpoint import save_checkpoint, save_folder, write_file
@@ -42,6 +42,7 @@ from training.identity import printable, without_credentials
 from training.launch import pick_device
 from training.lock import hold
 from training.log import RunLog, duration
+from training.pretrained import PretrainedError
 from training.progress import progress
 from training.run_folder import check_recipe, choose_checkpoint, set_aside, write_settings
 from training.stopping import Stop
@@ -179,7 +180,8 @@ def main(cfg: DictConfig) -> None:
 
     # ---- model and optimiser, from where they stood ------------------------------------------------------------------
     if cfg.init:
-        model = CTCRecogniser.load(Path(cfg.init)).to(device).train()
+        with refusing(PretrainedError, key="init"):
+            model = CTCRecogniser.load(Path(cfg.init)).to(device).train()
     else:
         model = CTCRecogniser(CTCConfig(**cfg.model)).to(device).train()
     average = copy.deepcopy(model).eval()

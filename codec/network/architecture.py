@@ -22,6 +22,7 @@ LATER_KEYS: dict[str, object] = {
     "tonal": False,
     "whiten": False,
     "pitch_input": False,
+    "experts": [],
 }
 
 # What is larger is no codec's, but would take the memory before it is missed.
@@ -63,7 +64,7 @@ class ALMTokenizerConfig(PretrainedConfig):
     excitation: Switch = True
     pitch_low: Number = 60.0
     pitch_high: Number = 500.0
-    patchify: Annotated[str, "stft | conv"] = "stft"
+    patchify: Annotated[str, "stft | conv | experts"] = "stft"
     conv_filters: Size = 32
     conv_ratios: Annotated[list[int], "ints, at most 1000000"] = (2, 4, 5, 8)  # type: ignore[assignment]
     conv_causal: Switch = False
@@ -73,10 +74,11 @@ class ALMTokenizerConfig(PretrainedConfig):
     tonal: Switch = False
     whiten: Switch = False
     pitch_input: Switch = False
+    experts: Annotated[list, "list"] = ()  # type: ignore[assignment]  # codec/network/experts.py, only with experts
     flow: Annotated[dict | None, "dict or null"] = None  # a decoder of codec/network/flow_decoder.py
 
     def __post_init__(self, **kwargs: object) -> None:
-        for key in ("codebook_sizes", "analysis_ffts", "conv_ratios"):
+        for key in ("codebook_sizes", "analysis_ffts", "conv_ratios", "experts"):
             if isinstance(given := getattr(self, key), tuple):
                 setattr(self, key, list(given))
         super().__post_init__(**kwargs)
@@ -102,14 +104,16 @@ def check_architecture(config: ALMTokenizerConfig) -> None:
     if fault := first_fault_in(config):
         raise ValueError(fault)
     check_window(config.window)
-    for key in ("codebook_sizes", "analysis_ffts", "conv_ratios"):
+    for key in ("codebook_sizes", "analysis_ffts", "conv_ratios", "experts"):
         if len(getattr(config, key)) > MOST:
             raise ValueError(f"{key} has more than {MOST} values.")
     if not config.codebook_sizes:
         raise ValueError("codebook_sizes=[]: give at least one level.")
     if config.bottleneck == "queries" and config.head_dim % 2:
         raise ValueError(f"head_dim={config.head_dim} must be even: rotary positions turn pairs.")
-    if config.patchify != "stft":
+    if (config.patchify == "experts") != bool(config.experts):
+        raise ValueError(f"patchify={config.patchify} and {len(config.experts)} experts: give both, or neither.")
+    if config.patchify == "conv":
         return
     if not config.analysis_ffts:
         raise ValueError(f"analysis_ffts={config.analysis_ffts}: give the window of at least one spectrum, in samples.")

@@ -11,9 +11,11 @@ from codec.network.pitch import PitchInput
 
 
 def build_ends(config: ALMTokenizerConfig, dim_in: int, dim_out: int) -> tuple[nn.Module, nn.Module]:
-    """Patchify to frames of ``dim_in`` and unpatchify from frames of ``dim_out``, as ``config.patchify`` says."""
+    """Patchify to frames of ``dim_in`` and unpatchify from frames of ``dim_out``, as ``config.patchify`` says; a codec
+    that hears by experts (codec/network/experts.py) has the output of ``stft``.
+    """
     c = config
-    if c.patchify == "stft":
+    if c.patchify != "conv":
         head = (c.sample_rate, c.excitation, c.pitch_low, c.pitch_high, c.tonal)
         pitch = None
         if c.pitch_input:

@@ -22,6 +22,11 @@ def of_codes(config: ALMTokenizerConfig, weights: Mapping[str, Tensor]) -> str:
     """Equal ones mean equal codes."""
     own = inspect.get_annotations(ALMTokenizerConfig)  # what transformers adds differs between its versions
     values = {key: getattr(config, key) for key in own if key not in DECODER_KEYS}
+    if config.experts:  # their folders may lie elsewhere: what is in them counts
+        values["experts"] = [
+            sorted((k, v) for k, v in expert.items() if k != "encoder" or not expert.get("sha256"))
+            for expert in config.experts
+        ]
     for key, default in LATER_KEYS.items():
         if values.get(key) == default:
             values.pop(key, None)

@@ -295,7 +295,7 @@ def make_target(flow: FlowConfig, codec: ALMTokenizerConfig, unpatchify: nn.Modu
     """
     if flow.target == "latent":
         return Latent(build_ends(codec, flow.latent, flow.latent), flow.latent)
-    if codec.patchify != "stft":
+    if codec.patchify == "conv":
         raise ValueError(f"flow.target={flow.target} needs the spectra of patchify=stft; choose flow.target=latent.")
     if flow.target == "gains":
         return Gains(codec.hop, codec.synthesis_fft, unpatchify)

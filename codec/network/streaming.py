@@ -11,7 +11,7 @@ The result is that of one pass over the whole clip, because nothing reaches far:
 attention ``layers * span`` tokens. A block-causal transformer keeps the keys and values of the last ``span`` tokens and
 answers at once; a bidirectional one repeats the tokens within its reach around each piece, and answers when the tokens
 after a window are there. Only the phase of the pulses runs through a whole clip: it is part of the state. A flow
-decoder, which reaches far, works on a fixed grid of pieces.
+decoder, which reaches far, works on a fixed grid of pieces, as experts do.
 
 The functions do not change the state they are given; they return the next one.
 """
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from codec.network.experts import ExpertPatchify
 from codec.network.flow_decoder import CONTEXT, FADE, PIECE, FlowState
 from codec.network.patchify import pulse_phase
 from codec.network.strided import StridedStack
@@ -114,7 +115,7 @@ def latency(codec: ALMTokenizer) -> Latency:
     """The algorithmic delay of ``codec`` at its window."""
     frame = 1000 * codec.config.hop / codec.sample_rate
     ahead = [look_ahead(stack, codec.window) * codec.window for stack in (codec.encoder, codec.decoder)]
-    encode = codec.window + codec.patchify.reach[1] + ahead[0]
+    encode = codec.window + codec.patchify.reach[1] + ahead[0]  # of experts: a piece of their grid, and its context
     decode = sound_reach(codec)[1] + ahead[1]
     if codec.flow is not None:  # the first frame of a cross-fade waits for the piece after it, and for its context
         decode += FADE // 2 + PIECE + CONTEXT - 1
@@ -184,15 +185,18 @@ def encode_piece(
     wav = torch.cat((state.wav, wav), dim=1)
     if last:
         wav = torch.nn.functional.pad(wav, (0, -(state.first * hop + wav.shape[1]) % (hop * window)))
-    before, after = codec.patchify.reach
-    whole = wav.shape[1] // hop
-    ready = (state.first + whole - (0 if last else after)) // window * window
+    ends, whole = codec.patchify, state.first + wav.shape[1] // hop
+    experts = ends if isinstance(ends, ExpertPatchify) else None  # which hear pieces of a fixed grid
+    certain = whole if last else experts.certain(whole) if experts else whole - ends.reach[1]
+    ready = certain // window * window
     state = replace(state, wav=wav)
     tokens = wav.new_zeros(len(wav), 0, codec.config.encoder_dim)
     if ready > state.done:
-        frames = codec.patchify(wav[:, : whole * hop])[:, state.done - state.first : ready - state.first]
+        heard = wav[:, : (whole - state.first) * hop]
+        frames = experts(heard, None, state.first) if experts else ends(heard)
+        frames = frames[:, state.done - state.first : ready - state.first]
         tokens = codec.encoder_tokens(frames, window)
-        first = max(0, ready - before)
+        first = experts.needed(ready) if experts else max(0, ready - ends.reach[0])
         rest = wav[:, (first - state.first) * hop :].clone()  # a view would keep the whole piece alive
         state = replace(state, wav=rest, first=first, done=ready)
     output, following = transform(codec.encoder, tokens, state.tokens, window, last)

@@ -8,6 +8,9 @@ AR (paper section 3, and the author's account of it): a small continuous transfo
 from those of the levels before it; the gradient reaches the encoder through the straight-through path, so that deeper
 levels become easier to predict for a language model. Reconstruction pays a little for it.
 
+Experts (ALMTokenizer2, "phone decoder"): what the phone experts heard of each frame is predicted from the quantised
+latents, so that codes keep it; theirs is two strided convolutions, ours the description of a window.
+
 The networks' sizes and the weights are not stated in the paper: configuration keys.
 """
 
@@ -17,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.network.transformer import LocalTransformer
+from codec.network.transformer import LocalTransformer, WindowSpread
 
 
 def draw_mask(batch: int, frames: int, share: float, generator: torch.Generator, first: int = 0) -> Tensor:
@@ -103,3 +106,27 @@ class LevelPredictor(nn.Module):
             return predicted.sum() * 0.0
         error = (predicted[:, :, :-1].float() - features[:, :, 1:].detach()).square().sum(-1)
         return error.mean()
+
+
+class ExpertPredictor(nn.Module):
+    """What the phone experts heard, from the quantised latents.
+
+    Args:
+        dim: of the latents that the decoder is given.
+        phones: numbers of the phone experts per frame.
+        basis: cosines that describe a window's frames.
+    """
+
+    def __init__(self, dim: int, phones: int, basis: int = 5) -> None:
+        super().__init__()
+        self.spread, self.predict = WindowSpread(dim, basis), nn.Linear(dim, phones)
+
+    def forward(self, latents: Tensor, heard: Tensor) -> Tensor:
+        """Mean squared error.
+
+        Args:
+            latents: ``[batch, windows, dim]``.
+            heard: ``[batch, windows * w, phones]``, normalised.
+        """
+        frames = self.spread(latents, heard.shape[1] // latents.shape[1])
+        return (self.predict(F.silu(frames)).float() - heard.float()).square().mean()

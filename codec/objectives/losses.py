@@ -25,10 +25,11 @@ from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 from codec.audio.mel import mel_filters
 from codec.model import ALMTokenizer
 from codec.network.code_space import coding_rate_loss
+from codec.network.experts import ExpertPatchify
 from codec.network.patchify import Synthesis, spectrum, tone_offsets
 from codec.network.pitch import pitch
 from codec.network.quantizer import Quantized
-from codec.objectives.auxiliary import LevelPredictor, MaskedAutoencoder, draw_mask
+from codec.objectives.auxiliary import ExpertPredictor, LevelPredictor, MaskedAutoencoder, draw_mask
 from codec.objectives.flow import FlowDraw, flow_losses
 from codec.objectives.hearing import Listener, hearing_loss
 
@@ -62,6 +63,7 @@ class Pass:
         quantized: None in stage 1, which has no codes, and in stage 3, whose codes stay.
         bypass: the quantiser was left out.
         frames, mask: ``[batch, frames, dim]`` and the frames that are masked, for the MAE objective.
+        phones: ``[batch, frames, dim]``, what the phone experts heard.
     """
 
     wav: Tensor
@@ -70,6 +72,7 @@ class Pass:
     bypass: bool = False
     frames: Tensor | None = None
     mask: Tensor | None = None
+    phones: Tensor | None = None
     flow: dict[str, Tensor] | None = None
     """losses of stage 3 by name, which makes no waveform"""
 
@@ -93,12 +96,19 @@ class StagedCodec(nn.Module):
         super().__init__()
         c, self.stage = codec.config, cfg.stage
         self.codec = codec
-        self.mae = self.ar = self.bridge = None
+        self.mae = self.ar = self.bridge = self.expert = None
         if cfg.loss.mae and self.stage in (None, 1):  # a frozen patchify has nothing to learn from it
             mae = cfg.mae
             self.mae = MaskedAutoencoder(c.encoder_dim, mae.encoder_layers, mae.decoder_layers, c.head_dim, c.span)
         if cfg.loss.ar and self.stage in (None, 2):
             self.ar = LevelPredictor(c.code_dim, len(c.codebook_sizes), cfg.ar.width, cfg.ar.layers, c.head_dim)
+        if cfg.loss.expert and self.stage in (None, 2):
+            phones = codec.patchify.phones if isinstance(codec.patchify, ExpertPatchify) else 0
+            if not phones:
+                raise ValueError(
+                    "loss.expert needs patchify=experts with one of role phone, whose features it predicts."
+                )
+            self.expert = ExpertPredictor(c.decoder_dim, phones)
         if self.stage == 1:
             if c.encoder_dim != c.decoder_dim:
                 self.bridge = nn.Linear(c.encoder_dim, c.decoder_dim)
@@ -145,6 +155,8 @@ class StagedCodec(nn.Module):
         else:
             out = self.codec(wav, window, levels, bypass, noise_offset, unquantised)
             made = Pass(out.synthesis.wav, out.synthesis, out.quantized, bypass)
+            if self.expert is not None:
+                made.phones = self.codec.patchify.heard[..., : self.codec.patchify.phones]
         if self.mae is not None and masking is not None:
             made.frames = made.frames if self.stage == 1 else self.codec.patchify(wav)
             mask = draw_mask(len(wav), made.frames.shape[1], *masking, first)  # type: ignore[union-attr]
@@ -259,6 +271,13 @@ class OtherLosses(Losses):
         with self.accelerator.autocast():
             loss = self.staged.ar(self.made.quantized.inputs, self.made.quantized.per_level)
         return loss * (0.0 if self.made.bypass else 1.0)  # nothing to predict while the quantiser is left out
+
+    def expert(self) -> Tensor | None:
+        """What the phone experts heard, predicted from the quantised latents."""
+        if self.staged.expert is None or self.made.quantized is None or self.made.phones is None:
+            return None
+        with self.accelerator.autocast():
+            return self.staged.expert(self.made.quantized.latents, self.made.phones)
 
     def mae(self) -> Tensor | None:
         """Masked frames predicted from the others."""

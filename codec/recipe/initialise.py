@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from codec.interface import TokenizerError
 from codec.model import ALMTokenizer
 from codec.network.architecture import ALMTokenizerConfig
+from codec.network.experts import Expert
 from codec.network.patchify import mean_and_deviation
 from codec.objectives.flow import condition_of
 from codec.pretrained import FILES, find_folder, holds_weights, load_whole
@@ -92,7 +94,10 @@ def flow_of(cfg: DictConfig, config: ALMTokenizerConfig, autoencoder: ALMTokeniz
     if autoencoder is None:
         return made
     theirs = autoencoder.config
-    ends = [key for key in ENDS if getattr(theirs, key) != getattr(config, key)]
+    of_experts = ("patchify", "conv_filters", "conv_ratios", "conv_causal") if config.patchify == "experts" else ()
+    ends = [key for key in ENDS if key not in of_experts and getattr(theirs, key) != getattr(config, key)]
+    if theirs.patchify != "stft" and config.patchify == "experts":
+        ends.append("patchify")
     if ends:
         raise ConfigError(f"flow.autoencoder={cfg.flow.autoencoder} has other ends ({', '.join(ends)}) than the codec.")
     if theirs.encoder_dim != theirs.decoder_dim:
@@ -101,6 +106,17 @@ def flow_of(cfg: DictConfig, config: ALMTokenizerConfig, autoencoder: ALMTokeniz
             "bridge between them is not exported; train stage 1 with codec.decoder_dim as codec.encoder_dim."
         )
     return made | {"latent": theirs.encoder_dim}
+
+
+def know_experts(config: ALMTokenizerConfig) -> None:
+    """Look up width and SHA-256 of a codec's experts, as its configuration holds them.
+
+    Raises:
+        ConfigError: one is not there, or cannot be taken.
+    """
+    if config.patchify == "experts":
+        with refusing(ValueError, TokenizerError):
+            config.experts = [asdict(expert.known()) for expert in Expert.all(config.experts)]
 
 
 def take_ends(core: ALMTokenizer, autoencoder: ALMTokenizer) -> None:

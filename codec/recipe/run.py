@@ -60,6 +60,9 @@ def recipe_of(cfg: DictConfig, clips: Sequence[Clip], init: ALMTokenizer | None,
     if settings["stage"] != 3:  # keys of stage 3 alone
         settings = {key: value for key, value in settings.items() if key != "flow"}
         settings["loss"] = {key: value for key, value in settings["loss"].items() if key not in FLOW_LOSSES}
+    if not settings["codec"]["experts"]:  # keys of codecs that hear by experts alone
+        settings["codec"] = {key: value for key, value in settings["codec"].items() if key != "experts"}
+        settings["loss"] = {key: value for key, value in settings["loss"].items() if key != "expert"}
     kept = {key: value for key, value in settings.items() if key not in FREE_KEYS}
     begun = None if init is None else init.fingerprint[:12]
     return {

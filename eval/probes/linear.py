@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eval.judges.recognisers.ctc import ALPHABET, BLANK, ids_to_text, text_to_ids
+from codec.network.ctc import ALPHABET, BLANK, ids_to_text, text_to_ids
 from training.progress import progress
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the weights, chosen on the validation clips

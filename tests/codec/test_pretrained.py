@@ -16,8 +16,8 @@ from codec.interface import TokenizerError
 from codec.load import load, load_codec, load_tokenizer
 from codec.model import ALMTokenizer
 from codec.network.architecture import ALMTokenizerConfig
+from codec.network.audio_encoders import load_encoder
 from codec.network.quantizer import Codebook
-from codec.semantics.audio_encoders import load_encoder
 from codec.untrained import untrained_codec
 from training.config import ConfigError, compose
 

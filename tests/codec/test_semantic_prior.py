@@ -19,13 +19,13 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from codec.corpus import read_corpus
 from codec.model import ALMTokenizer
+from codec.network.audio_encoders import load_encoder
 from codec.network.quantizer import ResidualQuantizer
 from codec.objectives.auxiliary import MaskedAutoencoder
 from codec.semantic_prior import Source, fit_map, join_sources
-from codec.semantics.audio_encoders import load_encoder
 from training.config import ConfigError
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "semantics")]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "network")]
 from test_audio_encoders import save_ast  # noqa: E402
 
 

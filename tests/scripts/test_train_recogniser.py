@@ -11,7 +11,7 @@ import soundfile
 from json_files import read_json, write_lines
 
 import train_recogniser
-from eval.judges.recognisers.ctc import CTCRecogniser
+from codec.network.ctc import CTCRecogniser
 from training.checkpoint import CheckpointError
 from training.config import ConfigError, compose
 

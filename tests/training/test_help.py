@@ -36,5 +36,6 @@ def test_help_shows_keys_and_groups_with_their_comments() -> None:
     text = help_text("train.py", "codec_train", "Trains a codec.")
     for part in ("Trains a codec.", "batch_size: 4             # int, at least 1: crops per process and step"):
         assert part in text
-    assert "codec=… one of: base, mini, mini_8, mini_causal, mini_conv, paper, small (default mini)" in text
+    presets = "base, base_flow, mini, mini_8, mini_causal, mini_conv, mini_experts, paper, small"
+    assert f"codec=… one of: {presets} (default mini)" in text
     assert "hop: 320                  # int" in text

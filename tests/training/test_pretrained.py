@@ -28,8 +28,8 @@ from transformers import (
 from codec.interface import TokenizerError
 from codec.load import load_codec
 from codec.model import ALMTokenizer, ALMTokenizerConfig
+from codec.network.audio_encoders import load_encoder
 from codec.objectives.hearing import Listener
-from codec.semantics.audio_encoders import load_encoder
 from eval.comparison.budget import flops_per_position
 from eval.harness.networks import NetworkError, describe_network, load_network, load_part
 from lm.model import ModelError, load_weights

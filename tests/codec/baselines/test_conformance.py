@@ -35,7 +35,15 @@ def flow(seed: int = 0) -> AudioTokenizer:
     return tiny_flow_codec(seed=seed, excitation=False)
 
 
-OURS: dict[str, Callable[..., AudioTokenizer]] = {"almtokenizer": tiny_codec, "strided": strided, "flow": flow}
+def experts(seed: int = 0) -> AudioTokenizer:
+    """Ours that hears by experts, here by log-mels alone."""
+    heard = [{"encoder": "log-mel", "role": "acoustic", "dim": 80}]
+    return tiny_codec(seed=seed, patchify="experts", experts=heard, excitation=False)
+
+
+OURS: dict[str, Callable[..., AudioTokenizer]] = {
+    "almtokenizer": tiny_codec, "strided": strided, "flow": flow, "experts": experts,
+}  # fmt: skip
 MAKERS = {**OURS, **TINY}
 ALL: dict[str, Callable[..., AudioTokenizer]] = {**MAKERS, "example": example_of_the_docs}
 # Decoded sound alone against in a batch, of full scale 1. Baselines run one clip at a time: no difference at all.

@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from json_files import read_lines
+from omegaconf import OmegaConf
 from tiny_models import tiny_codec, tiny_flow_codec
 from tiny_training import assert_equal, losses, train
 
 from codec.corpus import Clip
 from codec.load import load
+from codec.model import ALMTokenizer
+from codec.network.architecture import ALMTokenizerConfig
+from codec.network.ctc import CTCConfig, CTCRecogniser
 from codec.network.flow import noise, stratified_times
+from codec.objectives.auxiliary import ExpertPredictor
 from codec.objectives.flow import FlowDraw, flow_losses, velocity_error
 from codec.objectives.losses import StagedCodec
 from codec.recipe.ceiling import check_ceiling
@@ -137,6 +143,63 @@ def test_runs_of_other_stages_know_nothing_of_it() -> None:
     assert "flow" not in recipe and not {"flow", "regression"} & set(recipe["loss"])
     recipe = recipe_of(compose("codec_train", ["stage=3"]), [], None, 1)
     assert recipe["flow"]["target"] == "partials" and recipe["loss"]["flow"] == 1.0
+
+
+def test_the_published_sizes_and_a_small_copy_that_learns() -> None:
+    """``base_flow``: 0.93 B of the flow and 1.08 B that learn, as published; a sixteenth of its widths takes a step."""
+    small = ["codec.encoder_dim=48", "codec.decoder_dim=48", "codec.head_dim=8", "codec.encoder_layers=1",
+             "codec.decoder_layers=1", "codec.codebook_sizes=[16,16]", "flow.dim=96", "flow.layers=2", "stage=3",
+             "codec.experts=[{encoder: log-mel, layer: 0, role: phone, dim: 80}]"]  # fmt: skip
+    sizes = {}
+    for name, overrides in (("whole", []), ("small", small)):
+        cfg = compose("codec_train", ["codec=base_flow", "init=x", *overrides])
+        config = ALMTokenizerConfig(**OmegaConf.to_container(cfg.codec, resolve=True))  # type: ignore[arg-type]
+        flow = {key: cfg.flow[key] for key in ("target", "prior", "dim", "layers", "span")}
+        config.flow = flow | {"latent": 136 if name == "whole" else 8}
+        torch.manual_seed(0)
+        with torch.device("meta" if name == "whole" else "cpu"):
+            codec = ALMTokenizer(config)
+        sizes[name] = sum(p.numel() for p in codec.flow.parameters()) / 1e9
+        head = ExpertPredictor(768, codec.patchify.phones) if name == "whole" else None
+        total = (sum(p.numel() for m in (codec, head) if m is not None for p in m.parameters())) / 1e9
+        if name == "whole":
+            assert sizes[name] == pytest.approx(0.93, rel=0.05) and total == pytest.approx(1.08, rel=0.05)
+            assert (codec.frame_rate, codec.bitrate, codec.samples_per_frame) == (12.5, 1300, 1920)
+    staged = StagedCodec(codec, cfg).train()
+    optimizer = torch.optim.AdamW(parameter_groups(staged, 0.01), lr=1e-3)
+    before = {key: value.clone() for key, value in codec.state_dict().items()}
+    result = staged(torch.cat((WAV, WAV), dim=1)[:, : 1920 * 16], 2, flow=draw())
+    result.flow["flow"].backward()
+    optimizer.step()
+    moved = {key.split(".")[0] for key, value in codec.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {"flow"} and torch.isfinite(result.flow["flow"])
+
+
+@pytest.mark.slow
+def test_a_codec_that_hears_by_experts_is_trained_goes_on_and_gets_a_flow_decoder(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
+    CTCRecogniser(CTCConfig(mels=16, width=24, blocks=1)).save(place / "ctc")
+    heard = "codec.experts=[{encoder: ctc, layer: 0, role: phone},{encoder: log-mel, layer: 0, role: acoustic}]"
+    experts = ["codec.patchify=experts", heard]
+    learns = [*experts, "loss.expert=0.5", "trainer.max_steps=8"]
+    whole = train("heard", *learns)
+    assert not any("ctc" in key or "expert" in key for key in whole), "neither experts nor their head are exported"
+    logged = [record for record in read_lines("runs/heard/log.jsonl") if "loss" in record]
+    assert len(logged) == 8 and all(record["expert"] > 0 for record in logged)
+    shutil.copytree("runs/heard", "runs/cut")
+    shutil.rmtree("runs/cut/checkpoints/step_0000008")
+    shutil.rmtree("runs/cut/final")
+    assert_equal(whole, train("cut", *learns))
+    flow = [part.replace("runs/base", "runs/heard") for part in TINY_FLOW]
+    train("flow", *experts, *flow, "trainer.max_steps=5")
+    base, flowing = load("runs/heard/final"), load("runs/flow/final")
+    codes = base.encode(WAV)
+    assert torch.equal(flowing.encode(WAV).codes, codes.codes) and flowing.fingerprint == base.fingerprint
+    assert flowing.decode(codes).shape == WAV.shape
+    with pytest.raises(ConfigError):
+        train("none", "loss.expert=0.5")
+    assert "loss.expert needs patchify=experts with one of role phone" in capsys.readouterr().err
 
 
 def sampler(tmp_path: Path, *waves: np.ndarray) -> CropSampler:

@@ -22,7 +22,7 @@ def sentence(capsys: pytest.CaptureFixture, override: str) -> str:
 
 @pytest.mark.slow
 def test_the_defaults_pass() -> None:
-    for preset in ("mini", "mini_8", "mini_causal", "mini_conv", "small", "base", "paper"):
+    for preset in ("mini", "mini_8", "mini_causal", "mini_conv", "small", "base", "paper", "mini_experts"):
         cfg = compose("codec_train", [f"codec={preset}"])
         assert compose("codec_train", [f"codec={preset}", "gan.start=null"]).gan.start is None
         check_options(cfg)

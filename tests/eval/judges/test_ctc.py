@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from codec.corpus import read_audio, read_corpus
+from codec.network.ctc import CTCConfig, CTCRecogniser, ids_to_text, text_to_ids
 from eval.judges.augmentation import augment, coloured_noise
 from eval.judges.recognisers import load_recogniser
-from eval.judges.recognisers.ctc import CTCConfig, CTCRecogniser, GreedyCTC, ids_to_text, text_to_ids
+from eval.judges.recognisers.ctc import GreedyCTC
 from eval.judges.recognisers.interface import RecogniserError
 from eval.metrics.wer import ErrorRate
 from training.config import REPOSITORY
@@ -57,7 +58,7 @@ def test_a_damaged_folder_is_refused(damage: Callable[[Path], object], reason: s
     shutil.copytree(SHIPPED, tmp_path / "ctc")
     damage(tmp_path / "ctc")
     with pytest.raises(RecogniserError, match=f"{reason}.* Train it again"):
-        CTCRecogniser.load(tmp_path / "ctc")
+        GreedyCTC(tmp_path / "ctc")
 
 
 def test_a_clip_alone_and_in_a_batch(tiny: CTCRecogniser) -> None:
@@ -95,7 +96,7 @@ def test_save_and_load(tiny: CTCRecogniser, tmp_path: Path) -> None:
         assert torch.equal(tiny(wav, lengths)[0], again(wav, lengths)[0])
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(RecogniserError, match=r"model.safetensors is missing.*train_recogniser"):
-        CTCRecogniser.load(tmp_path)
+        GreedyCTC(tmp_path)
 
 
 def test_augmentation_is_a_function_of_the_seed() -> None:

@@ -23,12 +23,18 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from codec.audio.mel import mel_filters
 from codec.interface import TokenizerError
-from codec.model import ALMTokenizer
-from codec.objectives.auxiliary import MaskedAutoencoder
+from codec.network.architecture import ALMTokenizerConfig, check_architecture
+from codec.network.ctc import SAMPLE_RATE, CTCRecogniser
+from codec.network.ends import build_ends
+from codec.network.patchify import spectrum
+from codec.network.transformer import LocalTransformer
 from codec.pretrained import load_whole
 from training.config import ConfigError, refusing
+from training.places import beside_code
 from training.pretrained import PretrainedError, description, load_model, load_part, telling
 
 KNOWN = (
@@ -68,38 +74,82 @@ class Encoder:
 
 
 def load_encoder(path: str, layer: int, device: torch.device, trust_remote_code: bool = False) -> Encoder:
-    """The encoder in ``path``: a checkpoint or final/ folder of codec/train.py, else `transformers_encoder`."""
+    """The encoder that ``path`` names: ``log-mel``, a folder of codec/train.py (a checkpoint or final/), a folder of
+    scripts/train_recogniser.py, else a `transformers_encoder`.
+
+    Raises:
+        ConfigError: in one sentence.
+    """
+    if path == "log-mel":
+        return Encoder(log_mel, MEL_RATE, MEL_HOP)
+    folder = beside_code(path)
     with refusing(PretrainedError, key="the encoder cannot be taken"):
-        own = (Path(path) / "config.json").is_file() and description(path).get("model_type") == "almtokenizer"
-    if own:
-        return codec_encoder(Path(path), device)
+        said = description(folder) if (folder / "config.json").is_file() else {}
+    if said.get("model_type") == ALMTokenizerConfig.model_type:
+        return codec_encoder(folder, device)
+    if said.get("architecture") == "CTCRecogniser":
+        return ctc_encoder(folder, device)
     return transformers_encoder(path, layer, device, trust_remote_code)
 
 
-PARTS = ("encoder", "decoder")
+MEL_RATE, MEL_HOP, MEL_WINDOW, MEL_BANDS = 16_000, 160, 640, 80
+
+
+def log_mel(wav: Tensor) -> Tensor:
+    """``[samples]`` at 16 kHz → log-mel magnitudes ``[n, 80]``, 100 per second, which need no weights."""
+    whole = F.pad(wav, (0, -len(wav) % MEL_HOP))[None]
+    filters = torch.from_numpy(mel_filters(MEL_RATE, MEL_WINDOW, MEL_BANDS, area=False))
+    return torch.log(spectrum(whole, MEL_WINDOW, MEL_HOP)[0].abs() @ filters.T + 1e-4)
+
+
+class PatchifyAlone(PreTrainedModel):
+    """The patchify of a codec alone, whatever else its folder holds."""
+
+    config_class = ALMTokenizerConfig
+
+    def __init__(self, config: ALMTokenizerConfig) -> None:
+        super().__init__(config)
+        check_architecture(config)
+        if config.patchify == "experts":
+            raise ValueError("its patchify hears by experts of its own, and can be none.")
+        self.patchify = build_ends(config, config.encoder_dim, config.decoder_dim)[0]
+        self.post_init()
 
 
 def codec_encoder(folder: Path, device: torch.device) -> Encoder:
     """Frames of a codec, through the MAE encoder where the folder holds one (a training checkpoint)."""
     with refusing(TokenizerError):
-        codec = load_whole(ALMTokenizer, folder, exact=True).eval().to(device)
-    c = codec.config
-    mae: MaskedAutoencoder | None = None
+        ends = load_whole(PatchifyAlone, folder).eval().to(device)
+    c = ends.config
+    mae: LocalTransformer | None = None
     if (folder / "objectives.safetensors").is_file():
         with refusing(PretrainedError), telling(folder, "the MAE encoder in "):
             state = load_file(folder / "objectives.safetensors")
-            state = {k.removeprefix("mae."): v for k, v in state.items() if k.startswith("mae.")}
-            depth = {part: len({k.split(".")[2] for k in state if k.startswith(f"{part}.blocks.")}) for part in PARTS}
+            state = {key.removeprefix("mae."): value for key, value in state.items() if key.startswith("mae.")}
             if state:
-                mae = MaskedAutoencoder(c.encoder_dim, depth["encoder"], depth["decoder"], c.head_dim, c.span).eval()
+                state = {key.removeprefix("encoder."): v for key, v in state.items() if key.startswith("encoder.")}
+                depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+                mae = LocalTransformer(c.encoder_dim, depth, c.head_dim, c.span).eval()
                 mae.load_state_dict(state)
                 mae.to(device)
 
     def features(wav: Tensor) -> Tensor:
-        frames = codec.patchify(wav[None, : len(wav) // c.hop * c.hop].to(device))
-        return (frames if mae is None else mae.features(frames))[0].float().cpu()
+        frames = ends.patchify(wav[None, : len(wav) // c.hop * c.hop].to(device))
+        return (frames if mae is None else mae(frames, None, 1))[0].float().cpu()
 
     return Encoder(features, c.sample_rate)
+
+
+def ctc_encoder(folder: Path, device: torch.device) -> Encoder:
+    """What a small CTC recogniser reads characters from, 25 times per second."""
+    with refusing(PretrainedError):
+        recogniser = CTCRecogniser.load(folder).to(device)
+
+    def features(wav: Tensor) -> Tensor:
+        hidden, frames = recogniser.hidden(wav[None].to(device), torch.tensor([len(wav)], device=device))
+        return hidden[0, : int(frames)].float().cpu()
+
+    return Encoder(features, SAMPLE_RATE)
 
 
 def transformers_encoder(path: str, layer: int, device: torch.device, trust_remote_code: bool = False) -> Encoder:

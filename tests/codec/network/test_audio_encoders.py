@@ -26,7 +26,7 @@ from transformers import (
     dynamic_module_utils,
 )
 
-from codec.semantics.audio_encoders import Encoder, load_encoder
+from codec.network.audio_encoders import Encoder, load_encoder
 
 CPU = torch.device("cpu")
 ATTENTION = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
