@@ -11,27 +11,31 @@ import pytest
 import soundfile
 from json_files import read_json, read_lines, write_lines
 from programs import records, run_command
+from tutorial_pages import follow
 
+from almkit.command import main, parser, settings_of
 from lm import finetune
 from tests.eval.tiny_task import build
 from training.config import REPOSITORY, compose
 
 WORDS = "anna peter found lost carried the green black table window guitar tiger".split()
 TINY = [
-    "init=lm", "tokenizer.path=codec", "device=cpu", "known=corpus", "recognisers=[]", "least_dnsmos=null",
+    "device=cpu", "known=corpus", "recognisers=[]", "least_dnsmos=null",
     "held_out=10", "steps=3", "train=['trainer.precision=fp32','trainer.valid_every=3','trainer.save_every=1']",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``lm``, ``codec`` and ``corpus``, and folders of recordings: ``anna`` (40 sentences), and those that are none."""
+    """Models under the names of those that ship, ``corpus``, a folder of 40 sentences, and folders that are none."""
     root = build(tmp_path_factory.mktemp("voices"), "tts")
-    (root / "runs/lm-tiny/final").rename(root / "lm")
+    (root / "checkpoints").mkdir()
+    (root / "runs/lm-tiny/final").rename(root / "checkpoints/lm-all-mini")
+    (root / "codec").rename(root / "checkpoints/codec-mini")
     state = {"task": "tts", "step": 1, "speakers": ["slt"], "normalise": "none"}
-    (root / "lm/state.json").write_text(str(state).replace("'", '"'))
+    (root / "checkpoints/lm-all-mini/state.json").write_text(str(state).replace("'", '"'))
     random = np.random.default_rng(0)
-    for folder, count, gain in (("anna", 40, 0.1), ("few", 12, 0.1), ("silence", 3, 1e-5)):
+    for folder, count, gain in (("recordings", 40, 0.1), ("few", 12, 0.1), ("silence", 3, 1e-5)):
         lines = []
         (root / folder).mkdir()
         for number in range(count):
@@ -40,8 +44,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             text = " ".join(random.choice(WORDS, 5)) + f" {WORDS[number % 12]}"
             lines.append({"file_name": f"{number:02}.wav", "text": text})
         write_lines(root / folder / "metadata.jsonl", lines)
-    soundfile.write(root / "anna/long.wav", 0.1 * random.standard_normal(16_000 * 14), 16_000)
-    with (root / "anna/metadata.jsonl").open("a") as lines:
+    soundfile.write(root / "recordings/long.wav", 0.1 * random.standard_normal(16_000 * 14), 16_000)
+    with (root / "recordings/metadata.jsonl").open("a") as lines:
         lines.write('{"file_name": "long.wav"}\n')
     (root / "empty").mkdir()
     return root
@@ -60,11 +64,23 @@ def tune(*settings: str) -> None:
     finetune.main.__wrapped__(compose("lm_finetune", [*TINY, *settings]))
 
 
+def tune_as(words: list[str]) -> None:
+    """``almkit WORDS``, with a training of three steps."""
+    given = parser().parse_args(words)
+    if given.command == "finetune":
+        tune(*settings_of("finetune", given), "lora=true")
+    else:
+        main(words)
+
+
 @pytest.mark.slow
-def test_from_a_folder_to_a_verdict_and_again(here: Path, monkeypatch, capfd: pytest.CaptureFixture[str]) -> None:
-    tune("folder=anna", "lora=true")
+def test_the_tutorial_from_a_folder_to_a_verdict_and_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    follow("voice", tune_as)
+    assert Path("peter.wav").is_file() and Path("tiger.wav").is_file()
     said = capfd.readouterr().out
-    run = Path("runs/finetune-anna")
+    run = Path("runs/anna")
     report = read_json(run / "finetune/report.json")
     assert {part["metric"] for part in report["voice"]} >= {"bits-per-second"} and report["verdict"]
     assert report["steps"] == 3 == read_json(run / "final/state.json")["step"]
@@ -80,7 +96,7 @@ def test_from_a_folder_to_a_verdict_and_again(here: Path, monkeypatch, capfd: py
     steps = len(records(run))
     train_only = lambda program, *settings: program == "lm/train.py" and run_command(program, *settings)  # noqa: E731
     monkeypatch.setattr(finetune, "step", train_only)
-    tune("folder=anna", "lora=true")  # all is there
+    tune("folder=recordings", "name=anna", "voice=anna", "lora=true")  # all is there
     assert "is current, nothing was to do" in capfd.readouterr().out and len(records(run)) == steps
     assert read_json(run / "finetune/report.json") == report
 
@@ -89,7 +105,7 @@ def test_from_a_folder_to_a_verdict_and_again(here: Path, monkeypatch, capfd: py
 @pytest.mark.parametrize(
     ("folder", "sentence"),
     [
-        ("anna/00.wav", "anna/00.wav is one file; give the folder that holds the recordings"),
+        ("recordings/00.wav", "recordings/00.wav is one file; give the folder that holds the recordings"),
         ("empty", "corpus folder empty has neither metadata.jsonl|csv|parquet nor audio files"),
         ("silence", "folder=silence: no clip is left of it, the first because: quieter than -50 dB."),
         ("few", "folder=few is too small: 12 clips of speech with text are left of it"),
@@ -110,7 +126,7 @@ def test_a_full_disk_is_one_sentence(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr("lm.finetuning.gathering.write_file", full)
-    said = refused_program("lm.finetune", ["folder=anna", "name=full", *TINY])
+    said = refused_program("lm.finetune", ["folder=recordings", "name=full", *TINY])
     assert "metadata.jsonl: No space left on device. Make room or give another folder" in said
 
 
