@@ -15,6 +15,7 @@ from pystoi import stoi
 
 from codec.audio.files import write_audio
 from codec.corpus import AudioError, Clip, read_audio
+from codec.interface import Codes
 from codec.model import ALMTokenizer
 from codec.network.code_space import axes_in_use
 from codec.network.pitch import pitch
@@ -58,10 +59,12 @@ def validate(
             print(f"left out of the validation: {error}", flush=True)
             continue
         if reconstruct is None:
-            tokens = model.encode(torch.from_numpy(wav)[None])
+            z = model.to_latents(torch.from_numpy(wav)[None])
+            own = model.quantise(z).cpu()
+            tokens = Codes(own.T[None], torch.tensor([len(own)]), torch.tensor([len(wav)]))
             output = model.decode(tokens)[0].cpu().numpy()
-            codes.append(tokens.codes[0])
-            space.append(code_space(model, torch.from_numpy(wav)[None]))
+            codes.append(own.T)
+            space.append((z, model.vectors(own)))
         else:
             output = reconstruct(torch.from_numpy(wav)[None])[0].cpu().numpy()
         if clip.domain == "speech":
@@ -108,13 +111,6 @@ def pitch_kept(pairs: list[tuple[np.ndarray, np.ndarray]], sample_rate: int, hop
         kept.append(near[source[1] > 0.8].float())
     found = torch.cat(kept)
     return float(found.mean()) if len(found) else 0.0
-
-
-def code_space(model: ALMTokenizer, wav: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``wav [1, samples]`` → what is quantised, and its code vectors: ``[windows, code_dim]`` both."""
-    padded = torch.nn.functional.pad(wav, (0, -wav.shape[1] % model.samples_per_frame)).to(model.device)
-    quantized = model.quantizer(model.encode_latents(padded, model.window))
-    return quantized.inputs[0], quantized.per_level.sum(0)[0]
 
 
 def draw_pairs(pairs: list[tuple[str, np.ndarray, np.ndarray]], sample_rate: int, path: Path) -> None:

@@ -66,6 +66,9 @@ def test_a_broken_clip_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_validation_names_its_scores(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", voice(), 24_000)
     clips = [Clip("a", tmp_path / "a.wav", "x", domain="speech"), Clip("b", tmp_path / "a.wav", domain="sound")]
-    scores = validate(tiny_codec(), clips, tmp_path / "samples")
+    codec, passes = tiny_codec(), []
+    codec.encoder.register_forward_hook(lambda *_: passes.append(1))
+    scores = validate(codec, clips, tmp_path / "samples")
+    assert len(passes) == 2, "each clip is encoded once"
     assert {"stoi", "pitch", "mel", "stft", "usage_1", "perplexity_3"} <= set(scores)
     assert (tmp_path / "samples/spectrograms.png").is_file() and (tmp_path / "samples/b.wav").is_file()
