@@ -73,7 +73,7 @@ def load_codec(path: str | Path) -> ALMTokenizer:
     if folder is None or not (folder / "config.json").is_file() or not holds_weights(folder):
         raise TokenizerError(
             f"no codec checkpoint at '{path}': train one with `accelerate launch codec/train.py codec=mini`, "
-            "or give tokenizer.path=FOLDER (or the hub id of one)."
+            "or name the folder or the hub id of one."
         )
     return load_whole(ALMTokenizer, folder, exact=True)
 

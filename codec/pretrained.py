@@ -14,9 +14,8 @@ from transformers import PreTrainedModel
 
 from codec.interface import TokenizerError
 from training.places import beside_code
-from training.pretrained import PretrainedError, load_model
+from training.pretrained import WEIGHTS, PretrainedError, load_model
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")  # of a model that transformers saved
 HUB_ID = re.compile(r"[\w\-.]+/[\w\-.]+")
 

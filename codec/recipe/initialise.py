@@ -16,12 +16,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from codec.interface import TokenizerError
+from codec.load import load_codec
 from codec.model import ALMTokenizer
 from codec.network.architecture import ALMTokenizerConfig
 from codec.network.experts import Expert
 from codec.network.patchify import mean_and_deviation
 from codec.objectives.flow import condition_of
-from codec.pretrained import FILES, find_folder, holds_weights, load_whole
 from codec.recipe.crops import CropSampler
 from training import processes
 from training.config import ConfigError, refusing
@@ -128,11 +128,8 @@ def take_ends(core: ALMTokenizer, autoencoder: ALMTokenizer) -> None:
 
 def read_init(path: str, key: str = "init") -> ALMTokenizer:
     """The codec that ``key`` names: a final/ folder or a checkpoint of this program, or a hub id."""
-    folder = find_folder(path, FILES)
-    if folder is None or not holds_weights(folder):
-        raise ConfigError(f"{key}={path}: there is no model.safetensors; name a final/ folder of codec/train.py.")
-    with refusing(TokenizerError):
-        return load_whole(ALMTokenizer, folder)
+    with refusing(TokenizerError, key=f"{key}={path}"):
+        return load_codec(path)
 
 
 def take_over(core: ALMTokenizer, init: ALMTokenizer, cfg: DictConfig) -> list[str]:

@@ -76,7 +76,7 @@ def test_a_start_from_nothing_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     said = refusal(run_program, "codec_train", f"stage={stage}", "init=somewhere")
-    assert "init=somewhere: there is no model.safetensors" in said and not list(tmp_path.iterdir())
+    assert "init=somewhere: no codec checkpoint at 'somewhere'" in said and not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
