@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> None:
         found = {name: path for source in sources for name, path in find_codes(Path(source)).items()}
     if is_file and len(found) > 1:
         raise ConfigError(f"out={cfg.out} is a file of one clip, and there are {len(found)}: name a folder.")
-    hold(cfg.out, "out", replaced=is_file, is_file=is_file, reads=() if is_file else sources)
+    hold(cfg.out, "out", is_file=is_file, reads=() if is_file else sources)
     with refusing(OnnxCodecError):
         codec = OnnxCodec(cfg.onnx, cfg.int8)
     names = file_names(found, f".{cfg.format}")

@@ -241,7 +241,7 @@ def main(cfg: DictConfig) -> None:
     if not is_file and names_a_file(cfg.out, (SUFFIX, *AUDIO_FORMATS)):
         raise ConfigError(f"out={cfg.out}: way={cfg.way} writes {' or '.join(suffixes_of(cfg.way))}, or into a folder.")
     sources = given_paths(cfg.input if isinstance(cfg.input, ListConfig) else [cfg.input])
-    hold(cfg.out, "out", replaced=is_file, is_file=is_file, reads=() if is_file else sources)
+    hold(cfg.out, "out", is_file=is_file, reads=() if is_file else sources)
     console = sys.stdout
     with redirect_stdout(sys.stderr if cfg.json else console):
         tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)

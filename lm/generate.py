@@ -274,7 +274,7 @@ def _speak(cfg: DictConfig) -> list[Item]:
         if heard_there and task.target == "audio":
             raise ConfigError(f"out={out}: {heard_there[0]}, which is read, could be written over: name another place.")
         folders = [path for path in listed(cfg.audio) if task.target == "audio" and not is_file]
-        hold(out, "out", replaced=is_file, is_file=is_file, reads=folders)
+        hold(out, "out", is_file=is_file, reads=folders)
         (out.parent if is_file else out).mkdir(parents=True, exist_ok=True)
     folder = model_folder(cfg.model, task.name)
     model = AudioModel(folder, load_tokenizer(cfg.tokenizer, device), device)

@@ -150,7 +150,7 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
             raise ConfigError(f"there is no {key} '{value}'; choose one of {', '.join(there)}.{hint}")
     known = options(CONFIG_DIR, config_name, groups_in([f"{key}={value}" for key, value in pairs], CONFIG_DIR))
     for key, _ in pairs:
-        if key.startswith(("+", "~", "hydra.", "hydra/")) or key in known or group_options(key):
+        if key.startswith(("+", "hydra.", "hydra/")) or key in known or group_options(key):
             continue
         if f"{key.rpartition('.')[0]}.*" in known:
             raise ConfigError(f"'{key}' is not there yet: write +{key}=… to add it.")

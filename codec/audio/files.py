@@ -149,17 +149,17 @@ def _info_of(path: Path, parts: list[Part]) -> AudioInfo:
     return first
 
 
-def read_audio(path: str | Path, sample_rate: int, mono: bool = True) -> np.ndarray:
+def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     """The samples of an audio file at `sample_rate` Hz (soxr, high quality), float32, full scale at 1.
 
-    Any bit depth and format in docs/data.md. Returns [samples], the mean of the channels; with `mono=False`
-    [channels, samples]. Raises AudioError with one sentence when the file is missing, empty, truncated, not audio,
-    beyond the limits, changed meanwhile, or holds samples that are NaN, infinite or far beyond full scale.
+    Any bit depth and format in docs/data.md. Returns [samples], the mean of the channels. Raises AudioError
+    with one sentence when the file is missing, empty, truncated, not audio, beyond the limits, changed meanwhile, or
+    holds samples that are NaN, infinite or far beyond full scale.
     """
-    return read_audio_and_hash(path, sample_rate, mono)[0]
+    return read_audio_and_hash(path, sample_rate)[0]
 
 
-def read_audio_and_hash(path: str | Path, sample_rate: int, mono: bool = True) -> tuple[np.ndarray, str]:
+def read_audio_and_hash(path: str | Path, sample_rate: int) -> tuple[np.ndarray, str]:
     """As `read_audio`, with the SHA-256 (hex) of the audio's content.
 
     The hash covers rate, channels and decoded samples, not the file's bytes, so the same recording stored as
@@ -168,23 +168,22 @@ def read_audio_and_hash(path: str | Path, sample_rate: int, mono: bool = True) -
     digest = hashlib.sha256()
     wav: np.ndarray | None = None  # filled piece by piece: it may be large
     samples = 0
-    for piece, expected in _pieces(Path(path), sample_rate, mono, digest):
+    for piece, expected in _pieces(Path(path), sample_rate, digest):
         if wav is None:
-            wav = np.empty((expected, piece.shape[1]), np.float32)
+            wav = np.empty(expected, np.float32)
         if len(wav) < max(expected, samples + len(piece)):
-            wav.resize((max(expected, samples + len(piece)), piece.shape[1]), refcheck=False)
+            wav.resize(max(expected, samples + len(piece)), refcheck=False)
         wav[samples : samples + len(piece)] = piece
         samples += len(piece)
     assert wav is not None, f"{path} gave no samples and no reason"
-    wav = wav[:samples]
-    return (wav[:, 0] if mono else np.ascontiguousarray(wav.T)), digest.hexdigest()
+    return wav[:samples], digest.hexdigest()
 
 
 def read_pieces(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
-    """As `read_audio`, mono, piece by piece (some seconds each): a recording of hours never stands in memory."""
-    for piece, _ in _pieces(Path(path), sample_rate, True):
+    """As `read_audio`, piece by piece (some seconds each): a recording of hours never stands in memory."""
+    for piece, _ in _pieces(Path(path), sample_rate):
         if len(piece):
-            yield piece[:, 0]
+            yield piece
 
 
 @lru_cache(maxsize=1 << 14)
@@ -229,10 +228,8 @@ def read_span(path: Path, sample_rate: int, start: int, count: int) -> np.ndarra
     return soxr.resample(wav, info.sample_rate, sample_rate, "HQ")[start - first * there :][:count]
 
 
-def _pieces(
-    path: Path, sample_rate: int, mono: bool, digest: "hashlib._Hash | None" = None
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Resampled pieces [samples, channels] of a file, each with the samples that its stream will end with, about.
+def _pieces(path: Path, sample_rate: int, digest: "hashlib._Hash | None" = None) -> Iterator[tuple[np.ndarray, int]]:
+    """Resampled pieces [samples] of a file, each with the samples that its stream will end with, about.
 
     The first piece of a stream is empty: who wants room for all of it, takes it before the decoder takes its own.
 
@@ -240,7 +237,7 @@ def _pieces(
     """
     before = _state(path)
     try:
-        yield from _resampled(path, sample_rate, mono, digest)
+        yield from _resampled(path, sample_rate, digest)
     except AudioError as error:
         if before and _state(path) != before:
             raise AudioError(f"{path} changed while it was read") from error
@@ -258,40 +255,34 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _resampled(
-    path: Path, sample_rate: int, mono: bool, digest: "hashlib._Hash | None"
-) -> Iterator[tuple[np.ndarray, int]]:
+def _resampled(path: Path, sample_rate: int, digest: "hashlib._Hash | None") -> Iterator[tuple[np.ndarray, int]]:
     limits = Limits.from_environment()
-    channels = 1 if mono else 0
     frames = samples = 0
     seconds = 0.0
     for part in parts_of(path):
         with part.open() as file:
             limits.check(path, seconds + file.frames / max(file.samplerate, 1), file.samplerate, file.channels)
             expected = samples - (-file.frames * sample_rate // file.samplerate)
-            channels = channels or file.channels
-            if not mono and file.channels != channels:
-                raise AudioError(f"{path} is several streams of different channels behind one another: split it")
             if digest:
                 digest.update(f"{file.samplerate} {file.channels}\n".encode())
             stream = None
             if file.samplerate != sample_rate:
-                stream = soxr.ResampleStream(file.samplerate, sample_rate, channels, dtype="float32", quality="HQ")
-            yield np.empty((0, channels), np.float32), expected
+                stream = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
+            yield np.empty(0, np.float32), expected
             held = 0
             for block in _blocks(file, path):  # [frames, channels]
                 _check_samples(path, block, seconds + held / file.samplerate, file.samplerate)
                 if digest:
                     digest.update(block.data)
                 held += len(block)
-                piece = block.mean(axis=1, keepdims=True) if mono else block
+                piece = block.mean(axis=1)
                 piece = stream.resample_chunk(piece) if stream else piece
                 samples += len(piece)
                 yield piece, expected
             if held < file.frames:
                 raise truncated(path, file.frames / file.samplerate, held / file.samplerate)
             if stream and held:
-                piece = stream.resample_chunk(np.zeros((0, channels), np.float32), last=True)
+                piece = stream.resample_chunk(np.zeros(0, np.float32), last=True)
                 samples += len(piece)
                 yield piece, expected
             frames += held

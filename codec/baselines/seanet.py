@@ -6,8 +6,6 @@ weight normalisation is folded into the weights when they are loaded (weights.py
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -203,8 +201,3 @@ def own_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
         key = key.replace(".convtr.convtr.", ".conv.").replace(".conv.conv.", ".conv.")
         renamed[key.replace("._codebook.embed", ".embed") if key.endswith("._codebook.embed") else key] = value
     return renamed
-
-
-def samples_per_frame(ratios: list[int]) -> int:
-    """The product of the strides."""
-    return math.prod(ratios)

@@ -8,6 +8,7 @@ directions.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.baselines.baseline import BaselineTokenizer, check_levels
-from codec.baselines.seanet import ResidualCodebooks, SEANetDecoder, SEANetEncoder, own_keys, samples_per_frame
+from codec.baselines.seanet import ResidualCodebooks, SEANetDecoder, SEANetEncoder, own_keys
 from codec.baselines.weights import PublicWeights, fold_weight_norm, load_every_key, read_weights
 from codec.interface import TokenizerError
 
@@ -96,7 +97,7 @@ class SpeechTokenizer(BaselineTokenizer):
         check_levels("speechtokenizer", levels, config.n_q)
         sizes = (config.codebook_size,) * levels
         settings = {"activation": config.activation, "dilation_base": config.dilation_base}
-        hop = samples_per_frame(config.strides)
+        hop = math.prod(config.strides)
         super().__init__(model, config.sample_rate, hop, sizes, causal=False, settings=settings)
 
     def encode_clip(self, wav: Tensor) -> Tensor:

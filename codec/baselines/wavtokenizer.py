@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.baselines.baseline import BaselineTokenizer, check_levels
-from codec.baselines.seanet import ResidualCodebooks, SEANetEncoder, own_keys, samples_per_frame
+from codec.baselines.seanet import ResidualCodebooks, SEANetEncoder, own_keys
 from codec.baselines.weights import PublicWeights, fold_weight_norm, load_every_key, read_weights
 from codec.interface import TokenizerError
 
@@ -71,7 +71,7 @@ class WavTokenizerConfig:
                 filters=len(state["encoder.model.0.conv.bias"]),
                 latent=latent,
                 n_fft=len(state["head.out.bias"]) - 2,
-                hop=samples_per_frame(ratios),
+                hop=math.prod(ratios),
             )
         except KeyError as error:
             raise TokenizerError(f"{file} is no WavTokenizer checkpoint: no value for {error.args[0]}.") from error

@@ -31,7 +31,7 @@ class Quantized:
     Attributes:
         latents: ``[batch, windows, dim]`` the quantised latents, straight-through to the input.
         codes: ``[batch, levels, windows]`` int64.
-        commitment: scalar, mean squared distance of each level's input to its (detached) code, over valid windows.
+        commitment: scalar, mean squared distance of each level's input to its (detached) code.
         per_level: ``[levels, batch, windows, code_dim]`` each level's dequantised vector (the AR objective reads them).
         inputs: ``[batch, windows, code_dim]`` what was quantised.
         projected: the same before whitening.
@@ -222,7 +222,6 @@ class ResidualQuantizer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        valid: Tensor | None = None,
         levels: int | None = None,
         bypass: bool = False,
         unquantised: Tensor | None = None,
@@ -230,7 +229,6 @@ class ResidualQuantizer(nn.Module):
         """Quantise ``x [batch, windows, dim]``.
 
         Args:
-            valid: ``[batch, windows]`` bool; padding is kept out of the losses.
             levels: use only the first ``levels`` codebooks; None: all.
             bypass: return the projected latents without quantising (warm-up); codes are computed all the same.
             unquantised: ``[batch]`` bool, clips whose latents pass as they are; their codes count all the same.
@@ -239,8 +237,6 @@ class ResidualQuantizer(nn.Module):
             raise ValueError(f"levels={levels}: this quantiser has levels 1 to {len(self.books)}.")
         with torch.autocast(x.device.type, enabled=False):  # distances in bf16 pick wrong codes
             projected, latents = self.project(x)
-            keep = torch.ones(latents.shape[:2], dtype=torch.bool, device=x.device) if valid is None else valid
-            keep = keep.flatten()
             residual = latents.flatten(0, 1)
             total = torch.zeros_like(residual)
             codes, vectors, commitment, prior = [], [], residual.new_zeros(()), None
@@ -248,13 +244,11 @@ class ResidualQuantizer(nn.Module):
                 index = book.assign(residual.detach())
                 vector = book.embed[index]
                 if isinstance(book, SemanticCodebook):
-                    error = (residual.detach() - vector).square().mean(1)
                     # zero while the quantiser is left out; the map stays in the graph, as several processes demand
-                    prior = (error * keep).sum() / keep.sum().clamp(min=1) * (0.0 if bypass else 1.0)
+                    prior = (residual.detach() - vector).square().mean() * (0.0 if bypass else 1.0)
                     vector = vector.detach()
                 if not bypass:
-                    error = (residual - vector).square().mean(1)
-                    commitment = commitment + (error * keep).sum() / keep.sum().clamp(min=1)
+                    commitment = commitment + (residual - vector).square().mean()
                 codes.append(index)
                 vectors.append(vector)
                 total = total + vector

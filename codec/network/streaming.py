@@ -97,10 +97,6 @@ class Latency:
     encode: float
     decode: float
 
-    @property
-    def total(self) -> float:
-        return self.encode + self.decode
-
 
 def look_ahead(transformer: LocalTransformer | StridedStack, window: int) -> int:
     """Windows after its own that a window's tokens depend on; before it, a transformer reaches as many."""

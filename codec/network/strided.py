@@ -40,7 +40,7 @@ class StridedStack(nn.Module, ABC):
 
     def __init__(self, dim: int, units: int, window: int, causal: bool) -> None:
         super().__init__()
-        self.window, self.block_causal = window, causal
+        self.window = window
         self.units = nn.ModuleList(
             ResidualUnit(dim, causal, hidden=dim, kernel=KERNEL, dilation=DILATIONS[i % len(DILATIONS)])
             for i in range(units)

@@ -52,9 +52,9 @@ def interleave(frames: Tensor, queries: Tensor, window: int, query_first: bool =
     return torch.cat(parts, dim=2).reshape(batch, -1, dim)
 
 
-def retrieve_queries(sequence: Tensor, window: int, query_first: bool = False) -> Tensor:
+def retrieve_queries(sequence: Tensor, window: int) -> Tensor:
     """``[batch, windows * (w + 1), dim]`` → the queries ``[batch, windows, dim]``."""
-    return _grouped(sequence, window)[:, :, 0 if query_first else window]
+    return _grouped(sequence, window)[:, :, window]
 
 
 def retrieve_frames(sequence: Tensor, window: int, query_first: bool = False) -> Tensor:

@@ -332,7 +332,8 @@ def spectral_losses(output: Tensor, target: Tensor, sample_rate: int, resolution
 
     Returns:
         ``mel``: mean |log mel(output) − log mel(target)| (natural log of magnitudes, floor 1e-3);
-        ``convergence``: ‖|X̂| − |X|‖ / ‖|X|‖ per clip (Arık et al., 2018), averaged over clips that are not silent.
+        ``convergence``: ‖|X̂| − |X|‖ / max(‖|X|‖, 1) per clip (Arık et al., 2018), averaged over clips: a silent one
+        counts by its error alone.
     """
     hop = resolution.hop
     usable = output.shape[1] // hop * hop

@@ -74,9 +74,6 @@ def test_resampling_in_blocks_equals_soxr_in_one_go(tmp_path: Path, rate: int) -
     wav = read_audio(tmp_path / "a.wav", 24_000)
     assert wav.shape == expected.shape
     np.testing.assert_allclose(wav, expected, atol=1e-6)
-    both = read_audio(tmp_path / "a.wav", 24_000, mono=False)
-    assert both.shape == (2, len(expected))
-    np.testing.assert_allclose(both.mean(axis=0), expected, atol=1e-5)
 
 
 def test_hash_is_of_the_content(tmp_path: Path) -> None:
@@ -119,7 +116,6 @@ def test_next_to_nothing_is_no_clip(tmp_path: Path, samples: int) -> None:
 def test_unusual_rates_and_channels_are_read(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "a.wav", noise(0.5, rate, 6), rate)  # 5.1
     assert len(read_audio(tmp_path / "a.wav", 16_000)) == pytest.approx(0.5 * 16_000, abs=2)
-    assert read_audio(tmp_path / "a.wav", 16_000, mono=False).shape[0] == 6
 
 
 def test_integers_in_a_float_file_are_refused_and_overshoots_are_not(tmp_path: Path) -> None:

@@ -73,16 +73,6 @@ def test_dead_codes_come_back_to_life_and_stay() -> None:
     assert len(nearest(x, book.embed).unique()) == 8
 
 
-def test_padding_changes_nothing() -> None:
-    x = torch.randn(1, 10, 6)
-    padded = torch.cat((x, torch.full((1, 5, 6), 50.0)), dim=1)
-    valid = torch.arange(15)[None] < 10
-    rvq = quantizer()
-    first, second = rvq(x), rvq(padded, valid=valid)
-    torch.testing.assert_close(first.commitment, second.commitment)
-    assert torch.equal(first.codes, second.codes[..., :10])
-
-
 def test_kmeans_finds_separated_clusters() -> None:
     truth = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     x = (truth[:, None] + 0.1 * torch.randn(3, 50, 2, generator=torch.Generator().manual_seed(0))).reshape(-1, 2)
