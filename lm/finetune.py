@@ -16,8 +16,6 @@ import training.help  # noqa: F401
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -50,6 +48,7 @@ from training.launch import pick_device
 from training.lock import hold, release
 from training.places import REPOSITORY, beside_code
 from training.quoting import literal
+from training.stopping import run_and_pass_on
 
 REFUSALS = (CorpusError, ModelError, ShardError, TextTokenizerError, TokenizerError, VocabularyError)
 SHOWN = 3  # reasons whose first clip is named
@@ -59,16 +58,9 @@ def step(program: str, *settings: str) -> None:
     """Run a program of this repository in a process of its own; what it refuses ends this one, too."""
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     print(f"$ python {program} {' '.join(settings)}", flush=True)
-    process = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / program), *settings], env={**os.environ, "PYTHONPATH": path}
-    )
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # a training saves where it is
-    try:
-        status = process.wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    status = run_and_pass_on([sys.executable, str(REPOSITORY / program), *settings], {**os.environ, "PYTHONPATH": path})
     if status:
-        raise SystemExit(status if status > 0 else 128 - status)
+        raise SystemExit(status)
 
 
 def say_left_out(rejects: Sequence[Reject], path: Path) -> None:

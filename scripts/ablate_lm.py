@@ -18,7 +18,6 @@ import json
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from text_backbone import train_text_backbone
 from training.checkpoint import write_file
 from training.config import REPOSITORY, hydra_entry
 from training.lock import hold
+from training.stopping import run_and_pass_on
 
 PATTERNS = {
     "flat": ["lm.pattern=flat"],
@@ -67,8 +67,11 @@ def run(script: str, keys: list[str]) -> None:
     command = [sys.executable, str(REPOSITORY / script), *keys]
     print("$ python " + shlex.join([script, *keys]), flush=True)
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    if subprocess.run(command, env={**os.environ, "PYTHONPATH": path}).returncode:
-        raise SystemExit(f"{script} failed; the same command of this script goes on from here.")
+    if status := run_and_pass_on(command, {**os.environ, "PYTHONPATH": path}):
+        print(
+            f"{script} ended with status {status}; the same command of this script goes on from here.", file=sys.stderr
+        )
+        raise SystemExit(status)
 
 
 def once(script: str, keys: list[str], record: Path) -> None:

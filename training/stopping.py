@@ -5,13 +5,17 @@ stop = Stop().listen()
 while step < last and not stop.asked: ...
 stop.close()
 if step < last: stop.leave()     # exit status 143, 130 or 129: what was asked for is not done
+
+status = run_and_pass_on([sys.executable, "lm/train.py", …])   # a training that another program starts
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -68,6 +72,24 @@ class Stop:
     def leave(self) -> None:
         """End the process with the status that a shell gives to one that the signal ended."""
         raise SystemExit(128 + (self.signal or signal.SIGTERM))
+
+
+def run_and_pass_on(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    """Run a command, which may be a training, to its end: whoever asks us to stop asks it, and it saves before we go on.
+
+    Returns its exit status, as a shell tells it where a signal ended it.
+    """
+    process = subprocess.Popen(command, env=environment)
+    before = {n: signal.getsignal(n) for n in SIGNALS}
+    try:
+        for number, handler in before.items():
+            if number != signal.SIGHUP or handler != signal.SIG_IGN:
+                signal.signal(number, lambda asked, _: process.send_signal(asked))
+        status = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
 
 
 def ignore_ctrl_c(_: int = 0) -> None:

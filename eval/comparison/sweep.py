@@ -36,6 +36,7 @@ from training.config import REPOSITORY, ConfigError, compose, refusing
 from training.identity import without_credentials
 from training.lock import sign_lock, try_lock, usable
 from training.log import duration
+from training.stopping import Stop
 
 DONE, STARTED, LOG = "done.json", "started.json", "log.txt"
 POLL = 0.2  # seconds
@@ -144,12 +145,11 @@ class Sweep:
         done: set[str] = set()
         orders: dict[str, Order] = {}
         running: dict[str, _Running] = {}
-        stop: list[int] = []
-        handlers = {n: signal.signal(n, lambda n, _: stop.append(n)) for n in (signal.SIGTERM, signal.SIGINT)}
+        stop = Stop().listen()
         try:
             while len(done) + len(self.failed) < len(cells):
                 for cell in cells:
-                    if stop:
+                    if stop.asked:
                         break
                     if cell.name in done or cell.name in self.failed or cell.name in running:
                         continue
@@ -176,16 +176,15 @@ class Sweep:
                         del running[name]
                         if self._end(part):
                             done.add(name)
-                if stop:
+                if stop.asked:
                     raise KeyboardInterrupt
                 time.sleep(POLL)
         except KeyboardInterrupt:
             self._stop(running)
             self.say("stopped; the same command goes on from here.")
-            raise SystemExit(130) from None
+            stop.leave()
         finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            stop.close()
 
     def _start(self, order: Order) -> _Running | None:
         """Start the command of a cell; None when another process has it."""

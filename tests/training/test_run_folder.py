@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from training.checkpoint import (
     save_checkpoint,
     step_folder,
 )
+from training.places import REPOSITORY
 from training.run_folder import check_recipe, choose_checkpoint, set_aside, write_settings
 from training.stopping import LAUNCHED, PATIENCE, Stop
 
@@ -132,6 +135,36 @@ def test_a_signal_is_noted_and_told_by_the_exit_status(number: signal.Signals, s
     with pytest.raises(SystemExit) as left:
         stop.leave()
     assert left.value.code == status
+
+
+TRAINING = """
+import pathlib, sys, time
+from training.stopping import Stop, run_and_pass_on
+
+if "--child" in sys.argv:
+    stop = Stop().listen()
+    pathlib.Path("started").touch()
+    while not stop.asked:
+        time.sleep(0.01)
+    pathlib.Path("saved").write_text(stop.name)
+    stop.leave()
+sys.exit(run_and_pass_on([sys.executable, __file__, "--child"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_training_that_a_program_started_saves_where_the_program_is_asked_to_stop(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    (tmp_path / "program.py").write_text(TRAINING)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, env=environment) as program:
+        while not (tmp_path / "started").exists():
+            assert program.poll() is None
+            time.sleep(0.01)
+        program.send_signal(number)  # to it alone, as `kill` does
+        assert program.wait() == status
+    assert (tmp_path / "saved").read_text() == number.name
 
 
 @pytest.mark.parametrize("name", ["ACCELERATE_MIXED_PRECISION", "LOCAL_RANK", "OTHER"])

@@ -186,12 +186,13 @@ def test_kill_and_start_again(tmp_path: Path, with_commands: bool) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_sweep_stops_its_commands(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_interrupted_sweep_stops_its_commands(number: signal.Signals, status: int, tmp_path: Path) -> None:
     first = start(tmp_path, 30.0)
     wait_until(lambda: (tmp_path / "ran.txt").exists())
-    first.terminate()
+    first.send_signal(number)
     printed, _ = first.communicate(timeout=60)
-    assert first.returncode == 130 and "the same command goes on" in printed
+    assert first.returncode == status and "the same command goes on" in printed
     (lock,) = (tmp_path / "sweep/locks").iterdir()
     with pytest.raises(ProcessLookupError):
         os.kill(int(lock.read_text().split()[1]), 0)
