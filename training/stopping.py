@@ -75,7 +75,7 @@ class Stop:
 
 
 def run_and_pass_on(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run a command, which may be a training, to its end: whoever asks us to stop asks it, and it saves before we go on.
+    """Run a command, which may be a training: whoever asks us to stop asks it, and we go on when it has ended.
 
     Returns its exit status, as a shell tells it where a signal ended it.
     """
