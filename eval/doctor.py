@@ -25,7 +25,7 @@ from eval.harness.audio import CannotScore
 from eval.harness.networks import NetworkError, weights_hash
 from eval.harness.provenance import folder_hash, sha256
 from eval.harness.tables import Table
-from eval.judges.recognisers import load_recogniser
+from eval.judges.judging import load_recogniser
 from eval.judges.recognisers.interface import RecogniserError
 from eval.metrics import distillmos, voice_encoder
 from eval.metrics.classifier import AudioClassifier

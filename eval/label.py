@@ -25,8 +25,7 @@ from eval.harness.audio import CannotScore, Wave
 from eval.harness.clips import read_reference
 from eval.harness.run import Run
 from eval.harness.scored import ScoredClip, split_usable
-from eval.judges.judging import one_by_one, score_clips, transcribe
-from eval.judges.recognisers import load_recogniser
+from eval.judges.judging import load_recogniser, one_by_one, score_clips, transcribe
 from eval.judges.recognisers.interface import Recogniser, RecogniserError
 from eval.metrics.mos import DNSMOS
 from eval.space.heard import pitch_track

@@ -180,8 +180,8 @@ def main(cfg: DictConfig) -> None:
         order = sorted(rows, key=lambda row: (len(row.codes), row.id))
         other = {row.id: order[(i + 1) % len(order)] for i, row in enumerate(order)}
         conditions["wrong-condition"] = [task.with_condition_of(row, other[row.id]) for row in rows]
+    scores = ScoreCache(run.cache, "likelihood", judged | {"over": cfg.over})
     for row_name, members in conditions.items():
-        scores = ScoreCache(run.cache, "likelihood", judged | {"over": cfg.over})
         parts = document_parts(model, vocabulary, text_tokenizer, members, task)
         keys = {name: record_hash([part.tolist() for part in inputs]) for name, inputs in parts}
         scores.fill(

@@ -84,13 +84,14 @@ def main(cfg: DictConfig) -> None:
     check_skipped(cfg)
     if cfg.generated and "generated-shuffled" in cfg.rows:
         raise ConfigError("generated=FOLDER has no shuffled row: give rows=[reference,resynthesis,generated].")
-    clips = run.choose(lambda clip: clip.domain == "speech" and bool(clip.text), "speech with text")
     names = list(cfg.rows)
     if cfg.texts:
         clips = sentences(cfg.texts, run.choose(lambda clip: clip.domain == "speech", "speech", limit=0), cfg.limit)
         names = [row for row in names if row.startswith("generated")]
         if not names:
             raise ConfigError("texts: nobody recorded these sentences: give rows=[generated].")
+    else:
+        clips = run.choose(lambda clip: clip.domain == "speech" and bool(clip.text), "speech with text")
 
     # ---- the model and its tokenizer -----------------------------------------------------------------------
     speaks = any(row.startswith("generated") for row in names) and not cfg.generated

@@ -39,6 +39,7 @@ class ConfigError(SystemExit):
     def __init__(self, message: str) -> None:
         print("\n".join(map(printable, f"error: {message}".split("\n"))), file=sys.stderr)
         super().__init__(2)
+        self.message = message
 
 
 @contextmanager

@@ -232,7 +232,7 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
                 return
             cell = f"{row_name}/{task or kind}"
             target = [f"out={text(plan.folder(cell).as_posix())}"]
-            if config not in ("eval_reconstruction",):
+            if config != "eval_reconstruction":
                 target.append(f"seed={c.seed}")
             judges = list(c.judges) if cached else []  # probes are asked no opinion
             arguments = [*chosen, *base, *more, *target, *(shared if cached else []), *judges, *wanted]

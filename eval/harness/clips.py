@@ -21,7 +21,7 @@ from codec.corpus import (
     read_usable_corpus,
 )
 from codec.interface import AudioTokenizer
-from eval.harness.audio import CannotScore, Wave, resample
+from eval.harness.audio import CannotScore, Wave, check_wave, resample
 from eval.harness.coding import resynthesise
 from eval.harness.provenance import record_hash, sha256
 from eval.harness.scored import ScoredClip, as_stored
@@ -211,7 +211,9 @@ def heard_at(clips: Sequence[ScoredClip], rate: int) -> dict[str, Wave]:
     found: dict[str, NDArray[np.float32]] = {}
     for clip in clips:
         try:
-            found[clip.id] = resample(clip.usable(), clip.rate, rate)
+            wave = resample(clip.usable(), clip.rate, rate)
+            check_wave(wave, rate)
+            found[clip.id] = wave
         except CannotScore as error:
             clip.item.setdefault("error", error.reason)
     return found

@@ -39,7 +39,7 @@ class Estimate:
 
 
 @lru_cache(maxsize=4)
-def _counts(n: int) -> NDArray[np.float64]:
+def counts(n: int) -> NDArray[np.float64]:
     """``[resamples, n]``: how often each clip is drawn. The same for equal n, so that systems on the same items are
     resampled together; and a resampled sum is a matrix product.
     """
@@ -102,7 +102,7 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None, counted:
     if shares is not None:
         low, high = wilson(shares.sum(), n)
         return Estimate(value, low, high, n)
-    sums = _counts(n) @ np.stack([top, bottom], 1)
+    sums = counts(n) @ np.stack([top, bottom], 1)
     low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
     return Estimate(value, float(low), float(high), n)
 
@@ -129,6 +129,6 @@ def paired_difference(
     shares, others = (_shares(a, b), _shares(c, d)) if counted else (None, None)
     if shares is not None and others is not None:
         return Estimate(value, *paired_shares(shares, others), n)
-    sums = _counts(n) @ np.stack([a, b, c, d], 1)
+    sums = counts(n) @ np.stack([a, b, c, d], 1)
     low, high = np.percentile(sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3], [2.5, 97.5])
     return Estimate(value, float(low), float(high), n)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import torch
 from torch import nn
 
 from training import pretrained
-from training.pretrained import PretrainedError, load_model
+from training.pretrained import ERRORS, PretrainedError, load_model
 
 
 class NetworkError(RuntimeError):
@@ -74,6 +77,21 @@ def path_or_installed(what: str, setting: str, inside: Path | None, cure: str) -
     if path is None:
         raise NetworkError(f"weights.{what}=installed, but it is not: {cure}, or give {what}'s file of weights.")
     return path
+
+
+@contextmanager
+def reading_checkpoint(setting: str, path: Path, kind: str) -> Iterator[None]:
+    """What a checkpoint of torch raises inside the block, damaged or of another kind, becomes a NetworkError.
+
+    Args:
+        setting: of ``weights``, that names it.
+        kind: of checkpoint that is wanted.
+    """
+    try:
+        yield
+    except (*ERRORS, EOFError, pickle.UnpicklingError) as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise NetworkError(f"weights.{setting}={path} is no {kind} checkpoint: {said}") from None
 
 
 def weights_hash(model: nn.Module) -> str:

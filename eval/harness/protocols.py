@@ -41,7 +41,7 @@ def protocol(how: Mapping[str, Any], metric: str, cell: Mapping[str, Any] | None
     family, _, name = metric.partition("/")
     if family in ("accuracy", "macro-f1") or name == "ctc-probe":
         common["probe"] = how.get("probe")
-    elif family in ("wer", "cer", "wer-original", "cer-original"):
+    elif family in ("wer", "cer", "wer-original", "cer-original", "repeated-words"):
         common["recogniser"] = how.get("recognisers", {}).get(name)
     elif family in ("fad", "fad-inf"):
         common["embedding"] = how.get("embeddings", {}).get(name)

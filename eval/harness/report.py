@@ -83,7 +83,7 @@ def by_reason(failures: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def is_share(metric: str) -> bool:
     """Whether a metric counts clips, words or codes that are right or wrong, whatever values it happens to have."""
-    return re.split("[-@]", metric.removeprefix("retrieval/").split("/")[0])[0] in SHARES
+    return re.split("[-@ ]", metric.removeprefix("retrieval/").split("/")[0])[0] in SHARES
 
 
 def estimate(metric: str, parts: Parts) -> Estimate | None:

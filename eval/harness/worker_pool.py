@@ -1,6 +1,6 @@
 """Worker processes that may die: one module per kind of work, clips in, one JSON answer out.
 
-    with WorkerPool("eval.metrics.pesq_worker", processes=2) as pool:
+    with closing(WorkerPool("eval.metrics.pesq_worker", processes=2)) as pool:
         answers = pool.map([({"mode": "wb"}, pcm_bytes), ...])     # dict per job, in order
 
 A worker is ``python -m MODULE``, which calls ``serve(handler)``. Foreign code (C extensions, ONNX) runs only
@@ -21,8 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]  # where ``python -m`` finds our packages
 Job = tuple[dict[str, Any], bytes]  # what to do, and samples
@@ -171,22 +170,7 @@ class Worker:
         self.process = None
 
 
-class Closing:
-    """What a ``with`` block closes at its end."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free processes and memory, of which there may be none."""
-
-
-class WorkerPool(Closing):
+class WorkerPool:
     """Several workers of one kind.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from eval.harness.audio import CannotScore
-from eval.harness.intervals import LEAST, RESAMPLES, SEED
+from eval.harness.intervals import LEAST, counts
 from eval.harness.report import Report
 from eval.metrics.caption import ORDER, bleu_from, bleu_statistics, cider_d, rouge_l
 from eval.metrics.caption_words import words
@@ -46,8 +46,7 @@ def rate_captions(
         return items
     statistics = np.array([bleu_statistics(c, r) for c, r in zip(said, meant, strict=True)])  # [items, 10]
     scores = bleu_from(statistics.sum(0))
-    draws = np.random.default_rng(SEED).integers(0, len(names), (RESAMPLES, len(names)))
-    sampled = np.array([bleu_from(statistics[draw].sum(0)) for draw in draws])
+    sampled = np.array([bleu_from(sums) for sums in counts(len(names)) @ statistics])
     for order in range(ORDER):
         low, high = (float(q) for q in np.percentile(sampled[:, order], [2.5, 97.5]))
         interval = (low, high) if len(names) >= LEAST else None

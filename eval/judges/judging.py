@@ -21,8 +21,11 @@ from eval.harness.run import Rows, Run
 from eval.harness.score_cache import ScoreCache
 from eval.harness.scored import ScoredClip, split_usable
 from eval.harness.worker_pool import WorkerError
-from eval.judges.recognisers import load_recogniser
+from eval.judges.recognisers.ctc import GreedyCTC
+from eval.judges.recognisers.fast_whisper import FastWhisper, is_ctranslate2
 from eval.judges.recognisers.interface import NAMES, OPEN, Recogniser, RecogniserError
+from eval.judges.recognisers.networks import HubertCTC, Whisper
+from eval.judges.recognisers.sphinx import Sphinx
 from eval.metrics.distillmos import DistillMOS, distillmos_path
 from eval.metrics.mos import DNSMOS, SCORES
 from eval.metrics.speaker import SpeakerSimilarity
@@ -35,6 +38,46 @@ from training.places import beside_code
 
 Score = Callable[[list[ScoredClip]], Iterable[Any]]
 """The scores, or `CannotScore`, of clips of one sample rate, in their order."""
+
+
+def load_recogniser(
+    name: str,
+    grammar: Path,
+    ctc: Path,
+    processes: int = 2,
+    device: str = "cpu",
+    weights: Mapping[str, str | None] | None = None,
+    language: str | None = "en",
+) -> Recogniser:
+    """The recogniser called ``name``.
+
+    Args:
+        grammar: folder with the corpus' ``grammar.arpa`` and ``words.txt`` (pocketsphinx-grammar).
+        ctc: folder of the CTC recogniser (ctc-mini).
+        processes: worker processes of pocketsphinx and of faster-whisper.
+        device: of the networks.
+        weights: folders or hub ids of the recognisers ``whisper`` and ``hubert-ctc``.
+        language: that is spoken, for recognisers that know several; None: they find out.
+
+    Raises:
+        RecogniserError: an unknown name, or a package or file that is missing.
+    """
+    if name == "pocketsphinx":
+        return Sphinx(None, processes)
+    if name == "pocketsphinx-grammar":
+        return Sphinx(grammar, processes)
+    if name == "ctc-mini":
+        return GreedyCTC(ctc, device)
+    if name in ("whisper", "hubert-ctc"):
+        path = (weights or {}).get(name)
+        if not path:
+            raise RecogniserError(f"{name} needs its weights: give weights.{name}=FOLDER or a hub id.")
+        if name == "hubert-ctc":
+            return HubertCTC(path, device)
+        return (
+            FastWhisper(path, device, language, processes) if is_ctranslate2(path) else Whisper(path, device, language)
+        )
+    raise RecogniserError(f"there is no recogniser '{name}'; choose from {', '.join(NAMES)}.")
 
 
 def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], cache_folder: Path | None, batch: int = 16) -> None:
@@ -163,10 +206,10 @@ def judge_mos(run: Run, rows: Rows) -> None:
     judged = chosen_clips(run.cfg, rows, "dnsmos")
     try:
         with DNSMOS(run.cfg.processes) as mos:
-            run.report.how["dnsmos"] = mos.how()
+            how = run.report.how["dnsmos"] = mos.how()
+            rate = lambda part: mos.score([clip.usable() for clip in part], part[0].rate)  # noqa: E731
             for row, clips in judged.items():
-                rate = lambda part: mos.score([clip.usable() for clip in part], part[0].rate)  # noqa: E731
-                scores, failures = score_clips("dnsmos", rate, mos.how(), clips, run.cache, 8 * run.cfg.processes)
+                scores, failures = score_clips("dnsmos", rate, how, clips, run.cache, 8 * run.cfg.processes)
                 for name in SCORES:
                     values = {clip: found[name] for clip, found in scores.items()}
                     run.report.mean(row, f"dnsmos/{name}", values, failures)
@@ -286,10 +329,10 @@ def _rate_speakers(run: Run, part: str, judge: Any, rows: Rows, voices: Mapping[
 
 def _rate_quality(run: Run, name: str, mos: UTMOS | DistillMOS, rows: Rows) -> None:
     """File a predicted opinion score of every row; the judge is ``how[name]``."""
-    run.report.how[name] = mos.how()
+    how = run.report.how[name] = mos.how()
     rate = one_by_one(lambda clip: mos.rate(clip.usable(), clip.rate))
     for row, clips in rows.items():
-        run.report.mean(row, name, *score_clips(name, rate, mos.how(), clips, run.cache))
+        run.report.mean(row, name, *score_clips(name, rate, how, clips, run.cache))
 
 
 def judge_by_networks(run: Run, rows: Rows, voices: Mapping[str, ScoredClip] | None = None) -> None:

@@ -14,7 +14,6 @@ the package. The level does not matter: each window is brought to a peak of 1.
 from __future__ import annotations
 
 import math
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eval.harness.audio import CannotScore, Wave, check_wave, resample
-from eval.harness.networks import NetworkError, inside_package, path_or_installed
+from eval.harness.networks import NetworkError, inside_package, path_or_installed, reading_checkpoint
 from eval.harness.provenance import sha256
 from eval.metrics.clip_metric import ClipMetric
 from training.pretrained import check_finite
@@ -138,13 +137,9 @@ class DistillMOSNetwork(nn.Module):
                 "'installed' after pip install --no-deps distillmos."
             )
         network = cls()
-        try:
+        with reading_checkpoint("distillmos", path, "DistillMOS"):
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
             check_finite(network, path)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, AttributeError, LookupError, TypeError) as error:
-            raise NetworkError(
-                f"weights.distillmos={path} is no DistillMOS checkpoint: {' '.join(str(error).split())[:200]}"
-            ) from None
         return network.eval()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from eval.harness.audio import CannotScore, Wave, check_wave, resample
 from eval.harness.provenance import sha256
-from eval.harness.worker_pool import Answer, Closing, Job, WorkerPool
+from eval.harness.worker_pool import Answer, Job, WorkerPool
 
 RATE = 16_000
 SCORES = ("p808", "sig", "bak", "ovrl")
@@ -30,14 +31,15 @@ def scores_of(answer: Answer) -> dict[str, float] | CannotScore:
     return CannotScore(answer["failure"]) if "failure" in answer else {name: answer[name] for name in SCORES}
 
 
-class DNSMOS(Closing):
-    """DNSMOS P.808 and P.835 in worker processes.
+class DNSMOS(ExitStack):
+    """DNSMOS P.808 and P.835 in worker processes, which a ``with`` block ends.
 
     Raises:
         CannotScore: speechmos or onnxruntime is not installed.
     """
 
     def __init__(self, processes: int = 2, timeout: float = 600.0) -> None:
+        super().__init__()
         found = importlib.util.find_spec("speechmos")  # not imported: that would load librosa
         if found is None or found.origin is None or importlib.util.find_spec("onnxruntime") is None:
             raise CannotScore("not computed: speechmos or onnxruntime is not installed")
@@ -45,6 +47,7 @@ class DNSMOS(Closing):
         self.networks = {"p835": folder / "sig_bak_ovr.onnx", "p808": folder / "model_v8.onnx"}
         settings = {name: str(path) for name, path in self.networks.items()}
         self.pool = WorkerPool("eval.metrics.mos_worker", settings, processes, timeout)
+        self.callback(self.pool.close)
 
     def score(self, waves: list[Wave], sample_rate: int) -> list[dict[str, float] | CannotScore]:
         """``{"p808", "sig", "bak", "ovrl"}`` of each clip ``[samples]``, or why not."""
@@ -72,7 +75,3 @@ class DNSMOS(Closing):
             "sample_rate": RATE,
             "level": "not normalised",
         }
-
-    def close(self) -> None:
-        """End the worker processes."""
-        self.pool.close()

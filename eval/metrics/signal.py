@@ -17,13 +17,20 @@ import numpy as np
 import torch
 
 from codec.audio.mel import mel_filters
-from eval.harness.audio import CannotScore, Wave, check_wave, resample
+from eval.harness.audio import CannotScore, Wave, check_wave, pieces, resample
 from eval.harness.worker_pool import WorkerPool
 
 LONGEST_PESQ = 30.0  # s; the C code overruns a table of 50 utterances on longer audio and takes the process with it
 STFT_WINDOWS = (2048, 512)
 MEL_BANDS = (150, 80)
 CLAMP = 1e-5
+
+
+def check_heard(reference: Wave, degraded: Wave) -> None:
+    """Refuse silence, which nothing can be compared with. Raises CannotScore."""
+    for wav, name in ((reference, "silent reference"), (degraded, "silent degraded clip")):
+        if not np.any(wav):
+            raise CannotScore(name)
 
 
 def check_pair(reference: Wave, degraded: Wave, rate: int, shortest: float = 0.0) -> None:
@@ -164,14 +171,11 @@ class PESQ:
         if not self.is_installed():
             raise CannotScore("not computed: pesq is not installed")
         check_pair(reference, degraded, sample_rate, 0.25)
-        for wav, name in ((reference, "silent reference"), (degraded, "silent degraded clip")):
-            if not np.any(wav):
-                raise CannotScore(name)
+        check_heard(reference, degraded)
         pairs = [resample(wav, sample_rate, self.rate) for wav in (reference, degraded)]
-        pieces = max(1, math.ceil(len(pairs[0]) / (LONGEST_PESQ * self.rate)))
         jobs = [
             ({"mode": self.mode, "rate": self.rate}, np.concatenate(pair).astype("<f4").tobytes())
-            for pair in zip(*(np.array_split(wav, pieces) for wav in pairs), strict=True)
+            for pair in zip(*(pieces(wav, self.rate, LONGEST_PESQ) for wav in pairs), strict=True)
         ]
         answers = self.pool.map(jobs)
         for answer in answers:

@@ -11,7 +11,6 @@ there runs another predictor. Silence gets a number too: read it with the share 
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -19,10 +18,9 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from eval.harness.audio import Wave, check_wave, pieces, resample
-from eval.harness.networks import NetworkError
+from eval.harness.networks import NetworkError, reading_checkpoint
 from eval.harness.provenance import sha256
 from eval.metrics.clip_metric import ClipMetric
-from training.identity import first_line
 from training.pretrained import check_finite
 
 RATE = 16_000
@@ -90,18 +88,11 @@ class UTMOS22(nn.Module):
                 f"weights.utmos={path} does not exist: give the path of utmos22_strong_step7459_v1.pt "
                 "(release v1.0.0 of github.com/tarepan/SpeechMOS)."
             )
-        try:
-            published = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise NetworkError(f"weights.utmos={path} is no PyTorch checkpoint: {first_line(error)}") from None
         network = cls(config, lstm, hidden)
-        try:
+        with reading_checkpoint("utmos", path, "UTMOS22-strong"):
+            published = torch.load(path, map_location="cpu", weights_only=True)
             network.load_state_dict({our_name(key): value for key, value in published.items()})
             check_finite(network, path)
-        except (RuntimeError, AttributeError) as error:
-            raise NetworkError(
-                f"weights.utmos={path} is no UTMOS22-strong checkpoint: {' '.join(str(error).split())[:200]}"
-            ) from None
         return network.eval()
 
 

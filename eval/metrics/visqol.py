@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.harness.audio import CannotScore, Wave, resample
-from eval.metrics.signal import check_pair
+from eval.harness.audio import CannotScore, Wave, pieces, resample
+from eval.metrics.signal import check_heard, check_pair
 
 MODES = {
     "visqol-audio/svr": {"mode": "audio", "rate": 48_000},
@@ -64,12 +64,10 @@ class ViSQOL:
         if reason := self.missing():
             raise CannotScore(f"not computed: {reason}")
         check_pair(reference, degraded, sample_rate, SHORTEST)
-        for wav, name in ((reference, "silent reference"), (degraded, "silent degraded clip")):
-            if not np.any(wav):
-                raise CannotScore(name)
-        pair = [resample(wav, sample_rate, self.rate).astype(np.float64) for wav in (reference, degraded)]
-        count = max(1, math.ceil(len(pair[0]) / (LONGEST * self.rate)))
-        found = [self._piece(*pieces) for pieces in zip(*(np.array_split(w, count) for w in pair), strict=True)]
+        check_heard(reference, degraded)
+        pair = [resample(wav, sample_rate, self.rate) for wav in (reference, degraded)]
+        parts = zip(*(pieces(wav, self.rate, LONGEST) for wav in pair), strict=True)
+        found = [self._piece(*(wav.astype(np.float64) for wav in part)) for part in parts]
         heard = [score for score in found if math.isfinite(score)]
         if len(heard) < len(found):
             raise CannotScore("silence in a piece of the clip")

@@ -27,10 +27,9 @@ from torch.nn import functional
 
 from codec.audio.mel import mel_filters
 from eval.harness.audio import RESAMPLER, CannotScore, Wave, resample
-from eval.harness.networks import NetworkError, inside_package, path_or_installed, weights_hash
+from eval.harness.networks import inside_package, path_or_installed, reading_checkpoint, weights_hash
 from eval.harness.provenance import sha256
 from eval.metrics.voices import VoiceSimilarity, check_voice
-from training.identity import first_line
 from training.pretrained import check_finite
 
 RATE, N_FFT, HOP, BANDS = 16_000, 400, 160, 40
@@ -70,20 +69,11 @@ class GE2E(nn.Module):
         Raises:
             NetworkError: not there, or its weights are not those of this network.
         """
-        try:
+        with reading_checkpoint("resemblyzer", path, "GE2E voice encoder's"):
             state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
-        except (OSError, KeyError, RuntimeError, TypeError) as error:
-            raise NetworkError(f"weights.resemblyzer={path} cannot be read: {first_line(error)}") from None
-        if "linear.weight" not in state:
-            raise NetworkError(f"weights.resemblyzer={path} lacks linear.weight: it is no GE2E voice encoder.")
-        network = cls(len(state["linear.weight"]))
-        known = {key: value for key, value in state.items() if key not in UNUSED}
-        try:
-            network.load_state_dict(known)
+            network = cls(len(state["linear.weight"]))
+            network.load_state_dict({key: value for key, value in state.items() if key not in UNUSED})
             check_finite(network, path)
-        except RuntimeError as error:
-            first = " ".join(str(error).split())[:160]
-            raise NetworkError(f"weights.resemblyzer={path} has other weights than the network: {first}") from None
         return network.eval()
 
 

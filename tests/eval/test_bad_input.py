@@ -188,10 +188,13 @@ def test_a_missing_file_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     from codec.audio.files import write_audio
     from codec.corpus import Clip
     from eval.harness.clips import heard_at, read_reference, silence_like
+    from eval.harness.scored import ScoredClip
 
     write_audio(tmp_path / "there.wav", np.full(RATE, 99, np.int16), RATE)
     row = read_reference([Clip("gone", tmp_path / "gone.flac", text="a"), Clip("there", tmp_path / "there.wav")])
     assert row[0].wav is None and "gone.flac" in row[0].item["error"]
+    one = ScoredClip("one", "generated", "", np.ones(1, np.float32), 48_000)
+    assert not heard_at([one], 16_000) and one.item["error"], "one sample at 48 kHz is none at 16 kHz"
     assert heard_at(row, RATE).keys() == {"there"} and [clip.wav is None for clip in silence_like(row)] == [True, False]
 
 

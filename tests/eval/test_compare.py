@@ -95,6 +95,12 @@ def test_fad_of_another_reference_is_another_protocol() -> None:
     )
 
 
+@pytest.mark.parametrize("metric", ["wer/w", "cer/w", "wer-original/w", "repeated-words/w"])
+def test_what_a_recogniser_heard_is_of_its_protocol(metric: str) -> None:
+    first, second = ({"recognisers": {"w": {"weights_sha256": digest}}} for digest in ("1", "2"))
+    assert compare.protocol(first, metric) != compare.protocol(second, metric)
+
+
 @pytest.mark.parametrize(("shift", "common"), [(0, 27), (20, 7), (40, 0)])
 def test_a_difference_says_over_how_many_clips(
     shift: int, common: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys

@@ -27,6 +27,7 @@ class GreedyCTC(Recogniser):
     name = "ctc-mini"
 
     def __init__(self, folder: Path, device: str = "cpu", batch: int = 16) -> None:
+        super().__init__()
         self.folder, self.device, self.batch = beside_code(folder), device, batch
         try:
             self.model = CTCRecogniser.load(self.folder).to(device)

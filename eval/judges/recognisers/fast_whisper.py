@@ -66,6 +66,7 @@ class FastWhisper(Recogniser):
                 f"weights.whisper={path} is in the CTranslate2 format, which faster-whisper reads: pip install "
                 "faster-whisper, or give the folder or hub id of a transformers checkpoint, as openai/whisper-base.en."
             )
+        super().__init__()
         check_language(language)
         self.path, self.language = path, language
         self.folder, self.revision = _folder(path)
@@ -78,10 +79,11 @@ class FastWhisper(Recogniser):
         self.pool = WorkerPool(
             "eval.judges.recognisers.fast_whisper_worker", settings, 1 if gpu else processes, timeout
         )
+        self.callback(self.pool.close)
         try:
             self.pool.map([({}, b"")])  # one worker loads it: whether that works is known before the first clip
         except WorkerError as error:
-            self.pool.close()
+            self.close()
             raise RecogniserError(f"weights.whisper={path} cannot be loaded: {error}") from None
 
     def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str | CannotScore]:
@@ -122,10 +124,6 @@ class FastWhisper(Recogniser):
             f"below {PAUSE_MS} ms",
             "sample_rate": RATE,
         }
-
-    def close(self) -> None:
-        """End the worker processes."""
-        self.pool.close()
 
 
 def _folder(path: str) -> tuple[Path, str | None]:

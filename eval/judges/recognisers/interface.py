@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.harness.audio import CannotScore
-from eval.harness.worker_pool import Closing
 
 RATE = 16_000  # Hz: what networks that know words listen to
 NAMES = ("pocketsphinx", "pocketsphinx-grammar", "ctc-mini", "whisper", "hubert-ctc")
@@ -20,8 +20,8 @@ class RecogniserError(RuntimeError):
     """A recogniser that cannot be loaded or run, with the cure."""
 
 
-class Recogniser(Closing, ABC):
-    """What every recogniser offers."""
+class Recogniser(ExitStack, ABC):
+    """What every recogniser offers; a ``with`` block ends its processes."""
 
     name: str
 

@@ -46,6 +46,7 @@ class _Network(Recogniser):
     decoding: str
 
     def __init__(self, kind: Any, path: str, device: str) -> None:
+        super().__init__()
         try:
             self.network = load_network(kind, path, device, self.name)
             self.processor = load_part(AutoProcessor, path, self.name)

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from eval.harness.audio import CannotScore, resample
 from eval.harness.provenance import folder_hash, sha256
 from eval.harness.worker_pool import Job, WorkerPool
-from eval.judges.recognisers.interface import Recogniser, RecogniserError
-
-RATE = 16_000
+from eval.judges.recognisers.interface import RATE, Recogniser, RecogniserError
 
 
 def model_folder() -> Path:
@@ -64,13 +62,13 @@ class Sphinx(Recogniser):
     """
 
     def __init__(self, grammar: Path | None = None, processes: int = 2, timeout: float = 120.0) -> None:
+        super().__init__()
         self.name = "pocketsphinx" if grammar is None else "pocketsphinx-grammar"
         model = model_folder()
         # The beams are pocketsphinx' defaults except that at most maxhmmpf states live per frame: speech that fits
         # no word keeps them all alive and takes four times as long.
         self.settings: dict[str, object] = {"hmm": str(model / "en-us"), "maxhmmpf": 3000, "cmn": "batch"}
         self.grammar = grammar
-        self.temporary: tempfile.TemporaryDirectory[str] | None = None
         if grammar is None:
             self.settings |= {"lm": str(model / "en-us.lm.bin"), "dict": str(model / "cmudict-en-us.dict")}
         else:
@@ -80,11 +78,12 @@ class Sphinx(Recogniser):
                     f"pocketsphinx-grammar needs '{missing[0]}', which scripts/make_corpus.py writes; "
                     "leave it out of recognisers=[...] for other corpora."
                 )
-            self.temporary = tempfile.TemporaryDirectory(prefix="dictionary-")
-            dictionary = Path(self.temporary.name) / "grammar.dict"
+            folder = self.enter_context(tempfile.TemporaryDirectory(prefix="dictionary-"))
+            dictionary = Path(folder) / "grammar.dict"
             dictionary.write_text(restricted_dictionary(set(words.read_text("utf-8").split())), encoding="utf-8")
             self.settings |= {"lm": str(arpa), "dict": str(dictionary)}
         self.pool = WorkerPool("eval.judges.recognisers.sphinx_worker", self.settings, processes, timeout)
+        self.callback(self.pool.close)
 
     def transcribe(self, waves: list[NDArray[np.float32]], sample_rate: int) -> list[str | CannotScore]:
         """Words of each clip ``[samples]``; an empty string where nothing is recognised, and the reason for a clip on
@@ -122,9 +121,3 @@ class Sphinx(Recogniser):
             }
             record["vocabulary"] = {"name": "words.txt, closed", "sha256": sha256(self.grammar / "words.txt")}
         return record
-
-    def close(self) -> None:
-        """End the worker processes."""
-        self.pool.close()
-        if self.temporary is not None:
-            self.temporary.cleanup()

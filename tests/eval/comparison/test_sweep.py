@@ -18,7 +18,7 @@ from tiny_tones import write_corpus
 from eval.comparison.plan import Cell, Plan
 from eval.comparison.sweep import DONE, Sweep
 from tests.eval.tiny_task import JUDGE
-from training.config import REPOSITORY
+from training.config import REPOSITORY, ConfigError
 
 # name, output, seconds, inputs …: notes that it ran, takes its time, writes what it was given
 FAKE = """
@@ -115,14 +115,20 @@ def test_a_cell_runs_again_when_its_inputs_changed_or_its_result_was_deleted(tmp
 
 @pytest.mark.slow
 def test_a_failure_stops_only_what_needs_it(tmp_path: Path) -> None:
+    def impossible() -> list[str]:
+        raise ConfigError("rows=[]: nothing to do.")
+
     plan = chain(tmp_path)
     plan.cells["bad"] = cell(tmp_path, "bad", ("shared",), row="b")
+    plan.cells["odd"] = cell(tmp_path, "odd", row="b")
+    plan.cells["odd"].arguments = impossible
     plan.cells["after"] = cell(tmp_path, "after", ("bad",), row="b", kind="task")
     said: list[str] = []
     sweep = Sweep(plan, jobs=2, say=said.append)
     sweep.run()
     assert sweep.failed == {
         "bad": "exit status 1: error: this one cannot work",
+        "odd": "cannot be configured: rows=[]: nothing to do.",
         "after": "not run, because bad failed",
     }
     assert len(sweep.ran) == 7 and any("bad: FAILED" in line for line in said)

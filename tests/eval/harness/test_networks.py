@@ -20,7 +20,7 @@ from eval.embedders import load_embedder
 from eval.embedders.clap import Clap, windows
 from eval.embedders.log_mel import LogMel
 from eval.harness.networks import NetworkError, load_network, weights_hash
-from eval.judges.recognisers import load_recogniser
+from eval.judges.judging import load_recogniser
 from eval.judges.recognisers.interface import RecogniserError
 from eval.known_answers import speechlike
 from eval.metrics.clap import ClapScore, retrieval
@@ -105,7 +105,7 @@ def test_utmos_reads_the_published_layout(folder: Path, utmos: UTMOS) -> None:
         with pytest.raises(NetworkError, match="no UTMOS22-strong checkpoint"):
             UTMOS22.load(folder / "broken.pt", tiny_networks.wav2vec2_config(), lstm=8, hidden=12)
     (folder / "broken.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(NetworkError, match="no PyTorch checkpoint"):
+    with pytest.raises(NetworkError, match="no UTMOS22-strong checkpoint"):
         UTMOS22.load(folder / "broken.pt")
     with pytest.raises(NetworkError, match="utmos22_strong_step7459_v1.pt"):
         UTMOS22.load(folder / "nowhere.pt")

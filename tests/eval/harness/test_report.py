@@ -173,6 +173,7 @@ def test_show() -> None:
     cell = {"value": 0.1234, "low": 0.1, "high": 0.2, "n": 5, "n_failed": 0, "failures": []}
     assert show("wer/x", cell, 5) == "12.3 % [10.0, 20.0]"
     assert show("wer-original/x", cell, 9) == "12.3 % [10.0, 20.0] (N=5)"
+    assert show("limit (protocol 1)", cell, 5) == "12.3 % [10.0, 20.0]"
     assert show("stoi", cell, 5) == "0.123 [0.100, 0.200]"
     assert show("stoi", {**cell, "low": None, "n": 4}, 5) == "0.123 (N=4)"  # so few that there is no interval
     lacking = {"n": 3, "n_failed": 1, "undelivered": 2}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from codec.corpus import read_audio, read_corpus
 from codec.network.ctc import CTCConfig, CTCRecogniser, ids_to_text, text_to_ids
 from eval.judges.augmentation import augment, coloured_noise
-from eval.judges.recognisers import load_recogniser
+from eval.judges.judging import load_recogniser
 from eval.judges.recognisers.ctc import GreedyCTC
 from eval.judges.recognisers.interface import RecogniserError
 from eval.metrics.wer import ErrorRate

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.judges.recognisers import load_recogniser
+from eval.judges.judging import load_recogniser
 from eval.judges.recognisers.fast_whisper import FastWhisper, is_ctranslate2
 from eval.judges.recognisers.interface import RecogniserError
 from tests.eval import tiny_networks

@@ -38,13 +38,14 @@ def test_reads_the_published_layout_and_nothing_else(tmp_path: Path) -> None:
         if not change:
             del broken["lstm.bias_hh_l2"]
         torch.save({"model_state": broken}, tmp_path / "broken.pt")
-        with pytest.raises(NetworkError, match="has other weights than the network"):
+        with pytest.raises(NetworkError, match="is no GE2E voice encoder's checkpoint"):
             GE2E.load(tmp_path / "broken.pt")
     torch.save({"weights": 1}, tmp_path / "broken.pt")
-    with pytest.raises(NetworkError, match="cannot be read"):
-        GE2E.load(tmp_path / "broken.pt")
-    with pytest.raises(NetworkError, match="cannot be read"):
-        GE2E.load(tmp_path / "gone.pt")
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    (tmp_path / "empty.pt").touch()
+    for name in ("broken", "text", "empty", "gone"):
+        with pytest.raises(NetworkError, match=f"{name}.pt is no GE2E voice encoder's checkpoint"):
+            GE2E.load(tmp_path / f"{name}.pt")
 
 
 def test_what_has_no_voice(tmp_path: Path) -> None:
