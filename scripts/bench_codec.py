@@ -2,6 +2,7 @@
 
     python scripts/bench_codec.py                                   # CPU, two threads
     python scripts/bench_codec.py --threads 1 2 --shapes 1x10 16x10 --repeats 7
+    python scripts/bench_codec.py --codecs mini flow-1 flow-8 --shapes 1x3 1x600      # a flow decoder by evaluations
     python scripts/bench_codec.py --device cuda --codecs mini small encodec
 
 Weights are random: speed does not depend on them. EnCodec, Mimi and DAC are the models of transformers in their
@@ -32,9 +33,11 @@ from torch import Tensor
 
 from codec.model import ALMTokenizer
 from codec.network.architecture import architecture_of
+from codec.network.flow import Sampling
 from training.config import compose
 
 PRESETS = ("mini", "mini_causal", "small", "base")
+FLOWS = tuple(f"flow-{steps}" for steps in (1, 2, 4, 8, 16))  # codec=mini with stage 3's decoder, by evaluations
 PEERS = ("encodec", "mimi", "dac")
 SAMPLE_RATE = 24_000
 
@@ -49,10 +52,21 @@ class Contestant:
     parameters: float
 
 
-def preset(name: str, device: str) -> Contestant:
-    """ALMTokenizer of configs/codec/<name>.yaml with random weights; wav ``[batch, samples]``."""
-    model = ALMTokenizer(architecture_of(compose("codec_train", [f"codec={name}"]).codec)).eval().to(device)
-    return Contestant(f"codec={name}", model.encode, model.decode, millions(model))
+def preset(name: str, device: str, steps: int = 0) -> Contestant:
+    """ALMTokenizer of configs/codec/<name>.yaml with random weights; wav ``[batch, samples]``.
+
+    Args:
+        steps: evaluations of a flow decoder of stage 3's sizes; 0: none.
+    """
+    cfg = compose("codec_train", [f"codec={name}"])
+    config = architecture_of(cfg.codec)
+    if steps:
+        config.flow = {key: cfg.flow[key] for key in ("target", "prior", "dim", "layers", "span")}
+    model = ALMTokenizer(config).eval().to(device)
+    if steps and model.flow is not None:
+        model.flow.choose(Sampling(steps=steps, solver="midpoint" if steps > 1 else "euler"))
+    name = f"codec={name}, flow of {steps}" if steps else f"codec={name}"
+    return Contestant(name, model.encode, model.decode, millions(model))
 
 
 def peer(name: str, device: str) -> Contestant:
@@ -95,6 +109,8 @@ def millions(model: torch.nn.Module) -> float:
 def build(name: str, device: str) -> Contestant:
     """The contestant that ``--codecs`` names."""
     torch.manual_seed(0)
+    if name in FLOWS:
+        return preset("mini", device, int(name.removeprefix("flow-")))
     return preset(name, device) if name in PRESETS else peer(name, device)
 
 
@@ -209,7 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    names = (*PRESETS, *PEERS)
+    names = (*PRESETS, *FLOWS, *PEERS)
     parser.add_argument("--codecs", nargs="+", choices=names, default=["mini", "small", *PEERS], help="who takes part")
     parser.add_argument("--shapes", nargs="+", type=shape_of, default=[(1, 10.0), (16, 2.0)], help="CLIPSxSECONDS")
     parser.add_argument("--threads", nargs="+", type=int, default=[min(2, os.cpu_count() or 1)], help="CPU threads")

@@ -29,8 +29,8 @@ def test_shapes() -> None:
 
 @pytest.mark.slow
 def test_one_round_of_ours_beside_encodec(capsys: pytest.CaptureFixture) -> None:
-    codecs = ["--codecs", "mini", "mini_causal", "encodec"]
+    codecs = ["--codecs", "mini", "flow-2", "encodec"]
     assert bench_codec.main([*codecs, "--shapes", "1x0.5", "--threads", "1", "--repeats", "1"]) == 0
     output = capsys.readouterr().out
     assert "1 clip of 0.5 s, CPU, 1 thread, 1 rounds" in output
-    assert output.count("\n| ") == 4 and "× EnCodec" in output
+    assert "| codec=mini, flow of 2 |" in output and output.count("\n| ") == 4 and "× EnCodec" in output
