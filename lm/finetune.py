@@ -34,7 +34,7 @@ from lm.finetuning.choosing import LEAST, choose, hold_out, unseen_letters, warn
 from lm.finetuning.gathering import Limits, gather, line_of, write_lines
 from lm.finetuning.mixing import known_rows, mix, rehearsal
 from lm.finetuning.planning import plan
-from lm.finetuning.verdict import read_differences, shown, verdict
+from lm.finetuning.verdict import ceiling, read_differences, shown, verdict
 from lm.model import ModelError
 from lm.run_state import model_folder, normalisation_of
 from lm.sequences.document_set import render_documents
@@ -134,7 +134,8 @@ def finetune(cfg: DictConfig) -> Path:
         raise ConfigError(f"folder={cfg.folder}: no clip is left of it, the first because: {rejects[0].reason}.")
     weights = [setting(f"weights.{key}", value) for key, value in cfg.weights.items() if value is not None]
     label = [setting("data.root", work / "clips"), setting("out", work / "labels"), f"device={device}"]
-    label += [setting("dnsmos", limits.dnsmos is not None), *(setting(k, cfg[k]) for k in ("recogniser", "language"))]
+    dnsmos = setting("dnsmos", limits.dnsmos is not None)
+    label += [dnsmos, *(setting(key, cfg[key]) for key in ("recogniser", "language"))]
     step("eval/label.py", *label, *weights)
     lines = (work / "labels/labels.jsonl").read_text(encoding="utf-8").splitlines()
     labelled, refused = choose(clips, {line["id"]: line for line in map(json.loads, lines)}, limits)
@@ -185,7 +186,7 @@ def finetune(cfg: DictConfig) -> Path:
     final = run_dir / "final"
     common = [*tokenizer_settings(cfg), f"device={device}"]
     listeners = [folders("recognisers", cfg.recognisers), setting("language", cfg.language)]
-    whole = ["rows=[reference,resynthesis,generated]", "judge_clips.dnsmos=0", *weights, *listeners]
+    whole = ["rows=[reference,resynthesis,generated]", dnsmos, "judge_clips.dnsmos=0", *weights, *listeners]
     whole += [f"skip.{row}=[dnsmos]" for row in ("reference", "resynthesis")]
     evaluations = {
         "tts": ("eval/tts.py", [setting("data.root", corpus), *whole], "generated"),
@@ -206,7 +207,7 @@ def finetune(cfg: DictConfig) -> Path:
 
     # ---- what came of it -------------------------------------------------------------------------------------
     voice, known = [*found["tts"], *found["likelihood"]], found.get("known", [])
-    told = verdict(voice, known)
+    told = [*ceiling(work / "after/eval-tts"), *verdict(voice, known)]
     report = {"warnings": said, "verdict": told, "voice": voice, "known": known, "model": str(final), "init": str(init)}
     report |= {"steps": schedule.steps, "seconds": seconds, "left_out": len(rejects) + len(refused) + len(tested)}
     write_file(work / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")

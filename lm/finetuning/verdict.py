@@ -17,6 +17,7 @@ JUDGED = {
     "dnsmos/p808": True, "dnsmos/ovrl": True, "speaker-similarity/": True, "utmos": True, "distillmos": True,
 }  # fmt: skip
 MAY_LOSE = 0.05  # of the word error rate of the voices that the model knew
+CARRIES = 0.3  # of the word error rate: what the tokenizer may add to recordings before no model can speak so
 
 
 def read_differences(folder: Path) -> list[dict[str, Any]]:
@@ -66,4 +67,23 @@ def verdict(voice: Sequence[dict[str, Any]], old: Sequence[dict[str, Any]]) -> l
         )
     if better:
         found.append(f"better: {'; '.join(map(shown, better))}")
+    return found
+
+
+def ceiling(evaluation: Path) -> list[str]:
+    """A sentence for each judge to whom the tokenizer alone makes the recordings unintelligible: nothing that is learnt
+    on its tokens can sound better than they do.
+
+    Args:
+        evaluation: folder of eval/tts.py with the rows ``reference`` and ``resynthesis``.
+    """
+    rows = json.loads((evaluation / "results.json").read_text(encoding="utf-8"))["rows"]
+    found = []
+    for metric, cell in rows.get("resynthesis", {}).items():
+        before = rows.get("reference", {}).get(metric, {}).get("value")
+        if metric.startswith("wer/") and None not in (before, cell["value"]) and cell["value"] - before > CARRIES:
+            found.append(
+                f"THE TOKENIZER CANNOT CARRY THIS VOICE: {metric} of the recordings is {100 * before:.0f} %, and "
+                f"{100 * cell['value']:.0f} % after its tokens alone: take a model of another tokenizer"
+            )
     return found

@@ -1,5 +1,6 @@
 """The parts of a fine-tuning: cutting, choosing, holding out, warning, planning and what is said of the outcome."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from lm.finetuning.choosing import choose, hold_out, in_train_and_test, two_voic
 from lm.finetuning.gathering import Limits, gather
 from lm.finetuning.mixing import rehearsal
 from lm.finetuning.planning import LEAST, MOST, RATE, plan
-from lm.finetuning.verdict import verdict
+from lm.finetuning.verdict import ceiling, verdict
 
 RATE_HZ = 16_000
 LIMITS = Limits(1.0, 6.0, -50.0, 2.0)
@@ -166,3 +167,16 @@ def part(metric: str, value: float, low: float | None = None, high: float | None
 def test_the_verdict_says_loudly_what_went_wrong(voice: list, old: list, said: list[str]) -> None:
     found = verdict(voice, old)
     assert len(found) == len(said) and all(line.startswith(start) for line, start in zip(found, said, strict=True))
+
+
+@pytest.mark.parametrize(("resynthesis", "said"), [(0.3, 0), (0.96, 1), (None, 0)])
+def test_a_tokenizer_that_cannot_carry_the_voice_is_named_as_the_cause(
+    resynthesis: float | None, said: int, tmp_path: Path
+) -> None:
+    rows = {
+        "reference": {"wer/a": {"value": 0.26}},
+        "resynthesis": {"wer/a": {"value": resynthesis}, "utmos": {"value": 9}},
+    }
+    (tmp_path / "results.json").write_text(json.dumps({"rows": rows}))
+    found = ceiling(tmp_path)
+    assert len(found) == said and all("is 26 %, and 96 % after" in line for line in found)
