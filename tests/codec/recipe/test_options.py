@@ -91,7 +91,7 @@ def test_the_launchers_precision_counts_where_none_is_named(
     ("changes", "reason"),
     [
         ({"window": 11}, "window=11 is outside 2…10"),
-        ({"patchify": "wavelet"}, "patchify=wavelet is unknown; choose one of stft, conv."),
+        ({"patchify": "wavelet"}, "patchify=wavelet is unknown; choose one of stft, conv, experts."),
         ({"bottleneck": "none"}, "bottleneck=none is unknown; choose one of queries, strided."),
         ({"hop": 0}, "hop=0 must be from 1 to 1000000."),
         ({"encoder_layers": 0}, "encoder_layers=0 must be from 1 to 1000."),
