@@ -17,7 +17,7 @@ from lm.serving.api import Service
 from training.config import compose
 
 MODEL, SAID = "lm-all-mini", "peter carried the purple ladder"
-SETTINGS = ["host=127.0.0.1", "device=cpu", "together=4", "waiting=4", "limits.upload_seconds=4", "limits.megabytes=2"]
+SETTINGS = ["host=127.0.0.1", "device=cpu", "together=4", "waiting=4", "limits.upload_seconds=10", "limits.megabytes=2"]
 
 
 @dataclass

@@ -351,9 +351,10 @@ def test_it_lives_on_whatever_is_sent(server: Running, capfd: pytest.CaptureFixt
         answer = raw(port, noise)
         assert not answer or (answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 403 ")) and b'{"error": ' in answer)
     # half a request, half a body, byte by byte, and nothing at all: the server closes, without waiting for ever
-    assert b" 408 " in raw(port, head + b"content-length: 99\r\n\r\n", b'{"model": ')
-    assert raw(port, head) == b""
-    assert raw(port) == b""
+    halves = [(head + b"content-length: 99\r\n\r\n", b'{"model": '), (head,), ()]
+    with ThreadPoolExecutor() as pool:
+        body, request, nothing = pool.map(lambda parts: raw(port, *parts), halves)
+    assert b" 408 " in body and request == nothing == b""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 1 << 16, hard))
     many = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(1000)]
