@@ -141,7 +141,7 @@ def finetune(cfg: DictConfig) -> Path:
     labelled, refused = choose(clips, {line["id"]: line for line in map(json.loads, lines)}, limits)
     chosen, tested = hold_out(labelled, cfg.held_out)
     say_left_out([*rejects, *refused, *tested], work / "left_out.jsonl")
-    held, learnt = ([clip for clip in chosen if (clip.split == "test") == test] for test in (True, False))
+    held, learnt = ([clip for clip in chosen if clip.split == split] for split in ("test", "train"))
     if len(held) < cfg.held_out or len(learnt) < LEAST:
         raise ConfigError(
             f"folder={cfg.folder} is too small: {len(labelled)} clips of speech with text are left of it, and "

@@ -57,7 +57,8 @@ def hold_out(clips: Sequence[Clip], count: int) -> tuple[list[Clip], list[Reject
     """The clips with their splits: ``count`` sentences, of all speakers alike, are the test; no other clip says one.
 
     Sentences of the folder's own test split are taken where it has ``count``. A tenth of the rest, at most ``count``,
-    becomes the valid split where the folder has none. The second list are the clips that say a sentence of the test.
+    becomes the valid split where the folder has none, or nothing else. The second list are the clips that say a
+    sentence of the test.
     """
     sentence = {clip.id: plain(clip.text or "") for clip in clips}
     own = [clip for clip in clips if clip.split == "test"]
@@ -66,9 +67,8 @@ def hold_out(clips: Sequence[Clip], count: int) -> tuple[list[Clip], list[Reject
     tested = {clip.id for clip in spread(sorted(first.values(), key=lambda clip: clip.id), count)}
     said = {sentence[name] for name in tested}
     rest = [clip for clip in clips if clip.id not in tested and clip.split != "test" and sentence[clip.id] not in said]
-    has_valid = any(clip.split == "valid" for clip in rest)
     valid = {clip.id for clip in rest if clip.split == "valid"}
-    if not has_valid:
+    if not 0 < len(valid) < len(rest):  # none, or nothing else to learn from
         valid = {clip.id for clip in spread(rest, min(count, len(rest) // 10))} if len(rest) >= 10 else set()
     found = [dataclasses.replace(clip, split="test") for clip in clips if clip.id in tested]
     found += [dataclasses.replace(clip, split="valid" if clip.id in valid else "train") for clip in rest]

@@ -98,6 +98,8 @@ def test_no_sentence_of_the_test_is_learnt() -> None:
     assert len(texts["test"]) == 20 == sum(one.split == "test" for one in found)
     assert not texts["test"] & (texts["train"] | texts["valid"]) and texts["valid"]
     assert len(found) + len(rejects) == 60 and rejects
+    no_train = hold_out([clip(n, f"sentence {n}", ("test", "valid")[n % 2]) for n in range(60)], 20)[0]
+    assert sum(one.split == "train" for one in no_train) > sum(one.split == "valid" for one in no_train) > 0
     own = [clip(n, f"sentence {n}", "test" if n < 25 else "train") for n in range(50)]
     assert {one.id for one in hold_out(own, 20)[0] if one.split == "test"} < {f"{n:03}" for n in range(25)}
 
