@@ -53,8 +53,14 @@ def verdict(voice: Sequence[dict[str, Any]], old: Sequence[dict[str, Any]]) -> l
     worse = [part for part in clear if (part["value"] > 0) != _more_is_better(part["metric"])]
     better = [part for part in clear if part not in worse]
     lost = [part for part in old if part["metric"].startswith(("wer/", "cer/")) and part["value"] > MAY_LOSE]
-    if worse:
-        found.append(f"THE VOICE GOT WORSE: {'; '.join(map(shown, worse))}")
+    heard = [part for part in worse if part["metric"] != "bits-per-second"]
+    if heard:
+        found.append(f"THE VOICE GOT WORSE: {'; '.join(map(shown, heard))}")
+    if len(heard) < len(worse):
+        found.append(
+            "LEARNT BY HEART: the held-out recordings are expected less than before "
+            f"({'; '.join(shown(part) for part in worse if part not in heard)}): train less, or bring more speech"
+        )
     if lost:
         found.append(
             f"THE OLD VOICES SUFFERED: {'; '.join(map(shown, lost))}: give rehearse a larger number, or train less"

@@ -161,6 +161,7 @@ def part(metric: str, value: float, low: float | None = None, high: float | None
         ([part("speaker-similarity/x", -0.2, -0.3, -0.1)], [], ["THE VOICE GOT WORSE"]),
         ([part("bits-per-second", -9, -12, -6), part("dnsmos/p808", -1, -2, -0.5)], [], ["THE VOICE GOT W", "better"]),
         ([part("wer/whisper", -0.02, -0.1, 0.06)], [], ["NOTHING CHANGED"]),
+        ([part("bits-per-second", 9, 6, 12), part("utmos", 1, 0.5, 2)], [], ["LEARNT BY HEART", "better: utmos"]),
         ([part("wer/whisper", -0.5)], [], ["NOTHING CAN BE SAID"]),
         ([part("utmos", 0.4, 0.2, 0.6)], [part("wer/a", 0.06, -0.1, 0.2)], ["THE OLD VOICES SUFFERED", "better"]),
         ([part("utmos", 0.4, 0.2, 0.6)], [part("wer/a", 0.04, 0.01, 0.1)], ["better"]),
