@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lm.audio_model import AudioModel, Prompt
-from lm.generation.batch import Batch, Wanted, open_batch
+from lm.generation.batch import Batch, Generation, Wanted, open_batch
 from lm.generation.decoding import Engine
 from lm.generation.sampling import Sampling
 from lm.generation.streaming import StreamDecoder
@@ -146,16 +146,31 @@ class Speaking:
 
     # ---- sound -------------------------------------------------------------------------------------------------
     def _decode(self) -> None:
-        while (found := self._codes.get()) is not None:
-            asked, news = found
-            if asked.gone:
-                continue
-            try:
-                pieces = asked.decoder.feed(news) if isinstance(news, np.ndarray) else asked.decoder.finish()
-                for piece in pieces if not isinstance(news, Exception) else ():
-                    asked.put(piece)
-            except Exception as error:  # as above
-                news = error
-            if not isinstance(news, np.ndarray):
-                self.forget(asked)
-                asked.put(news)
+        open_ = True
+        while open_:
+            found = [self._codes.get()]
+            while not self._codes.empty():  # who is late makes fewer and longer pieces of all that waits
+                found.append(self._codes.get())
+            news: dict[Spoken, list[Any]] = {}
+            for one in found:
+                if one is None:
+                    open_ = False
+                elif not one[0].gone:
+                    news.setdefault(one[0], []).append(one[1])
+            for asked, told in news.items():
+                self._tell(asked, told)
+
+    def _tell(self, asked: Spoken, told: list[Any]) -> None:
+        """Give on the sound of the codes, and the end, that were told of a request."""
+        codes = [one for one in told if isinstance(one, np.ndarray)]
+        end = told[-1] if len(told) > len(codes) else None
+        try:
+            for piece in asked.decoder.feed(np.concatenate(codes)) if codes else ():
+                asked.put(piece)
+            for piece in asked.decoder.finish() if isinstance(end, Generation) else ():
+                asked.put(piece)
+        except Exception as error:  # as above
+            end = error
+        if end is not None:
+            self.forget(asked)
+            asked.put(end)
