@@ -49,7 +49,7 @@ def test_a_step_with_discriminators_enters_few_of_our_files(place: Path, monkeyp
     records("run", "trainer.workers=1")
     files = {path for path, _ in entered}
     assert {"codec/recipe/run.py", "codec/recipe/crops.py", "codec/objectives/adversarial.py"} <= files
-    assert len(files) <= 8, sorted(files)
+    assert len(files) <= 9, sorted(files)  # eight, and the measuring of pitch, which the encoder shares with the losses
     assert len(entered) <= 100, len(entered)
 
 
