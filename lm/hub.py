@@ -29,14 +29,17 @@ from omegaconf import DictConfig, OmegaConf
 from codec.pretrained import HUB_ID, holds_weights
 from codec.shards import INDEX_NAME, ShardError, read_shards
 from lm.run_state import speakers_of, tasks_of
-from training.config import ConfigError, hydra_entry
+from training.config import ConfigError, hydra_entry, refusing
 from training.identity import printable
 from training.lock import hold
 from training.places import beside_code
 
 FILES = ("config.json", "*.json", "*.safetensors", "*.model", "README.md")
 LIBRARY, CARD = "transformers", "README.md"
-HUB_ERRORS = (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError)
+NO_ANSWER: type[Exception] = next(
+    kind for kind in HfHubHTTPError.__mro__ if kind.__name__ in ("HTTPError", "RequestException")
+)
+HUB_ERRORS = (NO_ANSWER, HFValidationError, LocalTokenNotFoundError, OSError)  # of whichever client it is built on
 SHOWN = ("wer/", "cer/", "dnsmos/", "speaker-similarity/", "utmos", "distillmos", "bits-per-second", "stoi", "pesq")
 
 
@@ -84,7 +87,8 @@ def figures(folder: Path, repo: str) -> Iterator[str]:
     """A table per evaluation beside the model, or of its fine-tuning, with the command that gives it."""
     places = [*folder.parent.glob("eval-*/results.json"), *folder.parent.glob("finetune/after/eval-*/results.json")]
     for place in sorted(places):
-        results = json.loads(place.read_text(encoding="utf-8"))
+        with refusing(OSError, ValueError, key=str(place)):
+            results = json.loads(place.read_text(encoding="utf-8"))
         lines = []
         for row, cells in results["rows"].items():
             for metric, cell in cells.items():
@@ -108,13 +112,15 @@ def card_of(folder: Path, cfg: DictConfig) -> str:
     """
     config = describe(folder)
     own = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
-    if own.startswith("---"):
-        return own
     tasks, speakers, codec = tasks_of(folder), speakers_of(folder) or [], config.get("model_type") == "almtokenizer"
     if speakers and not cfg.consent:
         raise ConfigError(
             f"the model speaks in the voices of {', '.join(speakers[:8])}: say who agreed to that and how, consent=…"
         )
+    if own.startswith("---"):  # a card with a head of its own
+        if not any(line.removeprefix("license:").strip() not in ("", line) for line in own.split("---")[1].split("\n")):
+            raise ConfigError(f"{folder / CARD} begins with front matter that names no license: add it there.")
+        return own + (f"\n**Voices.** {cfg.consent}\n" if speakers and str(cfg.consent) not in own else "")
     if not cfg.licence:
         raise ConfigError("say under which licence the weights are, as licence=mit or licence=cc-by-4.0.")
     tags = ["almkit", "audio", *(["audio-codec"] if codec else ["audio-language-model", *tasks])]
@@ -176,9 +182,10 @@ def push(cfg: DictConfig) -> None:
             api.create_repo(cfg.repo, private=cfg.private, exist_ok=True)
             api.upload_folder(repo_id=cfg.repo, folder_path=staged, commit_message=f"Push {folder.name} with its card")
         except HUB_ERRORS as error:
-            raise ConfigError(
-                f"{cfg.repo} cannot be pushed ({_first_line(error)}): log in with `hf auth login`."
-            ) from None
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+            locked = isinstance(error, LocalTokenNotFoundError) or status in (401, 403)
+            cure = "log in with `hf auth login`" if locked else "see to it that the hub can be reached, and try again"
+            raise ConfigError(f"{cfg.repo} cannot be pushed ({_first_line(error)}): {cure}.") from None
         count = len(list(Path(staged).iterdir()))
     print(f"{cfg.repo}: {count} files and the card are there; `almkit pull {cfg.repo}` gets them.")
 

@@ -13,11 +13,14 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 import asyncio
+import copy
 import os
 import socket
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -60,9 +63,24 @@ def service_of(cfg: DictConfig) -> Service:
         model = AudioModel(model_folder(cfg.model, "tts"), load_tokenizer(cfg.tokenizer, device), device)
         if "tts" in model.learnt or not model.learnt:
             list(model.stream("a", seed=0))
-        codec = lru_cache(maxsize=4)(lambda window, levels: Codec.open(cfg.codec, device, window, levels))
-        codec(None, None)
+        codec = variants_of(Codec.open(cfg.codec, device))
     return Service(model, codec, cfg)
+
+
+def variants_of(codec: Codec) -> Callable[[int | None, int | None], Codec]:
+    """(window, levels) → ``codec`` with them, from the weights in memory: nobody's choice makes the disk be read."""
+
+    @lru_cache(maxsize=4)
+    def variant(window: int | None, levels: int | None) -> Codec:
+        tokenizer: Any = codec.tokenizer
+        tokenizer = copy.deepcopy(tokenizer)
+        if window is not None:
+            tokenizer.set_window(window)
+        if levels is not None:
+            tokenizer.set_levels(levels)
+        return Codec(tokenizer)
+
+    return variant
 
 
 def server_of(cfg: DictConfig, service: Service, key: str | None) -> uvicorn.Server:
@@ -83,7 +101,9 @@ async def served(server: uvicorn.Server, bound: socket.socket, service: Service)
 
 def serve(cfg: DictConfig) -> None:
     """Serve until a signal comes."""
-    key = os.environ.get(KEY) or None
+    key = os.environ.get(KEY, "").strip() or None
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"{KEY} must be of printable ASCII: no header can carry another key.")
     if cfg.host not in LOOPBACK and key is None:
         raise ConfigError(f"host={cfg.host} is open to others: set a key in the environment variable {KEY}.")
     set_threads(cfg.threads)

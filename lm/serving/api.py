@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -100,10 +101,10 @@ class Service:
     async def speech(self, request: Request) -> Response:
         start = time.perf_counter()
         try:
-            said = SpeechRequest.model_validate_json(await request.body())
+            said = SpeechRequest.model_validate_json(await self._json(request))
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]
-            raise Refused(422, ": ".join([*map(str, fault["loc"]), fault["msg"]]) + ".") from None
+            raise Refused(422, ": ".join([*(str(part)[:40] for part in fault["loc"]), fault["msg"]]) + ".") from None
         self.check_model(said.model)
         if len(said.input) > self.limits.characters:
             raise Refused(413, f"input is longer than {self.limits.characters} characters: send it in parts.")
@@ -130,6 +131,15 @@ class Service:
         made = self._pieces(first, news, lambda: self.speaking.forget(asked))
         body = self._events(made, encoder, len(prompt.ids)) if events else self._bytes(made, encoder)
         return StreamingResponse(body, media_type="text/event-stream" if events else MEDIA[said.response_format])
+
+    async def _json(self, request: Request) -> bytes:
+        """The body of a request for speech, which is little beside its text: to parse a large one stops all others."""
+        body, most = bytearray(), 64 * self.limits.characters + (1 << 14)
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise Refused(413, f"the request is larger than {most} bytes: send its text in parts.")
+        return bytes(body)
 
     async def _pieces(self, news: Any, more: asyncio.Queue[Any], leave: Callable[[], None]) -> AsyncIterator[Any]:
         """Pieces ``[samples]``, at last the clip."""
@@ -216,7 +226,7 @@ class Service:
 
     async def reconstruction(self, request: Request) -> Response:
         said, wave = await self._heard(request, ("model", "window", "levels"))
-        if not all(said.get(key, "1").isascii() and said.get(key, "1").isdigit() for key in ("window", "levels")):
+        if not all(re.fullmatch("[0-9]{1,4}", said.get(key, "1")) for key in ("window", "levels")):
             raise Refused(422, "window and levels are whole numbers.")
         window, levels = (int(said[key]) if key in said else None for key in ("window", "levels"))
         with refusing_values():

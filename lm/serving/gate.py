@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -85,7 +85,8 @@ class Gate:
                 whole = not message.get("more_body", False)
             await send(message)
 
-        self.requests += 1
+        counted = scope["path"] not in OPEN_PATHS  # what needs no key takes no place from those who have one
+        self.requests += counted
         try:
             self._check(scope)
             async with asyncio.timeout(self.limits.seconds):
@@ -104,26 +105,26 @@ class Gate:
             if not whole:
                 raise  # as above
         finally:
-            self.requests -= 1
+            self.requests -= counted
             self.told(scope["path"], status, time.perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
         """Raises Refused."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get("host", "")
-        if self.requests > self.limits.requests:
-            raise Refused(
-                503, f"{self.limits.requests} requests are in work: try again a little later.", retry_after="1"
-            )
-        if self.local and _name(host) not in LOOPBACK:
+        if self.local and _split(f"//{host}").hostname not in LOOPBACK:
             raise Refused(403, "this server answers to its own machine only: ask it as 127.0.0.1 or localhost.")
-        if (origin := headers.get("origin")) is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if (origin := headers.get("origin")) is not None and _split(origin).netloc.lower() != host.lower():
             raise Refused(403, "pages of other origins may not ask this server.")
         if self.key is not None and scope["path"] not in OPEN_PATHS:
             given = headers.get("authorization", "")
             scheme, _, said = given.partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(said.strip().encode(), self.key.encode()):
                 raise Refused(401, "a key is needed: send it as Authorization: Bearer KEY.", www_authenticate="Bearer")
+        if self.requests > self.limits.requests and scope["path"] not in OPEN_PATHS:
+            raise Refused(
+                503, f"{self.limits.requests} requests are in work: try again a little later.", retry_after="1"
+            )
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self.limits.megabytes * 1e6:
             raise self._too_large
@@ -155,9 +156,12 @@ class Gate:
         return bounded
 
 
-def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
-    return (urlsplit(f"//{host}").hostname or "") if host.count("[") < 2 else ""
+def _split(address: str) -> SplitResult:
+    """The parts of a Host or Origin header. Raises Refused for what is no address."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        raise Refused(400, "the Host or Origin of the request is no address.") from None
 
 
 class Patient(H11Protocol):

@@ -110,6 +110,28 @@ def test_a_codec_needs_nobodys_consent_and_a_card_of_ones_own_stays(final: Path,
     assert not Path("hub/me/a").exists()
 
 
+def test_a_card_of_ones_own_is_no_way_around_consent(final: Path, refusal: Callable[..., str]) -> None:
+    (final / "README.md").write_text("---\nlicense: mit\n---\n# Anna\n")
+    assert "say who agreed" in refusal(run, f"folder={final}", "repo=me/anna")
+    run(f"folder={final}", "repo=me/anna", f"consent='{CONSENT}'")
+    assert CONSENT in Path("hub/me/anna/README.md").read_text()
+    (final / "README.md").write_text("---\ntags: [a]\n---\n# Anna\n")
+    assert "names no license" in refusal(run, f"folder={final}", "repo=me/anna", f"consent='{CONSENT}'")
+
+
+@pytest.mark.parametrize("way", ["push", "pull"])
+def test_a_hub_that_cannot_be_reached_is_one_sentence(
+    way: str, final: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise hub.NO_ANSWER("connection refused\nand more")
+
+    monkeypatch.setattr(StandIn, "create_repo", fails)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
+    said = refusal(run, f"folder={final}", "repo=me/anna", f"way={way}", "licence=mit", f"consent='{CONSENT}'")
+    assert f"me/anna cannot be {way}ed (connection refused)" in said and "log in" not in said
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
