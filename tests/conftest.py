@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; proce
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 HERE = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, HERE))  # processes that tests start import what is tested
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, too: what tests start inherits it, and must hear it
 
 
 @pytest.fixture
