@@ -131,7 +131,7 @@ def finetune(cfg: DictConfig) -> Path:
     clips, rejects = gather(cfg.folder, work / "clips", cfg.voice or Path(cfg.folder).resolve().name, limits)
     if not clips:
         say_left_out(rejects, work / "left_out.jsonl")
-        raise ConfigError(f"folder={cfg.folder}: no clip is left of it, the first because: {rejects[0].reason}.")
+        raise ConfigError(f"no clip of folder={cfg.folder} can be used, the first because: {rejects[0].reason}.")
     weights = [setting(f"weights.{key}", value) for key, value in cfg.weights.items() if value is not None]
     label = [setting("data.root", work / "clips"), setting("out", work / "labels"), f"device={device}"]
     dnsmos = setting("dnsmos", limits.dnsmos is not None)

@@ -63,7 +63,7 @@ def service_of(cfg: DictConfig) -> Service:
         model = AudioModel(model_folder(cfg.model, "tts"), load_tokenizer(cfg.tokenizer, device), device)
         if "tts" in model.learnt or not model.learnt:
             list(model.stream("a", seed=0))
-        codec = variants_of(Codec.open(cfg.codec, device))
+        codec = variants_of(Codec.open(cfg.reconstructor, device))
     return Service(model, codec, cfg)
 
 

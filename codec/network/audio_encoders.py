@@ -112,7 +112,7 @@ class PatchifyAlone(PreTrainedModel):
         check_architecture(config)
         if config.patchify == "experts":
             raise ValueError("its patchify hears by experts of its own, and can be none.")
-        self.patchify = build_ends(config, config.encoder_dim, config.decoder_dim)[0]
+        self.patchify = build_ends(config, config.encoder_dim, config.encoder_dim)[0]  # of no decoder
         self.post_init()
 
 

@@ -107,7 +107,7 @@ def test_the_tutorial_from_a_folder_to_a_verdict_and_again(
     [
         ("recordings/00.wav", "recordings/00.wav is one file; give the folder that holds the recordings"),
         ("empty", "corpus folder empty has neither metadata.jsonl|csv|parquet nor audio files"),
-        ("silence", "folder=silence: no clip is left of it, the first because: quieter than -50 dB."),
+        ("silence", "no clip of folder=silence can be used, the first because: quieter than -50 dB."),
         ("few", "folder=few is too small: 12 clips of speech with text are left of it"),
         ("nowhere", "corpus folder nowhere does not exist"),
     ],

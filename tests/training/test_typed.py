@@ -18,7 +18,7 @@ TEXTS = [
     "c:\\dir\\", "costs ${seed}", "a \\${x}", "\\\\${x}", "# no comment", "~", "~a", "@b", "a: b", "null null", "None",
     "choice(a,b)", "range(1,3)", "-1", "+1", "0x1F", "०१", "’", "a\tb", "(c", "it's \\' so", "%", "*",
 ]  # fmt: skip
-FIRST = {  # a name, or the folder of what a program reads or writes
+FIRST = {"serve": "model",   # a name, or the folder of what a program reads or writes
     "lm_train": "name", "codec_train": "name", "ablate_lm": "name", "recogniser_train": "corpus", "demo_page": "out",
     "eval_compare": "out", "eval_doctor": "ctc", "eval_selftest": "clips", "lm_finetune": "folder", "hub": "folder",
 }  # fmt: skip
