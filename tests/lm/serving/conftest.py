@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2 as httpx  # what huggingface_hub and openai bring
 import pytest
 
 from lm.serve import listening, server_of, service_of

@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx  # what huggingface_hub and openai bring
 import numpy as np
 import openai
 import pytest
