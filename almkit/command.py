@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 from training.places import REPOSITORY
-from training.quoting import literal
+from training.quoting import written
 
 
 @dataclass(frozen=True)
@@ -183,11 +183,6 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def listed(texts: Sequence[str]) -> str:
-    """A list in Hydra's grammar."""
-    return f"[{','.join(map(literal, texts))}]"
-
-
 def settings_of(name: str, given: argparse.Namespace) -> list[str]:
     """The settings of the program that ``almkit NAME`` starts."""
     command = COMMANDS[name]
@@ -196,26 +191,24 @@ def settings_of(name: str, given: argparse.Namespace) -> list[str]:
 
     def say(key: str, value: object) -> None:
         if value is not None:
-            found.append(f"{key}={literal(value) if isinstance(value, str) else value}")
+            found.append(f"{key}={written(value)}")
 
     if command.takes == "folder":
         for key in ("folder", "init", "name", "voice", "steps"):
             say(key, getattr(given, key))
         say("weights.whisper", given.whisper)
-        found += ["lora=true"] if given.lora else []
     elif command.takes in ("push", "pull"):
         for key in ("folder", "repo", "licence", "heard", "consent"):
             say(key, getattr(given, key, None))
-        found += ["card=true"] if getattr(given, "card", False) else []
     elif command.takes == "model":
         for key in ("model", "host", "port"):
             say(key, getattr(given, key))
     elif command.takes == "texts":
         texts = given.inputs or given.file is not None
-        found += [f"text={listed(given.inputs)}"] if given.inputs else []
+        found += [f"text={written(given.inputs)}"] if given.inputs else []
         say("file", given.file if texts else "-")
     else:
-        found.append(f"{'input' if command.takes == 'files' else 'audio'}={listed(given.inputs)}")
+        found.append(f"{'input' if command.takes == 'files' else 'audio'}={written(given.inputs)}")
     say("onnx", onnx)
     if command.program == "lm.generate":
         say("model", given.model)
@@ -234,7 +227,7 @@ def settings_of(name: str, given: argparse.Namespace) -> list[str]:
     for key in ("temperature", "domain", "window", "levels", "out", "device"):
         say("sampling.temperature" if key == "temperature" else key, getattr(given, key, None))
     say("tokenizer.path", getattr(given, "codec", None))
-    for key in ("stream", "json"):
+    for key in ("stream", "json", "lora", "card"):
         if getattr(given, key, False):
             found.append(f"{key}=true")
     return [*found, *given.set]

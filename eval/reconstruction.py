@@ -316,6 +316,7 @@ def main(cfg: DictConfig) -> None:
     bounds = anchors(references, resynthesis, rate) if cfg.anchors else {}
     if cfg.anchors and isinstance(run.tokenizer, ALMTokenizer) and run.tokenizer.flow is not None:
         bounds |= bounds_of_flow(run.tokenizer, references, resynthesis, dict(zip(waves, coded.codes, strict=True)))
+    codes = {"codes": record_hash([part.tolist() for part in coded.codes])} if coded.codes else {}
     report = run.begin(
         [*rows, *bounds],
         {
@@ -326,7 +327,7 @@ def main(cfg: DictConfig) -> None:
         },
         "torch numpy scipy soxr pystoi pesq jiwer",
         **how_texts(cfg.normaliser, map(text_of, clips)),
-        tokenizer=coded.how | {"delay": asdict(delay), "codes": record_hash([part.tolist() for part in coded.codes])},
+        tokenizer=coded.how | {"delay": asdict(delay)} | codes,
         comparison={
             "rate": cfg.rate or "the lower of the file's and the tokenizer's rate",
             "delay": "measured over all clips and taken out" if cfg.delay == "auto" else "as given, taken out",

@@ -15,7 +15,6 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -46,8 +45,8 @@ from training.checkpoint import write_file
 from training.config import ConfigError, compose, hydra_entry, refusing
 from training.launch import pick_device
 from training.lock import hold, release
-from training.places import REPOSITORY, beside_code
-from training.quoting import literal
+from training.places import REPOSITORY, beside_code, environment
+from training.quoting import written
 from training.stopping import run_and_pass_on
 
 REFUSALS = (CorpusError, ModelError, ShardError, TextTokenizerError, TokenizerError, VocabularyError)
@@ -56,9 +55,8 @@ SHOWN = 3  # reasons whose first clip is named
 
 def step(program: str, *settings: str) -> None:
     """Run a program of this repository in a process of its own; what it refuses ends this one, too."""
-    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     print(f"$ python {program} {' '.join(settings)}", flush=True)
-    status = run_and_pass_on([sys.executable, str(REPOSITORY / program), *settings], {**os.environ, "PYTHONPATH": path})
+    status = run_and_pass_on([sys.executable, str(REPOSITORY / program), *settings], environment())
     if status:
         raise SystemExit(status)
 
@@ -82,16 +80,7 @@ def tokenizer_settings(cfg: DictConfig) -> list[str]:
 
 def setting(key: str, value: Any) -> str:
     """``key=value`` in Hydra's grammar."""
-    if isinstance(value, dict):
-        return f"{key}={{{', '.join(f'{name}: {part}' for name, part in value.items())}}}"
-    if isinstance(value, str | Path):
-        return f"{key}={literal(str(value))}"
-    return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
-
-
-def folders(key: str, paths: Sequence[Path]) -> str:
-    """``key=[path,…]`` in Hydra's grammar."""
-    return f"{key}=[{','.join(literal(str(path)) for path in paths)}]"
+    return f"{key}={written(value)}"
 
 
 def normalisation(folder: Path, clips: Sequence[Clip], tokenizer: Any) -> tuple[Any, float]:
@@ -185,7 +174,7 @@ def finetune(cfg: DictConfig) -> Path:
     # ---- the same sentences before and after -----------------------------------------------------------------
     final = run_dir / "final"
     common = [*tokenizer_settings(cfg), f"device={device}"]
-    listeners = [folders("recognisers", cfg.recognisers), setting("language", cfg.language)]
+    listeners = [setting("recognisers", cfg.recognisers), setting("language", cfg.language)]
     whole = ["rows=[reference,resynthesis,generated]", dnsmos, "judge_clips.dnsmos=0", *weights, *listeners]
     whole += [f"skip.{row}=[dnsmos]" for row in ("reference", "resynthesis")]
     evaluations = {
@@ -201,7 +190,7 @@ def finetune(cfg: DictConfig) -> Path:
             out = setting("out", work / when / f"eval-{kind}")
             step(program, setting("model", folder), out, *settings, *common)
         compared = work / f"compare-{kind}"
-        pair = folders("runs", [work / when / f"eval-{kind}" for when in ("before", "after")])
+        pair = setting("runs", [work / when / f"eval-{kind}" for when in ("before", "after")])
         step("eval/compare.py", pair, f"rows=[{row}]", setting("out", compared))
         found[kind] = read_differences(compared)
 
@@ -212,7 +201,7 @@ def finetune(cfg: DictConfig) -> Path:
     report |= {"steps": schedule.steps, "seconds": seconds, "left_out": len(rejects) + len(refused) + len(tested)}
     write_file(work / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     if (REPOSITORY / "scripts/demo_page.py").is_file():
-        pair = folders("runs", [work / when / "eval-tts" for when in ("before", "after")])
+        pair = setting("runs", [work / when / "eval-tts" for when in ("before", "after")])
         step("scripts/demo_page.py", pair, setting("out", work / "page"), setting("title", name))
     else:
         print("the page to listen is made in a checkout, by scripts/demo_page.py")

@@ -30,7 +30,7 @@ from codec.pretrained import HUB_ID, holds_weights
 from codec.shards import INDEX_NAME, ShardError, read_shards
 from lm.run_state import speakers_of, tasks_of
 from training.config import ConfigError, hydra_entry, refusing
-from training.identity import printable
+from training.identity import first_line
 from training.lock import hold
 from training.places import beside_code
 
@@ -40,6 +40,12 @@ NO_ANSWER: type[Exception] = next(
     kind for kind in HfHubHTTPError.__mro__ if kind.__name__ in ("HTTPError", "RequestException")
 )
 HUB_ERRORS = (NO_ANSWER, HFValidationError, LocalTokenNotFoundError, OSError)  # of whichever client it is built on
+PROGRAMS = {
+    "known": "tts",
+    **dict.fromkeys(("text_to_sound", "text_to_music"), "text_to_audio"),
+    **dict.fromkeys(("audio_captioning", "music_captioning"), "captioning"),
+    **dict.fromkeys(("continuation", "interleaved", "voice_prompted_tts"), "prompted"),
+}  # of an evaluation's folder, where its name is none
 SHOWN = ("wer/", "cer/", "dnsmos/", "speaker-similarity/", "utmos", "distillmos", "bits-per-second", "stoi", "pesq")
 
 
@@ -99,8 +105,11 @@ def figures(folder: Path, repo: str) -> Iterator[str]:
         if lines:
             corpus = results.get("how", {}).get("corpus", {})
             of = f"{corpus.get('name', 'its corpus')}, {corpus.get('split', 'test')}"
-            program = place.parent.name.removeprefix("eval-").partition("-")[0].replace("known", "tts")
-            yield f"`python eval/{program}.py model={repo}`, on {of}, with 95 % intervals over clips:\n"
+            kind, _, task = place.parent.name.removeprefix("eval-").partition("-")
+            program = PROGRAMS.get(kind, kind)
+            task = kind if program in ("text_to_audio", "captioning", "prompted") else task
+            chosen = f" task={task}" if task and program != "tts" else ""
+            yield f"`python eval/{program}.py{chosen} model={repo}`, on {of}, with 95 % intervals over clips:\n"
             yield "\n".join(["| row | metric | value | clips |", "|---|---|---|---|", *lines]) + "\n"
 
 
@@ -185,7 +194,7 @@ def push(cfg: DictConfig) -> None:
             status = getattr(getattr(error, "response", None), "status_code", 0)
             locked = isinstance(error, LocalTokenNotFoundError) or status in (401, 403)
             cure = "log in with `hf auth login`" if locked else "see to it that the hub can be reached, and try again"
-            raise ConfigError(f"{cfg.repo} cannot be pushed ({_first_line(error)}): {cure}.") from None
+            raise ConfigError(f"{cfg.repo} cannot be pushed ({first_line(error)}): {cure}.") from None
         count = len(list(Path(staged).iterdir()))
     print(f"{cfg.repo}: {count} files and the card are there; `almkit pull {cfg.repo}` gets them.")
 
@@ -200,13 +209,9 @@ def pull(cfg: DictConfig) -> None:
             name, revision=revision or None, allow_patterns=list(FILES), local_dir=cfg.folder
         )
     except HUB_ERRORS as error:
-        raise ConfigError(f"{cfg.repo} cannot be pulled ({_first_line(error)}).") from None
+        raise ConfigError(f"{cfg.repo} cannot be pulled ({first_line(error)}).") from None
     describe(Path(found))
     print(f"{cfg.repo}: in {found}")
-
-
-def _first_line(error: Exception) -> str:
-    return printable(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
 
 
 @hydra_entry("hub")

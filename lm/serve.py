@@ -38,8 +38,8 @@ from training.stopping import Stop
 from training.threads import set_threads
 
 KEY = "ALMKIT_API_KEY"
-if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-    raise ConfigError('the server needs FastAPI and uvicorn: pip install "almkit[serve]".')
+if None in map(find_spec, ("fastapi", "prometheus_client", "python_multipart", "uvicorn")):
+    raise ConfigError('the server needs packages of its own: pip install "almkit[serve]".')
 
 import uvicorn  # noqa: E402
 
@@ -61,6 +61,7 @@ def service_of(cfg: DictConfig) -> Service:
     device = pick_device(cfg.device)
     with refusing(ModelError, TokenizerError, TextTokenizerError, VocabularyError):
         model = AudioModel(model_folder(cfg.model, "tts"), load_tokenizer(cfg.tokenizer, device), device)
+        model.load()
         if "tts" in model.learnt or not model.learnt:
             list(model.stream("a", seed=0))
         codec = variants_of(Codec.open(cfg.reconstructor, device))
@@ -73,7 +74,8 @@ def variants_of(codec: Codec) -> Callable[[int | None, int | None], Codec]:
     @lru_cache(maxsize=4)
     def variant(window: int | None, levels: int | None) -> Codec:
         tokenizer: Any = codec.tokenizer
-        tokenizer = copy.deepcopy(tokenizer)
+        weights = {id(one): one for one in (*tokenizer.parameters(), *tokenizer.buffers())}
+        tokenizer = copy.deepcopy(tokenizer, weights)  # all but these
         if window is not None:
             tokenizer.set_window(window)
         if levels is not None:

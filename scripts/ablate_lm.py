@@ -15,7 +15,6 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 import json
-import os
 import shlex
 import statistics
 import sys
@@ -29,6 +28,8 @@ from text_backbone import train_text_backbone
 from training.checkpoint import write_file
 from training.config import REPOSITORY, hydra_entry
 from training.lock import hold
+from training.places import environment
+from training.quoting import written
 from training.stopping import run_and_pass_on
 
 PATTERNS = {
@@ -56,7 +57,7 @@ def tokenizer_keys(cfg: DictConfig) -> list[str]:
         for key in map(str, node):
             value, place = node[key], f"{path}.{key}"
             nested = isinstance(value, DictConfig)
-            found += leaves(value, place) if nested else [f"{place}={'null' if value is None else value}"]
+            found += leaves(value, place) if nested else [f"{place}={written(value)}"]
         return found
 
     return leaves(cfg.tokenizer, "tokenizer")
@@ -66,8 +67,7 @@ def run(script: str, keys: list[str]) -> None:
     """A script of ours with these keys, in a process of its own."""
     command = [sys.executable, str(REPOSITORY / script), *keys]
     print("$ python " + shlex.join([script, *keys]), flush=True)
-    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    if status := run_and_pass_on(command, {**os.environ, "PYTHONPATH": path}):
+    if status := run_and_pass_on(command, environment()):
         print(
             f"{script} ended with status {status}; the same command of this script goes on from here.", file=sys.stderr
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -17,3 +18,9 @@ def beside_code(path: str | Path) -> Path:
     if place.parts[:1] in (("checkpoints",), ("data",)) and not place.exists():
         return next((found for root in (SHIPPED, REPOSITORY) if (found := root / place).exists()), place)
     return place
+
+
+def environment() -> dict[str, str]:
+    """This process's, for programs of this repository, which find its packages from any directory."""
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}

@@ -36,6 +36,7 @@ from training.config import REPOSITORY, ConfigError, compose, refusing
 from training.identity import without_credentials
 from training.lock import sign_lock, try_lock, usable
 from training.log import duration
+from training.places import environment
 from training.stopping import Stop
 
 DONE, STARTED, LOG = "done.json", "started.json", "log.txt"
@@ -225,8 +226,7 @@ class Sweep:
 
     def _environment(self) -> dict[str, str]:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
-        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-        return {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        return {"OMP_NUM_THREADS": str(threads), **environment(), "PYTHONUNBUFFERED": "1"}
 
     def _end(self, part: _Running) -> bool:
         """Note that a command ended; True when the cell is finished."""

@@ -297,8 +297,8 @@ def collect(plan: Plan, c: DictConfig, failed: Mapping[str, str]) -> Comparison:
     codes: dict[str, str] = {}
     for row in plan.rows:
         tokenizer = collector.tokenizer(row)
-        if tokenizer:
-            codes.setdefault(tokenizer.get("codes") or tokenizer["fingerprint"], row)
+        if c.same_codes and tokenizer:
+            codes.setdefault(tokenizer.get("codes") or tokenizer.get("fingerprint") or row, row)
         for task in plan.tasks:
             collector.language_model(row, task, tokenizer)
         collector.scores(row, f"{row}/reconstruction", "reconstruction", RECONSTRUCTION)
@@ -307,7 +307,7 @@ def collect(plan: Plan, c: DictConfig, failed: Mapping[str, str]) -> Comparison:
         for task in plan.tasks:
             collector.scores(row, f"{row}/likelihood-{task}", task, LIKELIHOOD)
             collector.scores(row, f"{row}/{task}", task, SCORES[task])
-    if c.same_codes and len(codes) > 1:
+    if len(codes) > 1:
         raise ConfigError(
             f"comparison.same_codes: {' and '.join(codes.values())} have other codes of the test clips, so that more "
             "than their decoders differs: leave one out, or give same_codes=false."

@@ -160,7 +160,9 @@ class Batch:
     @torch.inference_mode()
     def drop(self, names: Container[Hashable]) -> None:
         """Forget these clips, of which nothing more is wanted; between two steps."""
-        self._keep(torch.tensor([name not in names for name in self.names], device=self.device))
+        keep = torch.tensor([name not in names for name in self.names], dtype=torch.bool, device=self.device)
+        if not keep.all():
+            self._keep(keep)
 
     def _leave(self, keep: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
         """Let the clips go that have ended; ``columns`` of those that stay."""

@@ -1,6 +1,6 @@
 """What a server answers: the paths of OpenAI's interface for speech and transcriptions, and a few of our own.
 
-    app = application(Service(model, codec, limits, …))
+    app = application(Service(model, codec, settings))
 
 POST /v1/audio/speech                           text → wav, flac, opus or pcm while it is made, or events
 POST /v1/audio/transcriptions, …/captions       a recording → json, text or verbose_json
@@ -16,7 +16,7 @@ import json
 import re
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -122,9 +122,6 @@ class Service:
         except BaseException:
             self.speaking.forget(asked)
             raise
-        if first is None:
-            self.speaking.forget(asked)
-            return Response(status_code=GONE)
         self.metrics.first_audio.observe(time.perf_counter() - start)
         encoder = Encoder(said.response_format, self.model.tokenizer.sample_rate)
         events = said.stream_format == "sse"
@@ -190,7 +187,7 @@ class Service:
         return said, wave
 
     async def _asked(self, request: Request, what: tuple[Any, ...], wave: np.ndarray) -> Any:
-        """What came of a recording; None where the client has left."""
+        """What came of a recording."""
         news: asyncio.Queue[Any] = asyncio.Queue()
         asked = self.hearing.ask(what, wave, into(news))
         try:
@@ -208,9 +205,7 @@ class Service:
             raise Refused(422, "texts are written at temperature 0: leave it out.")
         task = "music_captioning" if said.get("music") == "true" else task
         with refusing_values():
-            found: Writing | None = await self._asked(request, (task,), wave)
-        if found is None:
-            return Response(status_code=GONE)
+            found: Writing = await self._asked(request, (task,), wave)
         if form == "text":
             return PlainTextResponse(found.text + "\n")
         if form == "json":
@@ -230,9 +225,7 @@ class Service:
             raise Refused(422, "window and levels are whole numbers.")
         window, levels = (int(said[key]) if key in said else None for key in ("window", "levels"))
         with refusing_values():
-            found: Answer | None = await self._asked(request, ("reconstruct", window, levels), wave)
-        if found is None:
-            return Response(status_code=GONE)
+            found: Answer = await self._asked(request, ("reconstruct", window, levels), wave)
         assert found.audio is not None and found.codes is not None
         encoder = Encoder("wav", found.sample_rate)
         data = base64.b64encode(encoder.feed(found.audio) + encoder.finish()).decode()
@@ -268,11 +261,13 @@ def into(news: asyncio.Queue[Any]) -> Callable[[Any], None]:
 
 
 async def unless_gone(request: Request, answer: Any) -> Any:
-    """What ``answer`` gives; None as soon as the client has left. An exception in it is raised."""
+    """What ``answer`` gives; an exception in it is raised. Raises Refused (499) as soon as the client has left."""
     waiting = [asyncio.ensure_future(answer), asyncio.ensure_future(left(request))]
     try:
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        found = waiting[0].result() if waiting[0] in done else None
+        if waiting[0] not in done:
+            raise Refused(GONE, "the client has left.")
+        found = waiting[0].result()
     finally:
         for one in waiting:
             one.cancel()
@@ -292,23 +287,28 @@ def event(said: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(said)}\n\n".encode()
 
 
+def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as a whole answer."""
+    return Response(error_body(status, message), status, headers, "application/json")
+
+
 def application(service: Service) -> FastAPI:
     """The paths of ``service``."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
-        return Response(error_body(error.status, str(error)), error.status, error.headers, "application/json")
+        return problem(error.status, str(error), error.headers)
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
         words = {404: "there is no such path here.", 405: "this path is asked for in another way (GET or POST)."}
         message = words.get(error.status_code, str(error.detail))
-        return Response(error_body(error.status_code, message), error.status_code, error.headers, "application/json")
+        return problem(error.status_code, message, error.headers)
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
-        return Response(error_body(500, "the server failed at this request; its log says where."), 500)
+        return problem(500, "the server failed at this request; its log says where.")
 
     @app.get("/health")
     async def health() -> dict[str, str]:

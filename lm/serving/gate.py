@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import resource
 import sys
 import time
 import traceback
@@ -39,7 +40,7 @@ HEADERS = {
 async def refuse(send: Send, refused: Refused) -> None:
     """Send a refusal as the whole answer."""
     body = error_body(refused.status, str(refused))
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **HEADERS, **refused.headers}
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **refused.headers}
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refused.status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
@@ -78,8 +79,7 @@ class Gate:
             nonlocal status, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
-                have = {name for name, _ in message["headers"]}
-                more = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in have]
+                more = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message = {**message, "headers": [*message["headers"], *more]}
             else:
                 whole = not message.get("more_body", False)
@@ -88,7 +88,7 @@ class Gate:
         counted = scope["path"] not in OPEN_PATHS  # what needs no key takes no place from those who have one
         self.requests += counted
         try:
-            self._check(scope)
+            self._check(scope, counted)
             async with asyncio.timeout(self.limits.seconds):
                 await self.app(scope, self._bounded(receive), marked)
         except Refused as refused:
@@ -108,7 +108,7 @@ class Gate:
             self.requests -= counted
             self.told(scope["path"], status, time.perf_counter() - start)
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope, counted: bool) -> None:
         """Raises Refused."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get("host", "")
@@ -116,12 +116,12 @@ class Gate:
             raise Refused(403, "this server answers to its own machine only: ask it as 127.0.0.1 or localhost.")
         if (origin := headers.get("origin")) is not None and _split(origin).netloc.lower() != host.lower():
             raise Refused(403, "pages of other origins may not ask this server.")
-        if self.key is not None and scope["path"] not in OPEN_PATHS:
+        if self.key is not None and counted:
             given = headers.get("authorization", "")
             scheme, _, said = given.partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(said.strip().encode(), self.key.encode()):
                 raise Refused(401, "a key is needed: send it as Authorization: Bearer KEY.", www_authenticate="Bearer")
-        if self.requests > self.limits.requests and scope["path"] not in OPEN_PATHS:
+        if counted and self.requests > self.limits.requests:
             raise Refused(
                 503, f"{self.limits.requests} requests are in work: try again a little later.", retry_after="1"
             )
@@ -175,6 +175,8 @@ class Patient(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            transport.abort()
         self._await_more()
 
     def data_received(self, data: bytes) -> None:
@@ -218,6 +220,11 @@ class Patient(H11Protocol):
         self._deadline = None
         if not self._answering:
             self.transport.abort()
+
+
+def most_connections() -> int:
+    """So many that half of the files a process may have open are left: for recordings, and for what libraries read."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 def patient(seconds: float) -> type[Patient]:

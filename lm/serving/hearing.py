@@ -108,9 +108,10 @@ class Hearing:
             self._waiting = deque(other for other in self._waiting if other is not asked)
 
     def close(self) -> None:
-        """End the thread, after what is asked for by then."""
+        """End the thread, after the batch in work: who asked has been answered by then, or has been cut off."""
         with self._change:
             self._closed = True
+            self._waiting.clear()
             self._change.notify()
         self._thread.join()
 

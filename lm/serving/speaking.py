@@ -94,9 +94,13 @@ class Speaking:
                 self._waiting.remove(asked)
 
     def close(self) -> None:
-        """End both threads, after what is asked for by then."""
+        """End both threads. Who asked has been answered by then, or has been cut off: the rest is made for nobody."""
         with self._change:
             self._closed = True
+            for asked in self.asked:
+                asked.gone = True
+            self.asked.clear()
+            self._waiting.clear()
             self._change.notify()
         self._threads[0].join()
         self._codes.put(None)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
+from eval.harness.report import is_number
 from training.identity import fault_of_id
-
-
-def is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def is_pair(value: Any) -> bool:
     """Whether ``value`` is two numbers."""
-    return isinstance(value, list) and len(value) == 2 and all(map(is_finite, value))
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
 
 
 def fault_of_space(space: Any) -> str | None:
@@ -46,11 +42,11 @@ def fault_of_grid(grid: Any, folder: Path) -> str | None:
         right = (
             bool(grid["rows"] and grid["amounts"])
             and all(isinstance(text, str) for text in texts)
-            and all(map(is_finite, grid["amounts"]))
+            and all(map(is_number, grid["amounts"]))
             and all(len(cell["moved"][row]) == len(grid["amounts"]) for cell in grid["cells"] for row in grid["rows"])
             and all({cell["source"], cell["target"]} <= set(grid["classes"]) for cell in grid["cells"])
-            and all(is_finite(part["posterior"]) for part in (*grid["cells"], *(step for _, step in moved)))
-            and all(step["cents"] is None or is_finite(step["cents"]) for _, step in moved)
+            and all(is_number(part["posterior"]) for part in (*grid["cells"], *(step for _, step in moved)))
+            and all(step["cents"] is None or is_number(step["cents"]) for _, step in moved)
         )
     except (AttributeError, KeyError, TypeError):
         right = False

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from codec.shards import Row, ShardWriter, TokenizerInfo
 from lm import hub
 from lm.model import load_lm, save_lm
-from training.config import REPOSITORY, compose
+from training.config import REPOSITORY, compose, group_options
 
 CONSENT = "Anna, who recorded herself, agreed in writing."
 
@@ -156,3 +156,10 @@ def test_data_that_nobody_recorded_must_be_said(final: Path, refusal: Callable[.
     assert "it is not recorded what runs/anna/final has heard" in refusal(run, *keys)
     (final / "config.json").unlink()
     assert "config.json cannot be read" in refusal(run, *keys)
+
+
+def test_a_card_names_programs_that_exist() -> None:
+    programs = {path.stem for path in (REPOSITORY / "eval").glob("*.py")}
+    assert set(hub.PROGRAMS.values()) <= programs
+    tasks = {task for task in group_options("task") if task not in ("all", "mixture")}
+    assert tasks <= programs | set(hub.PROGRAMS), "evaluations lie in folders of their tasks' names"

@@ -25,7 +25,9 @@ import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 
 from codec.audio.files import read_audio
+from lm.serving import gate
 from lm.serving.formats import MEDIA
+from lm.serving.speaking import Speaking
 from tests.lm.serving.conftest import MODEL, SAID, Running
 from training.config import REPOSITORY
 
@@ -391,6 +393,45 @@ def test_it_lives_on_whatever_is_sent(server: Running, capfd: pytest.CaptureFixt
     assert "purple" not in out and "Traceback" not in out
 
 
+def test_connections_leave_files_for_the_rest(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = start()
+    assert few.client.get("/health").status_code == 200
+    monkeypatch.setattr(gate, "most_connections", lambda: 5)
+    idle = [socket.create_connection(("127.0.0.1", few.port), timeout=60) for _ in range(20)]
+    answered = 0
+    for one in idle:
+        try:
+            one.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            answered += one.recv(4) == b"HTTP"
+        except ConnectionError:
+            pass
+        one.close()
+    assert answered == 4, "with the client's own, five are kept"
+    assert few.client.get("/health").status_code == 200
+
+
+def test_the_end_does_not_wait_for_what_nobody_waits_for(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, steps, go = server.service.model, [], threading.Event()
+    speaking, step = Speaking(model, 2, 8, (3, 25, 9)), Speaking._step
+
+    def held(self: Speaking, *given) -> None:
+        steps.append(given)
+        go.wait(60)
+        step(self, *given)
+
+    monkeypatch.setattr(Speaking, "_step", held)
+    prompt, sampling = model.speech(SAID, None, temperature=0.0)
+    for seed in range(6):
+        speaking.ask(prompt, sampling, seed, lambda _: None)
+    end = threading.Thread(target=speaking.close)
+    end.start()
+    while not speaking._closed:
+        time.sleep(0.01)
+    go.set()
+    end.join(60)
+    assert not end.is_alive() and len(steps) <= 2 and not speaking.asked
+
+
 def test_an_error_of_ours_is_told_without_what_was_asked(server: Running, monkeypatch, capfd) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError(f"cannot say {SAID}")
@@ -398,6 +439,7 @@ def test_an_error_of_ours_is_told_without_what_was_asked(server: Running, monkey
     monkeypatch.setattr(server.service.model, "speech", broken)
     answer = server.speak()
     assert answer.status_code == 500 and "purple" not in answer.text
+    assert answer.headers["content-type"] == "application/json"
     out, until = "", time.monotonic() + 60
     while "in broken" not in out and time.monotonic() < until:  # the answer may be here before the log
         out += capfd.readouterr().err
