@@ -22,7 +22,6 @@ from eval.comparison.collect import DOWN, UP, Entry, Line, mark_control
 from eval.comparison.page import write_comparison
 from eval.comparison.plan import Plan, make_plan
 from eval.comparison.published import read_published
-from eval.comparison.rows import read_file
 from eval.comparison.sweep import DONE
 from eval.comparison.table_rows import collect
 from eval.comparison.weights import weights_needed
@@ -431,18 +430,6 @@ def test_a_tokenizer_of_ones_own_is_a_row_like_any_other(tmp_path: Path) -> None
         assert config.tokenizer == {"_target_": "tone_codec.ToneCodec", "tones": 64}
         if cell.kind == "lm":
             assert config.lm.pattern == "delay" and config.trainer.row_length == row_length(c, 25.0)
-
-
-def test_a_file_changes_the_comparison_and_the_command_line_wins(tmp_path: Path, refusal) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("rows: {conv: null, mine: {tokenizer: mimi}}\nsteps: 7\nseed: 3\n")
-    overrides = [f"file={path}", "comparison.seed=5"]
-    c = read_file(compose("eval_compare", overrides), overrides)
-    assert (c.steps, c.seed) == (7, 5)
-    assert set(make_plan(c, tmp_path / "out").rows) == {"ours-w6", "ours-w10", "untrained", "mine"}
-    for wrong, said in (("step: 7", "Did you mean 'steps'?"), ("match: hours", "match=hours is unknown; choose")):
-        path.write_text(wrong)
-        assert said in refusal(read_file, compose("eval_compare", overrides), overrides)
 
 
 def test_a_context_that_the_model_cannot_have(tmp_path: Path, capsys) -> None:

@@ -1,0 +1,19 @@
+"""The rows of a comparison: a file of one's own, and the command line above it."""
+
+from pathlib import Path
+
+from eval.comparison.plan import make_plan
+from eval.comparison.rows import read_file
+from training.config import compose
+
+
+def test_a_file_changes_the_comparison_and_the_command_line_wins(tmp_path: Path, refusal) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("rows: {conv: null, mine: {tokenizer: mimi}}\nsteps: 7\nseed: 3\n")
+    overrides = [f"file={path}", "comparison.seed=5"]
+    c = read_file(compose("eval_compare", overrides), overrides)
+    assert (c.steps, c.seed) == (7, 5)
+    assert set(make_plan(c, tmp_path / "out").rows) == {"ours-w6", "ours-w10", "untrained", "mine"}
+    for wrong, said in (("step: 7", "Did you mean 'steps'?"), ("match: hours", "match=hours is unknown; choose")):
+        path.write_text(wrong)
+        assert said in refusal(read_file, compose("eval_compare", overrides), overrides)
