@@ -87,6 +87,13 @@ class Encoded:
         return cls(codes.astype(np.int64), samples, tokenizer)
 
 
+def joined(found: dict[str, Path], new: dict[str, Path]) -> dict[str, Path]:
+    """Both. Raises ValueError where two files would become one."""
+    for name in set(new) & set(found):
+        raise ValueError(f"{found[name]} and {new[name]} would both become '{name}': take them one by one")
+    return found | new
+
+
 def find_codes(source: Path) -> dict[str, Path]:
     """The file ``source``, or all files of codes below a folder, by their path without suffix.
 

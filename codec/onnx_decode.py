@@ -3,7 +3,8 @@
     python codec/onnx_decode.py onnx=codec-onnx input=codes out=again
     almkit decode codes -o again --onnx codec-onnx
 
-Codes of another tokenizer than the exported one, and what is no file of codes, are listed; the status is then 1.
+Codes of another tokenizer than the exported one, and what is no file of codes, are listed; the status is then 1, and 2
+where nothing is left.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, ListConfig
 from codec.audio.answer import AUDIO_FORMATS, names_a_file
 from codec.audio.files import write_audio
 from codec.audio.folder import given_paths
-from codec.encoded import Encoded, find_codes
+from codec.encoded import Encoded, find_codes, joined
 from codec.errors import TokenizerError
 from codec.onnx_codec import OnnxCodec, OnnxCodecError
 from training.config import ConfigError, hydra_entry, refusing
@@ -34,7 +35,6 @@ def decode(path: Path, target: Path, codec: OnnxCodec) -> float:
         wave = codec.decode(encoded.codes.T, encoded.samples)
     except (TokenizerError, OnnxCodecError) as error:
         raise TokenizerError(f"{path}: {error}") from None
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_audio(target, wave, codec.sample_rate)
     return len(wave) / codec.sample_rate
 
@@ -45,8 +45,10 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("say which codes, and where the decoder is: almkit decode CODES --onnx FOLDER")
     sources = given_paths(cfg.input if isinstance(cfg.input, ListConfig) else [cfg.input])
     is_file = names_a_file(cfg.out, AUDIO_FORMATS)
-    with refusing(FileNotFoundError):
-        found = {name: path for source in sources for name, path in find_codes(Path(source)).items()}
+    found: dict[str, Path] = {}
+    with refusing(FileNotFoundError, ValueError):
+        for source in sources:
+            found = joined(found, find_codes(Path(source)))
     if is_file and len(found) > 1:
         raise ConfigError(f"out={cfg.out} is a file of one clip, and there are {len(found)}: name a folder.")
     hold(cfg.out, "out", is_file=is_file, reads=() if is_file else sources)

@@ -35,7 +35,7 @@ from codec.audio.answer import AUDIO_FORMATS, names_a_file, wave_of
 from codec.audio.files import write_audio
 from codec.audio.folder import find_audio, given_paths
 from codec.corpus import AudioError, audio_info, read_pieces
-from codec.encoded import SUFFIX, Encoded, find_codes
+from codec.encoded import SUFFIX, Encoded, find_codes, joined
 from codec.files import Codec
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.load import load_tokenizer
@@ -103,9 +103,7 @@ def find_files(sources: Sequence[str | Path], way: str) -> tuple[dict[str, Path]
             refused += problems
         else:
             new = find_codes(source)
-        for name in set(new) & set(found):
-            raise ValueError(f"{found[name]} and {new[name]} would both become '{name}': take them one by one")
-        found |= new
+        found = joined(found, new)
     return found, refused
 
 

@@ -34,6 +34,7 @@ from torch import Tensor
 from codec.model import ALMTokenizer
 from codec.network.architecture import architecture_of
 from codec.network.flow import Sampling
+from codec.recipe.initialise import flow_of
 from training.config import compose
 
 PRESETS = ("mini", "mini_causal", "small", "base")
@@ -61,7 +62,7 @@ def preset(name: str, device: str, steps: int = 0) -> Contestant:
     cfg = compose("codec_train", [f"codec={name}"])
     config = architecture_of(cfg.codec)
     if steps:
-        config.flow = {key: cfg.flow[key] for key in ("target", "prior", "dim", "layers", "span")}
+        config.flow = flow_of(cfg, config, None)
     model = ALMTokenizer(config).eval().to(device)
     if steps and model.flow is not None:
         model.flow.choose(Sampling(steps=steps, solver="midpoint" if steps > 1 else "euler"))

@@ -189,6 +189,8 @@ def main(argv: list[str] | None = None) -> int:
     codec = load(options.codec)
     if not isinstance(codec, ALMTokenizer):
         raise ExportError(f"{options.codec} is a {codec.name}: only our own codec has an ONNX form here.")
+    if codec.config.patchify == "experts":
+        raise ExportError(f"{options.codec} hears by experts, which have no ONNX form here.")
     if options.window:
         codec.set_window(options.window)
     clips = [clip for clip in read_corpus(options.corpus)[0] if clip.split == "test"][: options.clips]

@@ -55,7 +55,8 @@ class RealAutocorrelations(nn.Module):
         without_mean = torch.eye(size, dtype=torch.float64) - 1 / size
         rows = fourier_rows(2 * size)[:, :size] * torch.hann_window(size, dtype=torch.float64) @ without_mean
         self.register_buffer("rows", rows.float()[:, None])
-        bins, lags = torch.arange(size + 1, dtype=torch.float64), torch.arange(2 * size, dtype=torch.float64)
+        # of the 2 * size lags, those within the window: `pitch` reads no other
+        bins, lags = torch.arange(size + 1, dtype=torch.float64), torch.arange(size, dtype=torch.float64)
         twice = torch.full((size + 1, 1), 2.0, dtype=torch.float64)  # a real signal's spectrum has two such halves
         twice[0] = twice[-1] = 1.0
         self.register_buffer("back", (twice * (math.pi / size * torch.outer(bins, lags)).cos() / (2 * size)).float())

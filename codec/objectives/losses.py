@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -293,12 +293,19 @@ class OtherLosses(Losses):
             return None
         return tone_loss(offset, spectrum(self.source, c.synthesis_fft, c.hop), c.hop, c.synthesis_fft)
 
+    @cached_property
+    def _pitch_error(self) -> Callable[[Tensor], Tensor]:
+        """`pitch_loss` of predicted frequencies beside the source's, which are measured once."""
+        c = self.staged.codec.config
+        with torch.no_grad():
+            target, periodicity = pitch(self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high)
+        mean = partial(self.accelerator.reduce, reduction="mean")
+        return partial(pitch_loss, target=target, periodicity=periodicity, mean=mean)
+
     def pitch(self) -> Tensor | None:
         """Octaves of pitch error in voiced frames."""
-        frequency, c = self.made.synthesis.frequency, self.staged.codec.config
-        if frequency is None:
-            return None
-        return pitch_loss(frequency, self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high, self._mean)
+        frequency = self.made.synthesis.frequency
+        return self._pitch_error(frequency) if frequency is not None else None
 
     def pitch_axis(self) -> Tensor | None:
         """The same of what the last axis of the code space says, before it is quantised."""
@@ -307,10 +314,7 @@ class OtherLosses(Losses):
         c, octaves = self.staged.codec.config, self.made.quantized.projected[..., -1] / AXIS_PER_OCTAVE
         frequency = (c.pitch_low * c.pitch_high) ** 0.5 * 2.0**octaves
         frames = frequency.repeat_interleave(self.source.shape[1] // c.hop // frequency.shape[1], dim=1)
-        return pitch_loss(frames, self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high, self._mean)
-
-    def _mean(self, count: Tensor) -> Tensor:
-        return self.accelerator.reduce(count, reduction="mean")
+        return self._pitch_error(frames)
 
 
 # ---- distances -----------------------------------------------------------------------------------------------------
@@ -347,23 +351,18 @@ def spectral_losses(output: Tensor, target: Tensor, sample_rate: int, resolution
 
 def pitch_loss(
     frequency: Tensor,
-    wav: Tensor,
-    sample_rate: int,
-    hop: int,
-    low: float,
-    high: float,
+    target: Tensor,
+    periodicity: Tensor,
     mean: Callable[[Tensor], Tensor] = lambda count: count,
 ) -> Tensor:
     """Mean |octaves| between predicted and measured pitch over periodic frames (periodicity above 0.6).
 
     Args:
         frequency: predicted, ``[batch, frames]`` in Hz.
-        wav: the source, ``[batch, frames * hop]``.
+        target, periodicity: measured, likewise (:func:`codec.network.pitch.pitch`).
         mean: over all processes.
     """
-    with torch.no_grad():
-        target, periodicity = pitch(wav, sample_rate, hop, low, high)
-        voiced = (periodicity > 0.6).float()
+    voiced = (periodicity > 0.6).float()
     error = (torch.log2(frequency) - torch.log2(target)).abs()
     # over the voiced frames of all processes: a mean of means would weigh frames of noisy batches more
     return (error * voiced).sum() / mean(voiced.sum()).clamp(min=1.0)

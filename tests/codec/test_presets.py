@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from codec.model import ALMTokenizer
-from codec.network.architecture import ALMTokenizerConfig
+from codec.network.architecture import ALMTokenizerConfig, architecture_of
 from training.config import CONFIG_DIR, REPOSITORY, compose
 
 FILES = {path.stem: path for path in sorted(Path(CONFIG_DIR, "codec").glob("*.yaml"))}
@@ -23,7 +23,7 @@ def preset(name: str) -> DictConfig:
 
 
 def build(cfg: DictConfig) -> ALMTokenizer:
-    return ALMTokenizer(ALMTokenizerConfig(**OmegaConf.to_container(cfg.codec, resolve=True)))
+    return ALMTokenizer(architecture_of(cfg.codec))
 
 
 def million_parameters(name: str) -> float:

@@ -3,6 +3,7 @@
 from training.help import REPOSITORY
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,6 @@ def test_files_of_codes_decode_where_there_is_no_torch(exported: Path, tmp_path:
     expected = codec.reconstruct(wave).audio.clip(-1, 1)
     np.testing.assert_allclose(sound, expected, atol=2e-3 * np.abs(expected).max() + 1e-4)
     assert run("-o", "one.wav").returncode == 2  # two clips, one file
+    shutil.copytree(tmp_path / "codes", tmp_path / "more")
+    twice = run("more", "-o", "both")
+    assert twice.returncode == 2 and "would both become '" in twice.stderr and not (tmp_path / "both").exists()

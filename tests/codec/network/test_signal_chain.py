@@ -96,7 +96,7 @@ def test_pitch_loss_counts_octaves_on_voiced_frames_only() -> None:
     wav = torch.cat((pulse_train(torch.full((1, 75), 150.0), 320, 24000) * 0.1, torch.zeros(1, 24000)), dim=1)
     predicted = torch.full((1, 150), 300.0)
     predicted[:, 75:] = 60.0
-    assert abs(pitch_loss(predicted, wav, 24000, 320, 60, 500) - 1) < 0.02
+    assert abs(pitch_loss(predicted, *pitch(wav, 24000, 320, 60, 500)) - 1) < 0.02
 
 
 def test_excitation_carries_the_predicted_pitch() -> None:

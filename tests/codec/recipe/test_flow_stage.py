@@ -11,14 +11,13 @@ import pytest
 import soundfile
 import torch
 from json_files import read_lines
-from omegaconf import OmegaConf
 from tiny_models import tiny_codec, tiny_flow_codec
 from tiny_training import assert_equal, losses, train
 
 from codec.corpus import Clip
 from codec.load import load
 from codec.model import ALMTokenizer
-from codec.network.architecture import ALMTokenizerConfig
+from codec.network.architecture import architecture_of
 from codec.network.ctc import CTCConfig, CTCRecogniser
 from codec.network.flow import noise, stratified_times
 from codec.objectives.auxiliary import ExpertPredictor
@@ -27,7 +26,7 @@ from codec.objectives.losses import StagedCodec
 from codec.recipe.ceiling import check_ceiling
 from codec.recipe.crops import CropSampler, draw_flow
 from codec.recipe.diagnostics import diagnose
-from codec.recipe.initialise import calibrate_flow, measure_residual
+from codec.recipe.initialise import calibrate_flow, flow_of, measure_residual
 from codec.recipe.run import learning_rates, parameter_groups, recipe_of
 from training.config import ConfigError, compose
 
@@ -153,9 +152,8 @@ def test_the_published_sizes_and_a_small_copy_that_learns() -> None:
     sizes = {}
     for name, overrides in (("whole", []), ("small", small)):
         cfg = compose("codec_train", ["codec=base_flow", "init=x", *overrides])
-        config = ALMTokenizerConfig(**OmegaConf.to_container(cfg.codec, resolve=True))  # type: ignore[arg-type]
-        flow = {key: cfg.flow[key] for key in ("target", "prior", "dim", "layers", "span")}
-        config.flow = flow | {"latent": 136 if name == "whole" else 8}
+        config = architecture_of(cfg.codec)
+        config.flow = flow_of(cfg, config, None) | {"latent": 136 if name == "whole" else 8}
         torch.manual_seed(0)
         with torch.device("meta" if name == "whole" else "cpu"):
             codec = ALMTokenizer(config)
