@@ -9,6 +9,7 @@ import pytest
 from json_files import read_json
 from programs import TINY_CODEC, TINY_LM, TINY_ROWS
 from tiny_tones import write_corpus
+from transformers import WhisperConfig, WhisperModel
 
 from codec.load import load
 from training.config import REPOSITORY
@@ -83,3 +84,28 @@ def test_a_recipe_is_a_screen_and_names_what_it_lacks() -> None:
         assert len(script.read_text().splitlines()) <= 45, script
         ran = subprocess.run([script], capture_output=True, text=True)
         assert ran.returncode == 1 and "the folder of" in ran.stderr, script
+
+
+@pytest.mark.slow
+def test_a_codec_for_real_sound_and_its_voice(corpus: Path) -> None:
+    sizes = {
+        "d_model": 16,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "vocab_size": 100,
+        "pad_token_id": 0,
+    }
+    WhisperModel(WhisperConfig(encoder_layers=3, decoder_layers=1, **sizes)).save_pretrained("listener")
+    tiny = [*TINY_CODEC, "codec=small", "trainer.max_steps=2", "trainer.quantize_from=1", "trainer.warmup_steps=1"]
+    options = {
+        "CODEC": " ".join([*tiny, "threads=1"]),
+        "LM": " ".join(["lm=micro", *TINY_LM, *TINY_ROWS, "trainer.max_steps=2"]),
+        "SCORES": "device=cpu recognisers=[] dnsmos=false limit=2",
+    }
+    said = recipe("real_sound.sh", corpus, "listener", corpus, **options)
+    assert [f"{n}/4" in said for n in range(1, 5)] == [True] * 4
+    codec = load("runs/real-sound/final")
+    assert codec.config.pitch_input
+    for folder, kind in (("real-sound", "reconstruction"), ("real-sound-voice", "tts")):
+        found = read_json(f"runs/{folder}/eval-{kind}/results.json")
+        assert found["how"]["tokenizer"]["fingerprint"] == codec.fingerprint
