@@ -23,7 +23,6 @@ from torch import nn
 from eval.embedders import load_embedder
 from eval.harness.audio import CannotScore
 from eval.harness.networks import NetworkError, weights_hash
-from eval.harness.provenance import folder_hash, sha256
 from eval.harness.tables import Table
 from eval.judges.judging import load_recogniser
 from eval.judges.recognisers.interface import RecogniserError
@@ -36,6 +35,7 @@ from eval.metrics.utmos import UTMOS22
 from eval.metrics.visqol import ViSQOL
 from eval.metrics.voice_encoder import GE2E
 from training.config import hydra_entry
+from training.identity import file_hash, folder_hash
 from training.places import beside_code
 
 
@@ -56,7 +56,7 @@ def package(metric: str, name: str, distribution: str, licence: str, files: tupl
     if found is None or not found.origin:
         return Finding(metric, False, f"pip install {distribution}", licence)
     folder = Path(found.origin).parent
-    digest = sha256(folder / files[0])[:12] if files else ""
+    digest = file_hash(folder / files[0])[:12] if files else ""
     return Finding(metric, True, f"{distribution} {importlib.metadata.version(distribution)}", licence, digest)
 
 
@@ -119,7 +119,7 @@ def findings(cfg: DictConfig) -> list[Finding]:
     digest = folder_hash(ctc, ["config.json", "model.safetensors"])[:12] if there else ""
     found.append(Finding("recogniser ctc-mini", there, str(ctc) if there else f"no checkpoint in {ctc}", "MIT", digest))
     try:
-        found.append(Finding("METEOR", True, "pycocoevalcap and Java", "LGPL", sha256(meteor_jar())[:12]))
+        found.append(Finding("METEOR", True, "pycocoevalcap and Java", "LGPL", file_hash(meteor_jar())[:12]))
     except CannotScore as error:
         found.append(Finding("METEOR", False, error.reason.removeprefix("not computed: "), "LGPL"))
     found.append(Finding("SPICE, SPIDEr", False, SPICE_REASON.removeprefix("not computed: ")))

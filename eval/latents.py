@@ -34,7 +34,7 @@ from codec.untrained import untrained_codec
 from eval.harness.audio import CannotScore, Wave
 from eval.harness.clips import read_clips
 from eval.harness.processes import is_main
-from eval.harness.provenance import record_hash, sha256
+from eval.harness.provenance import record_hash
 from eval.harness.report import Report, plain
 from eval.harness.run import Run
 from eval.harness.score_cache import EmbeddingCache
@@ -47,6 +47,7 @@ from eval.space.recordings import SPLITS, Recording, read_recordings
 from eval.space.scores import Scores
 from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
+from training.identity import file_hash
 from training.progress import progress
 
 MEASURED = 16  # test recordings that are decoded from a few axes
@@ -210,7 +211,7 @@ def main(cfg: DictConfig) -> None:
     report = run.begin(
         rows,
         {
-            "recordings": record_hash([[r.id, r.split, r.group, r.labels, sha256(r.clip.path)] for r in recordings]),
+            "recordings": record_hash([[r.id, r.split, r.group, r.labels, file_hash(r.clip.path)] for r in recordings]),
             "groups": len({r.group for r in recordings}),
             "left_out": left_out,
             **{split: sum(r.split == split for r in recordings) for split in SPLITS},

@@ -44,7 +44,7 @@ from eval.harness.audio import RESAMPLER, CannotScore, resample
 from eval.harness.clips import heard_at, read_generated, read_reference, row_like, text_of
 from eval.harness.coding import resynthesise
 from eval.harness.processes import is_main
-from eval.harness.provenance import record_hash, sha256
+from eval.harness.provenance import record_hash
 from eval.harness.report import Report
 from eval.harness.run import Run
 from eval.harness.scored import ScoredClip
@@ -65,6 +65,7 @@ from eval.metrics.texture import TEXTURE
 from eval.metrics.visqol import NAMES as VISQOL
 from eval.metrics.visqol import ViSQOL
 from training.config import ConfigError, hydra_entry
+from training.identity import file_hash
 
 LENGTH_BITS = 32  # of a clip's number of samples, which no code holds
 OF_PAIRS = {**PAIRED, **TEXTURE}
@@ -323,7 +324,7 @@ def main(cfg: DictConfig) -> None:
             "splits": list(cfg.splits),
             "domains": list(cfg.domains),
             **({} if cfg.speakers is None else {"speakers": list(cfg.speakers)}),
-            "clips": record_hash([[clip.id, sha256(clip.path)] for clip in clips if clip.path.is_file()]),
+            "clips": record_hash([[clip.id, file_hash(clip.path)] for clip in clips if clip.path.is_file()]),
         },
         "torch numpy scipy soxr pystoi pesq jiwer",
         **how_texts(cfg.normaliser, map(text_of, clips)),

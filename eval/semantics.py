@@ -31,12 +31,13 @@ from eval.embedders.log_mel import LogMel
 from eval.harness.audio import CannotScore
 from eval.harness.coding import encode_clips
 from eval.harness.processes import gather, share
-from eval.harness.provenance import record_hash, sha256
+from eval.harness.provenance import record_hash
 from eval.harness.report import Report
 from eval.harness.run import Run
 from eval.probes.linear import LinearProbe, choose_decay, macro_f1
 from eval.probes.words import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
 from training.config import ConfigError, hydra_entry
+from training.identity import file_hash
 from training.progress import progress
 
 SPLITS = ("train", "valid", "test")
@@ -277,7 +278,7 @@ def main(cfg: DictConfig) -> None:
     report = run.begin(
         [*features, "shuffled-labels"],
         {
-            "clips": record_hash([[c.id, c.split, sha256(c.path)] for c in clips if c.id in waves]),
+            "clips": record_hash([[c.id, c.split, file_hash(c.path)] for c in clips if c.id in waves]),
             "speakers_in_train_and_test": sorted(
                 {c.speaker for c in clips if c.split == "train" and c.speaker}
                 & {c.speaker for c in clips if c.split == "test" and c.speaker}

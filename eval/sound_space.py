@@ -35,7 +35,7 @@ from codec.untrained import untrained_codec
 from eval.harness.audio import Wave
 from eval.harness.clips import read_clips
 from eval.harness.processes import gather, share
-from eval.harness.provenance import record_hash, sha256
+from eval.harness.provenance import record_hash
 from eval.harness.run import Run
 from eval.harness.score_cache import EmbeddingCache
 from eval.harness.scored import as_stored, write_clip
@@ -45,6 +45,7 @@ from eval.space.reading import need_latents, read_waves
 from eval.space.recordings import Recording, read_recordings
 from eval.space.sounds import Sounds, Space
 from training.config import ConfigError, hydra_entry
+from training.identity import file_hash
 from training.progress import progress
 
 ROWS = "reference continuous requantised untrained cross-fade unmoved random other-class target".split()
@@ -178,9 +179,9 @@ def main(cfg: DictConfig) -> None:
     run.begin(
         ROWS,
         {
-            "recordings": record_hash([[r.id, r.split, r.group, r.labels, sha256(r.clip.path)] for r in recordings]),
+            "recordings": record_hash([[r.id, r.split, r.group, r.labels, file_hash(r.clip.path)] for r in recordings]),
             "domains": ["walk", "transfer"],
-            "left_out": left_out | problems, "files": {name: sha256(Path(name)) for name in files},
+            "left_out": left_out | problems, "files": {name: file_hash(Path(name)) for name in files},
         },
         "torch numpy scipy soxr scikit-learn",
         task="sound_space",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -18,6 +17,7 @@ from codec.pretrained import find_folder
 from lm.network.head import ModelError
 from tasks.base import Task
 from training.checkpoint import CheckpointError
+from training.identity import file_hash
 from training.places import beside_code
 
 STATE_FILE = "state.json"
@@ -71,12 +71,6 @@ def model_folder(named: str | Path | None, task: str) -> Path:
     if not named:
         return newest_model(task)
     return find_folder(str(named), FILES) or Path(named)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def recipe(cfg: DictConfig, documents_hash: str, vocabulary_hash: str) -> dict[str, Any]:

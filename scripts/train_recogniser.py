@@ -32,13 +32,12 @@ from safetensors.torch import load_file, save_file
 
 from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
 from codec.network.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
-from eval.harness.provenance import sha256
 from eval.judges.augmentation import AugmentationConfig, augment
 from eval.metrics.wer import ErrorRate
 from tasks.text import plain
 from training.checkpoint import save_checkpoint, save_folder, write_file
 from training.config import ConfigError, hydra_entry, refusing
-from training.identity import printable, without_credentials
+from training.identity import file_hash, printable, without_credentials
 from training.launch import pick_device
 from training.lock import hold
 from training.log import RunLog, duration
@@ -127,7 +126,7 @@ def recipe(cfg: DictConfig, train: list[Example]) -> dict[str, Any]:
     heard = hashlib.sha256()
     for wav, text in train:
         heard.update(wav.tobytes() + text.encode())
-    begun = sha256(Path(cfg.init) / "model.safetensors") if cfg.init else None
+    begun = file_hash(Path(cfg.init) / "model.safetensors") if cfg.init else None
     kept = {key: value for key, value in settings.items() if key not in FREE_KEYS and not (begun and key == "model")}
     return {**kept, "init": begun, "clips of the corpus": f"{len(train)}, {heard.hexdigest()[:12]}"}
 

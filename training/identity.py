@@ -1,8 +1,9 @@
-"""What the id of a clip may be, which file in a folder is named by it, and what of a text may be shown.
+"""What the id of a clip may be, which file in a folder is named by it, what of a text may be shown; a file's hash.
 
     fault = fault_of_id("../../victim")                 # "it leads out of its folder"; None where an id is fine
     names = file_names(["a/b", "A/B"], ".wav")          # {"a/b": "a/b-….wav", "A/B": "A/B-….wav"}
     path = path_inside(folder, names["a/b"])            # every writer of files that ids name goes through here
+    file_hash(path), folder_hash(folder)                # SHA-256 of what they hold
 
 Ids come from files that anybody may have written: they are checked where corpora and shards are read.
 """
@@ -120,3 +121,20 @@ def _hashed(identity: str, suffix: str) -> str:
     made = f"{name}-{digest}{suffix}"
     within = "/".join([*folders, made])
     return within if len(within.encode()) <= LONGEST_PATH else made
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_hash(folder: Path, names: Iterable[str] | None = None) -> str:
+    """SHA-256 (hex) over names and contents of the files in a folder (all of them, or ``names``)."""
+    files = (
+        sorted(p for p in folder.rglob("*") if p.is_file()) if names is None else [folder / n for n in sorted(names)]
+    )
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(folder).as_posix()}\n{file_hash(path)}\n".encode())
+    return digest.hexdigest()

@@ -30,10 +30,10 @@ from omegaconf import OmegaConf
 
 from codec.corpus import METADATA_NAMES, CorpusError, read_corpus
 from eval.comparison.plan import Cell, Plan
-from eval.harness.provenance import folder_hash, record_hash, sha256
+from eval.harness.provenance import record_hash
 from training.checkpoint import write_file
 from training.config import REPOSITORY, ConfigError, compose, refusing
-from training.identity import without_credentials
+from training.identity import file_hash, folder_hash, without_credentials
 from training.lock import sign_lock, try_lock, usable
 from training.log import duration
 from training.places import environment
@@ -270,13 +270,13 @@ class Sweep:
 def content_hash(path: Path) -> str:
     """Hash of a file, of a folder, or of a corpus: its metadata, and the names and sizes of its clips."""
     if path.is_file():
-        return sha256(path)
+        return file_hash(path)
     if not any((path / name).is_file() for name in METADATA_NAMES):
         return folder_hash(path)
     with refusing(CorpusError):
         clips, rejects = read_corpus(path)
     files = [(clip.id, clip.path.stat().st_size if clip.path.is_file() else None) for clip in clips]
-    metadata = [sha256(path / name) for name in METADATA_NAMES if (path / name).is_file()]
+    metadata = [file_hash(path / name) for name in METADATA_NAMES if (path / name).is_file()]
     return record_hash([metadata, files, len(rejects)])
 
 

@@ -11,9 +11,9 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from omegaconf import DictConfig
 
 from eval.comparison.plan import Plan, text
-from eval.harness.provenance import folder_hash, sha256
 from eval.harness.tables import Table
 from training.config import compose
+from training.identity import file_hash, folder_hash
 
 
 def weights_needed(plan: Plan, c: DictConfig) -> Table:
@@ -50,4 +50,4 @@ def here(path: str, otherwise: str) -> tuple[str, str]:
             return "not here", otherwise or "fetched when its turn comes, if it is a hub id"
     files = [file for file in (place.rglob("*") if place.is_dir() else [place]) if file.is_file()]
     size = sum(file.stat().st_size for file in files)
-    return f"{size / 1e6:.1f}", folder_hash(place) if place.is_dir() else sha256(place)
+    return f"{size / 1e6:.1f}", folder_hash(place) if place.is_dir() else file_hash(place)

@@ -23,10 +23,10 @@ from codec.corpus import (
 from codec.interface import AudioTokenizer
 from eval.harness.audio import CannotScore, Wave, check_wave, resample
 from eval.harness.coding import resynthesise
-from eval.harness.provenance import record_hash, sha256
+from eval.harness.provenance import record_hash
 from eval.harness.scored import ScoredClip, as_stored
 from training.config import ConfigError, refusing
-from training.identity import file_names
+from training.identity import file_hash, file_names
 from training.progress import progress
 
 Row = list[ScoredClip]
@@ -47,7 +47,7 @@ def read_clips(root: str) -> list[Clip]:
 
 def audio_record(clips: Iterable[Clip]) -> str:
     """SHA-256 (hex) of the files of ``clips``, as a result records them."""
-    return record_hash([sha256(clip.path) for clip in clips if clip.path.is_file()])
+    return record_hash([file_hash(clip.path) for clip in clips if clip.path.is_file()])
 
 
 def text_of(clip: Clip) -> str:
@@ -119,7 +119,7 @@ def read_generated(
     made = _read_row(row, clips, the_file, text)
     for scored in made:
         scored.source = len(found.get(scored.id, [])) < 2
-    read = [[clip.id, sha256(found[clip.id][0])] for clip in clips if len(found.get(clip.id, [])) == 1]
+    read = [[clip.id, file_hash(found[clip.id][0])] for clip in clips if len(found.get(clip.id, [])) == 1]
     return made, {"audio_of": folder.as_posix(), "files": len(read), "sha256": record_hash(read)}
 
 

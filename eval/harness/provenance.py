@@ -1,4 +1,4 @@
-"""How a number was made: versions, file hashes, seeds. Two results that differ here are not comparable."""
+"""How a number was made: versions, hashes of records. Two results that differ here are not comparable."""
 
 from __future__ import annotations
 
@@ -6,29 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def folder_hash(folder: Path, names: Iterable[str] | None = None) -> str:
-    """SHA-256 (hex) over names and contents of the files in a folder (all of them, or ``names``)."""
-    files = (
-        sorted(p for p in folder.rglob("*") if p.is_file()) if names is None else [folder / n for n in sorted(names)]
-    )
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(folder).as_posix()}\n{sha256(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def record_hash(record: Any) -> str:

@@ -16,7 +16,7 @@ from codec.interface import AudioTokenizer
 from eval.harness.audio import Wave
 from eval.harness.coding import decode_clips
 from eval.harness.endings import ENDINGS, early_stops, goes_round, recurring_seconds
-from eval.harness.provenance import folder_hash, record_hash
+from eval.harness.provenance import record_hash
 from eval.harness.report import Report
 from eval.harness.run import Run
 from eval.harness.score_cache import ScoreCache
@@ -25,6 +25,7 @@ from lm.audio_model import AudioModel
 from lm.generation.asking import sampling_of
 from tasks.base import Request, Task
 from training.config import refusing
+from training.identity import folder_hash
 
 GENERATION = (*ENDINGS, "legal", "silent", "duration-ratio", "real-time-factor")  # what `file_generation` files
 SILENCE = 1e-3  # peak below which a clip is silent: -60 dB of full scale

@@ -37,8 +37,9 @@ from codec.corpus import AudioError, Clip, read_audio
 from eval.embedders.clap import windows
 from eval.harness.audio import RESAMPLER, CannotScore, Wave, check_wave, resample
 from eval.harness.networks import weights_hash
-from eval.harness.provenance import record_hash, sha256
+from eval.harness.provenance import record_hash
 from training.checkpoint import save_folder
+from training.identity import file_hash
 from training.lock import holding
 from training.progress import progress
 
@@ -261,7 +262,7 @@ class CorpusClassifier:
             raise ClassifierError(f"the {domain} clips of the train split have {len(classes)} classes in '{key}'")
         asked = {
             "domain": domain, "key": key, "recipe": asdict(recipe), "resampler": RESAMPLER,
-            "train": [[sha256(clip.path), classes_of(clip, key)] for clip in train],
+            "train": [[file_hash(clip.path), classes_of(clip, key)] for clip in train],
         }  # fmt: skip
         folder = cache_folder / f"{cls.name}-{record_hash(asked)[:16]}" if cache_folder is not None else None
         if folder is not None and (folder / "model.safetensors").is_file():

@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from eval.harness.audio import CannotScore, Wave, check_wave, resample
 from eval.harness.networks import NetworkError, inside_package, path_or_installed, reading_checkpoint
-from eval.harness.provenance import sha256
 from eval.metrics.clip_metric import ClipMetric
+from training.identity import file_hash
 from training.pretrained import check_finite
 
 RATE = 16_000
@@ -176,6 +176,6 @@ class DistillMOS(ClipMetric):
     def how(self) -> dict[str, object]:
         """What a result records about these scores."""
         return {
-            "network": "DistillMOS v7", "sha256": sha256(self.path), "sample_rate": RATE, "window_samples": WINDOW,
+            "network": "DistillMOS v7", "sha256": file_hash(self.path), "sample_rate": RATE, "window_samples": WINDOW,
             "longest_hop_samples": HOP, "level": "each window to a peak of 1",
         }  # fmt: skip

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.harness.audio import CannotScore
-from eval.harness.provenance import sha256
 from eval.metrics.caption import Words, check
+from training.identity import file_hash
 
 SPICE_REASON = "not computed: SPICE needs Java 8 and Stanford CoreNLP 3.6.0, which no package carries"
 
@@ -39,7 +39,7 @@ def meteor_jar(java: str = "java") -> Path:
 def describe_meteor() -> dict[str, str]:
     """What a result records about METEOR."""
     jar = meteor_jar()
-    return {"package": f"pycocoevalcap {importlib.metadata.version('pycocoevalcap')}", "sha256": sha256(jar)}
+    return {"package": f"pycocoevalcap {importlib.metadata.version('pycocoevalcap')}", "sha256": file_hash(jar)}
 
 
 def meteor(

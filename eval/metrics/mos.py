@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from eval.harness.audio import CannotScore, Wave, check_wave, resample
-from eval.harness.provenance import sha256
 from eval.harness.worker_pool import Answer, Job, WorkerPool
+from training.identity import file_hash
 
 RATE = 16_000
 SCORES = ("p808", "sig", "bak", "ovrl")
@@ -71,7 +71,7 @@ class DNSMOS(ExitStack):
         return {
             "package": f"speechmos {importlib.metadata.version('speechmos')}",
             "onnxruntime": importlib.metadata.version("onnxruntime"),
-            "sha256": {name: sha256(path) for name, path in self.networks.items()},
+            "sha256": {name: file_hash(path) for name, path in self.networks.items()},
             "sample_rate": RATE,
             "level": "not normalised",
         }

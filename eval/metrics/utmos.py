@@ -19,8 +19,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from eval.harness.audio import Wave, check_wave, pieces, resample
 from eval.harness.networks import NetworkError, reading_checkpoint
-from eval.harness.provenance import sha256
 from eval.metrics.clip_metric import ClipMetric
+from training.identity import file_hash
 from training.pretrained import check_finite
 
 RATE = 16_000
@@ -121,6 +121,6 @@ class UTMOS(ClipMetric):
     def how(self) -> dict[str, object]:
         """What a result records about these scores."""
         return {
-            "network": "UTMOS22 strong", "sha256": sha256(self.path), "sample_rate": RATE, "clamped": False, "batch": 1,
-            "longest_piece_seconds": LONGEST,
+            "network": "UTMOS22 strong", "sha256": file_hash(self.path), "sample_rate": RATE, "clamped": False,
+            "batch": 1, "longest_piece_seconds": LONGEST,
         }  # fmt: skip

@@ -28,8 +28,8 @@ from torch.nn import functional
 from codec.audio.mel import mel_filters
 from eval.harness.audio import RESAMPLER, CannotScore, Wave, resample
 from eval.harness.networks import inside_package, path_or_installed, reading_checkpoint, weights_hash
-from eval.harness.provenance import sha256
 from eval.metrics.voices import VoiceSimilarity, check_voice
+from training.identity import file_hash
 from training.pretrained import check_finite
 
 RATE, N_FFT, HOP, BANDS = 16_000, 400, 160, 40
@@ -135,7 +135,7 @@ class VoiceEncoder(VoiceSimilarity):
         return {
             "network": "GE2E voice encoder (Resemblyzer's weights, our code)",
             "id": "resemblyzer-ge2e",
-            "file_sha256": sha256(self.path),
+            "file_sha256": file_hash(self.path),
             "weights_sha256": weights_hash(self.network),
             "sample_rate": RATE,
             "pauses": "kept (the package cuts them out)",

@@ -6,17 +6,16 @@ column. Which items are shown is drawn by a seed or ranked by a score, never cho
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from eval.harness.report import estimate
 from page.data import Clip, Evaluation, Item, PageError
 from page.labels import CONTROLS, KINDS, NOTES, ROWS, Kind, by_characters, direction, in_order, of_family
+from training.identity import file_hash
 
 EMPTY = "its place, empty without its weights: python eval/sound_space.py tokenizer=encodec tokenizer.path=FOLDER"
 HEADLINES = 6  # metrics of a summary table: more would not fit beside each other
@@ -281,10 +280,6 @@ def _same(first: Evaluation, second: Evaluation, row: str, shown: list[str]) -> 
             return False
         if any(a.scores[metric] != b.scores[metric] for metric in a.scores.keys() & b.scores.keys()):
             return False
-        if a.audio is not None and b.audio is not None and _digest(a.audio) != _digest(b.audio):
+        if a.audio is not None and b.audio is not None and file_hash(a.audio) != file_hash(b.audio):
             return False
     return True
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

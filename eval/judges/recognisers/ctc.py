@@ -11,8 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from codec.network.ctc import SAMPLE_RATE, CTCRecogniser
 from eval.harness.audio import resample
-from eval.harness.provenance import folder_hash
 from eval.judges.recognisers.interface import Recogniser, RecogniserError
+from training.identity import folder_hash
 from training.places import beside_code
 from training.pretrained import PretrainedError
 

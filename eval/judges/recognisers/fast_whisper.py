@@ -22,11 +22,11 @@ from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 
 from eval.harness.audio import CannotScore, pieces, resample
-from eval.harness.provenance import sha256
 from eval.harness.worker_pool import Job, WorkerError, WorkerPool
 from eval.judges.recognisers.fast_whisper_worker import PAUSE_MS, SPEECH_MS
 from eval.judges.recognisers.interface import RATE, Recogniser, RecogniserError
 from eval.judges.recognisers.networks import WHISPER_SECONDS, check_language
+from training.identity import file_hash
 from training.pretrained import PretrainedError, description, pinned, telling
 
 FILES = ("config.json", "tokenizer.json", "preprocessor_config.json", "vocabulary.json", "vocabulary.txt", "model.bin")
@@ -105,7 +105,7 @@ class FastWhisper(Recogniser):
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
-        return {name: sha256(self.folder / name) for name in FILES if (self.folder / name).is_file()}
+        return {name: file_hash(self.folder / name) for name in FILES if (self.folder / name).is_file()}
 
     def how(self) -> dict[str, object]:
         """What a result records about this recogniser; two copies of the same weights get the same record."""

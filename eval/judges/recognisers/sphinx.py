@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.harness.audio import CannotScore, resample
-from eval.harness.provenance import folder_hash, sha256
 from eval.harness.worker_pool import Job, WorkerPool
 from eval.judges.recognisers.interface import RATE, Recogniser, RecogniserError
+from training.identity import file_hash, folder_hash
 
 
 def model_folder() -> Path:
@@ -111,13 +111,13 @@ class Sphinx(Recogniser):
         if self.grammar is None:
             record["language_model"] = {
                 "name": "en-us.lm.bin (in the package)",
-                "sha256": sha256(Path(str(self.settings["lm"]))),
+                "sha256": file_hash(Path(str(self.settings["lm"]))),
             }
             record["vocabulary"] = "cmudict-en-us.dict, open"
         else:
             record["language_model"] = {
                 "name": "grammar.arpa",
-                "sha256": sha256(self.grammar / "grammar.arpa"),
+                "sha256": file_hash(self.grammar / "grammar.arpa"),
             }
-            record["vocabulary"] = {"name": "words.txt, closed", "sha256": sha256(self.grammar / "words.txt")}
+            record["vocabulary"] = {"name": "words.txt, closed", "sha256": file_hash(self.grammar / "words.txt")}
         return record
