@@ -203,7 +203,7 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
         samples = int(windows.max()) * self.samples_per_frame
         wav = nn.functional.pad(wav, (0, max(0, samples - wav.shape[1])))[:, :samples]
         valid = torch.arange(samples // self.samples_per_frame, device=device) < windows[:, None]
-        codes = self.quantizer(self.encode_latents(wav, self.window, valid)).codes
+        codes = self.quantizer.codes_of(self.encode_latents(wav, self.window, valid))
         return Codes((codes * valid[:, None]).cpu(), windows.cpu(), lengths.cpu())
 
     @torch.inference_mode()

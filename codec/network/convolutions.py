@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.network.patchify import Synthesis
+from codec.network.waveform_frames import Patchify
 
 
 def silence_padding(x: Tensor, valid: Tensor | None) -> Tensor:
@@ -108,7 +109,7 @@ class Levelled(nn.Module):
         self.level.copy_(squares.sqrt().clamp(min=1e-3))
 
 
-class ConvPatchify(Levelled):
+class ConvPatchify(Levelled, Patchify):
     """SEANet encoder.
 
     Args:
@@ -136,7 +137,6 @@ class ConvPatchify(Levelled):
 
     @property
     def reach(self) -> tuple[int, int]:
-        """Frames of audio before and after its own that a frame depends on."""
         low, high = self.last.inputs(0, 0)
         for unit, down in zip(reversed(self.units), reversed(self.downs), strict=True):
             low, high = unit.inner.inputs(*down.inputs(low, high))

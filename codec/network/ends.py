@@ -8,9 +8,10 @@ from codec.network.architecture import ALMTokenizerConfig
 from codec.network.convolutions import ConvPatchify, ConvUnpatchify, check_ratios
 from codec.network.patchify import STFTPatchify, STFTUnpatchify
 from codec.network.pitch import PitchInput
+from codec.network.waveform_frames import Patchify
 
 
-def build_ends(config: ALMTokenizerConfig, dim_in: int, dim_out: int) -> tuple[nn.Module, nn.Module]:
+def build_ends(config: ALMTokenizerConfig, dim_in: int, dim_out: int) -> tuple[Patchify, nn.Module]:
     """Patchify to frames of ``dim_in`` and unpatchify from frames of ``dim_out``, as ``config.patchify`` says; a codec
     that hears by experts (codec/network/experts.py) has the output of ``stft``.
     """

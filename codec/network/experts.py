@@ -16,10 +16,8 @@ grid from frame 0 with context on both sides, so that codes are the same alone, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import soxr
@@ -29,8 +27,10 @@ from torch import Tensor, nn
 from codec.network.architecture import ALMTokenizerConfig
 from codec.network.audio_encoders import Encoder, load_encoder
 from codec.network.patchify import mean_and_deviation
+from codec.network.waveform_frames import Patchify
 from codec.pretrained import find_folder
 from training.config import ConfigError
+from training.identity import folder_hash
 from training.schema import first_fault_in
 
 ROLES = ("phone", "semantic", "acoustic")
@@ -82,6 +82,11 @@ class Expert:
                 raise ValueError(f"experts: {expert.encoder}, layer {expert.layer}, has the role {expert.role} twice.")
         return found
 
+    @property
+    def source(self) -> Expert:
+        """What is loaded and heard with: the same for all its roles."""
+        return replace(self, role=ROLES[0])
+
     def load(self, device: torch.device) -> Encoder:
         """The encoder.
 
@@ -108,10 +113,7 @@ class Expert:
             raise ConfigError(
                 f"the expert '{self.encoder}' is neither a folder nor a hub id that can be reached: give its place."
             )
-        digest = hashlib.sha256()
-        for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
-            digest.update(f"{path.name}\n{hashlib.sha256(Path(path).read_bytes()).hexdigest()}\n".encode())
-        return digest.hexdigest()
+        return folder_hash(folder, {path.name for pattern in FILES for path in folder.glob(pattern)})
 
     def known(self) -> Expert:
         """With its width and its SHA-256 looked up, of what is there now. Raises ConfigError."""
@@ -123,11 +125,10 @@ class Expert:
         return Expert(self.encoder, self.role, self.layer, dim, self.hash())
 
 
-class ExpertPatchify(nn.Module):
+class ExpertPatchify(Patchify):
     """Waveform → frames, by way of experts.
 
     Attributes:
-        reach: frames of audio before and after its own that a frame may depend on.
         heard: ``[batch, frames, dim]``, normalised features of the last pass: what the phone expert's head predicts.
     """
 
@@ -149,7 +150,8 @@ class ExpertPatchify(nn.Module):
         self.register_buffer("scale", torch.ones(total))
         self.roles = nn.ModuleDict({role: nn.Linear(width, dim) for role, width in self.widths.items()})
         self.fuse = nn.Linear(len(self.widths) * dim, dim)
-        self._loaded: dict[torch.device, list[Encoder]] = {}  # no modules: neither saved nor trained
+        # by encoder, once for all its roles; no modules: neither saved nor trained
+        self._loaded: dict[torch.device, dict[Expert, Encoder]] = {}
 
     @classmethod
     def of(cls, config: ALMTokenizerConfig) -> ExpertPatchify:
@@ -161,15 +163,14 @@ class ExpertPatchify(nn.Module):
         """Numbers of the phone experts, which come first."""
         return self.widths.get("phone", 0)
 
-    @staticmethod
-    def certain(frames: int) -> int:
-        """Of so many frames of audio, those that nothing after them can change any more."""
+    def certain(self, frames: int) -> int:
         return max(0, frames - CONTEXT) // PIECE * PIECE
 
-    @staticmethod
-    def needed(ready: int) -> int:
-        """The first frame of audio that frames from ``ready`` on depend on."""
+    def needed(self, ready: int) -> int:
         return max(0, ready // PIECE * PIECE - CONTEXT)
+
+    def hear(self, wav: Tensor, start: int) -> Tensor:
+        return self(wav, None, start)
 
     @torch.no_grad()
     def features(self, wav: Tensor, valid: Tensor | None = None, start: int = 0) -> Tensor:
@@ -196,19 +197,20 @@ class ExpertPatchify(nn.Module):
         """Features ``[frames, dims of all]`` of ``wav [samples]``."""
         device = wav.device
         if device not in self._loaded:
-            self._loaded[device] = [expert.load(device) for expert in self.experts]
-        heard, parts = wav.float().cpu(), []
-        for expert, encoder in zip(self.experts, self._loaded[device], strict=True):
+            sources = dict.fromkeys(expert.source for expert in self.experts)
+            self._loaded[device] = {source: source.load(device) for source in sources}
+        heard, found = wav.float().cpu(), dict[Expert, Tensor]()
+        for source, encoder in self._loaded[device].items():
             own = heard
             if encoder.rate != self.sample_rate:
                 own = torch.from_numpy(soxr.resample(heard.numpy(), self.sample_rate, encoder.rate, quality="HQ"))
             least = encoder.rate // 2  # s/2: what some encoders' convolutions need to give a feature at all
             padded = nn.functional.pad(own, (0, max(0, least - len(own))))
             part = encoder.averages(padded, max(frames, round(frames * len(padded) / max(1, len(own)))))[:frames]
-            if part.shape[1] != expert.dim:
-                raise ConfigError(f"the expert '{expert.encoder}' has {part.shape[1]} numbers and not {expert.dim}.")
-            parts.append(part)
-        return torch.cat(parts, dim=1).to(device)
+            if part.shape[1] != source.dim:
+                raise ConfigError(f"the expert '{source.encoder}' has {part.shape[1]} numbers and not {source.dim}.")
+            found[source] = part
+        return torch.cat([found[expert.source] for expert in self.experts], dim=1).to(device)
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Tensor]) -> None:

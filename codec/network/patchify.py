@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.network.pitch import PitchInput
+from codec.network.waveform_frames import Patchify
 
 MOST_GAIN = 30.0  # 30 dB: what the spectrum lacks altogether is not made from its rounding errors
 NOISE_SAMPLES = 1 << 17  # the noise repeats after 5.5 s: long enough not to be heard as a loop
@@ -232,7 +233,7 @@ def mean_and_deviation(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return mean, ((squares - count * mean.square()) / (count - 1)).clamp(min=0).sqrt()
 
 
-class STFTPatchify(nn.Module):
+class STFTPatchify(Patchify):
     """Log-magnitude spectra at several window lengths, normalised per bin → frames.
 
     A short window shows when things happen, a long one separates the harmonics of a low voice.
@@ -254,7 +255,6 @@ class STFTPatchify(nn.Module):
 
     @property
     def reach(self) -> tuple[int, int]:
-        """Frames of audio before and after its own that a frame depends on."""
         windows = self.fft_sizes if self.pitch is None else (*self.fft_sizes, self.pitch.window)
         around = max(windows) - self.hop
         left = around if self.causal else around // 2

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.network.code_space import Whitening
+from training.config import ConfigError
 
 
 @dataclass
@@ -266,6 +267,20 @@ class ResidualQuantizer(nn.Module):
                 projected=projected,
                 prior=prior,
             )
+
+    def codes_of(self, x: Tensor) -> Tensor:
+        """Codes ``[batch, levels, windows]`` of a trained encoder's ``x [batch, windows, dim]``.
+
+        Raises:
+            ConfigError: latents are not finite, which codes do not show.
+        """
+        found = self(x)
+        if not bool(torch.isfinite(found.inputs).all()):
+            raise ConfigError(
+                "the codec's encoder gives latents that are NaN or infinite, so there are no codes: its weights, or "
+                "those of its experts, are damaged; take others."
+            )
+        return found.codes
 
     @torch.no_grad()
     def finish_step(

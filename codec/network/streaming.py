@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from codec.network.experts import ExpertPatchify
 from codec.network.flow_decoder import CONTEXT, FADE, PIECE, FlowState
 from codec.network.patchify import pulse_phase
 from codec.network.strided import StridedStack
@@ -182,24 +181,21 @@ def encode_piece(
     if last:
         wav = torch.nn.functional.pad(wav, (0, -(state.first * hop + wav.shape[1]) % (hop * window)))
     ends, whole = codec.patchify, state.first + wav.shape[1] // hop
-    experts = ends if isinstance(ends, ExpertPatchify) else None  # which hear pieces of a fixed grid
-    certain = whole if last else experts.certain(whole) if experts else whole - ends.reach[1]
-    ready = certain // window * window
+    ready = (whole if last else ends.certain(whole)) // window * window
     state = replace(state, wav=wav)
     tokens = wav.new_zeros(len(wav), 0, codec.config.encoder_dim)
     if ready > state.done:
-        heard = wav[:, : (whole - state.first) * hop]
-        frames = experts(heard, None, state.first) if experts else ends(heard)
+        frames = ends.hear(wav[:, : (whole - state.first) * hop], state.first)
         frames = frames[:, state.done - state.first : ready - state.first]
         tokens = codec.encoder_tokens(frames, window)
-        first = experts.needed(ready) if experts else max(0, ready - ends.reach[0])
+        first = ends.needed(ready)
         rest = wav[:, (first - state.first) * hop :].clone()  # a view would keep the whole piece alive
         state = replace(state, wav=rest, first=first, done=ready)
     output, following = transform(codec.encoder, tokens, state.tokens, window, last)
     if output.shape[1] == 0:
         codes = torch.zeros(len(wav), codec.levels, 0, dtype=torch.long)
     else:
-        codes = codec.quantizer(codec.encoded(output, window)).codes.cpu()
+        codes = codec.quantizer.codes_of(codec.encoded(output, window)).cpu()
     return codes, replace(state, tokens=following)
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from codec.load import load
 from codec.model import ALMTokenizer
 from codec.network import experts as module
-from codec.network.audio_encoders import load_encoder
+from codec.network.audio_encoders import Encoder, load_encoder
 from codec.network.ctc import CTCConfig, CTCRecogniser
 from codec.network.experts import CONTEXT, PIECE, Expert, ExpertPatchify
 from training.config import ConfigError
@@ -159,6 +161,74 @@ def test_experts_that_cannot_be_are_refused(values: list, reason: str) -> None:
     with pytest.raises(ValueError) as refused:
         tiny_codec(patchify="experts", experts=values)
     assert reason in str(refused.value)
+
+
+def damage(folder: Path, weight: str, value: float = float("nan")) -> None:
+    """Fill a ``weight`` of the network in ``folder``."""
+    weights = load_file(folder / "model.safetensors")
+    weights[weight].fill_(value)
+    save_file(weights, folder / "model.safetensors")
+
+
+def change_rate(folder: Path, before: str = "16000", after: str = "8000") -> None:
+    config = folder / "preprocessor_config.json"
+    config.write_text(config.read_text().replace(before, after))
+
+
+ANOTHER = "is another one than this codec was trained with (its files have SHA-256 "
+
+
+@pytest.mark.parametrize(
+    ("kind", "when", "change", "reason"),
+    [
+        ("wav2vec", "trained", change_rate, ANOTHER),
+        ("ctc", "trained", lambda folder: damage(folder, "down.0.weight"), ANOTHER),
+        ("ctc", "untrained", lambda folder: damage(folder, "down.0.weight"), "down.0.weight holds values that are NaN"),
+        ("log-mel", "trained", lambda folder: damage(folder.with_name("own"), "quantizer.project_in.weight", 3e38),
+         "the codec's encoder gives latents that are NaN or infinite, so there are no codes"),
+    ],
+    ids=["another rate", "other weights", "NaN weights", "infinite latents"],
+)  # fmt: skip
+@pytest.mark.parametrize("door", ["encode", "stream"])
+def test_what_would_make_other_codes_is_refused(
+    kind: str, when: str, change: Callable[[Path], None], reason: str, door: str, folders: dict[str, str],
+    tmp_path: Path, refusal: Callable[..., str],
+) -> None:  # fmt: skip
+    """An expert that changes before or after its codec is trained, and a codec that is damaged itself."""
+    place, own = tmp_path / kind, tmp_path / "own"
+    if kind != "log-mel":
+        shutil.copytree(folders[kind], place)
+
+    def encode() -> None:
+        if when == "untrained":
+            change(place)
+        heard = experts((kind if kind == "log-mel" else str(place), "phone"))
+        tiny_codec(patchify="experts", experts=heard).save_pretrained(own)
+        if when == "trained":
+            change(place)
+        codec, wav = load(own), 0.1 * torch.randn(1, RATE)
+        codec.encode(wav) if door == "encode" else codec.encode_stream(wav, None, last=True)
+
+    assert reason in refusal(encode)
+
+
+def test_an_expert_of_two_roles_is_loaded_and_heard_once(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roles = [(folders["ctc"], "phone"), ("log-mel", "acoustic"), (folders["ctc"], "semantic")]
+    patchify = ExpertPatchify([Expert(kind, role).known() for kind, role in roles], 16, HOP, RATE)
+    loaded, heard = [], []
+
+    def load_counted(path: str, layer: int, device: torch.device) -> Encoder:
+        encoder = load_encoder(path, layer, device)
+        loaded.append(Path(path).name)
+        return replace(encoder, features=lambda wav: (heard.append(Path(path).name), encoder.features(wav))[1])
+
+    monkeypatch.setattr(module, "load_encoder", load_counted)
+    features = patchify.features(0.1 * torch.randn(1, RATE // HOP * HOP))
+    assert loaded == heard == ["ctc", "log-mel"]
+    assert torch.equal(features[..., :24], features[..., 24:48]), "phone and semantic experts lie side by side"
+    assert features[..., 48:].shape[2] == 80 and features.std() > 0
 
 
 def test_an_expert_that_is_not_there_or_of_another_width_is_named(
