@@ -63,6 +63,33 @@ def test_the_network_starts_from_the_exact_velocity_of_a_standard_normal_target(
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
+def test_a_linear_gaussian_toy_is_learnt_in_two_moments() -> None:
+    """x₁ = a c + s ε: whatever c, samples have its mean and the deviation s."""
+    torch.manual_seed(0)
+    network = FlowNetwork(2, 1, 32, 1, 8, 4)
+    network.reset_parameters()
+    slope, deviation = torch.tensor([1.5, -0.5]), torch.tensor([0.3, 0.8])
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(400):
+        given, error, z = (torch.randn(64, 8, n, generator=draws) for n in (1, 2, 2))
+        t = stratified_times(64, draws)
+        point, velocity = interpolate(slope * given + deviation * error, z, t)
+        (network(point, t, given) - velocity).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        falling.step()
+    given = torch.linspace(-1.5, 1.5, 7).repeat_interleave(500)[:, None, None].expand(-1, 8, 1)
+    z = torch.randn(len(given), 8, 2, generator=draws)
+    with torch.inference_mode():
+        found = solve(lambda x, t: network(x, torch.full((len(x),), t), given), z, 16, "midpoint")
+    left = (found - slope * given).unflatten(0, (7, 500)).flatten(1, 2)
+    assert left.mean(1).abs().max() < 0.1
+    assert ((left.std(1) / deviation - 1).abs() < 0.1).all()
+
+
 def test_the_path_leads_from_noise_to_the_target_at_its_velocity() -> None:
     target, z = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0)).repeat(2, 1, 1).chunk(2)
     z = z + 1
