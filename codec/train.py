@@ -247,7 +247,7 @@ def train_codec(cfg: DictConfig) -> None:
                 log.line(
                     f"step {run.steps}: the regression head leaves {left:.3f} of the target's variance to the flow"
                 )
-            report = run.step(batches)
+            report = run.step(next(batches))
             told = run.agree(report, stop.asked)
             progress.tell(run.steps, report, report.samples / config.sample_rate * accelerator.num_processes)
             last = run.steps == train.max_steps

@@ -233,8 +233,8 @@ class Batches(Dataset[Batch | CorpusError]):
             return error
         return Batch(wav, files, first, draw, draw_unquantised(step, self.cfg, first, train.batch_size))
 
-    def from_step(self, step: int) -> Generator[Batch, None, None]:
-        """The batches from the first of ``step`` to the end of the training.
+    def from_step(self, step: int) -> Generator[list[Batch], None, None]:
+        """The ``accumulate`` batches of each step, from ``step`` to the end of the training.
 
         Raises:
             CorpusError: crops cannot be filled.
@@ -254,10 +254,14 @@ class Batches(Dataset[Batch | CorpusError]):
             worker_init_fn=ignore_ctrl_c,
             **more,  # type: ignore[arg-type]
         )
+        batches: list[Batch] = []
         for batch in loader:
             if isinstance(batch, CorpusError):
                 raise batch
-            yield batch
+            batches.append(batch)
+            if len(batches) == train.accumulate:
+                yield batches
+                batches = []
 
 
 def as_it_is(batch: Batch) -> Batch:

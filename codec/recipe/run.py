@@ -3,7 +3,7 @@
 run = Run(cfg, staged, listener, accelerator, recipe, quantize_from)
 run.load(checkpoint)                 # what run.save(folder) wrote
 while run.steps < max_steps:
-    report = run.step(batches)       # codec/recipe/crops.py
+    report = run.step(next(batches))   # codec/recipe/crops.py
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -214,17 +214,16 @@ class Run:
         return nullcontext() if self.average is None else self.average.applied()
 
     # ---- a step ------------------------------------------------------------------------------------------------
-    def step(self, batches: Iterator[Batch]) -> StepReport:
-        """Learn from the next batches, ``trainer.accumulate`` of them."""
+    def step(self, batches: Sequence[Batch]) -> StepReport:
+        """Learn from the ``trainer.accumulate`` batches of one step."""
         cfg, train, step, accelerator = self.cfg, self.cfg.trainer, self.steps, self.accelerator
         bypass = step < self.quantize_from
         head_rate, rate = learning_rates(step, cfg)
         report = StepReport(head_rate or rate)
         heard: list[tuple[Tensor, Tensor]] = []
         quantized: list[Quantized] = []
-        for part in range(train.accumulate):
-            batch = next(batches)
-            wav, last = batch.wav.to(accelerator.device), part == train.accumulate - 1
+        for batch in batches:
+            wav, last = batch.wav.to(accelerator.device), batch is batches[-1]
             judged = None if self.adversary is None else self.adversary.draw(step, wav.shape[1])
             with nullcontext() if last else accelerator.no_sync(self.model):
                 made = self.model(

@@ -27,7 +27,7 @@ def records(name: str, *more: str) -> list[dict]:
 
 @pytest.mark.slow
 def test_a_step_with_discriminators_enters_few_of_our_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crops come from a worker, as by default: who follows a step need not know how a file is read."""
+    """A step is given its crops: who follows it need not know how a file is read."""
     records("first", "trainer.workers=1")  # makes the filters, which are kept
     entered: set[tuple[str, str]] = set()
 
@@ -48,8 +48,8 @@ def test_a_step_with_discriminators_enters_few_of_our_files(place: Path, monkeyp
     monkeypatch.setattr(Run, "step", step)
     records("run", "trainer.workers=1")
     files = {path for path, _ in entered}
-    assert {"codec/recipe/run.py", "codec/recipe/crops.py", "codec/objectives/adversarial.py"} <= files
-    assert len(files) <= 9, sorted(files)  # eight, and the measuring of pitch, which the encoder shares with the losses
+    assert {"codec/recipe/run.py", "codec/objectives/losses.py", "codec/objectives/adversarial.py"} <= files
+    assert len(files) <= 8, sorted(files)
     assert len(entered) <= 100, len(entered)
 
 
