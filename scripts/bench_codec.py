@@ -41,6 +41,7 @@ PRESETS = ("mini", "mini_causal", "small", "base")
 FLOWS = tuple(f"flow-{steps}" for steps in (1, 2, 4, 8, 16))  # codec=mini with stage 3's decoder, by evaluations
 PEERS = ("encodec", "mimi", "dac")
 SAMPLE_RATE = 24_000
+WARM_UP = 10.0  # s
 
 
 @dataclass
@@ -168,14 +169,14 @@ def signal(shape: tuple[int, float], device: str) -> Tensor:
 def compare(
     contestants: list[Contestant], shape: tuple[int, float], repeats: int, device: str
 ) -> list[list[tuple[float, float]]]:
-    """Per contestant the times of each round, after one round that does not count."""
+    """Per contestant the times of each round, after one round of at most ``WARM_UP`` seconds that does not count."""
+    for contestant in contestants:
+        run(contestant, signal((shape[0], min(shape[1], WARM_UP)), device))
     wav = signal(shape, device)
     rounds: list[list[tuple[float, float]]] = [[] for _ in contestants]
-    for number in range(repeats + 1):
+    for _ in range(repeats):
         for place, contestant in enumerate(contestants):
-            times = run(contestant, wav)
-            if number:
-                rounds[place].append(times)
+            rounds[place].append(run(contestant, wav))
     return rounds
 
 
