@@ -1,6 +1,14 @@
-"""Settings that hold for every test: no hub, no display, one thread (tiny tensors lose by more)."""
+"""Settings that hold for every test: no hub, no display, one thread (tiny tensors lose by more).
 
+Half of the time of a test of options went into Hydra, which reads the same YAML anew for each of them: here a file's
+text is parsed once in a process, and the same arguments are composed once; each test gets a copy of its own.
+"""
+
+import copy
+import functools
+import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -8,8 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 from headless_chromium import Browser
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # on most machines there is none
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -18,6 +29,39 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 HERE = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, HERE))  # processes that tests start import what is tested
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, too: what tests start inherits it, and must hear it
+
+
+parse, compose = OmegaConf.load, hydra.compose
+
+
+@functools.cache
+def parsed(text: str) -> DictConfig | ListConfig:
+    return parse(io.StringIO(text))
+
+
+@functools.cache
+def composed(folders: str, name: str, overrides: tuple[str, ...]) -> DictConfig:
+    return compose(name, overrides=list(overrides))
+
+
+def load_once(file: Any) -> DictConfig | ListConfig:
+    return copy.deepcopy(parsed(file.read())) if isinstance(file, io.TextIOBase) else parse(file)
+
+
+def compose_once(name: str, overrides: Sequence[str] = (), **others: Any) -> DictConfig:
+    if others:
+        return compose(name, overrides=list(overrides), **others)
+    folders = str(GlobalHydra.instance().config_loader().get_search_path())
+    return copy.deepcopy(composed(folders, name, tuple(overrides)))
+
+
+OmegaConf.load, hydra.compose = load_once, compose_once  # type: ignore[assignment]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: nobody need look through it for garbage again, nor so often through the rest."""
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture

@@ -1,14 +1,27 @@
 """A tiny codec for tests: the architecture of the real one, random weights, used codes spread over the codebooks."""
 
+import copy
+
 import torch
 
 from codec.model import ALMTokenizer
 from codec.network.architecture import ALMTokenizerConfig
 
+_MADE: dict[str, tuple[ALMTokenizer, torch.Tensor]] = {}  # and what was drawn next
+
 
 def tiny_codec(seed: int = 0, **changes: object) -> ALMTokenizer:
     """An ALMTokenizer of some ten thousand parameters; codebooks are samples of its own latents (random codebooks
     would give one code for everything, and a test on shapes would pass on a dead quantiser)."""
+    key = repr((seed, changes))
+    if key not in _MADE:
+        _MADE[key] = _make(seed, changes), torch.get_rng_state()
+    codec, drawn = _MADE[key]
+    torch.set_rng_state(drawn)
+    return copy.deepcopy(codec)
+
+
+def _make(seed: int, changes: dict[str, object]) -> ALMTokenizer:
     torch.manual_seed(seed)
     values: dict = dict(
         encoder_dim=16,
