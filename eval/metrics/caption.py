@@ -16,11 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
-from torchmetrics import Metric
-
 from eval.harness.audio import CannotScore
-from eval.metrics.caption_words import words
 
 Words = Sequence[str]
 Grams = Counter[tuple[str, ...]]
@@ -149,55 +145,6 @@ def cider_d(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) 
 
 
 Name = Literal["bleu-1", "bleu-2", "bleu-3", "bleu-4", "rouge-l", "cider-d"]
-NAMES: tuple[Name, ...] = ("bleu-1", "bleu-2", "bleu-3", "bleu-4", "rouge-l", "cider-d")
-
-
-class CaptionScore(Metric):
-    """One of ``NAMES`` over captions; ``update(candidates, references)`` takes plain strings and lists of strings.
-
-    The texts themselves are the state (BLEU and CIDEr-D are no means over items), so this metric gathers over
-    processes through ``texts``, as strings.
-    """
-
-    full_state_update = False
-    higher_is_better = True
-    count: torch.Tensor
-
-    def __init__(self, name: Name) -> None:
-        super().__init__()
-        if name not in NAMES:
-            raise ValueError(f"there is no caption metric '{name}'; choose from {', '.join(NAMES)}.")
-        self.name = name
-        self.texts: list[tuple[list[str], list[list[str]]]] = []
-        self.add_state("count", default=torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-        """Add captions with their references."""
-        for candidate, texts in zip(candidates, references, strict=True):
-            self.texts.append((words(candidate), [words(text) for text in texts]))
-            self.count += 1
-
-    def reset(self) -> None:
-        """Forget all captions."""
-        super().reset()
-        self.texts.clear()
-
-    def gathered(self) -> list[tuple[list[str], list[list[str]]]]:
-        """The texts of all processes."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return self.texts
-        parts: list[list[tuple[list[str], list[list[str]]]]] = [[] for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather_object(parts, self.texts)
-        return [pair for part in parts for pair in part]
-
-    def compute(self) -> torch.Tensor:
-        """The score over all captions, NaN where there is none."""
-        pairs = self.gathered()
-        try:
-            value = score(self.name, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
-        except CannotScore:
-            value = float("nan")
-        return torch.tensor(value, dtype=torch.float64)
 
 
 def score(name: Name, candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:

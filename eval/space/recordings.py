@@ -48,11 +48,6 @@ def midi_of(note: str, octave: str | int) -> int:
     return 12 * (int(octave) + 1) + STEPS[step] + SHARP[sign]
 
 
-def name_of(midi: int) -> str:
-    """69 → ``A4``."""
-    return f"{NAMES[midi % 12]}{midi // 12 - 1}"
-
-
 def columns_of(clip: Clip, names: re.Pattern[str] | None) -> dict[str, Any]:
     """What is known about a clip: its columns, and what ``names`` finds in its id; notes in one spelling."""
     found = {"domain": clip.domain, "speaker": clip.speaker, "split": clip.split, **clip.extra}

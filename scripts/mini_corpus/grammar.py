@@ -143,19 +143,6 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(sorted(words))
 
 
-def function_words() -> frozenset[str]:
-    """Words that stand in patterns themselves (the, is, my ...): patterns decide how often they come."""
-    return frozenset(part for _, pattern in PATTERNS for part in pattern.split() if part not in CLASSES)
-
-
-def pattern_size(pattern: str) -> int:
-    """Number of word strings that a pattern composes."""
-    size = 1
-    for part in pattern.split():
-        size *= len(CLASSES.get(part, (part,)))
-    return size
-
-
 def compose(pattern: str, rng: random.Random) -> str:
     """One sentence of a pattern; a slot that stands twice in it gets two different words."""
     sentence: list[str] = []
