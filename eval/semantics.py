@@ -36,6 +36,7 @@ from eval.harness.report import Report
 from eval.harness.run import Run
 from eval.probes.linear import LinearProbe, choose_decay, macro_f1
 from eval.probes.words import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
+from eval.space.recordings import text_of
 from training.config import ConfigError, hydra_entry
 from training.identity import file_hash
 from training.progress import progress
@@ -55,11 +56,8 @@ class Labelled:
 
 
 def label_of(clip: Clip, column: str) -> str | None:
-    """The label of a clip; a list with one entry counts as that entry, and one with several as none."""
-    value = getattr(clip, column, None) if column in ("speaker", "domain") else clip.extra.get(column)
-    if isinstance(value, (list, tuple)):
-        value = value[0] if len(value) == 1 else None
-    return None if value in (None, "") else str(value)
+    """The label of a clip, None where it has none or several."""
+    return text_of(getattr(clip, column, None) if column in ("speaker", "domain") else clip.extra.get(column))
 
 
 def label_clips(clips: list[Clip], probe: DictConfig, name: str) -> Labelled:

@@ -194,13 +194,18 @@ def code_vectors_of(tokenizer: Any) -> list[Tensor] | None:
     return vectors if len({v.shape[1] for v in vectors}) == 1 else None
 
 
+def embeddings_of(model: nn.Module) -> set[int]:
+    """The ids of the parameters with a row for each token, of what goes in and what comes out."""
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    rows = {id(p) for m in (*tables, model.get_output_embeddings()) for p in m.parameters()}  # type: ignore[operator]
+    return rows | {id(p) for name, p in model.named_parameters() if "heads." in name}
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: matrices inside the blocks with decay; embeddings, norms and biases without."""
-    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    embeddings |= {id(p) for p in model.get_output_embeddings().parameters()}
-    embeddings |= {id(p) for name, p in model.named_parameters() if "trainable_tokens" in name or "heads." in name}
+    rows = embeddings_of(model) | {id(p) for name, p in model.named_parameters() if "trainable_tokens" in name}
     parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in embeddings]
+    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in rows]
     kept = {id(p) for p in decayed}
     return [
         {"params": decayed, "weight_decay": weight_decay},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from lm.model import embeddings_of
 from lm.sequences.vocabulary import AudioVocabulary
 
 # Dense bf16 TFLOP/s as the makers state them, without sparsity; the first name found in the device's name counts.
@@ -46,11 +47,9 @@ def training_flops(
     position, the head's rows for every target, with ``trainer.loss_over=legal`` those of one level. Attention's
     products, lookups, recomputation and the optimiser are not counted, so that the utilisation is a lower bound.
     """
-    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    embeddings |= {id(p) for p in model.get_output_embeddings().parameters()}  # type: ignore[operator]
-    parts = {"backbone": 0, "depth": 0}
+    embeddings, parts = embeddings_of(model), {"backbone": 0, "depth": 0}
     for name, parameter in model.named_parameters():
-        if parameter.ndim == 2 and id(parameter) not in embeddings and "heads." not in name:
+        if parameter.ndim == 2 and id(parameter) not in embeddings:
             parts["depth" if name.startswith("depth.") else "backbone"] += parameter.numel()
     width = model.get_output_embeddings().weight.shape[1]  # type: ignore[operator,union-attr]
     rows = sum(vocabulary.codebook_sizes) / vocabulary.levels if legal_only else vocabulary.size
