@@ -38,6 +38,7 @@ from training.stopping import Stop
 from training.threads import set_threads
 
 KEY = "ALMKIT_API_KEY"
+ENDING = 5.0  # seconds that a step of what nobody waits for any more may still take
 if None in map(find_spec, ("fastapi", "prometheus_client", "python_multipart", "uvicorn")):
     raise ConfigError('the server needs packages of its own: pip install "almkit[serve]".')
 
@@ -95,10 +96,10 @@ def server_of(cfg: DictConfig, service: Service, key: str | None) -> uvicorn.Ser
     return uvicorn.Server(settings)
 
 
-async def served(server: uvicorn.Server, bound: socket.socket, service: Service) -> None:
-    """Answer until a signal comes, then what has been asked."""
+async def served(server: uvicorn.Server, bound: socket.socket, service: Service) -> bool:
+    """Answer until a signal comes, then what has been asked; whether nothing is computed any more."""
     await server.serve([bound])
-    await asyncio.to_thread(service.close)
+    return await asyncio.to_thread(service.close, ENDING)
 
 
 def serve(cfg: DictConfig) -> None:
@@ -114,9 +115,11 @@ def serve(cfg: DictConfig) -> None:
     service = service_of(cfg)
     host = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
     print(f"{service.name} at http://{host}:{bound.getsockname()[1]}/; Ctrl-C ends it.", flush=True)
-    if not stop.asked:
-        asyncio.run(served(server_of(cfg, service, key), bound, service))
+    ended = stop.asked or asyncio.run(served(server_of(cfg, service, key), bound, service))
     stop.close()
+    if not ended:
+        print("ended; what was in work is left, and was for nobody any more.", file=sys.stderr, flush=True)
+        os._exit(stop.status)  # Python would end under a thread that computes
     print("ended; what was being answered was let end first.", file=sys.stderr, flush=True)
     stop.leave()
 

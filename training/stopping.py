@@ -69,9 +69,14 @@ class Stop:
             signal.signal(number, handler)
         self._before.clear()
 
+    @property
+    def status(self) -> int:
+        """What a shell gives to a process that the signal ended."""
+        return 128 + (self.signal or signal.SIGTERM)
+
     def leave(self) -> None:
-        """End the process with the status that a shell gives to one that the signal ended."""
-        raise SystemExit(128 + (self.signal or signal.SIGTERM))
+        """End the process with that status."""
+        raise SystemExit(self.status)
 
 
 def run_and_pass_on(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:

@@ -92,10 +92,10 @@ class Service:
         if name != self.name:
             raise Refused(404, f"there is no such model here: ask for model={self.name}.")
 
-    def close(self) -> None:
-        """End its threads."""
-        self.speaking.close()
-        self.hearing.close()
+    def close(self, seconds: float | None = None) -> bool:
+        """End its threads; whether each has ended within ``seconds``."""
+        ended = self.speaking.close(seconds), self.hearing.close(seconds)
+        return all(ended)
 
     # ---- speech ------------------------------------------------------------------------------------------------
     async def speech(self, request: Request) -> Response:

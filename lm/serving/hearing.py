@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -107,13 +107,17 @@ class Hearing:
         with self._change:
             self._waiting = deque(other for other in self._waiting if other is not asked)
 
-    def close(self) -> None:
-        """End the thread, after the batch in work: who asked has been answered by then, or has been cut off."""
+    def close(self, seconds: float | None = None) -> bool:
+        """End the thread, after the recording in work: who asked has been answered by then, or has been cut off.
+
+        Returns whether it has ended within ``seconds``; without a limit it is waited for.
+        """
         with self._change:
             self._closed = True
             self._waiting.clear()
             self._change.notify()
-        self._thread.join()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         while True:
@@ -132,12 +136,19 @@ class Hearing:
             for (_, _, put), answer in zip(alike, answers, strict=True):
                 put(answer)
 
+    def _wanted(self, waves: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """``waves``, until it is closed; raises Refused then."""
+        for wave in waves:
+            if self._closed:
+                raise Refused(503, "the server is ending: ask again when it is back.")
+            yield wave
+
     def _answers(self, what: tuple[Any, ...], waves: list[np.ndarray]) -> list[Any]:
         if what[0] == "reconstruct":
             codec = self.codec(*what[1:])
-            return [codec.reconstruct(wave, self.model.tokenizer.sample_rate) for wave in waves]
+            return [codec.reconstruct(wave, self.model.tokenizer.sample_rate) for wave in self._wanted(waves)]
         answers: list[Any] = []
-        for wave in waves:
+        for wave in self._wanted(waves):
             try:
                 answers.append(self.model.question(what[0], self.model.hear(wave)))
             except ValueError as error:  # of this recording, and of none beside it

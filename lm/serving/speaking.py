@@ -93,8 +93,11 @@ class Speaking:
             if asked in self._waiting:
                 self._waiting.remove(asked)
 
-    def close(self) -> None:
-        """End both threads. Who asked has been answered by then, or has been cut off: the rest is made for nobody."""
+    def close(self, seconds: float | None = None) -> bool:
+        """End both threads. Who asked has been answered by then, or has been cut off: the rest is made for nobody.
+
+        Returns whether they have ended within ``seconds`` each; without a limit they are waited for.
+        """
         with self._change:
             self._closed = True
             for asked in self.asked:
@@ -102,9 +105,10 @@ class Speaking:
             self.asked.clear()
             self._waiting.clear()
             self._change.notify()
-        self._threads[0].join()
+        self._threads[0].join(seconds)
         self._codes.put(None)
-        self._threads[1].join()
+        self._threads[1].join(seconds)
+        return not any(thread.is_alive() for thread in self._threads)
 
     # ---- codes -------------------------------------------------------------------------------------------------
     def _generate(self) -> None:

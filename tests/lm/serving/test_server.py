@@ -5,13 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +24,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from codec.audio.files import read_audio
 from lm.serving import gate
 from lm.serving.formats import MEDIA
-from lm.serving.speaking import Speaking
 from tests.lm.serving.conftest import MODEL, SAID, Running
 from training.config import REPOSITORY
 
@@ -410,28 +406,6 @@ def test_connections_leave_files_for_the_rest(start, monkeypatch: pytest.MonkeyP
     assert few.client.get("/health").status_code == 200
 
 
-def test_the_end_does_not_wait_for_what_nobody_waits_for(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, steps, go = server.service.model, [], threading.Event()
-    speaking, step = Speaking(model, 2, 8, (3, 25, 9)), Speaking._step
-
-    def held(self: Speaking, *given) -> None:
-        steps.append(given)
-        go.wait(60)
-        step(self, *given)
-
-    monkeypatch.setattr(Speaking, "_step", held)
-    prompt, sampling = model.speech(SAID, None, temperature=0.0)
-    for seed in range(6):
-        speaking.ask(prompt, sampling, seed, lambda _: None)
-    end = threading.Thread(target=speaking.close)
-    end.start()
-    while not speaking._closed:
-        time.sleep(0.01)
-    go.set()
-    end.join(60)
-    assert not end.is_alive() and len(steps) <= 2 and not speaking.asked
-
-
 def test_an_error_of_ours_is_told_without_what_was_asked(server: Running, monkeypatch, capfd) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError(f"cannot say {SAID}")
@@ -444,28 +418,3 @@ def test_an_error_of_ours_is_told_without_what_was_asked(server: Running, monkey
     while "in broken" not in out and time.monotonic() < until:  # the answer may be here before the log
         out += capfd.readouterr().err
     assert "RuntimeError" in out and "in broken" in out and "purple" not in out
-
-
-def test_sigterm_lets_what_is_being_answered_end(tmp_path: Path) -> None:
-    given = ["port=0", "device=cpu", "host=0.0.0.0"]
-    environment = {**os.environ, "ALMKIT_API_KEY": "a-key", "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, str(REPOSITORY / "lm/serve.py"), *given]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
-        assert run.stdout is not None and run.stderr is not None
-        said = run.stdout.readline()
-        port = int(said.partition("http://0.0.0.0:")[2].partition("/")[0])
-        assert "a-key" not in said
-        asked = {"model": MODEL, "input": SAID, "temperature": 0, "response_format": "pcm"}
-        client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers={"authorization": "Bearer a-key"}, timeout=120
-        )
-        whole = client.post("/v1/audio/speech", json=asked).content
-        with client.stream("POST", SPOKEN, json=asked) as answer:
-            pieces = answer.iter_raw()
-            first = next(pieces)
-            run.send_signal(signal.SIGTERM)
-            assert first + b"".join(pieces) == whole
-        assert run.wait(60) == 128 + signal.SIGTERM
-        assert "let end first" in run.stderr.read()
