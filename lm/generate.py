@@ -65,6 +65,8 @@ def check_options(cfg: DictConfig, task: Task) -> None:
         raise ConfigError(f"task={task.name} is several tasks: choose one of {', '.join(t.name for t in task.tasks)}.")
     if cfg.stream and cfg.best_of != 1:
         raise ConfigError("stream=true needs best_of=1: what has been played cannot be taken back.")
+    if cfg.speaker not in (None, "auto") and task.name != "tts":
+        raise ConfigError(f"speaker={cfg.speaker}: task={task.name} takes no voice by name: leave it out, or task=tts.")
     if cfg.domain is not None and cfg.domain not in task.domains:
         raise ConfigError(f"domain={cfg.domain}: task={task.name} is for {', '.join(task.domains)}.")
     use_lengths(cfg.length, task)

@@ -131,7 +131,8 @@ class Batch:
         prompts = [self._layout(np.asarray(prompt, dtype=np.int64)) for prompt in prompts]
         ids, mask = padded(prompts, self.vocabulary.control_id("<pad>"), self.device)
         longest = max(clip.limit for clip in wanted)
-        cache = open_cache(self.engine, self.model, ids, mask, self._positions(longest))
+        following = [self._positions(clip.limit) for clip in wanted] * (2 if self.guided else 1)
+        cache = open_cache(self.engine, self.model, ids, mask, following)
         count, levels, steps = len(wanted), self.vocabulary.levels, longest + self.late + 1
         whole = {"dtype": torch.long, "device": self.device}
         # Two numbers per token: the second is for a second draw, so that the first stream never shifts.

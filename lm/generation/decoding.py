@@ -2,7 +2,7 @@
 
 Both are given left-padded prompts, then one position at a time; rows leave the batch as their clips end.
 
-    cache = open_cache(Engine(), model, ids, mask, longest=600)
+    cache = open_cache(Engine(), model, ids, mask, [600] * len(ids))
     while ...:
         cache.advance(next_ids, exists)   # cache.hidden: [rows, width]
 """
@@ -87,26 +87,30 @@ def padded(prompts: Sequence[np.ndarray], pad: int, device: torch.device) -> tup
     return ids.to(device), mask.to(device)
 
 
-def open_cache(engine: Engine, model: Any, ids: Tensor, mask: Tensor, longest: int) -> GrowingCache | FixedCache:
+def open_cache(
+    engine: Engine, model: Any, ids: Tensor, mask: Tensor, following: Sequence[int]
+) -> GrowingCache | FixedCache:
     """The cache of ``engine`` after the prompts ``ids [rows, width (, levels)]``, ``mask [rows, width]`` 1 on ids.
 
     Args:
         model: a causal LM, or a `lm.network.depth.DepthLM`.
-        longest: positions that may follow.
+        following: positions that may follow each of them.
 
     Raises:
-        ModelError: more positions than a model with a table of them has.
+        ModelError: a row needs more positions than a model with a table of them has.
     """
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
-    if positions and getattr(config, "rope_parameters", None) is None and mask.shape[1] + longest > positions:
-        raise ModelError(
-            f"{type(model).__name__} has {positions} positions, and a prompt of {mask.shape[1]} with up to {longest} "
-            "behind it needs more: lower the limit of what is generated."
-        )
+    if positions and getattr(config, "rope_parameters", None) is None:
+        for length, more in zip(mask.sum(1).tolist(), following, strict=True):
+            if length + more > positions:
+                raise ModelError(
+                    f"{type(model).__name__} has {positions} positions, and a prompt of {length} with up to {more} "
+                    "behind it needs more: lower the limit of what is generated."
+                )
     if engine.cache == "dynamic":
         return GrowingCache(model, ids, mask)
-    return FixedCache(model, ids, mask, longest, engine)
+    return FixedCache(model, ids, mask, max(following), engine)
 
 
 class GrowingCache:

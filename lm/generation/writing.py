@@ -88,7 +88,7 @@ def _write_batch(
     count = len(prompts)
     rows_of_ids = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
     ids, mask = padded(rows_of_ids, vocabulary.control_id("<pad>"), model.device)
-    cache = open_cache(engine, model, ids, mask, limit + 1)
+    cache = open_cache(engine, model, ids, mask, [limit + 1] * count)
     texts: list[list[int]] = [[] for _ in range(count)]
     ended, scores = [False] * count, [0.0] * count
     active = list(range(count))  # texts leave the batch as they end

@@ -202,6 +202,8 @@ def test_interleaved_sentences_hear_what_was_said_before(setup, heard, lively_mo
         (["task=interleaved", "text=a", "audio=heard.wav"], "needs audio_text"),
         (["task=interleaved", "text=a", "audio_text=u"], "audio=FILE, which is missing"),
         (["task=continuation", "audio=heard.wav", "domain=noise"], "domain=noise"),
+        (["task=text_to_sound", "text=dog", "speaker=slt"], "speaker=slt: task=text_to_sound takes no voice by name"),
+        (["task=asr", "audio=heard.wav", "speaker=slt"], "speaker=slt: task=asr takes no voice by name"),
         (["task=tts"], 'needs text="..." or file=FILE'),
     ],
 )

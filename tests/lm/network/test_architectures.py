@@ -245,6 +245,12 @@ def test_a_table_of_positions_is_not_left(vocabulary, text_tokenizer):
     for engine in (Engine(), Engine("static")):
         with pytest.raises(ModelError, match="GPT2LMHeadModel has 24 positions, and a prompt of 8 with up to"):
             generate(model, vocabulary, [prompt], 20, engine=engine)
+        # a long prompt with a short answer and a short one with a long answer fit, though their sides do not
+        fitting = [[*range(5, 18), prompt[-1]], prompt[-3:]], [1, 4]
+        assert [
+            clip.n_frames <= most
+            for clip, most in zip(generate(model, vocabulary, *fitting, engine=engine), fitting[1], strict=True)
+        ] == [True, True]
 
 
 @pytest.mark.parametrize("form", [HeadForm(), HeadForm(0.5, 20.0)])
