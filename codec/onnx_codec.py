@@ -5,23 +5,47 @@
     codes = codec.encode(wav)       # [samples] float32 at codec.sample_rate → [levels, windows] int64
     wav = codec.decode(codes)       # → [samples] float32
 
+    state = None                    # codes that come in pieces
+    for piece in source:            # [levels, windows], any number of windows
+        wav, state = codec.decode_stream(piece, state)
+    wav, state = codec.decode_stream(piece[:, :0], state, last=True)
+
 Needs numpy and onnxruntime only; this file imports nothing else of ours.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-FORMAT = "almkit-onnx-1"
+FORMAT = "almkit-onnx-2"
 CARD = "codec.json"
+PIECE_SECONDS = 30.0  # of a long clip, as codec/network/streaming.py takes them
 
 
 class OnnxCodecError(ValueError):
     """A folder that holds no exported codec, or input that it cannot take; one sentence."""
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """Where a stream of codes stands.
+
+    Attributes:
+        codes: ``[levels, windows]`` from window ``first`` on, what later sound may still depend on.
+        done: windows that have become sound.
+        pulse, tones: phases of the excitation at window ``done``, in cycles.
+    """
+
+    codes: np.ndarray
+    pulse: np.ndarray
+    tones: np.ndarray
+    first: int = 0
+    done: int = 0
 
 
 class OnnxCodec:
@@ -55,7 +79,7 @@ class OnnxCodec:
         self.samples_per_frame = int(card["samples_per_frame"])
         self.codebook_sizes = tuple(int(size) for size in card["codebook_sizes"])
         self.fingerprint = str(card["fingerprint"])
-        self._shortest = int(card["shortest"])
+        self._shortest, (self._before, self._after) = int(card["shortest"]), card["around"]
         options = onnxruntime.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -85,20 +109,59 @@ class OnnxCodec:
         return codes[0, :, :windows]
 
     def decode(self, codes: np.ndarray, samples: int | None = None) -> np.ndarray:
-        """``codes [levels, windows]`` → ``[samples]`` float32, cut to ``samples`` where it is given.
+        """``codes [levels, windows]`` → ``[samples]`` float32, cut to ``samples`` where given; long clips in pieces.
 
         Raises:
             OnnxCodecError: another shape, or codes that the codebooks do not have.
         """
+        windows = self._checked(codes, least=1).shape[1]
+        step = max(1, int(PIECE_SECONDS * self.sample_rate / self.samples_per_frame))
+        if windows <= 2 * step:
+            step = windows
+        parts, state = [], None
+        for start in range(0, windows, step):
+            piece, state = self.decode_stream(codes[:, start : start + step], state, start + step >= windows)
+            parts.append(piece)
+        wav = np.concatenate(parts)
+        return wav if samples is None else wav[:samples]
+
+    def decode_stream(
+        self, codes: np.ndarray, state: DecoderState | None = None, last: bool = False
+    ) -> tuple[np.ndarray, DecoderState]:
+        """The next ``codes [levels, windows]`` → sound ``[samples]`` as it becomes certain, and the state that follows.
+
+        Each piece is decoded with the windows around it that it depends on; what pieces give together is what
+        :meth:`decode` gives.
+
+        Args:
+            last: nothing follows; the rest comes out.
+
+        Raises:
+            OnnxCodecError: as :meth:`decode`.
+        """
+        codes = self._checked(codes)
+        if state is None:
+            tones = np.zeros(self._decoder.get_inputs()[-1].shape)
+            state = DecoderState(codes[:, :0], tones[:, 0], tones)
+        held = np.concatenate((state.codes, codes), axis=1)
+        windows = held.shape[1]
+        ready = state.first + windows - (0 if last else self._after)
+        if ready <= state.done:
+            return np.zeros(0, np.float32), replace(state, codes=held)
+        padded = np.zeros((1, len(held), max(windows, self._shortest)), np.int64)
+        padded[0, :, :windows] = held
+        edges = np.array([state.done - state.first, ready - state.first])
+        given = {"codes": padded, "windows": np.array([windows]), "edges": edges, "first": np.array([state.first])}
+        wav, pulse, tones = self._decoder.run(None, given | {"pulse": state.pulse, "tones": state.tones})
+        begin, end = edges * self.samples_per_frame
+        first = max(state.first, ready - self._before)
+        return wav[0, begin:end], DecoderState(held[:, first - state.first :], pulse, tones, first, ready)
+
+    def _checked(self, codes: np.ndarray, least: int = 0) -> np.ndarray:
         codes = np.asarray(codes)
         levels = len(self.codebook_sizes)
-        if codes.ndim != 2 or codes.shape[0] != levels or not codes.shape[1] or codes.dtype.kind not in "iu":
+        if codes.ndim != 2 or len(codes) != levels or codes.shape[1] < least or codes.dtype.kind not in "iu":
             raise OnnxCodecError(f"codes must be integers [{levels}, windows], not {codes.dtype} {list(codes.shape)}.")
-        if codes.min() < 0 or (codes.max(axis=1) >= np.array(self.codebook_sizes)).any():
+        if codes.shape[1] and (codes.min() < 0 or (codes.max(axis=1) >= np.array(self.codebook_sizes)).any()):
             raise OnnxCodecError(f"codes must lie from 0 to below {list(self.codebook_sizes)}, level by level.")
-        windows = codes.shape[1]
-        padded = np.zeros((1, levels, max(windows, self._shortest)), np.int64)
-        padded[0, :, :windows] = codes
-        (wav,) = self._decoder.run(None, {"codes": padded, "windows": np.array([windows], np.int64)})
-        whole = windows * self.samples_per_frame
-        return wav[0, : whole if samples is None else min(samples, whole)]
+        return codes

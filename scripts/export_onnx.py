@@ -1,4 +1,4 @@
-"""Our codec as two ONNX graphs, encoder and decoder, for onnxruntime without torch.
+"""Our codec as two ONNX graphs, encoder and decoder, for onnxruntime without torch; the decoder takes streams, too.
 
     python scripts/export_onnx.py checkpoints/codec-mini runs/codec-onnx            # compared and timed beside torch
     python scripts/export_onnx.py checkpoints/codec-mini runs/codec-onnx --int8     # and once more with 8-bit weights
@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,14 +31,17 @@ from torch import Tensor, nn
 from codec.corpus import read_audio, read_corpus
 from codec.load import load
 from codec.model import ALMTokenizer
-from codec.network.real_valued import in_real_arithmetic
+from codec.network.real_valued import RealUnpatchify, in_real_arithmetic
+from codec.network.streaming import sound_reach, stack_reach
 from codec.onnx_codec import CARD, FORMAT, OnnxCodec
+from eval.metrics.signal import mel_distance
 from training.checkpoint import save_folder
 from training.config import ending_plainly
 from training.lock import hold
 
 OPSET = 20
 ROUNDS = 5
+PIECE = 6  # windows of a stream's piece
 
 
 class ExportError(SystemExit):
@@ -57,16 +61,29 @@ class EncoderGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """Codes ``[1, levels, windows]`` and the number of valid windows ``[1]`` → ``wav [1, windows * samples]``."""
+    """Codes of a piece and of what stands around it → its sound, and the phases that the next piece goes on with.
+
+    ``codes [1, levels, windows]``; the number of valid ``windows [1]``; the piece's ``edges [2]``, its first window and
+    the first one after it; ``first [1]``, the number of the first window in the clip; ``pulse [1]`` and
+    ``tones [1, bins]`` at the first edge → ``wav [1, windows * samples]``, and ``pulse`` and ``tones`` at the second.
+    """
 
     def __init__(self, codec: ALMTokenizer) -> None:
         super().__init__()
         self.codec = codec
 
-    def forward(self, codes: Tensor, windows: Tensor) -> Tensor:
+    def forward(
+        self, codes: Tensor, windows: Tensor, edges: Tensor, first: Tensor, pulse: Tensor, tones: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        codec, window = self.codec, self.codec.window
         valid = torch.arange(codes.shape[2])[None] < windows[:, None]
-        latents = self.codec.quantizer.lookup(codes) * valid[..., None]
-        return self.codec.decode_latents(latents, self.codec.window, valid).wav
+        frames, valid_frames = codec.decoder_frames(codec.quantizer.lookup(codes) * valid[..., None], window, valid)
+        assert valid_frames is not None
+        if isinstance(codec.unpatchify, RealUnpatchify):
+            offset = first * codec.samples_per_frame
+            made = codec.unpatchify.piece(frames, valid_frames, edges * window, pulse, tones, offset)
+            return made.wav, made.pulse, made.tones
+        return codec.unpatchify(frames, 0, valid_frames).wav, pulse.clone(), tones.clone()
 
 
 def shortest(codec: ALMTokenizer) -> int:
@@ -74,26 +91,40 @@ def shortest(codec: ALMTokenizer) -> int:
     return math.ceil(2 * codec.config.span / (codec.window + 1)) + 1
 
 
+def around(codec: ALMTokenizer) -> tuple[int, int]:
+    """Windows before and after a piece that its sound depends on."""
+    sides = stack_reach(codec.decoder, codec.window), sound_reach(codec)
+    before, after = (stack + math.ceil(sound / codec.window) for stack, sound in zip(*sides, strict=True))
+    return before, after
+
+
 @torch.no_grad()
 def write_graphs(codec: ALMTokenizer, folder: Path) -> None:
     """``encoder.onnx``, ``decoder.onnx`` and the card of ``codec`` in ``folder``."""
-    fingerprint = codec.fingerprint
+    fingerprint, sides = codec.fingerprint, around(codec)
     codec = in_real_arithmetic(copy.deepcopy(codec).eval())
     count = torch.export.Dim("windows", min=shortest(codec), max=1 << 20)
     size, n = codec.samples_per_frame, shortest(codec) + 1
     while n * (codec.window + 1) % codec.config.span == 0:
         n += 1  # tokens are padded to whole blocks of attention, and an example that needs no padding traces none
     wav = torch.randn(1, n * size, generator=torch.Generator().manual_seed(0)) / 10
-    codes, windows = torch.zeros(1, codec.levels, n, dtype=torch.long), torch.tensor([n])
-    graphs = {
-        "encoder": (EncoderGraph(codec), (wav, windows), {"wav": {1: size * count}, "windows": None}, "codes"),
-        "decoder": (DecoderGraph(codec), (codes, windows), {"codes": {2: count}, "windows": None}, "wav"),
+    codes, windows, phases = (
+        torch.zeros(1, codec.levels, n, dtype=torch.long),
+        torch.tensor([n]),
+        torch.zeros(1, codec.config.synthesis_fft // 2 + 1),
+    )
+    piece = {"codes": codes, "windows": windows, "edges": torch.tensor([0, n]), "first": torch.tensor([0])}
+    piece |= {"pulse": phases[:, 0].double(), "tones": phases.double()}
+    graphs: dict[str, tuple[nn.Module, dict[str, Tensor], dict[str, Any], list[str]]] = {
+        "encoder": (EncoderGraph(codec), {"wav": wav, "windows": windows}, {"wav": {1: size * count}}, ["codes"]),
+        "decoder": (DecoderGraph(codec), piece, {"codes": {2: count}}, ["wav", "next_pulse", "next_tones"]),
     }
-    for name, (graph, example, shapes, output) in graphs.items():
+    for name, (graph, example, shapes, outputs) in graphs.items():
         exported = torch.export.export(
-            graph, example, dynamic_shapes=shapes, strict=False, prefer_deferred_runtime_asserts_over_guards=True
-        )
-        program = torch.onnx.export(exported, dynamo=True, opset_version=OPSET, output_names=[output], verbose=False)
+            graph, tuple(example.values()), dynamic_shapes={**dict.fromkeys(example), **shapes}, strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )  # fmt: skip
+        program = torch.onnx.export(exported, dynamo=True, opset_version=OPSET, output_names=outputs, verbose=False)
         assert program is not None
         program.save(folder / f"{name}.onnx")
     card = {
@@ -104,6 +135,7 @@ def write_graphs(codec: ALMTokenizer, folder: Path) -> None:
         "codebook_sizes": list(codec.codebook_sizes),
         "window": codec.window,
         "shortest": shortest(codec),
+        "around": sides,
         "fingerprint": fingerprint,
     }
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -144,27 +176,46 @@ def seconds_of(*functions: Callable[[], object]) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
+def in_pieces(decode_stream: Callable[[Any, Any, bool], tuple[Any, Any]], codes: Any) -> np.ndarray:
+    """The sound of a stream of codes ``[…, windows]``, ``[samples]``."""
+    state, parts = None, []
+    for start in range(0, codes.shape[-1], PIECE):
+        piece, state = decode_stream(codes[..., start : start + PIECE], state, start + PIECE >= codes.shape[-1])
+        parts.append(np.asarray(piece).reshape(-1))
+    return np.concatenate(parts)
+
+
 def compare(codec: ALMTokenizer, exported: OnnxCodec, clips: list[np.ndarray], label: str) -> str:
-    """A line: codes and sound of ``exported`` beside torch's on ``clips``, and the times of a ten-second clip."""
-    equal, total, worst, peak = 0, 0, 0.0, 0.0
+    """Codes, sound, stream and loss of ``exported`` beside torch's on ``clips``, and the times of a ten-second clip."""
+    equal, total, peak, rate = 0, 0, 0.0, codec.sample_rate
+    apart: dict[str, list[float]] = {"sound": [], "stream": []}
+    mel: dict[str, list[float]] = {"torch": [], "here": []}
     for clip in clips:
         codes = codec.encode(torch.from_numpy(clip)[None])
-        theirs = exported.encode(clip)
-        equal, total = equal + int((theirs == codes.codes[0].numpy()).sum()), total + theirs.size
+        theirs, same = exported.encode(clip), codes.codes[0].numpy()
+        equal, total = equal + int((theirs == same).sum()), total + theirs.size
         ours = codec.decode(codes)[0].numpy()
-        worst = max(worst, float(np.abs(exported.decode(codes.codes[0].numpy(), len(clip)) - ours).max()))
+        apart["sound"].append(float(np.abs(exported.decode(same, len(clip)) - ours).max()))
+        apart["stream"].append(float(np.abs(in_pieces(exported.decode_stream, same)[: len(clip)] - ours).max()))
+        mel["torch"].append(mel_distance(clip, ours, rate))
+        mel["here"].append(mel_distance(clip, exported.decode(theirs, len(clip)), rate))
         peak = max(peak, float(np.abs(ours).max()))
-    long = np.resize(np.concatenate(clips), 10 * codec.sample_rate)
+    long = np.resize(np.concatenate(clips), 10 * rate)
     codes = codec.encode(torch.from_numpy(long)[None])
-    encode, encode_there, decode, decode_there = seconds_of(
+    same = codes.codes[0].numpy()
+    times = seconds_of(
         lambda: codec.encode(torch.from_numpy(long)[None]), lambda: exported.encode(long),
-        lambda: codec.decode(codes), lambda: exported.decode(codes.codes[0].numpy()),
+        lambda: codec.decode(codes), lambda: exported.decode(same),
+        lambda: in_pieces(codec.decode_stream, codes.codes), lambda: in_pieces(exported.decode_stream, same),
     )  # fmt: skip
+    encode, decode, stream = (there / here for here, there in zip(times[::2], times[1::2], strict=True))
     graphs = exported.folder.glob("*.int8.onnx" if label == "int8" else "??coder.onnx")
     size = sum(path.stat().st_size for path in graphs)
     return (
-        f"{label:9s} {size / 1e6:6.1f} MB   equal codes {equal / total:.4f}   sound within {worst:.1e} of {peak:.2f}   "
-        f"time of torch's: encode {encode_there / encode:.2f}, decode {decode_there / decode:.2f}"
+        f"{label:8s} {size / 1e6:5.1f} MB   equal codes {equal / total:.4f}   sound within {max(apart['sound']):.1e}, "
+        f"as a stream {max(apart['stream']):.1e} of {peak:.2f}   mel distance to the recordings "
+        f"{np.mean(mel['here']):.3f}, torch's {np.mean(mel['torch']):.3f}   time per torch's: encode {encode:.2f}, "
+        f"decode {decode:.2f}, stream {stream:.2f}"
     )
 
 
@@ -191,6 +242,8 @@ def main(argv: list[str] | None = None) -> int:
         raise ExportError(f"{options.codec} is a {codec.name}: only our own codec has an ONNX form here.")
     if codec.config.patchify == "experts":
         raise ExportError(f"{options.codec} hears by experts, which have no ONNX form here.")
+    if codec.flow is not None:
+        raise ExportError(f"{options.codec} decodes by a flow, which has no ONNX form here.")
     if options.window:
         codec.set_window(options.window)
     clips = [clip for clip in read_corpus(options.corpus)[0] if clip.split == "test"][: options.clips]

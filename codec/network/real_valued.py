@@ -9,6 +9,7 @@ Fourier transform is quicker, so that training and ``codec.load`` keep it.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -109,8 +110,29 @@ def nearest_peak(level: Tensor) -> Tensor:
     return torch.where(bins - left <= right - bins, left, right).clamp(0, level.shape[-1] - 1).long()
 
 
+def counted_from(edges: Tensor, start: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Running sums ``[batch, n, …]`` of ``steps`` in cycles, ``start [batch, …]`` before place ``edges[0]``, and what
+    they are before ``edges[1]``.
+    """
+    sums = steps.cumsum(1)
+    before = torch.cat((torch.zeros_like(sums[:, :1]), sums), dim=1).index_select(1, edges)
+    running, end = sums - before[:, :1] + start[:, None], before[:, 1] - before[:, 0] + start
+    return running - running.floor(), end - end.floor()
+
+
+@dataclass
+class RealPiece:
+    """``wav [batch, frames * hop]``, and the phases (cycles, float64) where the piece ends that was asked for: ``pulse
+    [batch]``, ``tones [batch, bins]``.
+    """
+
+    wav: Tensor
+    pulse: Tensor
+    tones: Tensor
+
+
 class RealUnpatchify(nn.Module):
-    """What :class:`STFTUnpatchify` computes at the start of a clip, from its weights."""
+    """What :class:`STFTUnpatchify` computes, from its weights."""
 
     def __init__(self, unpatchify: STFTUnpatchify) -> None:
         super().__init__()
@@ -125,36 +147,62 @@ class RealUnpatchify(nn.Module):
         self.register_buffer("square", window.square().float()[None, None])
         self.register_buffer("noise", noise_sequence(torch.device("cpu")).clone())
 
-    def pulses(self, frequency: Tensor) -> Tensor:
-        """:func:`codec.network.patchify.pulse_train` of ``frequency [batch, frames]`` → ``[batch, frames * hop]``."""
+    def pulses(self, frequency: Tensor, edges: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """:func:`codec.network.patchify.pulse_train` of ``frequency [batch, frames]`` → ``[batch, frames * hop]``, and
+        the phase at the second edge.
+        """
         f = frequency.double()
         place = (torch.arange(self.of.hop, dtype=torch.float64, device=f.device) + 0.5) / self.of.hop - 0.5
         before, after = torch.cat((f[:, :1], f[:, :-1]), 1)[..., None], torch.cat((f[:, 1:], f[:, -1:]), 1)[..., None]
         f0 = (f[..., None] * (1 - place.abs()) + torch.where(place < 0, before, after) * place.abs()).flatten(1)
-        phase = torch.cumsum(f0 / self.of.sample_rate, dim=1)
-        theta = ((phase - phase.floor()) * 2 * math.pi).float()
+        phase, end = counted_from(edges * self.of.hop, start, f0 / self.of.sample_rate)
+        theta = (phase * 2 * math.pi).float()
         harmonics = torch.floor(self.of.sample_rate / 2 / f0).float()
         half = torch.sin(theta / 2)
         small = half.abs() < 1e-4
         kernel = torch.sin((harmonics + 0.5) * theta) / torch.where(small, torch.ones_like(half), half)
-        return (torch.where(small, 2 * harmonics + 1, kernel) - 1) / (2 * harmonics).sqrt()
+        return (torch.where(small, 2 * harmonics + 1, kernel) - 1) / (2 * harmonics).sqrt(), end
 
-    def tones(self, parts: Tensor) -> Parts:
-        """:func:`codec.network.patchify.tones` of ``parts [batch, frames, 2 * bins]``."""
+    def tones(self, parts: Tensor, edges: Tensor, start: Tensor) -> tuple[Parts, Tensor]:
+        """:func:`codec.network.patchify.tones` of ``parts [batch, frames, 2 * bins]``; phases at the second edge."""
         level, raw = parts.chunk(2, dim=-1)
         offset = torch.tanh(raw) * (self.of.fft_size / (2 * self.of.hop))
         bins = torch.arange(self.of.bins, dtype=torch.float64, device=level.device)
         peak = nearest_peak(level)
-        running = ((bins + offset.double()).gather(-1, peak) * (self.of.hop / self.of.fft_size)).cumsum(1)
-        locked = (running - running.floor()).gather(-1, peak) - bins / 2
+        steps = (bins + offset.double()).gather(-1, peak) * (self.of.hop / self.of.fft_size)
+        running, end = counted_from(edges, start, steps)
+        locked = running.gather(-1, peak) - bins / 2
         phase = (locked - locked.floor()).float() * (2 * math.pi)
         magnitude = torch.exp(level.clamp(max=6.0))
-        return magnitude * phase.cos(), magnitude * phase.sin()
+        return (magnitude * phase.cos(), magnitude * phase.sin()), end
 
     def forward(self, frames: Tensor, noise_offset: int = 0, valid: Tensor | None = None) -> Synthesis:
-        """``frames [batch, frames, dim]``, ``valid [batch, frames]`` bool → ``wav [batch, frames * hop]``."""
+        """Clips ``frames [batch, frames, dim]``, ``valid [batch, frames]`` bool → ``wav [batch, frames * hop]``."""
+        (batch, count), device = frames.shape[:2], frames.device
         if valid is None:
-            valid = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+            valid = torch.ones(batch, count, dtype=torch.bool, device=device)
+        zero = torch.zeros(batch, self.of.bins, dtype=torch.float64, device=device)
+        edges = torch.tensor([0, count], device=device)
+        return Synthesis(self.piece(frames, valid, edges, zero[:, 0], zero, noise_offset).wav)
+
+    def piece(
+        self,
+        frames: Tensor,
+        valid: Tensor,
+        edges: Tensor,
+        pulse: Tensor,
+        tones: Tensor,
+        noise_offset: Tensor | int,
+    ) -> RealPiece:
+        """A piece of a clip and what stands around it, ``frames [batch, frames, dim]`` → ``wav [batch, frames * hop]``.
+
+        Args:
+            valid: ``[batch, frames]`` bool, a prefix.
+            edges: ``[2]``, the first frame of the piece, and the first one after it.
+            pulse: ``[batch]``, the phase of the pulses at the first edge, float64 cycles; 0 where the clip starts.
+            tones: ``[batch, bins]``, those of the tones, likewise.
+            noise_offset: sample of the clip that the frames begin with, ``[1]`` or a number.
+        """
         hop, count = self.of.hop, frames.shape[1]
         parts = self.of.spectra(frames).unflatten(-1, (-1, self.of.bins))
         magnitude, phase = torch.exp(parts[..., 0, :].clamp(max=6.0)), parts[..., 1, :]
@@ -168,18 +216,19 @@ class RealUnpatchify(nn.Module):
             index = (torch.arange(count * hop, device=frames.device) + noise_offset) % NOISE_SAMPLES
             sounding = valid.float().repeat_interleave(hop, dim=1)
             filters = torch.exp(parts[..., 2:, :].clamp(max=6.0))
-            for number, excitation in enumerate((self.pulses(frequency), self.noise[index][None])):
+            pulses, pulse = self.pulses(frequency, edges, pulse)
+            for number, excitation in enumerate((pulses, self.noise[index][None])):
                 a, b = self.spectrum(excitation * sounding)
                 real, imaginary = real + filters[..., number, :] * a, imaginary + filters[..., number, :] * b
         if self.of.tones is not None:
-            a, b = self.tones(self.of.tones(frames))
+            (a, b), tones = self.tones(self.of.tones(frames), edges, tones)
             real, imaginary = real + a, imaginary + b
         weight = valid.float()[..., None]
         spectra = (torch.cat((real, imaginary), dim=-1) * weight).transpose(1, 2)
         wav = F.conv_transpose1d(spectra, self.inverse, stride=hop)[:, 0]
         norm = F.conv_transpose1d(weight.transpose(1, 2), self.square, stride=hop)[:, 0]
         left = (self.of.fft_size - hop) // 2
-        return Synthesis((wav / norm.clamp(min=1e-3))[:, left : left + count * hop])
+        return RealPiece((wav / norm.clamp(min=1e-3))[:, left : left + count * hop], pulse.clone(), tones.clone())
 
 
 def in_real_arithmetic(codec: nn.Module) -> nn.Module:

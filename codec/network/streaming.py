@@ -97,19 +97,18 @@ class Latency:
     decode: float
 
 
-def look_ahead(transformer: LocalTransformer | StridedStack, window: int) -> int:
-    """Windows after its own that a window's tokens depend on; before it, a transformer reaches as many."""
-    if isinstance(transformer, StridedStack):
-        return transformer.reach[1]
-    if transformer.block_causal:
-        return 0
-    return math.ceil(len(transformer.blocks) * transformer.span / (window + 1))
+def stack_reach(stack: LocalTransformer | StridedStack, window: int) -> tuple[int, int]:
+    """Windows before and after its own that a window's tokens depend on."""
+    if isinstance(stack, StridedStack):
+        return stack.reach
+    reach = math.ceil(len(stack.blocks) * stack.span / (window + 1))
+    return reach, 0 if stack.block_causal else reach
 
 
 def latency(codec: ALMTokenizer) -> Latency:
     """The algorithmic delay of ``codec`` at its window."""
     frame = 1000 * codec.config.hop / codec.sample_rate
-    ahead = [look_ahead(stack, codec.window) * codec.window for stack in (codec.encoder, codec.decoder)]
+    ahead = [stack_reach(stack, codec.window)[1] * codec.window for stack in (codec.encoder, codec.decoder)]
     encode = codec.window + codec.patchify.reach[1] + ahead[0]  # of experts: a piece of their grid, and its context
     decode = sound_reach(codec)[1] + ahead[1]
     if codec.flow is not None:  # the first frame of a cross-fade waits for the piece after it, and for its context
@@ -138,7 +137,7 @@ def transform(
         output = torch.cat(parts, dim=1) if parts else new
         return output, replace(state, done=state.done + new.shape[1] // size, pasts=pasts)
     tokens = new if state.tokens is None else torch.cat((state.tokens, new), dim=1)
-    reach = look_ahead(transformer, window)
+    reach = stack_reach(transformer, window)[1]
     ready = state.first + tokens.shape[1] // size - (0 if last else reach)
     if ready <= state.done:
         return new[:, :0], replace(state, tokens=tokens)

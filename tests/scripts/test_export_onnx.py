@@ -18,6 +18,7 @@ import export_onnx
 from codec.files import Codec
 from codec.interface import Codes
 from codec.model import ALMTokenizer
+from codec.network.real_valued import in_real_arithmetic
 from codec.onnx_codec import CARD, OnnxCodec, OnnxCodecError
 
 SAMPLES = 320 * 6
@@ -54,6 +55,65 @@ def test_graphs_say_what_torch_says_whatever_the_length(exported: Path, windows:
     np.testing.assert_allclose(onnx.decode(codes.codes[0].numpy()), sound, atol=2e-3 * np.abs(sound).max())
     assert len(onnx.decode(codes.codes[0].numpy(), 100)) == 100
     assert onnx.fingerprint == codec.fingerprint and onnx.sample_rate == 24_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [1, 7, 40])
+def test_a_stream_is_the_whole_clip_and_torchs_stream(exported: Path, step: int) -> None:
+    """With pulses, whose steep flanks follow rounding in the pitch, to 50 dB, as torch's own stream (docs/codec.md)."""
+    codec, onnx = hearing_codec(), OnnxCodec(exported, threads=1)
+    codes = torch.randint(32, (1, 3, 40), generator=torch.Generator().manual_seed(step))
+    state, theirs, parts, given = None, None, [], []
+    for start in range(0, 40, step):
+        last = start + step >= 40
+        piece, following = onnx.decode_stream(codes[0, :, start : start + step].numpy(), state, last)
+        again, _ = onnx.decode_stream(codes[0, :, start : start + step].numpy(), state, last)
+        np.testing.assert_array_equal(piece, again)  # the state that was given stays as it was
+        sound, theirs = codec.decode_stream(codes[:, :, start : start + step], theirs, last)
+        state, parts, given = following, [*parts, piece], [*given, sound[0].numpy()]
+        assert 0 <= start + step - state.done <= 7 or last  # what it waits for, and no more
+        assert state.codes.shape[1] < 16
+    stream = np.concatenate(parts)
+    for expected in (np.concatenate(given), onnx.decode(codes[0].numpy())):
+        assert stream.shape == expected.shape == (40 * SAMPLES // 6 * 6,) and np.abs(expected).max() > 0.1
+        assert np.square(stream - expected).sum() < 1e-5 * np.square(expected).sum()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tonal": True},
+        {"excitation": False},
+        {"decoder_block_causal": True},
+        {"patchify": "conv"},
+        {"bottleneck": "strided"},
+    ],
+    ids=str,
+)
+def test_what_a_graph_computes_of_a_piece_is_that_part_of_the_whole(changes: dict) -> None:
+    """Without the runtime, for every kind of ends and stack: the sound between the edges, and the phases after them."""
+    codec = tiny_codec(**changes)
+    before, after = export_onnx.around(codec)
+    graph = export_onnx.DecoderGraph(in_real_arithmetic(codec))
+    codes = torch.randint(32, (1, 3, 40), generator=torch.Generator().manual_seed(0))
+    start = torch.zeros(1, codec.config.synthesis_fft // 2 + 1, dtype=torch.float64)
+
+    def made(first: int, begin: int, end: int, stop: int, pulse, tones):
+        numbers = [torch.tensor(n) for n in ([stop - first], [begin - first, end - first], [first])]
+        with torch.inference_mode():
+            wav, pulse, tones = graph(codes[:, :, first:stop], *numbers, pulse, tones)
+        return wav[0, (begin - first) * SAMPLES : (end - first) * SAMPLES], pulse, tones
+
+    whole = made(0, 0, 40, 40, start[:, 0], start)[0]
+    head, *phases = made(0, 0, 20, 20 + after, start[:, 0], start)
+    tail = made(20 - before, 20, 40, 40, *phases)[0]
+    both = torch.cat((head, tail))
+    assert (both - whole).square().sum() < 1e-5 * whole.square().sum()
+    if changes.get("excitation") is False or "patchify" in changes:
+        torch.testing.assert_close(both, whole, atol=1e-4 * float(whole.abs().max()), rtol=0)
+    alone = made(20, 20, 40, 40, *phases)[0]
+    assert (alone - whole[20 * SAMPLES :]).square().sum() > 1e-4 * whole.square().sum(), "its context had no say"
 
 
 @pytest.mark.slow
