@@ -214,13 +214,15 @@ class Synthesis:
     """Output of unpatchify: ``wav [batch, samples]``; each of the others may be None.
 
     ``frequency [batch, frames]``: predicted pitch in Hz; ``tone_offset [batch, frames, bins]``: predicted frequencies
-    of the tones, in bins from the bin; ``tone_phase``: their running phases, from which a stream continues.
+    of the tones, in bins from the bin; ``tone_phase``: their running phases, from which a stream continues;
+    ``unpitched [batch, frames]``: the energy of tones and direct spectrum, as a share of that and of the excitation's.
     """
 
     wav: Tensor
     frequency: Tensor | None = None
     tone_offset: Tensor | None = None
     tone_phase: Tensor | None = None
+    unpitched: Tensor | None = None
 
 
 def mean_and_deviation(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -365,20 +367,27 @@ class STFTUnpatchify(nn.Module):
         magnitude = torch.exp(parts[..., 0, :].clamp(max=6.0))
         phase = parts[..., 1, :]
         total = torch.complex(magnitude * torch.cos(phase), magnitude * torch.sin(phase))
-        frequency = None
+        frequency = unpitched = None
         if self.pitch is not None:
             position = torch.sigmoid(self.pitch(frames).float()[..., 0])
             frequency = self.pitch_low * (self.pitch_high / self.pitch_low) ** position
             pulses, noise = self.excitations(frequency.detach(), noise_offset, valid, pulse_start)
             filters = torch.exp(parts[..., 2:, :].clamp(max=6.0))
-            total = total + filters[..., 0, :] * pulses + filters[..., 1, :] * noise
+            excited = filters[..., 0, :] * pulses + filters[..., 1, :] * noise
         tone_offset = tone_phase = None
         if self.tones is not None:
             spectra, tone_offset, tone_phase = tones(self.tones(frames), self.hop, self.fft_size, tone_start)
             total = total + spectra
+        if self.pitch is not None:
+            if self.training:
+                energy = torch.view_as_real(torch.stack((total, excited))).square().sum((-1, -2))
+                unpitched = energy[0] / energy.sum(0).clamp(min=1e-9)
+            total = total + excited
         if level is not None:
             total = total * (level.clamp(max=6.0).exp() / total.abs().clamp(min=1e-6)).clamp(max=MOST_GAIN)
-        return Synthesis(overlap_add(total, self.fft_size, self.hop, valid), frequency, tone_offset, tone_phase)
+        return Synthesis(
+            overlap_add(total, self.fft_size, self.hop, valid), frequency, tone_offset, tone_phase, unpitched
+        )
 
     @torch.no_grad()
     def excitations(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ from codec.model import ALMTokenizer
 from codec.network.code_space import coding_rate_loss
 from codec.network.experts import ExpertPatchify
 from codec.network.patchify import Synthesis, spectrum, tone_offsets
-from codec.network.pitch import pitch
+from codec.network.pitch import VOICED, pitch
 from codec.network.quantizer import Quantized
 from codec.objectives.auxiliary import ExpertPredictor, LevelPredictor, MaskedAutoencoder, draw_mask
 from codec.objectives.flow import FlowDraw, flow_losses
@@ -294,18 +294,28 @@ class OtherLosses(Losses):
         return tone_loss(offset, spectrum(self.source, c.synthesis_fft, c.hop), c.hop, c.synthesis_fft)
 
     @cached_property
-    def _pitch_error(self) -> Callable[[Tensor], Tensor]:
-        """`pitch_loss` of predicted frequencies beside the source's, which are measured once."""
+    def _measured(self) -> tuple[Tensor, Tensor]:
+        """Pitch and periodicity of the source, measured once."""
         c = self.staged.codec.config
         with torch.no_grad():
-            target, periodicity = pitch(self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high)
-        mean = partial(self.accelerator.reduce, reduction="mean")
-        return partial(pitch_loss, target=target, periodicity=periodicity, mean=mean)
+            return pitch(self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high)
 
     def pitch(self) -> Tensor | None:
         """Octaves of pitch error in voiced frames."""
         frequency = self.made.synthesis.frequency
-        return self._pitch_error(frequency) if frequency is not None else None
+        return None if frequency is None else pitch_loss(frequency, *self._measured, self.accelerator.reduce)
+
+    def unpitched(self) -> Tensor | None:
+        """What tones and direct spectrum add to frames whose pitch pulses can say, and drown it with."""
+        share = self.made.synthesis.unpitched
+        if share is None or not self.weights.unpitched:
+            return None
+        c, (frequency, periodicity) = self.staged.codec.config, self._measured
+        with torch.no_grad():  # of a bird or a whistle the pulses say a fraction of the pitch, and the tones say it
+            higher, _ = pitch(self.source, c.sample_rate, c.hop, c.pitch_low, 4 * c.pitch_high)
+            within = (frequency / higher).log2().abs() < 0.1
+        voiced = within * ((periodicity - VOICED[0]) / (VOICED[1] - VOICED[0])).clamp(0, 1)
+        return (share * voiced).sum() / self.accelerator.reduce(voiced.sum(), reduction="mean").clamp(min=1.0)
 
     def pitch_axis(self) -> Tensor | None:
         """The same of what the last axis of the code space says, before it is quantised."""
@@ -314,7 +324,7 @@ class OtherLosses(Losses):
         c, octaves = self.staged.codec.config, self.made.quantized.projected[..., -1] / AXIS_PER_OCTAVE
         frequency = (c.pitch_low * c.pitch_high) ** 0.5 * 2.0**octaves
         frames = frequency.repeat_interleave(self.source.shape[1] // c.hop // frequency.shape[1], dim=1)
-        return self._pitch_error(frames)
+        return pitch_loss(frames, *self._measured, self.accelerator.reduce)
 
 
 # ---- distances -----------------------------------------------------------------------------------------------------
@@ -353,19 +363,19 @@ def pitch_loss(
     frequency: Tensor,
     target: Tensor,
     periodicity: Tensor,
-    mean: Callable[[Tensor], Tensor] = lambda count: count,
+    reduce: Callable[[Tensor, str], Tensor] = lambda count, reduction: count,
 ) -> Tensor:
     """Mean |octaves| between predicted and measured pitch over periodic frames (periodicity above 0.6).
 
     Args:
         frequency: predicted, ``[batch, frames]`` in Hz.
         target, periodicity: measured, likewise (:func:`codec.network.pitch.pitch`).
-        mean: over all processes.
+        reduce: over all processes, as that of accelerate.
     """
     voiced = (periodicity > 0.6).float()
     error = (torch.log2(frequency) - torch.log2(target)).abs()
     # over the voiced frames of all processes: a mean of means would weigh frames of noisy batches more
-    return (error * voiced).sum() / mean(voiced.sum()).clamp(min=1.0)
+    return (error * voiced).sum() / reduce(voiced.sum(), "mean").clamp(min=1.0)
 
 
 def tone_loss(offset: Tensor, target: Tensor, hop: int, fft_size: int) -> Tensor:

@@ -37,6 +37,7 @@ REACHED: dict[tuple[str, int | None], set[str]] = {
     ("adversarial", None): WHOLE,
     ("features", None): WHOLE,
     ("pitch", None): PITCH,
+    ("unpitched", None): WHOLE,
     ("tones", None): TONES,
     ("commitment", None): TO_CODES,
     ("pitch_axis", None): TO_CODES,
@@ -48,6 +49,7 @@ REACHED: dict[tuple[str, int | None], set[str]] = {
     ("adversarial", 1): ENDS,
     ("features", 1): ENDS,
     ("pitch", 1): {"patchify", "unpatchify.pitch"},
+    ("unpitched", 1): ENDS,
     ("tones", 1): {"patchify", "unpatchify.tones"},
     ("mae", 1): {"patchify", "mae"},
     ("mel", 2): WHOLE - STAGE_TWO,
@@ -55,6 +57,7 @@ REACHED: dict[tuple[str, int | None], set[str]] = {
     ("adversarial", 2): WHOLE - STAGE_TWO,
     ("features", 2): WHOLE - STAGE_TWO,
     ("pitch", 2): PITCH - STAGE_TWO,
+    ("unpitched", 2): WHOLE - STAGE_TWO,
     ("tones", 2): TONES - STAGE_TWO,
     ("commitment", 2): TO_CODES - STAGE_TWO,
     ("pitch_axis", 2): TO_CODES - STAGE_TWO,
@@ -65,7 +68,8 @@ REACHED: dict[tuple[str, int | None], set[str]] = {
 
 def configuration(stage: int | None) -> DictConfig:
     small = ["ar.width=16", "ar.layers=1", "gan.start=0", "gan.sizes=[64,256]", "gan.channels=[8,8]"]
-    return compose("codec_train", [f"stage={stage or 'null'}", "loss.mae=1", "loss.ar=1", "loss.pitch_axis=1", *small])
+    ours = ["loss.mae=1", "loss.ar=1", "loss.pitch_axis=1", "loss.unpitched=1"]
+    return compose("codec_train", [f"stage={stage or 'null'}", *ours, *small])
 
 
 def one_pass(stage: int | None, **changes: object) -> tuple[StagedCodec, Adversary, dict[str, torch.Tensor]]:

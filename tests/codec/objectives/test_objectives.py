@@ -26,6 +26,32 @@ def test_the_pitch_axis_says_octaves_from_the_middle_of_the_range(octaves: float
     assert losses.pitch_axis().item() == pytest.approx(abs(octaves), abs=0.02)
 
 
+@pytest.mark.parametrize(("drowned", "expected"), [(False, 0.0), (True, 1.0)])
+@pytest.mark.parametrize(("kind", "counts"), [("voice", 1.0), ("noise", 0.0), ("whistle", 0.0)])
+def test_what_drowns_a_pitch_counts_where_pulses_can_say_it(
+    drowned: bool, expected: float, kind: str, counts: float
+) -> None:
+    """Tones and direct spectrum far below the excitation, or far above it."""
+    cfg = compose("codec_train", ["loss.unpitched=1"])
+    staged = StagedCodec(tiny_codec(excitation=True, tonal=True), cfg).train()
+    ends = staged.codec.unpatchify
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for head in (ends.spectra, ends.tones):
+            head.weight.zero_()
+            head.bias.view(-1, ends.bins)[:] = -3.0
+            head.bias.view(-1, ends.bins)[0] = 5.0 if drowned else -15.0
+    time = torch.arange(60 * 320)[None] / 24_000
+    source = {
+        "voice": 0.1 * pulse_train(torch.full((1, 60), 150.0), 320, 24_000),
+        "noise": 0.1 * torch.randn(1, 60 * 320),
+        "whistle": 0.1 * torch.sin(2 * torch.pi * 1400 * time),
+    }[kind]
+    made = staged(source, 6)
+    loss = OtherLosses(made, source, staged, Accelerator(cpu=True), cfg.loss, []).unpitched()
+    assert loss.item() == pytest.approx(expected * counts, abs=0.02)
+
+
 def test_the_mask_has_the_drawn_share() -> None:
     generator = torch.Generator().manual_seed(0)
     mask = draw_mask(3, 75, 0.25, generator)
