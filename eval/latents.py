@@ -27,73 +27,52 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from codec.corpus import spread
-from codec.interface import HasLatents
-from codec.model import ALMTokenizer
 from codec.network.code_space import axes_in_use
-from codec.untrained import untrained_codec
 from eval.harness.audio import CannotScore, Wave
-from eval.harness.clips import read_clips
 from eval.harness.processes import is_main
-from eval.harness.provenance import record_hash
 from eval.harness.report import Report, plain
 from eval.harness.run import Run
-from eval.harness.score_cache import EmbeddingCache
 from eval.harness.scored import ScoredClip, as_stored
 from eval.metrics.signal import mel_distance
 from eval.space import clusters, features
 from eval.space.projections import draw, project
-from eval.space.reading import need_latents, read_waves
-from eval.space.recordings import SPLITS, Recording, read_recordings
+from eval.space.reading import Located, locate, open_space, recordings_of
+from eval.space.recordings import SPLITS, Recording
 from eval.space.scores import Scores
 from training.checkpoint import write_file
-from training.config import ConfigError, hydra_entry
-from training.identity import file_hash
+from training.config import hydra_entry
 from training.progress import progress
 
 MEASURED = 16  # test recordings that are decoded from a few axes
 Vectors = NDArray[np.float64]
-Frames = Mapping[str, NDArray[np.float32]]
 
 
-def representations(
-    tokenizer: HasLatents,
-    z: Frames,
-    recordings: Sequence[Recording],
-    waves: Mapping[str, Wave],
-    untrained: Frames | None,
-) -> dict[str, Vectors]:
+def representations(located: Located, untrained: Located | None) -> dict[str, Vectors]:
     """``{row: [recordings, d]}``."""
+    tokenizer, waves = located.tokenizer, located.waves
+    codes = {name: features.codes_of(tokenizer, own) for name, own in located.z.items()}
+
+    def of_levels(levels: int) -> Vectors:
+        return located.pooled({name: features.of_codes(tokenizer, own, levels) for name, own in codes.items()})
+
+    found = {features.name_of_levels(levels): of_levels(levels) for levels in range(1, min(tokenizer.levels, 9))}
+    found["requantised"] = of_levels(tokenizer.levels)
+    found["continuous"] = located.pooled(located.z)
     rate = tokenizer.sample_rate
-
-    def pool(frames: Frames) -> Vectors:
-        return features.pooled(recordings, frames, waves, rate)
-
-    found = {
-        "levels-1" if levels == 1 else f"levels-1-{levels}": pool(features.quantised(tokenizer, z, levels))
-        for levels in range(1, min(tokenizer.levels, 9))
-    }
-    found["requantised"] = pool(features.quantised(tokenizer, z, tokenizer.levels))
-    found["continuous"] = pool(z)
-    found["log-mel"] = pool({name: features.log_mel(waves[name], rate) for name in z})
-    whole = [features.duration_and_level(waves[recording.id], rate)[0] for recording in recordings]
+    found["log-mel"] = located.pooled({name: features.log_mel(wav, rate) for name, wav in waves.items()})
+    whole = [features.duration_and_level(waves[recording.id], rate)[0] for recording in located.recordings]
     found["duration-and-level"] = np.stack(whole).astype(np.float64)
     if untrained is not None:
-        found["untrained"] = pool(untrained)
+        found["untrained"] = untrained.pooled(untrained.z)
     return found
 
 
 # ---- what quantising and leaving axes out costs ----------------------------------------------------------------------
 @torch.inference_mode()
-def file_axes(
-    report: Report,
-    tokenizer: HasLatents,
-    z: Frames,
-    recordings: Sequence[Recording],
-    waves: Mapping[str, Wave],
-    seed: int,
-) -> str:
+def file_axes(report: Report, located: Located, seed: int) -> str:
     """Axes in use, and the mel distance of test recordings from the widest 1, 2, 4, … axes; what to say about it."""
-    train = [z[r.id] for r in recordings if r.split == "train"]
+    tokenizer, z = located.tokenizer, located.z
+    train = [z[recording.id] for recording in located.of("train")]
     frames = torch.from_numpy(np.concatenate(train))
     device = tokenizer.device
     used = axes_in_use(frames, tokenizer.vectors(tokenizer.quantise(frames.to(device))).cpu())
@@ -102,13 +81,13 @@ def file_axes(
     mean = frames.mean(0)
     centred = (frames - mean).double()
     axes = torch.linalg.eigh(centred.T @ centred)[1].flip(1).float()  # [d, d], widest first
-    test = [r for r in recordings if r.split == "test"]
+    test = located.of("test")
     drawn = np.random.default_rng(seed).permutation(len(test))[:MEASURED]
     counts = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k < dim]
     distances: dict[tuple[str, str], dict[str, float]] = {}
     failures: dict[str, str] = {}
     for recording in progress([test[i] for i in sorted(drawn)], desc="axes"):
-        own, wav = torch.from_numpy(z[recording.id]), waves[recording.id]
+        own, wav = torch.from_numpy(z[recording.id]), located.waves[recording.id]
 
         def distance(vectors: torch.Tensor, requantise: bool, wav: Wave = wav) -> float:
             heard = tokenizer.from_latents(vectors, requantise)[0, : len(wav)].cpu().numpy()
@@ -134,14 +113,12 @@ def file_axes(
     return f"{used} of {dim} axes carry a signal more than 3 dB above the quantiser's error"
 
 
-def listen(
-    tokenizer: HasLatents, z: Frames, chosen: Sequence[Recording], waves: Mapping[str, Wave]
-) -> dict[str, list[ScoredClip]]:
+def listen(located: Located, chosen: Sequence[Recording]) -> dict[str, list[ScoredClip]]:
     """What the recordings sound like: as they are, from their latents, from their codes' vectors."""
+    tokenizer = located.tokenizer
     rows: dict[str, list[ScoredClip]] = {"reference": [], "requantised": [], "continuous": []}
     for recording in progress(chosen, desc="listening"):
-        wav = waves[recording.id]
-        own = torch.from_numpy(z[recording.id])
+        wav, own = located.waves[recording.id], torch.from_numpy(located.z[recording.id])
         sounds = {"reference": wav} | {
             row: tokenizer.from_latents(own, row == "requantised")[0, : len(wav)].cpu().numpy()
             for row in ("requantised", "continuous")
@@ -178,12 +155,7 @@ def write_points(
 @hydra_entry("eval_latents")
 def main(cfg: DictConfig) -> None:
     run = Run(cfg)
-    if not cfg.labels:
-        raise ConfigError("labels is empty: name at least one column to tell recordings apart by.")
-    clips = read_clips(cfg.data.root)
-    recordings, left_out = read_recordings(
-        clips, list(cfg.labels), cfg.group, cfg.names, cfg.splits == "group", cfg.seed
-    )
+    recordings, left_out = recordings_of(cfg)
     if cfg.limit:
         first = {recording.id: recording.labels[cfg.labels[0]] for recording in recordings}
         sides = [[r.clip for r in recordings if r.split == split] for split in SPLITS]
@@ -191,30 +163,20 @@ def main(cfg: DictConfig) -> None:
         recordings = [recording for recording in recordings if recording.id in kept]
     if cfg.clusters:
         clusters.check_count(cfg.clusters, sum(recording.split == "train" for recording in recordings))
-    run.load_tokenizer()
-    tokenizer = need_latents(run.tokenizer)
-    run.take(tokenizer.name, "eval-latents")
-    run.say(f"{len(recordings)} recordings of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s")
-    waves, problems = read_waves(recordings, tokenizer.sample_rate)
-    left_out |= problems
-    for name, why in list(left_out.items())[:3]:
-        print(f"left out: {name}: {why}{f' ({len(left_out)} in all)' if len(left_out) > 3 else ''}", flush=True)
-    recordings = [recording for recording in recordings if recording.id in waves]
-
-    z = features.latents(tokenizer, waves, EmbeddingCache(run.cache, "latents", tokenizer.fingerprint))
-    untrained = None
-    if isinstance(tokenizer, ALMTokenizer):
-        codec = untrained_codec(tokenizer.config, cfg.seed).to(run.device)
-        untrained = features.latents(codec, waves, EmbeddingCache(run.cache, "latents", codec.fingerprint))
-    rows = representations(tokenizer, z, recordings, waves, untrained)
+    tokenizer = open_space(run, "eval-latents", recordings)
+    located, untrained = locate(run, tokenizer, recordings, left_out)
+    recordings, test = located.recordings, located.of("test")
+    rows = representations(located, untrained)
+    counts = {split: len(located.of(split)) for split in SPLITS}
+    groups = len({recording.group for recording in recordings})
 
     report = run.begin(
         rows,
         {
-            "recordings": record_hash([[r.id, r.split, r.group, r.labels, file_hash(r.clip.path)] for r in recordings]),
-            "groups": len({r.group for r in recordings}),
+            "recordings": located.record(),
+            "groups": groups,
             "left_out": left_out,
-            **{split: sum(r.split == split for r in recordings) for split in SPLITS},
+            **counts,
         },
         "torch numpy soxr scikit-learn",
         task="latents",
@@ -225,25 +187,23 @@ def main(cfg: DictConfig) -> None:
             "control": "labels dealt out between groups, 20 times",
         },
     )  # fmt: skip
-    test = [recording for recording in recordings if recording.split == "test"]
     drawn = sorted(np.random.default_rng(cfg.seed).permutation(len(test))[: cfg.listen])
-    said = file_axes(report, tokenizer, z, recordings, waves, cfg.seed)
+    said = file_axes(report, located, cfg.seed)
     scores = Scores(report, recordings, cfg)
     for row, vectors in progress(rows.items(), total=len(rows), desc="probes and clusters"):
         scores.file(row, vectors)
     for label in cfg.labels:
         report.difference(f"accuracy/{label}", "continuous", "requantised")
     write_points(run.out, rows, recordings, list(cfg.labels), cfg.seed, tokenizer.name)
-    run.keep(listen(tokenizer, z, [test[i] for i in drawn], waves), [r.clip for r in test], "domain")
+    run.keep(listen(located, [test[i] for i in drawn]), [r.clip for r in test], "domain")
     shown = [m for m in report.metrics() if not m.startswith(("ari", "macro-f1", "ami-shuffled", "accuracy-32"))]
     guesses = "".join(json.dumps(plain(item), allow_nan=False) + "\n" for item in scores.items)
     if is_main():
         write_file(run.out / "guesses.jsonl", guesses)
-    counts = {split: sum(r.split == split for r in recordings) for split in SPLITS}
     how_many = f"{counts['train']} recordings train, {counts['valid']} choose, {counts['test']} are scored, in "
     run.finish(
         shown=shown,
-        notes=[said, f"{how_many}{len({r.group for r in recordings})} groups; {len(left_out)} left out", *scores.leaks],
+        notes=[said, f"{how_many}{groups} groups; {len(left_out)} left out", *scores.leaks],
         wrote="results.json, items.jsonl, guesses.jsonl, points.json, plots/ and wavs/",
     )
 

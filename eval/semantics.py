@@ -6,10 +6,10 @@
     python eval/semantics.py probes=[] ctc_steps=3000 ctc_shards=data/mini/tokens    # on hours of tokens, without audio
 
 Rows: levels-1, levels-1-2, … (the tokens' vectors, summed over the levels in use), continuous (what is quantised, in
-the same space: what quantising costs), log-mel (a spectrogram's statistics: what needs no codec), and
-shuffled-labels (chance). The probe is a linear classifier on the mean over time (eval/probes/linear.py). Clips of the
-train split train it, of the valid split choose its weight decay, of the test split score it. ``runs`` repeats the
-training on resampled train clips; the spread is written as ``deviation_of_runs``.
+the same space: what quantising costs), log-mel (a spectrogram's statistics: what needs no codec), and shuffled-labels
+(chance). The probe is a linear classifier on the mean over time (eval/probes/linear.py). Clips of the train split train
+it, of the valid split choose its weight decay, of the test split score it. ``runs`` repeats the training on resampled
+train clips; the spread is written as ``deviation_of_runs``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from codec.corpus import AudioError, Clip, read_audio
+from codec.corpus import Clip
 from codec.interface import AudioTokenizer, HasLatents
 from eval.embedders.log_mel import LogMel
 from eval.harness.audio import CannotScore
@@ -36,12 +35,13 @@ from eval.harness.report import Report
 from eval.harness.run import Run
 from eval.probes.linear import LinearProbe, choose_decay, macro_f1
 from eval.probes.words import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
-from eval.space.recordings import text_of
+from eval.space.features import latents, name_of_levels, of_codes
+from eval.space.reading import read_waves, say_left_out
+from eval.space.recordings import SPLITS, text_of
 from training.config import ConfigError, hydra_entry
 from training.identity import file_hash
 from training.progress import progress
 
-SPLITS = ("train", "valid", "test")
 Features = dict[str, NDArray[np.float32]]  # clip id → [frames, d]
 
 
@@ -94,31 +94,6 @@ def label_clips(clips: list[Clip], probe: DictConfig, name: str) -> Labelled:
         for split in SPLITS
     }
     return Labelled(ids, labels, classes, left_out)
-
-
-@torch.inference_mode()
-def token_features(tokenizer: AudioTokenizer, codes: NDArray[np.int64], levels: int) -> NDArray[np.float32]:
-    """``[frames, d]`` of codes ``[frames, levels]``: what the first ``levels`` stand for; for a tokenizer that does not
-    show its latents, one column per code of each level.
-    """
-    if isinstance(tokenizer, HasLatents):
-        return tokenizer.vectors(torch.from_numpy(codes[:, :levels].copy())).float().cpu().numpy()
-    hot = [
-        np.eye(size, dtype=np.float32)[codes[:, level]] for level, size in enumerate(tokenizer.codebook_sizes[:levels])
-    ]
-    return np.concatenate(hot, axis=1)
-
-
-def continuous_features(tokenizer: AudioTokenizer, waves: dict[str, NDArray[np.float32]]) -> Features:
-    """What is quantised, ``[frames, d]`` per clip; empty for a tokenizer that hides it."""
-    if not isinstance(tokenizer, HasLatents):
-        return {}
-    found = {
-        name: tokenizer.to_latents(torch.from_numpy(wav)[None]).cpu().numpy()
-        for name, wav in progress(share([pair for pair in waves.items() if len(pair[1])]), desc="continuous")
-    }
-    found = gather(found, "continuous")
-    return {name: found[name] for name in waves if name in found}
 
 
 def log_mel_features(waves: dict[str, NDArray[np.float32]], rate: int) -> Features:
@@ -190,11 +165,6 @@ def file_probe(report: Report, row: str, name: str, found: Probed | None, data: 
     report.number(row, f"macro-f1/{name}", found.macro_f1, len(found.tested), None, missing)
 
 
-def row_of(levels: int) -> str:
-    """The row of the first ``levels`` levels."""
-    return "levels-1" if levels == 1 else f"levels-1-{levels}"
-
-
 def probe_words(
     cfg: DictConfig,
     report: Report,
@@ -218,9 +188,9 @@ def probe_words(
         if stored and row == "continuous":
             source = {}  # shards hold no audio
         elif stored:
-            levels = next((n for n in range(1, tokenizer.levels + 1) if row_of(n) == row), tokenizer.levels)
+            levels = next((n for n in range(1, tokenizer.levels + 1) if name_of_levels(n) == row), tokenizer.levels)
             used = {*data.train, *data.test}
-            source = {name: token_features(tokenizer, part, levels) for name, part in stored.items() if name in used}
+            source = {name: of_codes(tokenizer, part, levels) for name, part in stored.items() if name in used}
         found[row] = spell(source, data, cfg.ctc_steps, cfg.ctc_runs, cfg.seed, shuffled)
     found = gather(found, "CTC probes")
     for row in rows:
@@ -253,24 +223,17 @@ def main(cfg: DictConfig) -> None:
     run.say(f"{len(wanted)} clips of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s")
 
     # ---- features ----------------------------------------------------------------------------------------------
-    waves: dict[str, NDArray[np.float32]] = {}
-    why = ""
-    for clip in progress([clip for clip in clips if clip.id in wanted], desc="reading"):
-        try:
-            waves[clip.id] = read_audio(clip.path, tokenizer.sample_rate)
-        except AudioError as error:
-            print(f"left out: {error}", flush=True)
-            why = why or str(error)
-    if wanted and not waves:
-        raise ConfigError(f"none of the {len(wanted)} clips can be read, the first because: {why}")
+    rate = tokenizer.sample_rate
+    waves, problems = read_waves([clip for clip in clips if clip.id in wanted], rate)
+    say_left_out(problems)
     codes = encode_clips(tokenizer, waves)
     features: dict[str, Features] = {}
     for levels in range(1, tokenizer.levels + 1):
-        features[row_of(levels)] = {name: token_features(tokenizer, part, levels) for name, part in codes.items()}
+        features[name_of_levels(levels)] = {name: of_codes(tokenizer, part, levels) for name, part in codes.items()}
     full = list(features)[-1]
-    if continuous := continuous_features(tokenizer, waves):
-        features["continuous"] = continuous
-    features["log-mel"] = log_mel_features(waves, tokenizer.sample_rate)
+    if waves and isinstance(tokenizer, HasLatents):
+        features["continuous"] = latents(tokenizer, waves, None)
+    features["log-mel"] = log_mel_features(waves, rate)
 
     # ---- probes ------------------------------------------------------------------------------------------------
     report = run.begin(

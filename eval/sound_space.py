@@ -30,19 +30,16 @@ from omegaconf import DictConfig
 
 from codec.corpus import AudioError, read_audio, spread
 from codec.interface import HasLatents
-from codec.model import ALMTokenizer
-from codec.untrained import untrained_codec
 from eval.harness.audio import Wave
 from eval.harness.clips import read_clips
 from eval.harness.processes import gather, share
-from eval.harness.provenance import record_hash
 from eval.harness.run import Run
-from eval.harness.score_cache import EmbeddingCache
 from eval.harness.scored import as_stored, write_clip
 from eval.space import features, moves, walks
 from eval.space.grid import write_grid
-from eval.space.reading import need_latents, read_waves
-from eval.space.recordings import Recording, read_recordings
+from eval.space.heard import Heard
+from eval.space.reading import locate, open_space, read_waves, recordings_of, say_left_out
+from eval.space.recordings import Recording
 from eval.space.sounds import Sounds, Space
 from training.config import ConfigError, hydra_entry
 from training.identity import file_hash
@@ -62,13 +59,14 @@ class Job:
 
 
 # ---- the program -----------------------------------------------------------------------------------------------------
-def speech_means(run: Run, tokenizer: HasLatents, root: str | None, seed: int) -> list[NDArray[np.float64]]:
+def speech_means(run: Run, tokenizer: HasLatents, root: str | None) -> list[NDArray[np.float64]]:
     """``[d]`` of each of some train clips of speech."""
     if root is None:
         return []
     clips = spread([c for c in read_clips(root) if c.domain == "speech" and c.split == "train"], SPEECH_CLIPS)
-    waves = {clip.id: read_audio(clip.path, tokenizer.sample_rate) for clip in clips}
-    z = features.latents(tokenizer, waves, EmbeddingCache(run.cache, "latents", tokenizer.fingerprint))
+    waves, problems = read_waves(clips, tokenizer.sample_rate)
+    say_left_out(problems)
+    z = features.latents(tokenizer, waves, run.cache)
     return [own.mean(0).astype(np.float64) for own in z.values()]
 
 
@@ -78,7 +76,7 @@ def plan(space: Space, untrained: Space | None, cfg: DictConfig, files: Mapping[
     Raises:
         ConfigError: a walk or a target that there is not.
     """
-    test = [r for r in space.recordings if r.split == "test"]
+    test = space.located.of("test")
     jobs: dict[str, Job] = {}
     for points in cfg.walks:
         if isinstance(points, str) or len(points) < 2:
@@ -91,16 +89,18 @@ def plan(space: Space, untrained: Space | None, cfg: DictConfig, files: Mapping[
         raise ConfigError(f"to: there is no {space.label} '{unknown[0]}'; choose from {', '.join(known)}.")
 
     def transfer(
-        wav: Wave, z: NDArray[np.float32], held: Recording | None, label: str | None, target: str, k: int
+        sound: Heard, z: NDArray[np.float32], held: Recording | None, label: str | None, target: str, k: int
     ) -> Sounds:
         generator = np.random.default_rng([cfg.seed, k])
-        return space.transfer(wav, z, held, label, target, cfg.source, list(cfg.amount), generator)
+        return space.transfer(sound, z, held, label, target, cfg.source, list(cfg.amount), generator)
 
     for name, wav in files.items():
         z = space.tokenizer.to_latents(torch.from_numpy(wav)[None]).cpu().numpy()
         label = moves.SPEECH if moves.SPEECH in space.fit.classes else None
         for target in cfg.to:
-            jobs[f"transfer/{Path(name).stem} → {target}"] = Job(partial(transfer, wav, z, None, label, target, 0))
+            jobs[f"transfer/{Path(name).stem} → {target}"] = Job(
+                partial(transfer, Heard(wav, space.rate), z, None, label, target, 0)
+            )
     generator = np.random.default_rng(cfg.seed)
     for k in range(cfg.random_walks):
         a, b = (test[int(n)] for n in generator.choice(len(test), 2, replace=False))
@@ -114,7 +114,7 @@ def plan(space: Space, untrained: Space | None, cfg: DictConfig, files: Mapping[
         own, target = pairs[turns[k % len(pairs)]]
         held = generator.choice(np.array([r for r in test if r.labels[space.label] == own], dtype=object))
         name = f"random-transfer/{k:02d} {' '.join(held.labels.values())} → {target}"
-        make = partial(transfer, space.waves[held.id], space.z[held.id], held, own, target, k + 1)
+        make = partial(transfer, space.heard[held.id], space.located.z[held.id], held, own, target, k + 1)
         jobs[name] = Job(make, pair=(own, target))
     return jobs
 
@@ -148,40 +148,28 @@ def file_scores(run: Run, sounds: Mapping[str, Sounds]) -> None:
 @hydra_entry("eval_sound_space")
 def main(cfg: DictConfig) -> None:
     run = Run(cfg)
-    labels = list(cfg.labels)
-    if not labels:
-        raise ConfigError("labels is empty: name the columns of a way-point.")
-    clips = read_clips(cfg.data.root)
-    recordings, left_out = read_recordings(clips, labels, cfg.group, cfg.names, cfg.splits == "group", cfg.seed)
-    run.load_tokenizer()
-    tokenizer = need_latents(run.tokenizer)
-    run.take(tokenizer.name, "eval-sound_space")
-    run.say(f"{len(recordings)} recordings of {cfg.data.root}, {tokenizer.name} {tokenizer.bitrate:.1f} bit/s")
+    recordings, left_out = recordings_of(cfg)
+    labels, tokenizer = list(cfg.labels), open_space(run, "eval-sound_space", recordings)
     try:
         files = {str(path): read_audio(Path(path), tokenizer.sample_rate) for path in cfg.transfer}
     except AudioError as error:
         raise ConfigError(f"transfer: {error}") from error
-    waves, problems = read_waves(recordings, tokenizer.sample_rate)
-    recordings = [recording for recording in recordings if recording.id in waves]
-    z = features.latents(tokenizer, waves, EmbeddingCache(run.cache, "latents", tokenizer.fingerprint))
-    speech = speech_means(run, tokenizer, cfg.speech if files else None, cfg.seed)
-    space, untrained = Space(tokenizer, recordings, waves, z, speech, labels[0]), None
-    if isinstance(tokenizer, ALMTokenizer):
-        codec = untrained_codec(tokenizer.config, cfg.seed).to(run.device)
-        own = features.latents(codec, waves, EmbeddingCache(run.cache, "latents", codec.fingerprint))
-        untrained = Space(codec, recordings, waves, own, [], labels[0])
-    jobs = plan(space, untrained, cfg, files)
+    located, untrained = locate(run, tokenizer, recordings, left_out)
+    speech = speech_means(run, tokenizer, cfg.speech if files else None)
+    space = Space(located, speech, labels[0])
+    jobs = plan(space, Space(untrained, [], labels[0]) if untrained is not None else None, cfg, files)
     made = gather(
         {n: jobs[n].make() for n in progress(share(list(jobs)), desc="walks and transfers")}, "walks and transfers"
     )
     sounds = {name: made[name] for name in jobs}
 
+    known = space.known()
     run.begin(
         ROWS,
         {
-            "recordings": record_hash([[r.id, r.split, r.group, r.labels, file_hash(r.clip.path)] for r in recordings]),
+            "recordings": located.record(),
             "domains": ["walk", "transfer"],
-            "left_out": left_out | problems, "files": {name: file_hash(Path(name)) for name in files},
+            "left_out": left_out, "files": {name: file_hash(Path(name)) for name in files},
         },
         "torch numpy scipy soxr scikit-learn",
         task="sound_space",
@@ -190,7 +178,7 @@ def main(cfg: DictConfig) -> None:
             "transfers": cfg.transfers, "hold": walks.HOLD, "move": walks.MOVE, "speech": len(speech),
             "left out of each fit": "the group of what is moved, and all of its class and pitch",
             "class probe": "logistic regression on log-mel shapes of train recordings",
-            "class probe right on test recordings": space.known,
+            "class probe right on test recordings": known,
         },
     )  # fmt: skip
     file_scores(run, sounds)
@@ -225,7 +213,7 @@ def main(cfg: DictConfig) -> None:
         if job.pair is not None:
             cells.setdefault(job.pair, (name.split(" ", 1)[1], sounds[name]))
     write_grid(run.out, tokenizer.sample_rate, labels[0], list(cfg.amount), cells)
-    unsure = f"the class probe is right on {100 * space.known:.0f} % of the test recordings"
+    unsure = f"the class probe is right on {100 * known:.0f} % of the test recordings"
     shown = [m for m in run.report.metrics() if "@" not in m]
     run.finish(items, shown=shown, notes=[unsure], wrote="results.json, items.jsonl, grid.json and wavs/")
 

@@ -7,9 +7,10 @@ more speech and no audio. See eval/semantics.py for the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from tasks.text import scoring_normaliser
 from training.config import ConfigError, refusing
 
 LETTERS = set(" 'abcdefghijklmnopqrstuvwxyz")
+RATES: dict[str, Literal["character", "word"]] = {"cer": "character", "wer": "word"}
 Features = Mapping[str, NDArray[np.float32]]  # clip id → [frames, d]
 
 
@@ -39,11 +41,10 @@ class Spelling:
 
 @dataclass(frozen=True)
 class Spelt:
-    """What the probes of one row wrote: ``transcripts`` of the first run, error rates of each run."""
+    """What the probes of one row wrote: ``transcripts`` of the first run, and each of `RATES` of each run."""
 
     transcripts: dict[str, str]
-    cer: list[float]
-    wer: list[float]
+    rates: dict[str, list[float]]
 
 
 def choose_spoken(
@@ -107,16 +108,16 @@ def spell(features: Features, data: Spelling, steps: int, runs: int, seed: int, 
     if shuffled:
         texts = [texts[i] for i in generator.permutation(len(texts))]
     first: dict[str, str] = {}
-    rates: dict[str, list[float]] = {"character": [], "word": []}
+    rates: dict[str, list[float]] = {metric: [] for metric in RATES}
     for run in range(max(1, runs)):
         chosen = generator.integers(0, len(train), len(train)) if run else np.arange(len(train))
         probe = train_ctc([features[train[i]] for i in chosen], [texts[i] for i in chosen], steps, seed + run)
         said = dict(zip(test, probe.transcribe([features[name] for name in test]), strict=True))
         first = first or said
-        for unit, found in rates.items():
-            counts = [edits(data.texts[n], said[n], "word" if unit == "word" else "character") for n in test]
-            found.append(sum(c.errors for c in counts) / sum(c.units for c in counts))
-    return Spelt(first, rates["character"], rates["word"])
+        for metric, unit in RATES.items():
+            counts = [edits(data.texts[name], said[name], unit) for name in test]
+            rates[metric].append(sum(c.errors for c in counts) / sum(c.units for c in counts))
+    return Spelt(first, rates)
 
 
 def file_spelling(report: Report, row: str, found: Spelt | None, data: Spelling, steps: int, reason: str) -> None:
@@ -125,12 +126,9 @@ def file_spelling(report: Report, row: str, found: Spelt | None, data: Spelling,
         report.rate(row, "cer/ctc-probe", {}, {"all": f"not computed: {reason}"})
         return
     missing = {name: "no features" for name in data.test if name not in found.transcripts}
-    units: Sequence[tuple[str, list[float]]] = (("cer", found.cer), ("wer", found.wer))
-    for metric, rates in units:
-        parts = {}
-        for name, said in found.transcripts.items():
-            counts = edits(data.texts[name], said, "character" if metric == "cer" else "word")
-            parts[name] = (float(counts.errors), float(counts.units))
+    for metric, rates in found.rates.items():
+        counts = {name: edits(data.texts[name], said, RATES[metric]) for name, said in found.transcripts.items()}
+        parts = {name: (float(count.errors), float(count.units)) for name, count in counts.items()}
         report.rate(
             row, f"{metric}/ctc-probe", parts, missing,
             train_clips=len(data.train), steps=steps, runs=len(rates), mean_of_runs=float(np.mean(rates)),

@@ -7,7 +7,7 @@ there are; NMI and homogeneity grow with their number, and say of enough of them
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -67,13 +67,12 @@ def stability(train: Vectors, test: Vectors, clusters: int) -> float:
     return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(found, 2)]))
 
 
-def agreement(labels: Mapping[str, Sequence[str]], clusters: NDArray[np.int64]) -> dict[str, float]:
-    """``{ami/LABEL: …, ari/LABEL: …}``."""
-    found = {}
-    for label, values in labels.items():
-        found[f"ami/{label}"] = float(adjusted_mutual_info_score(values, clusters))
-        found[f"ari/{label}"] = float(adjusted_rand_score(values, clusters))
-    return found
+def agreement(values: Sequence[str], clusters: NDArray[np.int64]) -> dict[str, float]:
+    """``{ami: …, ari: …}`` of one label's ``values``."""
+    return {
+        "ami": float(adjusted_mutual_info_score(values, clusters)),
+        "ari": float(adjusted_rand_score(values, clusters)),
+    }
 
 
 def silhouette(test: Vectors, labels: Sequence[str]) -> float | None:

@@ -1,15 +1,16 @@
-"""Where recordings lie: one vector each, the mean over the steady part, for a tokenizer's rows and their controls."""
+"""What a recording is looked at by: frames of a tokenizer's space, of its codes, and of their controls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from codec.audio.mel import mel_filters
-from codec.interface import HasLatents
+from codec.interface import AudioTokenizer, HasLatents
 from eval.harness.audio import Wave, audio_hash
 from eval.harness.processes import gather, share
 from eval.harness.score_cache import EmbeddingCache
@@ -30,9 +31,9 @@ def steady_frames(recording: Recording, frames: int, samples: int, rate: int) ->
     return slice(first, max(first + 1, min(frames, int(end * per_second + 0.5))))
 
 
-def latents(tokenizer: HasLatents, waves: Mapping[str, Wave], cache: EmbeddingCache) -> dict[str, Frames]:
-    """``z [frames, d]`` of each wave at the tokenizer's rate, dealt out to the processes; kept in ``cache``."""
-    found = {}
+def latents(tokenizer: HasLatents, waves: Mapping[str, Wave], folder: Path | None) -> dict[str, Frames]:
+    """``z [frames, d]`` of each wave at the tokenizer's rate, dealt out to the processes; kept in ``folder``."""
+    found, cache = {}, EmbeddingCache(folder, "latents", tokenizer.fingerprint)
     for name, wav in progress(share(list(waves.items())), desc="latents"):
         key = audio_hash(wav, tokenizer.sample_rate)
         z = cache.get(key)
@@ -52,27 +53,38 @@ def log_mel(wav: Wave, rate: int) -> Frames:
     return np.log(np.maximum(magnitude @ mel_filters(rate, WINDOW, BANDS).T, FLOOR))
 
 
+def middle(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The middle half of frames or samples; at least one."""
+    return frames[len(frames) // 4 : max(len(frames) // 4 + 1, 3 * len(frames) // 4)]
+
+
+def level(wav: Wave) -> float:
+    """dB of the mean square."""
+    return float(10 * np.log10(np.square(wav.astype(np.float64)).mean() + 1e-10))
+
+
 def duration_and_level(wav: Wave, rate: int) -> Frames:
     """``[1, 2]``: what should tell nothing. A probe that reads a label off it has found how the corpus was made."""
-    return np.array([[len(wav) / rate, 10 * np.log10(float(np.square(wav).mean()) + 1e-10)]], dtype=np.float32)
+    return np.array([[len(wav) / rate, level(wav)]], dtype=np.float32)
 
 
-def pooled(
-    recordings: Sequence[Recording], frames: Mapping[str, Frames], waves: Mapping[str, Wave], rate: int
-) -> NDArray[np.float64]:
-    """``[recordings, d]``: the mean over each one's steady part."""
-    rows = []
-    for recording in recordings:
-        own = frames[recording.id]
-        rows.append(own[steady_frames(recording, len(own), len(waves[recording.id]), rate)].mean(0))
-    return np.stack(rows).astype(np.float64)
+def name_of_levels(levels: int) -> str:
+    """The row of the first ``levels`` levels."""
+    return "levels-1" if levels == 1 else f"levels-1-{levels}"
 
 
-def quantised(tokenizer: HasLatents, z: Mapping[str, Frames], levels: int) -> dict[str, Frames]:
-    """What the first ``levels`` codes of ``z`` stand for."""
-    found = {}
-    with torch.inference_mode():
-        for name, own in z.items():
-            codes = tokenizer.quantise(torch.from_numpy(own).to(tokenizer.device))
-            found[name] = tokenizer.vectors(codes[:, :levels]).float().cpu().numpy()
-    return found
+@torch.inference_mode()
+def codes_of(tokenizer: HasLatents, z: Frames) -> NDArray[np.int64]:
+    """The nearest codes ``[frames, levels]`` of ``z [frames, d]``."""
+    return tokenizer.quantise(torch.from_numpy(z).to(tokenizer.device)).cpu().numpy()
+
+
+@torch.inference_mode()
+def of_codes(tokenizer: AudioTokenizer, codes: NDArray[np.int64], levels: int) -> Frames:
+    """``[frames, d]`` of codes ``[frames, levels]``: what the first ``levels`` stand for; for a tokenizer that does not
+    show its latents, one column per code of each level.
+    """
+    if isinstance(tokenizer, HasLatents):
+        return tokenizer.vectors(torch.from_numpy(codes[:, :levels].copy()).to(tokenizer.device)).float().cpu().numpy()
+    sizes = tokenizer.codebook_sizes[:levels]
+    return np.concatenate([np.eye(n, dtype=np.float32)[codes[:, level]] for level, n in enumerate(sizes)], axis=1)

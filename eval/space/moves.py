@@ -56,11 +56,8 @@ def pitch_name(recording: Recording | None) -> str:
     return "" if recording is None or recording.midi is None else str(recording.midi)
 
 
-def fit_of(
-    recordings: Sequence[Recording], vectors: Mapping[str, Vectors], label: str, speech: Sequence[Vectors]
-) -> Fit:
-    """Of the train recordings, and of ``speech``, each ``[d]``, as a class without pitch."""
-    train = [recording for recording in recordings if recording.split == "train"]
+def fit_of(train: Sequence[Recording], vectors: Mapping[str, Vectors], label: str, speech: Sequence[Vectors]) -> Fit:
+    """Of recordings, and of ``speech``, each ``[d]``, as a class without pitch."""
     return Fit(
         np.stack([*(vectors[r.id] for r in train), *speech]),
         [*(r.labels[label] for r in train), *[SPEECH] * len(speech)],

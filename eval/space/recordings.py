@@ -95,8 +95,11 @@ def read_recordings(
         draw: draw the splits by group, where the corpus has none of use.
 
     Raises:
-        ConfigError: no label, no group column, a group in two splits, one class, nothing to train or test on.
+        ConfigError: no label, no clip with one, no group column, a group in two splits, one class, nothing to train or
+            test on.
     """
+    if not labels:
+        raise ConfigError("labels is empty: name at least one column to tell recordings apart by.")
     try:
         pattern = re.compile(names) if names else None
     except re.error as error:

@@ -167,14 +167,10 @@ class Scores:
         count = self.cfg.clusters or len(self.classes[label])
         found = clusters.assignments(train, test, count, seed)
         for method, own in found.items():
-            for metric, value in clusters.agreement({label: values}, own).items():
-                kind = metric.split("/")[0]
+            for kind, value in clusters.agreement(values, own).items():
                 self.report.number(row, f"{kind}-{method}/{label}", value, n, clusters=count)
         generator = np.random.default_rng(seed)
-        dealt = [
-            clusters.agreement({"": generator.permutation(values).tolist()}, found["k-means"])["ami/"]
-            for _ in range(20)
-        ]
+        dealt = [clusters.agreement(generator.permutation(values).tolist(), found["k-means"])["ami"] for _ in range(20)]
         low, high = np.percentile(dealt, [2.5, 97.5])
         self.report.number(
             row, f"ami-shuffled/{label}", float(np.mean(dealt)), n, (float(low), float(high)), clusters=count
@@ -183,8 +179,6 @@ class Scores:
             self.report.number(row, f"silhouette/{label}", score, n)
         if label == self.labels[0]:
             best = clusters.choose_count(train, seed)
-            own = clusters.assignments(train, test, best, seed)["mixture"]
-            self.report.number(
-                row, f"ami-by-bic/{label}", clusters.agreement({"": values}, own)["ami/"], n, clusters=best
-            )
+            own = clusters.mixture(train, best, seed).predict(test)
+            self.report.number(row, f"ami-by-bic/{label}", clusters.agreement(values, own)["ami"], n, clusters=best)
             self.report.number(row, "stability", clusters.stability(train, test, count), n, seeds=clusters.SEEDS)

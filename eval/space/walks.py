@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.harness.audio import Wave
+from eval.space.features import middle
 from eval.space.recordings import Recording
 from training.config import ConfigError
 
@@ -34,6 +35,10 @@ class Path:
         """From and to in seconds, where it stands at each way-point."""
         frames = [np.nonzero(self.held & (self.place == k))[0] for k in range(self.legs + 1)]
         return [(round(own[0] / frame_rate, 3), round((own[-1] + 1) / frame_rate, 3)) for own in frames]
+
+    def at(self, samples: int) -> NDArray[np.float64]:
+        """``place [samples]`` of a sound that lasts as long as the path."""
+        return np.interp(np.arange(samples) / samples, (np.arange(len(self.place)) + 0.5) / len(self.place), self.place)
 
     def vectors(self, points: Vectors) -> Vectors:
         """``[frames, d]`` along ``points [way-points, d]``, and at them where it stands."""
@@ -79,19 +84,19 @@ def with_notes(path: Path, along: Vectors, notes: Sequence[Vectors]) -> Vectors:
     out = along.copy()
     starts = [int(np.argmax(path.held & (path.place == k))) for k in range(path.legs + 1)]
     for start, end, note in zip(starts, [*starts[1:], len(out)], notes, strict=True):
-        own = (note - note[len(note) // 4 : max(len(note) // 4 + 1, 3 * len(note) // 4)].mean(0))[: end - start]
+        own = (note - middle(note).mean(0))[: end - start]
         out[start : start + len(own)] += own
     return out
 
 
 def sustained(wav: Wave, samples: int) -> Wave:
     """The middle half of a recording to and fro, so that it lasts."""
-    middle = wav[len(wav) // 4 : max(len(wav) // 4 + 1, 3 * len(wav) // 4)]
-    return np.resize(np.concatenate([middle, middle[::-1]]), samples).astype(np.float32)
+    half = middle(wav)
+    return np.resize(np.concatenate([half, half[::-1]]), samples).astype(np.float32)
 
 
 def cross_fade(path: Path, waves: Sequence[Wave], samples: int) -> Wave:
     """The way-points' recordings, each as loud as the path is near: smooth, and two pitches half-way."""
-    place = np.interp(np.arange(samples) / samples, (np.arange(len(path.place)) + 0.5) / len(path.place), path.place)
+    place = path.at(samples)
     parts = [np.maximum(0, 1 - np.abs(place - k)) * sustained(wav, samples) for k, wav in enumerate(waves)]
     return np.sum(parts, axis=0).astype(np.float32)

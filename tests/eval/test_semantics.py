@@ -17,7 +17,8 @@ from eval import semantics
 from eval.harness.protocols import protocol
 from eval.probes.linear import LinearProbe, choose_decay, macro_f1, train_ctc
 from eval.probes.words import Spelling, choose_spoken, spell
-from eval.semantics import label_clips, label_of, token_features
+from eval.semantics import label_clips, label_of
+from eval.space.features import of_codes
 from training.config import ConfigError, compose
 
 
@@ -85,7 +86,7 @@ def test_a_tokenizer_without_vectors_gets_a_column_per_code() -> None:
     class Plain:
         codebook_sizes = (3, 2)
 
-    found = token_features(Plain(), np.array([[2, 0], [0, 1]]), 2)  # type: ignore[arg-type]
+    found = of_codes(Plain(), np.array([[2, 0], [0, 1]]), 2)  # type: ignore[arg-type]
     assert found.tolist() == [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
 
 
@@ -115,8 +116,9 @@ def test_the_ctc_probe_of_what_is_there_and_of_what_is_not() -> None:
     data = Spelling(train=list(texts)[:30], test=list(texts)[30:], texts=texts)
     found = spell(features, data, steps=300, runs=2, seed=0)
     wrong = spell(features, data, steps=300, runs=1, seed=0, shuffled=True)
-    assert found is not None and wrong is not None and len(found.cer) == 2
-    assert found.cer[0] < 0.2 < 0.5 < wrong.cer[0] and found.cer[1] < wrong.cer[0]
+    assert found is not None and wrong is not None and len(found.rates["cer"]) == 2
+    (first, second), (chance,) = found.rates["cer"], wrong.rates["cer"]
+    assert first < 0.2 < 0.5 < chance and second < chance
     assert spell({}, data, 1, 1, 0) is None
 
 
@@ -146,7 +148,9 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
     results = read_json("out/results.json")
     rows_ = results["rows"]
-    assert list(rows_) == ["levels-1", "levels-1-2", "levels-1-3", "continuous", "log-mel", "shuffled-labels"]
+    assert list(rows_) == [
+        "levels-1", "levels-1-2", "levels-1-3", "continuous", "log-mel", "shuffled-labels",
+    ]  # fmt: skip
     assert rows_["log-mel"]["accuracy/kind"]["value"] == 1.0
     cell = rows_["continuous"]["accuracy/kind"]
     assert (cell["n"], cell["classes"], cell["train_clips"], cell["runs"]) == (6, 2, 8, 2)

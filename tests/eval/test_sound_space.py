@@ -15,6 +15,7 @@ from codec.load import load
 from eval import sound_space
 from eval.harness.audio import CannotScore
 from eval.space import heard, moves, walks
+from eval.space.heard import Heard
 from eval.space.recordings import Recording
 from training.config import ConfigError, compose
 
@@ -75,9 +76,10 @@ def test_scores_of_a_glide_and_of_a_cross_fade() -> None:
     glide = (0.3 * np.sin(2 * np.pi * np.cumsum(220 * 2 ** (place * 8 / 12)) / RATE)).astype(np.float32)
     fade = walks.cross_fade(path, [tone(220.0), tone(220 * 2 ** (8 / 12))], samples)
     noise = np.random.default_rng(0).standard_normal((6, RATE)).astype(np.float32)
-    probe = heard.ClassProbe([*(tone(h) for h in (220, 300, 400)), *noise[:3]], ["tone"] * 3 + ["noise"] * 3, RATE)
+    known = [Heard(wav, RATE) for wav in (*(tone(h) for h in (220, 300, 400)), *noise[:3])]
+    probe = heard.ClassProbe(known, ["tone"] * 3 + ["noise"] * 3)
     ends = [220.0, 220 * 2 ** (8 / 12)]
-    scores = [heard.score_walk(wav, RATE, path, ["tone", "tone"], ends, probe) for wav in (glide, fade)]
+    scores = [heard.score_walk(Heard(wav, RATE), path, ["tone", "tone"], ends, probe) for wav in (glide, fade)]
     assert scores[0]["waypoint-cents"] < 5 and scores[1]["waypoint-cents"] < 15
     assert scores[0]["pitch-between"] > 0.9 and scores[1]["pitch-between"] < 0.1, "two pitches are none between"
     assert scores[0]["periodic-halfway"] > 0.9
@@ -88,14 +90,17 @@ def test_scores_of_a_glide_and_of_a_cross_fade() -> None:
 # ---- what is heard ----
 def test_pitch_onsets_and_classes() -> None:
     for hertz in (110.0, 440.0, 1760.0):
-        assert heard.cents_apart(tone(hertz * 2 ** (30 / 1200)), tone(hertz), RATE)[0] == pytest.approx(30, abs=6)
-    noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1
+        higher, own = (Heard(tone(h), RATE) for h in (hertz * 2 ** (30 / 1200), hertz))
+        assert heard.cents_apart(higher, own)[0] == pytest.approx(30, abs=6)
+    assert own.pitch is own.pitch and own.frames is own.frames, "found once"
+    noise = Heard(np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1, RATE)
     with pytest.raises(CannotScore, match="no pitch in the source"):
-        heard.cents_apart(tone(220), noise, RATE)
+        heard.cents_apart(own, noise)
     with pytest.raises(CannotScore, match="no pitch where the source has one"):
-        heard.cents_apart(noise, tone(220), RATE)
-    beats = tone(300) * (np.arange(RATE) % 6000 > 3000)
-    assert heard.onsets_alike(beats, beats * 0.5, RATE) > 0.9 > 0.5 > heard.onsets_alike(tone(300), beats, RATE)
+        heard.cents_apart(noise, own)
+    wav = tone(300) * (np.arange(RATE) % 6000 > 3000)
+    beats, softer, even = (Heard(part, RATE) for part in (wav, wav * 0.5, tone(300)))
+    assert heard.onsets_alike(beats, softer) > 0.9 > 0.5 > heard.onsets_alike(even, beats)
 
 
 # ---- transfers ----

@@ -14,11 +14,10 @@ from tiny_models import tiny_codec
 
 from codec.corpus import Clip, read_audio
 from eval.harness.report import Report
-from eval.harness.score_cache import EmbeddingCache
 from eval.space import clusters, effects, features
 from eval.space.probing import Side, deal_between_groups, probe
 from eval.space.projections import project
-from eval.space.reading import read_waves
+from eval.space.reading import Located, read_waves
 from eval.space.recordings import (
     Recording,
     check_splits,
@@ -79,10 +78,10 @@ def test_a_recording_at_another_rate_lies_where_it_lies_at_the_codecs(tmp_path: 
         wav = sum(np.sin(2 * np.pi * 440 * k * t + k * k) / k for k in range(1, 26))
         soundfile.write(tmp_path / f"{rate}.wav", 0.1 * wav * np.minimum(1, 10 * t) * np.minimum(1, 10 * (2 - t)), rate)
         both.append(Recording(Clip(str(rate), tmp_path / f"{rate}.wav"), "train", {}, str(rate), 69, (0.5, 1.5)))
-    waves, problems = read_waves(both, codec.sample_rate)
-    z = features.latents(codec, waves, EmbeddingCache(None, "latents", codec.fingerprint))
+    waves, problems = read_waves([recording.clip for recording in both], codec.sample_rate)
+    z = features.latents(codec, waves, None)
     assert not problems and len(z["24000"]) == len(z["48000"]) == 25
-    low, high = features.pooled(both, z, waves, codec.sample_rate)
+    low, high = Located(codec, both, waves, z).pooled(z)
     misread = codec.to_latents(torch.from_numpy(read_audio(both[1].clip.path, 48_000))[None]).numpy()
     assert len(misread) == 50 and np.linalg.norm(low - high) < 0.02 * np.linalg.norm(low - misread[12:38].mean(0))
 
@@ -219,15 +218,15 @@ def test_labels_are_dealt_out_between_groups_not_within() -> None:
 def test_clusters_are_scored_adjusted_for_chance(capsys: pytest.CaptureFixture[str]) -> None:
     generator = np.random.default_rng(0)
     y = np.arange(200) % 4
-    assert clusters.agreement({"k": [str(v) for v in y]}, (y + 1) % 4) == {"ami/k": 1.0, "ari/k": 1.0}
-    apart = clusters.agreement({"k": [str(v) for v in y]}, generator.integers(0, 20, 200))
+    assert clusters.agreement([str(v) for v in y], (y + 1) % 4) == {"ami": 1.0, "ari": 1.0}
+    apart = clusters.agreement([str(v) for v in y], generator.integers(0, 20, 200))
     assert all(abs(value) < 0.06 for value in apart.values())
-    known = clusters.agreement({"k": list("aabb")}, np.array([0, 0, 1, 2]))["ari/k"]
+    known = clusters.agreement(list("aabb"), np.array([0, 0, 1, 2]))["ari"]
     assert known == pytest.approx(0.5714, abs=1e-4)  # scikit-learn's documentation
     points = generator.standard_normal((200, 5)) + 8 * np.eye(5)[y]
     train, test = clusters.scaled(points[:100], points[100:])
     for found in clusters.assignments(train, test, 4, 0).values():
-        assert clusters.agreement({"k": [str(v) for v in y[100:]]}, found)["ami/k"] > 0.95
+        assert clusters.agreement([str(v) for v in y[100:]], found)["ami"] > 0.95
     assert clusters.choose_count(train, 0) == 4 and clusters.stability(train, test, 4) > 0.6
     assert clusters.silhouette(test, [str(v) for v in y[100:]]) > 0.5  # type: ignore[operator]
     for refuse in (lambda: clusters.check_count(100, 100), lambda: clusters.scaled(np.ones((5, 3)))):
