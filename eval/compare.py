@@ -40,7 +40,8 @@ from eval.comparison.weights import weights_needed
 from eval.harness.intervals import LEAST
 from eval.harness.protocols import differing, protocol
 from eval.harness.provenance import record_hash
-from eval.harness.report import difference, fault_of_results, show
+from eval.harness.report import difference, show
+from eval.harness.results import name_of, read_results
 from eval.harness.tables import Table
 from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry
@@ -58,24 +59,9 @@ class Evaluation:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """Read the folder of an evaluation.
-
-    Raises:
-        ConfigError: there are no results.
-    """
-    if not (folder / "results.json").is_file():
-        raise ConfigError(f"runs: {folder} has no results.json; give folders that an evaluation wrote.")
-    parts = folder / "clips.json"
-    try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        clips = json.loads(parts.read_text(encoding="utf-8")) if parts.is_file() else {}
-        fault = fault_of_results(results, clips)
-    except (ValueError, RecursionError) as error:
-        fault = str(error)
-    if fault:
-        raise ConfigError(f"runs: {folder / 'results.json'}: {fault}; run the evaluation again.")
-    name = folder.parent.name if folder.name.startswith("eval-") else folder.name
-    return Evaluation(name, results["rows"], results.get("how", {}), clips)
+    """Read the folder of an evaluation. Raises ConfigError: there are no results."""
+    results, clips = read_results(folder)
+    return Evaluation(name_of(folder), results["rows"], results.get("how", {}), clips)
 
 
 def columns(evaluations: Sequence[Evaluation], metrics: Sequence[str], split: bool) -> dict[str, dict[int, str]]:

@@ -17,7 +17,6 @@ import base64
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,13 +31,12 @@ from omegaconf import DictConfig
 from eval.harness.pages import render
 from eval.harness.report import console_table
 from listening_test import write_listening_test
-from page.data import PageError, newest_evaluations, read_evaluation
+from page.data import newest_evaluations, read_evaluation
 from page.front import Front, read_front
 from page.sections import VIEWS, Section, make_sections
 from page.view import section_view
 from training.checkpoint import save_folder
-from training.config import hydra_entry
-from training.identity import printable
+from training.config import ConfigError, hydra_entry
 from training.lock import hold
 
 TEMPLATE = Path(__file__).resolve().parent / "page/template"
@@ -66,9 +64,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.show or any(view not in VIEWS for view in self.show):
-            raise PageError(f"error: show: name at least one of {', '.join(VIEWS)}, and nothing else.")
+            raise ConfigError(f"show: name at least one of {', '.join(VIEWS)}, and nothing else.")
         if self.format not in FORMATS:
-            raise PageError(f"error: format: there is no '{self.format}'; choose from {', '.join(FORMATS)}.")
+            raise ConfigError(f"format: there is no '{self.format}'; choose from {', '.join(FORMATS)}.")
         if self.comparison is not None:
             comparison_page(self.comparison)
 
@@ -90,7 +88,7 @@ def build_page(folders: Sequence[Path], out: Path, options: Options | None = Non
         return out / "index.html"
     sections = read_sections(folders, options)
     if out.exists() and not (out / MARKER).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PageError(f"error: {out} exists and is not a demo page: choose another out.")
+        raise ConfigError(f"{out} exists and is not a demo page: choose another out.")
 
     def write(folder: Path) -> None:
         for form in ("flac", "mp3") if options.format == "auto" else (options.format,):
@@ -99,7 +97,7 @@ def build_page(folders: Sequence[Path], out: Path, options: Options | None = Non
                 (folder / MARKER).write_text(inputs, encoding="utf-8")
                 return
         found = f"error: the page has {size / 1e6:.1f} MB, more than size_limit={options.size_limit:g}"
-        raise PageError(f"{found}: {'' if form == 'mp3' else 'take format=mp3, '}lower count or raise size_limit.")
+        raise ConfigError(f"{found}: {'' if form == 'mp3' else 'take format=mp3, '}lower count or raise size_limit.")
 
     save_folder(out, write)
     return out / "index.html"
@@ -166,7 +164,7 @@ def comparison_page(folder: Path) -> Path:
         return folder / "comparison.html"
     if (folder / "index.html").is_file() and (folder / "comparison.json").is_file():
         return folder / "index.html"
-    raise PageError(f"error: compared: {folder} has no comparison.html, and no index.html beside a comparison.json.")
+    raise ConfigError(f"compared: {folder} has no comparison.html, and no index.html beside a comparison.json.")
 
 
 def copy_comparison(folder: Path, out: Path) -> Path:
@@ -228,8 +226,8 @@ def results_table(folder: Path) -> str:
     return console_table(rows, None, max((s["n"] + s["n_failed"] for s in scored), default=0))
 
 
-def build(cfg: DictConfig) -> Path:
-    """What the command does; returns the path of index.html."""
+@hydra_entry("demo_page")
+def main(cfg: DictConfig) -> None:
     options = Options(
         str(cfg.title), tuple(cfg.show), int(cfg.count), int(cfg.seed), cfg.rank, float(cfg.loudness),
         str(cfg.format), float(cfg.size_limit), Path(cfg.compared) if cfg.compared else None,
@@ -247,16 +245,6 @@ def build(cfg: DictConfig) -> Path:
         written = write_listening_test(read_sections(folders, options), Path(cfg.webmushra), options.title)
         print(f"\nListening test for webMUSHRA: {', '.join(map(str, written))}")
     print(f"\n{page_size(out) / 1e6:.1f} MB in {out}\nThe page: {index.resolve().as_uri()}")
-    return index
-
-
-@hydra_entry("demo_page")
-def main(cfg: DictConfig) -> None:
-    try:
-        build(cfg)
-    except PageError as error:
-        print(printable(str(error)), file=sys.stderr)
-        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 from scipy.signal import fftconvolve, firwin
 
 from codec.audio.files import write_audio
-from page.data import Item, PageError
-from page.loudness import matching_gains, measure
-from page.media import apply_gain, read_mono
+from eval.harness.audio import resample
+from page.data import Item
+from page.loudness import equally_loud
+from page.media import read_mono
 from page.sections import Section, System
 from training.checkpoint import save_folder
+from training.config import ConfigError
 
 RATE = 48_000
 LONGEST = 12.0  # s, what webMUSHRA accepts on a mushra page
@@ -45,7 +46,7 @@ GRADES = ((5, "excellent"), (4, "good"), (3, "fair"), (2, "poor"), (1, "bad"))
 def write_listening_test(sections: Sequence[Section], folder: Path, title: str) -> list[Path]:
     """Write a configuration for every section that has something to hear, and return their paths."""
     if folder.exists() and not (folder / MARKER).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PageError(f"error: webmushra: {folder} exists and is not a listening test: choose another folder.")
+        raise ConfigError(f"webmushra: {folder} exists and is not a listening test: choose another folder.")
     names: list[str] = []
     save_folder(folder, lambda building: names.extend(_fill(sections, building, title)))
     return [folder / "configs" / name for name in names]
@@ -81,7 +82,7 @@ def _fill(sections: Sequence[Section], folder: Path, title: str) -> list[str]:
         path.write_text("\n".join(_yaml(config)) + "\n", encoding="utf-8")
         written.append(path.name)
     if not written:
-        raise PageError("error: webmushra: no section has recordings and systems to compare.")
+        raise ConfigError("webmushra: no section has recordings and systems to compare.")
     return written
 
 
@@ -100,7 +101,7 @@ def _pages(section: Section, folder: Path) -> list[dict[str, Any]]:
         if "reference" not in found or not systems:
             continue
         if len(systems) + 1 > MOST:
-            raise PageError(f"error: webmushra: a page holds at most {MOST - 1} systems, not {len(systems)}.")
+            raise ConfigError(f"webmushra: a page holds at most {MOST - 1} systems, not {len(systems)}.")
         place = f"configs/resources/{section.key}/{number:03d}"
         files = _write(found, folder / place, section.kind.name == "reconstruction")
         paths = {name: f"{place}/{path.name}" for name, path in files.items()}
@@ -128,21 +129,18 @@ def _page(section: Section, item: Item, number: int, paths: dict[str, str]) -> d
 
 def _write(clips: dict[str, tuple[np.ndarray, int]], folder: Path, mushra: bool) -> dict[str, Path]:
     """Write the clips of one page at one rate, length and loudness, with the anchor on a MUSHRA page."""
-    waves = {}
-    for name, (wav, rate) in clips.items():
-        wav = np.nan_to_num(wav)
-        waves[name] = soxr.resample(wav, rate, RATE, "HQ") if rate != RATE else wav
+    waves = {name: resample(np.nan_to_num(wav), rate, RATE) for name, (wav, rate) in clips.items()}
     if mushra:
         waves[ANCHOR] = low_pass(waves["reference"])
     size = max(map(len, waves.values()))
     if mushra:
         size = min(size, round(LONGEST * RATE))
-    gains = matching_gains({name: measure(wav, RATE) for name, wav in waves.items()}, LOUDNESS)
+    copies = equally_loud({name: (wav, RATE) for name, wav in waves.items()}, LOUDNESS)
     folder.mkdir(parents=True)
     files = {}
-    for name, wav in waves.items():
-        out = np.zeros(size, np.float32)
-        out[: min(size, len(wav))] = apply_gain(wav, gains[name])[:size]
+    for name, copy in copies.items():
+        wav, out = copy.wav, np.zeros(size, np.float32)
+        out[: min(size, len(wav))] = wav[:size]
         if len(wav) > size:
             ramp = round(FADE * RATE)
             out[-ramp:] *= np.linspace(1, 0, ramp, dtype=np.float32)

@@ -41,6 +41,9 @@ class ConfigError(SystemExit):
         super().__init__(2)
         self.message = message
 
+    def __str__(self) -> str:
+        return self.message
+
 
 @contextmanager
 def refusing(*kinds: type[Exception], key: str = "") -> Iterator[None]:

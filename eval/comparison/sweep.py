@@ -163,8 +163,7 @@ class Sweep:
                         try:
                             orders[cell.name] = self.order(cell)
                         except (HydraException, ConfigError) as error:  # ConfigError has said what
-                            reason = getattr(error, "message", error)
-                            self.failed[cell.name] = f"cannot be configured: {reason}".split("\n")[0]
+                            self.failed[cell.name] = f"cannot be configured: {error}".split("\n")[0]
                             continue
                     if self.finished(orders[cell.name]):
                         done.add(cell.name)

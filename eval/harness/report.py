@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -265,45 +264,6 @@ def show(metric: str, cell: Mapping[str, Any] | None, usual: int) -> str:
     notes = [f"N={cell['n']}"] if cell["n"] < usual else []  # a number of frames, not of clips, is above
     notes += [f"{cell[key]} {what}" for key, what in LACKING.items() if cell.get(key)]
     return out + (f" ({', '.join(notes)})" if notes else "")
-
-
-def is_number(value: object) -> bool:
-    """Whether a value of a JSON is a finite number, and none of a thousand digits."""
-    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max  # type: ignore[operator]
-
-
-def fault_of_results(results: Any, clips: Any) -> str | None:
-    """What is not as `Report.write` writes it in the contents of results.json and clips.json; None where all is."""
-    if not isinstance(results, dict) or not isinstance(results.get("rows"), dict):
-        return "has no 'rows': is it from this version's eval scripts?"
-    if not isinstance(results.get("how", {}), dict) or not isinstance(results.get("differences", []), list):
-        return "'how' must be a record and 'differences' a list"
-    for row, cells in results["rows"].items():
-        if not isinstance(cells, dict):
-            return f"row {row} is no record of metrics"
-        for metric, cell in cells.items():
-            where = f"{row}, {metric}"
-            if not isinstance(cell, dict) or not {"value", "n", "n_failed", "low", "high"} <= cell.keys():
-                return f"{where}: a score is a record with value, n, n_failed, low and high"
-            numbers = [cell[key] for key in ("value", "low", "high") if cell[key] is not None]
-            counts = [cell["n"], cell["n_failed"], cell.get("undelivered") or 0]
-            if not all(map(is_number, numbers)) or (cell["low"] is None) != (cell["high"] is None):
-                return f"{where}: value, low and high must be numbers or null, and low and high come together"
-            if not all(type(count) is int for count in counts):
-                return f"{where}: n, n_failed and undelivered must be whole numbers"
-            why = cell.get("failures", [])
-            if not isinstance(why, list) or not all(
-                isinstance(f, dict) and isinstance(f.get("reason"), str) for f in why
-            ):
-                return f"{where}: failures must be a list of reasons"
-    if not isinstance(clips, dict) or not all(isinstance(cells, dict) for cells in clips.values()):
-        return "clips.json beside it is no record of rows"
-    for row, cells in clips.items():
-        for metric, parts in cells.items():
-            pairs = list(parts.values()) if isinstance(parts, dict) else [None]
-            if not all(isinstance(p, list) and len(p) == 2 and all(map(is_number, p)) for p in pairs):
-                return f"clips.json beside it, {row}, {metric}: each clip has two numbers"
-    return None
 
 
 def plain(value: Any) -> Any:

@@ -10,30 +10,16 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from eval.harness.report import fault_of_results, is_number, plain
-from page.faults import fault_of_grid, fault_of_space, is_pair
+from eval.harness.results import is_number, name_of, read_record, read_results
+from page.faults import fault_of_grid, fault_of_item, fault_of_space
 from page.labels import CONTROLS, KINDS, NAMES
-from tasks.text import headline, words_alone
-from training.identity import fault_of_id
+from page.words import word_changes
+from training.config import ConfigError
 
-# What the fields of a line of items.jsonl hold; all others are scores, or of no use here.
-FIELDS: dict[str, tuple[type, tuple[str, ...]]] = {
-    "a text": (str, ("id", "row", "text", "speaker", "domain", "audio", "error", "caption", "of", "heard")),
-    "true or false": (bool, ("ended", "legal")),
-    "a list of texts": (list, ("captions", "classes_named", "requested")),
-    "a record": (dict, ("hypotheses", "class", "failures")),
-}
-NUMBERS = ("seconds", "probability")
 NO_SCORES = ("seconds", "frames", "generation_seconds")  # numbers of an item that are none
-COMPARED = 400  # words that are compared one by one
-
-
-class PageError(SystemExit):
-    """A page that cannot be made; printed as one sentence, exit status 1."""
 
 
 @dataclass
@@ -51,13 +37,13 @@ class Clip:
 
     row: str
     text: str
-    audio: Path | None
-    seconds: float | None
-    said: str | None
-    heard: dict[str, list[tuple[str, str]]]
-    scores: dict[str, float]
-    flags: list[str]
-    problem: str | None
+    audio: Path | None = None
+    seconds: float | None = None
+    said: str | None = None
+    heard: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    problem: str | None = None
     notes: list[str] = field(default_factory=list)
     holds: list[list[float]] = field(default_factory=list)
 
@@ -130,7 +116,7 @@ def kind_of(folder: Path, how: dict[str, Any], first: dict[str, Any]) -> str | N
 
 def newest_evaluations(runs: Path) -> list[Path]:
     """For each kind of section the evaluation under ``runs`` that was finished last, as its ``results.json`` says."""
-    results = {path: _read_json(path) for path in sorted(runs.glob("*/eval-*/results.json"))}
+    results = {path: read_record(path) for path in sorted(runs.glob("*/eval-*/results.json"))}
     chosen: dict[tuple[str, str | None], Path] = {}
     # the file's own time is of use for older evaluations only, which do not say theirs: a copy has another
     for path in sorted(results, key=lambda p: (results[p].get("finished", 0), p.stat().st_mtime), reverse=True):
@@ -142,23 +128,19 @@ def newest_evaluations(runs: Path) -> list[Path]:
             if section.name == kind and (section.domain is None or section.domain in domains):
                 chosen.setdefault((section.name, section.domain), path.parent)
     if not chosen:
-        raise PageError(f"error: there is no evaluation under {runs}/ yet: run `python eval/tts.py` first.")
+        raise ConfigError(f"there is no evaluation under {runs}/ yet: run `python eval/tts.py` first.")
     return list(dict.fromkeys(chosen.values()))
 
 
 def read_evaluation(folder: Path) -> Evaluation:
     """Read one evaluation folder; a file that is missing or malformed is one sentence naming it."""
-    results = _read_json(folder / "results.json")
-    path = folder / "clips.json"
-    parts: dict[str, Any] = _read_json(path) if path.is_file() else {}
-    if fault := fault_of_results(results, parts):
-        raise PageError(f"error: {folder / 'results.json'}: {fault}; run the evaluation again.")
+    results, parts = read_results(folder)
     lines = read_items(folder)
     how = results.get("how") or {}
     kind = kind_of(folder, how, lines[0] if lines else {})
     if kind is None:
-        raise PageError(
-            f"error: {folder}: nothing says which kind of evaluation this is; a folder is called eval-KIND, "
+        raise ConfigError(
+            f"{folder}: nothing says which kind of evaluation this is; a folder is called eval-KIND, "
             f"with KIND one of {', '.join(NAMES)}."
         )
     items: dict[str, Item] = {}
@@ -175,19 +157,19 @@ def read_evaluation(folder: Path) -> Evaluation:
             items[id].clips[row].scores[metric] = numerator / denominator
     space = grid = None
     if kind == "latents" and (points := folder / "points.json").is_file():
-        space = _read_json(points)
+        space = read_record(points)
         if fault := fault_of_space(space):
-            raise PageError(f"error: {points} {fault}; run the evaluation again.")
+            raise ConfigError(f"{points} {fault}; run the evaluation again.")
     if kind == "sound_space" and (moved := folder / "grid.json").is_file():
-        grid = _read_json(moved)
+        grid = read_record(moved)
         if fault := fault_of_grid(grid, folder):
-            raise PageError(f"error: {moved} {fault}; run the evaluation again.")
+            raise ConfigError(f"{moved} {fault}; run the evaluation again.")
     if kind == "latents":  # its controls are scored and not heard
         found += [row for row in results["rows"] if row not in found]
     return Evaluation(
         folder=folder,
         kind=kind,
-        name=folder.parent.name if folder.name.startswith("eval-") else folder.name,
+        name=name_of(folder),
         rows=found,
         items=items,
         table=results["rows"],
@@ -226,7 +208,7 @@ def _give_recording(item: Item) -> None:
     heard = next((clip for clip in item.clips.values() if clip.audio is not None), None)
     if heard is None:
         return
-    own = item.clips.setdefault("reference", Clip("reference", item.text, None, None, None, {}, {}, [], None))
+    own = item.clips.setdefault("reference", Clip("reference", item.text))
     if own is not heard:
         own.audio, own.seconds, heard.audio, heard.seconds = heard.audio, heard.seconds, None, None
     item.clips = {"reference": own, **item.clips}
@@ -242,7 +224,7 @@ def _clip(line: dict[str, Any], folder: Path, kind: str) -> Clip:
     if line.get("audio"):
         audio = folder / line["audio"]
         if not audio.resolve().is_relative_to(folder.resolve()):
-            raise PageError(f"error: {folder / 'items.jsonl'}: '{line['audio']}' leads out of the evaluation folder.")
+            raise ConfigError(f"{folder / 'items.jsonl'}: '{line['audio']}' leads out of the evaluation folder.")
         if not os.path.isfile(audio):  # unlike Path's, False for a name that is too long, too
             audio, problem = None, f"{line['audio']} is missing"
     elif problem is None and said is None and not kind.endswith(("asr", "captioning")) and line["row"] not in CONTROLS:
@@ -289,48 +271,11 @@ def _scores(line: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def word_changes(text: str, heard: str) -> list[tuple[str, str]]:
-    """What was heard, beside what the text says: (kind, words) with kind same, extra (heard, not in the
-    text) or missing (in the text, not heard). Case and punctuation do not count; of scripts without spaces
-    characters are compared. Texts of more than 400 words are not: the time for it grows with the product of
-    their lengths."""
-    space = "" if headline([text]) == "cer" else " "
-    want, got = (
-        [word for part in side.split() if (word := part.strip("'"))] if space else list(side.replace(" ", ""))
-        for side in (words_alone(side.replace("’", "'"), "'") for side in (text, heard))
-    )
-    if max(len(want), len(got)) > COMPARED:
-        return [("same", heard)]
-    changes: list[tuple[str, str]] = []
-    for kind, i, j, k, m in SequenceMatcher(a=want, b=got, autojunk=False).get_opcodes():
-        if kind == "equal":
-            changes.append(("same", space.join(got[k:m])))
-            continue
-        if j > i:
-            changes.append(("missing", space.join(want[i:j])))
-        if m > k:
-            changes.append(("extra", space.join(got[k:m])))
-    return changes
-
-
-def describe(how: dict[str, Any]) -> list[tuple[str, str]]:
-    """A nested record as (dotted key, value) pairs."""
-    return list(_flatten(plain(how)))
-
-
-def _flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(node, dict):
-        return [pair for key, value in node.items() for pair in _flatten(value, f"{prefix}{key}.")]
-    if isinstance(node, list):
-        return [(prefix.rstrip("."), ", ".join(str(value) for value in node))]
-    return [(prefix.rstrip("."), str(node))]
-
-
 def read_items(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
     """The lines of ``items.jsonl``, at most the first ``most``."""
     path = folder / "items.jsonl"
     if not path.is_file():
-        raise PageError(f"error: {path} does not exist: run the evaluation again.")
+        raise ConfigError(f"{path} does not exist: run the evaluation again.")
     items: list[dict[str, Any]] = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -341,43 +286,10 @@ def read_items(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
             try:
                 item = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise PageError(f"error: {path}, line {number} is not JSON ({error}).") from error
+                raise ConfigError(f"{path}, line {number} is not JSON ({error}).") from error
             if not isinstance(item, dict) or not item.get("id") or not item.get("row"):
-                raise PageError(f"error: {path}, line {number} has no 'id' or no 'row'.")
-            if fault := _fault_of_item(item):
-                raise PageError(f"error: {path}, line {number}: {fault}; run the evaluation again.")
+                raise ConfigError(f"{path}, line {number} has no 'id' or no 'row'.")
+            if fault := fault_of_item(item):
+                raise ConfigError(f"{path}, line {number}: {fault}; run the evaluation again.")
             items.append(item)
     return items
-
-
-def _fault_of_item(item: dict[str, Any]) -> str | None:
-    """The first field of a line that does not hold what it should, null apart; None where all do."""
-    for what, (kind, names) in FIELDS.items():
-        for name in names:
-            value = item.get(name)
-            right = value is None or isinstance(value, kind)
-            if not right or isinstance(value, list) and not all(isinstance(entry, str) for entry in value):
-                return f"{name} must be {what}"
-    if item.get("audio") and (fault := fault_of_id(item["audio"])):
-        return f"audio cannot be {item['audio'][:80]!r}: {fault}"
-    for name in NUMBERS:
-        if item.get(name) is not None and not is_number(item[name]):
-            return f"{name} must be a number"
-    if not isinstance(holds := item.get("holds") or [], list) or not all(map(is_pair, holds)):
-        return "holds must be pairs of numbers"
-    if not all(isinstance(said, str | None) for said in (item.get("hypotheses") or {}).values()):
-        return "hypotheses must be texts"
-    judged = item.get("class")
-    return judged and (fault := _fault_of_item(judged)) and f"class: {fault}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise PageError(f"error: {path} does not exist: name a folder that an eval script wrote.")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise PageError(f"error: {path} is not JSON ({error}): run the evaluation again.") from error
-    if not isinstance(found, dict):
-        raise PageError(f"error: {path} holds no record: run the evaluation again.")
-    return found

@@ -1,17 +1,47 @@
-"""What is wrong with points.json (eval/latents.py) and grid.json (eval/sound_space.py), whoever wrote them."""
+"""What is wrong with items.jsonl, points.json and grid.json, whoever wrote them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from eval.harness.report import is_number
+from eval.harness.results import is_number
 from training.identity import fault_of_id
+
+# What the fields of a line of items.jsonl hold; all others are scores, or of no use here.
+FIELDS: dict[str, tuple[type, tuple[str, ...]]] = {
+    "a text": (str, ("id", "row", "text", "speaker", "domain", "audio", "error", "caption", "of", "heard")),
+    "true or false": (bool, ("ended", "legal")),
+    "a list of texts": (list, ("captions", "classes_named", "requested")),
+    "a record": (dict, ("hypotheses", "class", "failures")),
+}
+NUMBERS = ("seconds", "probability")
 
 
 def is_pair(value: Any) -> bool:
     """Whether ``value`` is two numbers."""
     return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+
+
+def fault_of_item(item: dict[str, Any]) -> str | None:
+    """The first field of a line that does not hold what it should, null apart; None where all do."""
+    for what, (kind, names) in FIELDS.items():
+        for name in names:
+            value = item.get(name)
+            right = value is None or isinstance(value, kind)
+            if not right or isinstance(value, list) and not all(isinstance(entry, str) for entry in value):
+                return f"{name} must be {what}"
+    if item.get("audio") and (fault := fault_of_id(item["audio"])):
+        return f"audio cannot be {item['audio'][:80]!r}: {fault}"
+    for name in NUMBERS:
+        if item.get(name) is not None and not is_number(item[name]):
+            return f"{name} must be a number"
+    if not isinstance(holds := item.get("holds") or [], list) or not all(map(is_pair, holds)):
+        return "holds must be pairs of numbers"
+    if not all(isinstance(said, str | None) for said in (item.get("hypotheses") or {}).values()):
+        return "hypotheses must be texts"
+    judged = item.get("class")
+    return judged and (fault := fault_of_item(judged)) and f"class: {fault}"
 
 
 def fault_of_space(space: Any) -> str | None:

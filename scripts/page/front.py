@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from page.data import PageError
+from training.config import ConfigError
 from training.identity import first_line
 
 PICTURES = (".png", ".webp", ".jpg", ".jpeg", ".svg")
@@ -67,16 +67,16 @@ def read_front(path: Path) -> Front:
     """The front matter in the file ``path``.
 
     Raises:
-        PageError: the file or its figure cannot be read, a key is unknown, something is of the wrong kind, or an
+        ConfigError: the file or its figure cannot be read, a key is unknown, something is of the wrong kind, or an
             address is not one of the web.
     """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise PageError(f"error: front={path} cannot be read: {first_line(error)}") from None
+        raise ConfigError(f"front={path} cannot be read: {first_line(error)}") from None
     keys = Front.__dataclass_fields__
     if not isinstance(found, dict) or set(found) - set(keys):
-        raise PageError(f"error: front={path}: the keys are {', '.join(keys)}.")
+        raise ConfigError(f"front={path}: the keys are {', '.join(keys)}.")
     given = {key: value for key, value in found.items() if value is not None}
     try:
         for key, kind in (("authors", list), ("links", dict)):
@@ -90,4 +90,4 @@ def read_front(path: Path) -> Front:
             _figure(given["figure"], path.parent) if "figure" in given else None,
         )
     except ValueError as error:
-        raise PageError(f"error: front={path}: {error}.") from None
+        raise ConfigError(f"front={path}: {error}.") from None

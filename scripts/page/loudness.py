@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from page.data import PageError
+from training.config import ConfigError
 
 BLOCK = 0.4  # s, the standard's
 SHORTEST = 0.01  # s: below this a loudness means nothing
@@ -30,12 +30,22 @@ class Level:
     peak: float
 
 
+@dataclass(frozen=True)
+class Copy:
+    """``wav [samples]`` at ``rate`` Hz, after a ``gain`` in dB; ``loudness`` is that before it, None: silent."""
+
+    wav: np.ndarray
+    rate: int
+    gain: float
+    loudness: float | None
+
+
 def measure(wav: np.ndarray, rate: int) -> Level:
     """The level of ``wav [samples]``."""
     try:
         import pyloudnorm
     except ModuleNotFoundError:
-        raise PageError("error: pyloudnorm is missing: pip install -e '.[eval]' installs it.") from None
+        raise ConfigError("pyloudnorm is missing: pip install -e '.[eval]' installs it.") from None
     clean = np.nan_to_num(wav.astype(np.float64), posinf=0.0, neginf=0.0)
     peak = 20 * math.log10(max(float(np.abs(clean).max(initial=0.0)), 1e-9))
     seconds = len(clean) / rate
@@ -43,6 +53,21 @@ def measure(wav: np.ndarray, rate: int) -> Level:
         return Level(None, peak)
     loudness = float(pyloudnorm.Meter(rate, block_size=min(BLOCK, seconds)).integrated_loudness(clean))
     return Level(loudness if math.isfinite(loudness) and loudness > GATE else None, peak)
+
+
+def apply_gain(wav: np.ndarray, gain: float) -> np.ndarray:
+    """``wav`` louder by ``gain`` dB."""
+    return wav * np.float32(10 ** (gain / 20))
+
+
+def equally_loud(sounds: Mapping[str, tuple[np.ndarray, int]], target: float) -> dict[str, Copy]:
+    """Sounds that are compared, ``[samples]`` and rate, at one loudness, as `matching_gains` says."""
+    levels = {name: measure(wav, rate) for name, (wav, rate) in sounds.items()}
+    gains = matching_gains(levels, target)
+    return {
+        name: Copy(apply_gain(wav, gains[name]), rate, gains[name], levels[name].loudness)
+        for name, (wav, rate) in sounds.items()
+    }
 
 
 def matching_gains(levels: Mapping[str, Level], target: float) -> dict[str, float]:

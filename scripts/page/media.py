@@ -53,8 +53,6 @@ class Scale:
 def common_scale(durations: list[float], sample_rates: list[int]) -> Scale:
     """The scale of an item: up to its longest clip, but no further than three times the median (one that ran into the
     length limit must not shrink all others), and up to the highest Nyquist frequency."""
-    if not durations:
-        return Scale(seconds=1.0, frequency=8000.0)
     longest = min(max(durations), 3 * float(np.median(durations)))
     return Scale(seconds=max(0.1, math.ceil(20 * longest - 1e-6) / 20), frequency=max(sample_rates) / 2)
 
@@ -81,11 +79,6 @@ def write_copy(stem: Path, wav: np.ndarray, rate: int, form: str) -> Path:
         wav, rate = soxr.resample(wav, rate, 48000, "HQ"), 48000
     write_audio(path, np.nan_to_num(wav), rate, **FORMATS[form])
     return path
-
-
-def apply_gain(wav: np.ndarray, gain: float) -> np.ndarray:
-    """``wav`` louder by ``gain`` dB."""
-    return wav * np.float32(10 ** (gain / 20))
 
 
 def spectrogram(wav: np.ndarray, rate: int, scale: Scale) -> np.ndarray:

@@ -6,16 +6,18 @@ column. Which items are shown is drawn by a seed or ranked by a score, never cho
 
 from __future__ import annotations
 
+import filecmp
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from eval.harness.report import estimate
-from page.data import Clip, Evaluation, Item, PageError
+from page.data import Clip, Evaluation, Item
 from page.labels import CONTROLS, KINDS, NOTES, ROWS, Kind, by_characters, direction, in_order, of_family
-from training.identity import file_hash
+from training.config import ConfigError
 
 EMPTY = "its place, empty without its weights: python eval/sound_space.py tokenizer=encodec tokenizer.path=FOLDER"
 HEADLINES = 6  # metrics of a summary table: more would not fit beside each other
@@ -109,10 +111,15 @@ class Section:
         tables = [source.table.get(system.row, {}) for system in self.systems for source in system.sources]
         return list(dict.fromkeys(metric for table in tables for metric in table))
 
+    @cached_property
+    def scores(self) -> dict[str, list[dict[str, Any] | None]]:
+        """``{metric: its summary cell of each system}``."""
+        return {metric: [self.score(system, metric) for system in self.systems] for metric in self.metrics()}
+
     def headline(self) -> list[str]:
         """The metrics of the summary table that have a value."""
-        chosen = in_order(self.metrics(), self.kind.headline)
-        found = [m for m in chosen if any((self.score(s, m) or {}).get("value") is not None for s in self.systems)]
+        chosen = in_order(self.scores, self.kind.headline)
+        found = [m for m in chosen if any(cell and cell.get("value") is not None for cell in self.scores[m])]
         return found[:HEADLINES]
 
 
@@ -139,9 +146,9 @@ def make_sections(
         if own:
             sections.append(_section(kind, own, views, count, seed, rank))
     if not sections:
-        raise PageError("error: the evaluations hold no items: run them again.")
+        raise ConfigError("the evaluations hold no items: run them again.")
     if rank and not any(of_family(metric, rank) for section in sections for metric in section.rank):
-        raise PageError(f"error: rank: no clip has the score '{rank}', or nobody knows whether more of it is better.")
+        raise ConfigError(f"rank: no clip has the score '{rank}', or nobody knows whether more of it is better.")
     return sections
 
 
@@ -280,6 +287,6 @@ def _same(first: Evaluation, second: Evaluation, row: str, shown: list[str]) -> 
             return False
         if any(a.scores[metric] != b.scores[metric] for metric in a.scores.keys() & b.scores.keys()):
             return False
-        if a.audio is not None and b.audio is not None and file_hash(a.audio) != file_hash(b.audio):
+        if a.audio is not None and b.audio is not None and not filecmp.cmp(a.audio, b.audio, shallow=False):
             return False
     return True

@@ -12,9 +12,10 @@ from transformers.audio_utils import hertz_to_mel
 
 from eval.harness.audio import CannotScore
 from eval.space.heard import pitch_track
-from page.data import Evaluation, PageError
-from page.loudness import matching_gains, measure
-from page.media import HEIGHT, WIDTH, Scale, apply_gain, read_mono, write_copy
+from page.data import Evaluation
+from page.loudness import equally_loud
+from page.media import HEIGHT, WIDTH, Scale, read_mono, write_copy
+from training.config import ConfigError
 
 SIZE, MARGIN = 100.0, 5.0  # of the drawing
 SHAPES = (  # unit shapes around 0, told apart without colour
@@ -30,18 +31,16 @@ def matched_copies(paths: dict[str, Path], stem: Path, loudness: float, form: st
     """Listening copies of sounds that are compared, as loud as each other, ``STEM-NAME``; their names in the page.
 
     Raises:
-        PageError: one cannot be read.
+        ConfigError: one cannot be read.
     """
     try:
-        waves = {name: read_mono(path) for name, path in paths.items()}
+        sounds = {name: read_mono(path) for name, path in paths.items()}
     except ValueError as error:
-        raise PageError(f"error: {next(iter(paths.values())).parent}: {error}; run the evaluation again.") from error
-    gains = matching_gains({name: measure(wav, rate) for name, (wav, rate) in waves.items()}, loudness)
-    copies = {
-        name: write_copy(stem.with_name(f"{stem.name}-{name}"), apply_gain(wav, gains[name]), rate, form)
-        for name, (wav, rate) in waves.items()
+        raise ConfigError(f"{next(iter(paths.values())).parent}: {error}; run the evaluation again.") from error
+    return {
+        name: f"media/{write_copy(stem.with_name(f'{stem.name}-{name}'), copy.wav, copy.rate, form).name}"
+        for name, copy in equally_loud(sounds, loudness).items()
     }
-    return {name: f"media/{path.name}" for name, path in copies.items()}
 
 
 def maps_view(evaluation: Evaluation, key: str, out: Path, loudness: float, form: str) -> list[dict[str, Any]]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from page.data import Clip, Evaluation, Item, describe
+from eval.harness.report import plain
+from page.data import Clip, Evaluation, Item
 from page.labels import ROWS, arrow, direction, in_order, label, show
-from page.loudness import matching_gains, measure
-from page.media import Scale, apply_gain, common_scale, picture, read_mono, save_picture, spectrogram, write_copy
+from page.loudness import equally_loud
+from page.media import Scale, common_scale, picture, read_mono, save_picture, spectrogram, write_copy
 from page.sections import Section, System
 from page.space import grid_view, maps_view, pitch_line
 from training.progress import progress
@@ -47,7 +48,7 @@ def section_view(section: Section, out: Path, target: float, form: str) -> dict[
         "writes": section.kind.writes,
         "systems": [_system_view(system, n, audible) for n, system in enumerate(section.systems, 1)],
         "summary": _summary(section, section.headline()),
-        "everything": _summary(section, section.metrics()),
+        "everything": _summary(section, list(section.scores)),
         "differences": [found for e in section.evaluations for found in _differences(section, e)],
         "failures": [failure for system in section.systems for failure in _failures(system)],
         "evaluations": [_evaluation_view(section, e, n, out) for n, e in enumerate(section.evaluations, 1)],
@@ -112,14 +113,12 @@ def _system_view(system: System, number: int, audible: Sequence[str]) -> dict[st
 
 def _summary(section: Section, metrics: Sequence[str]) -> dict[str, Any]:
     """A line per system, a cell per metric; ``n`` is a metric's number of clips where all systems have the same."""
-    lines = [[_cell(metric, section.score(system, metric)) for metric in metrics] for system in section.systems]
-    counts = [
-        {cell["n"] for cell in column if cell and cell["value"] is not None} for column in zip(*lines, strict=True)
-    ]
+    columns = [[_cell(metric, score) for score in section.scores[metric]] for metric in metrics]
+    counts = [{cell["n"] for cell in column if cell and cell["value"] is not None} for column in columns]
     return {
         "metrics": [(metric, label(metric), arrow(metric)) for metric in metrics],
         "n": [found.pop() if len(found) == 1 else None for found in counts],
-        "lines": lines,
+        "lines": [[column[number] for column in columns] for number in range(len(section.systems))],
     }
 
 
@@ -181,9 +180,16 @@ def _evaluation_view(section: Section, evaluation: Evaluation, number: int, out:
         shutil.copyfile(evaluation.folder / name, folder / name)
     return {
         "name": evaluation.name,
-        "how": describe(evaluation.how),
+        "how": _flat(plain(evaluation.how)),
         "results": f"results/{folder.name}",
     }
+
+
+def _flat(node: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested record as (dotted key, value) pairs."""
+    if isinstance(node, dict):
+        return [pair for key, value in node.items() for pair in _flat(value, f"{prefix}{key}.")]
+    return [(prefix.rstrip("."), ", ".join(map(str, node)) if isinstance(node, list) else str(node))]
 
 
 def _chosen(section: Section) -> str:
@@ -221,15 +227,11 @@ def _item_view(
 
 def _clip_view(clip: Clip | None, item: Item, metrics: Sequence[str]) -> dict[str, Any]:
     """A cell without its media."""
-    nothing = ("media", "picture", "gain", "seconds", "audio")
-    empty: dict[str, Any] = {**dict.fromkeys(nothing), "cut": "", "pitch": "", "holds": []}
-    if clip is None:
-        return {**empty, "there": False, "values": {}, "problem": "not in this evaluation", "main": [], "more": [],
-                "text": "", "said": None, "heard": [], "flags": [], "notes": []}  # fmt: skip
+    there, clip = clip is not None, clip or Clip("", item.text, problem="not in this evaluation")
     scores = [(m, label(m), show(m, clip.scores[m])) for m in metrics if m in clip.scores]
     return {
-        **empty,
-        "there": True,
+        **dict.fromkeys(("media", "picture", "gain", "seconds")), "cut": "", "pitch": "", "holds": [],
+        "there": there,
         "audio": clip.audio,
         "stands": clip.holds,
         "problem": clip.problem,
@@ -241,7 +243,7 @@ def _clip_view(clip: Clip | None, item: Item, metrics: Sequence[str]) -> dict[st
         "values": {m: v for m, v in clip.scores.items() if math.isfinite(v)},
         "main": scores[:MAIN_SCORES],
         "more": scores[MAIN_SCORES:],
-    }
+    }  # fmt: skip
 
 
 def _holds(stands: Sequence[Sequence[float]], names: Sequence[str], scale: Scale) -> list[tuple[float, float, str]]:
@@ -267,15 +269,13 @@ def _write_media(
             cell["problem"] = str(error)
     if not waves:
         return None
-    levels = {key: measure(wav, rate) for key, (wav, rate) in waves.items()}
-    gains = matching_gains(levels, target)
-    copies = {key: (apply_gain(wav, gains[key]), rate) for key, (wav, rate) in waves.items()}
-    scale = common_scale([len(w) / r for w, r in copies.values()], [rate for _, rate in copies.values()])
-    pictures = {key: spectrogram(wav, rate, scale) for key, (wav, rate) in copies.items()}
+    copies = equally_loud(waves, target)
+    scale = common_scale([len(c.wav) / c.rate for c in copies.values()], [c.rate for c in copies.values()])
+    pictures = {key: spectrogram(copy.wav, copy.rate, scale) for key, copy in copies.items()}
     highest = max(float(np.nanmax(level)) for level in pictures.values())
-    loudest = max((lv.loudness + gains[k] for k, lv in levels.items() if lv.loudness is not None), default=0.0)
-    for key, (wav, rate) in copies.items():
-        cell = cells[key]
+    loudest = max((c.loudness + c.gain for c in copies.values() if c.loudness is not None), default=0.0)
+    for key, copy in copies.items():
+        cell, wav, rate = cells[key], copy.wav, copy.rate
         # Names are made from numbers, never from ids: an id may hold any character.
         stem = out / "media" / f"{section.key}-{number:04d}-{key}"
         cell["media"] = f"media/{write_copy(stem, wav, rate, form).name}"
@@ -285,12 +285,10 @@ def _write_media(
         if section.kind.name == "sound_space":
             cell["pitch"] = pitch_line(waves[key][0], rate, scale)
         cell["holds"] = _holds(cell["stands"], item.text.split(" → "), scale)
-        cell["gain"] = f"{gains[key]:+.1f} dB"
-        loudness = levels[key].loudness
-        if loudness is None:
+        cell["gain"] = f"{copy.gain:+.1f} dB"
+        if copy.loudness is None:
             cell["flags"].append("silent")
-        elif loudness + gains[key] < loudest - 0.5:
-            less = loudest - loudness - gains[key]
+        elif (less := loudest - copy.loudness - copy.gain) > 0.5:
             cell["flags"].append(f"{less:.0f} dB quieter than the others, which more gain would clip or make noise of")
         if cell["seconds"] > scale.seconds + 0.1:
             cell["cut"] = f"the picture shows the first {scale.seconds:g} s"

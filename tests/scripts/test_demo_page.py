@@ -18,11 +18,12 @@ from json_files import read_json, read_lines
 from PIL import Image
 
 from demo_page import Options, build_page, page_size, results_table
-from page.data import PageError, kind_of, newest_evaluations, read_evaluation, word_changes
+from page.data import kind_of, newest_evaluations, read_evaluation
 from page.labels import KINDS
 from page.media import HEIGHT, WIDTH
+from page.words import word_changes
 from training.checkpoint import CheckpointError
-from training.config import REPOSITORY
+from training.config import REPOSITORY, ConfigError
 
 ROWS = ["reference", "resynthesis", "generated", "generated-shuffled"]
 TEXTS = ["the red boat", made.EVIL, "a green box"]
@@ -210,7 +211,7 @@ def test_rebuilding_replaces_only_our_own_folder(evaluation: Path) -> None:
     other = evaluation.parents[2] / "other"
     other.mkdir()
     (other / "thesis.txt").touch()
-    with pytest.raises(PageError, match="not a demo page"):
+    with pytest.raises(ConfigError, match="not a demo page"):
         build_page([evaluation], other)
     assert (other / "thesis.txt").exists()
     beside = page.with_name(page.name + ".building")  # nor what lies beside it, whatever it is called
@@ -244,9 +245,9 @@ def test_a_page_too_large_takes_mp3_then_is_refused(evaluation: Path) -> None:
     page, html = build(evaluation, size_limit=(flac - 1000) / 1e6)
     assert {path.suffix for path in (page / "media").iterdir()} == {".mp3", ".webp"}
     assert page_size(page) < flac and "MP3" in html
-    with pytest.raises(PageError, match="size_limit=0.01: lower count"):
+    with pytest.raises(ConfigError, match="size_limit=0.01: lower count"):
         build(evaluation, size_limit=0.01)
-    with pytest.raises(PageError, match="take format=mp3"):
+    with pytest.raises(ConfigError, match="take format=mp3"):
         build(evaluation, size_limit=0.01, format="flac")
     assert (page / "index.html").is_file() and not page.with_name("page.building").exists()
 
@@ -267,14 +268,14 @@ def test_a_comparison_is_copied_with_what_it_shows(evaluation: Path) -> None:
     (sweep / "comparison.html").rename(sweep / "index.html")
     (sweep / "comparison.json").write_text("{}")
     assert 'href="comparison/index.html"' in build(evaluation, comparison=sweep)[1]
-    with pytest.raises(PageError, match="has no comparison.html"):
+    with pytest.raises(ConfigError, match="has no comparison.html"):
         build(evaluation, comparison=sweep / "plots")
 
 
 def test_a_clip_outside_the_folder_is_refused(evaluation: Path) -> None:
     items = evaluation / "items.jsonl"
     items.write_text(items.read_text().replace("wavs/reference/clip0.wav", "../../../secret.wav"))
-    with pytest.raises(PageError, match="leads out of"):
+    with pytest.raises(ConfigError, match="leads out of"):
         build(evaluation)
 
 
@@ -284,7 +285,7 @@ def test_a_clip_outside_the_folder_is_refused(evaluation: Path) -> None:
      ({"format": "ogg"}, "format: there is no 'ogg'")],
 )  # fmt: skip
 def test_options_that_cannot_be(options: dict[str, object], words: str) -> None:
-    with pytest.raises(PageError, match=words):
+    with pytest.raises(ConfigError, match=words):
         Options(**options)  # type: ignore[arg-type]
 
 
@@ -300,13 +301,13 @@ def test_the_command(evaluation: Path, tmp_path: Path) -> None:
     assert "runs/demo/eval-tts" in done.stdout and done.stdout.splitlines()[-1].endswith("/runs/demo-page/index.html")
     assert (tmp_path / "runs/demo-page/index.html").is_file()
     done = command(tmp_path, "runs=[absent]")
-    assert done.returncode == 1 and "results.json does not exist" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and "absent has no results.json" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_errors_are_one_sentence(evaluation: Path, tmp_path: Path) -> None:
-    with pytest.raises(PageError, match="no clip has the score 'beauty'"):
+    with pytest.raises(ConfigError, match="no clip has the score 'beauty'"):
         build(evaluation, rank="beauty")
-    with pytest.raises(PageError, match="there is no evaluation under"):
+    with pytest.raises(ConfigError, match="there is no evaluation under"):
         newest_evaluations(tmp_path / "empty")
     no_json = {
         b"\xff\xfe{}": "is not JSON",
@@ -335,10 +336,10 @@ def test_errors_are_one_sentence(evaluation: Path, tmp_path: Path) -> None:
     lines |= {b'{"id": "a", "row": "generated", ' + field + b"}": f": {reason}" for field, reason in fields.items()}
     for line, reason in lines.items():
         (evaluation / "items.jsonl").write_bytes(line)
-        with pytest.raises(PageError, match=f"items.jsonl, line 1{reason}"):
+        with pytest.raises(ConfigError, match=f"items.jsonl, line 1{reason}"):
             build(evaluation)
     (evaluation / "results.json").write_text("[]")
-    with pytest.raises(PageError, match="holds no record"):
+    with pytest.raises(ConfigError, match="holds no record"):
         build(evaluation)
 
 

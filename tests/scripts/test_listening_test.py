@@ -12,9 +12,10 @@ import soundfile
 import yaml
 
 from listening_test import ANCHOR, GRADES, LONGEST, MARKER, RATE, low_pass, write_listening_test
-from page.data import PageError, read_evaluation
+from page.data import read_evaluation
 from page.loudness import measure
 from page.sections import Section, make_sections
+from training.config import ConfigError
 
 
 def sections_of(*folders: Path, count: int = 2) -> list[Section]:
@@ -79,7 +80,7 @@ def test_what_a_model_made_is_graded_without_a_reference(tmp_path: Path) -> None
 
 def test_there_is_nothing_to_hear_in_texts(tmp_path: Path) -> None:
     folder = made.asr(tmp_path / "runs" / "lm" / "eval-asr")
-    with pytest.raises(PageError, match="no section has recordings"):
+    with pytest.raises(ConfigError, match="no section has recordings"):
         write_listening_test(sections_of(folder), tmp_path / "test", "A test")
 
 
@@ -106,7 +107,7 @@ def test_only_our_own_folder_is_replaced(tmp_path: Path, codecs: list[Path]) -> 
     out = tmp_path / "test"
     out.mkdir()
     (out / "thesis.txt").touch()
-    with pytest.raises(PageError, match="not a listening test"):
+    with pytest.raises(ConfigError, match="not a listening test"):
         write_listening_test(sections_of(*codecs), out, "A test")
     (out / "thesis.txt").unlink()
     write_listening_test(sections_of(*codecs), out, "A test")
@@ -117,5 +118,5 @@ def test_only_our_own_folder_is_replaced(tmp_path: Path, codecs: list[Path]) -> 
 def test_too_many_systems_are_refused(tmp_path: Path) -> None:
     folders = [made.reconstruction(tmp_path / "runs" / f"c{n}" / "eval-reconstruction", offset=n / 100)
                for n in range(12)]  # fmt: skip
-    with pytest.raises(PageError, match="at most 11 systems, not 12"):
+    with pytest.raises(ConfigError, match="at most 11 systems, not 12"):
         write_listening_test(sections_of(*folders), tmp_path / "test", "A test")

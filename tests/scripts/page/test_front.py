@@ -6,8 +6,8 @@ import page_fixtures as made
 import pytest
 
 from demo_page import Options, build_page
-from page.data import PageError
 from page.front import read_front
+from training.config import ConfigError
 
 WHOLE = """
 title: A title & more
@@ -58,7 +58,7 @@ def test_authors_links_abstract_and_figure_stand_above_the_clips(tmp_path: Path)
 def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "front.yaml"
     path.write_text(text)
-    with pytest.raises(PageError, match=f"error: front=.*{why}"):
+    with pytest.raises(ConfigError, match=f"front=.*{why}"):
         read_front(path)
-    with pytest.raises(PageError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         read_front(tmp_path / "none.yaml")

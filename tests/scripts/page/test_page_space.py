@@ -12,9 +12,9 @@ from headless_chromium import Browser, find_chromium
 from transformers.audio_utils import hertz_to_mel
 
 from demo_page import Options, build_page, read_sections
-from page.data import PageError
 from page.media import Scale
 from page.space import pitch_line
+from training.config import ConfigError
 
 POINTS = "[...document.querySelectorAll('.map:not([hidden]) .point')]"
 
@@ -64,7 +64,7 @@ def spoil(path: Path, change: Callable[[dict], object]) -> None:
 def test_points_of_the_wrong_kind_are_one_sentence(what: str, tmp_path: Path) -> None:
     folder = made.latents(tmp_path / "run" / "eval-latents")
     spoil(folder / "points.json", WRONG[what])
-    with pytest.raises(PageError, match="points.json is not what eval/latents.py writes"):
+    with pytest.raises(ConfigError, match="points.json is not what eval/latents.py writes"):
         read_sections([folder], Options())
 
 
@@ -89,7 +89,7 @@ def test_a_grid_of_the_wrong_kind_is_one_sentence(what: str, tmp_path: Path) -> 
     change, reason = WRONG_GRID[what]
     folder = made.sound_space(tmp_path / "run" / "eval-sound_space")
     spoil(folder / "grid.json", change)
-    with pytest.raises(PageError, match=f"grid.json {re.escape(reason)}"):
+    with pytest.raises(ConfigError, match=f"grid.json {re.escape(reason)}"):
         read_sections([folder], Options())
 
 
@@ -97,7 +97,7 @@ def test_a_grid_of_the_wrong_kind_is_one_sentence(what: str, tmp_path: Path) -> 
 def test_a_sound_of_a_picture_that_cannot_be_read_is_one_sentence(kind: str, name: str, tmp_path: Path) -> None:
     folder = getattr(made, kind)(tmp_path / "run" / f"eval-{kind}")
     (folder / f"wavs/{name}.wav").write_bytes(b"no sound")
-    with pytest.raises(PageError, match=f"{Path(name).name}.wav cannot be read .*; run the evaluation again"):
+    with pytest.raises(ConfigError, match=f"{Path(name).name}.wav cannot be read .*; run the evaluation again"):
         build_page([folder], tmp_path / "page", Options())
 
 
@@ -105,7 +105,7 @@ def test_holds_of_the_wrong_kind_are_one_sentence(tmp_path: Path) -> None:
     folder = made.sound_space(tmp_path / "run" / "eval-sound_space")
     text = (folder / "items.jsonl").read_text()
     (folder / "items.jsonl").write_text(text.replace("[0.8, 1.0]", '[0.8, "1"]', 1))
-    with pytest.raises(PageError, match="line 1: holds must be pairs of numbers"):
+    with pytest.raises(ConfigError, match="line 1: holds must be pairs of numbers"):
         read_sections([folder], Options())
 
 
