@@ -26,14 +26,13 @@ from eval.harness.networks import NetworkError, weights_hash
 from eval.harness.tables import Table
 from eval.judges.judging import load_recogniser
 from eval.judges.recognisers.interface import RecogniserError
-from eval.metrics import distillmos, voice_encoder
 from eval.metrics.classifier import AudioClassifier
-from eval.metrics.distillmos import DistillMOSNetwork
+from eval.metrics.distillmos import DistillMOSNetwork, distillmos_path
 from eval.metrics.meteor import SPICE_REASON, meteor_jar
 from eval.metrics.speaker import SpeakerSimilarity
 from eval.metrics.utmos import UTMOS22
 from eval.metrics.visqol import ViSQOL
-from eval.metrics.voice_encoder import GE2E
+from eval.metrics.voice_encoder import GE2E, voice_encoder_path
 from training.config import hydra_entry
 from training.identity import file_hash, folder_hash
 from training.places import beside_code
@@ -70,7 +69,7 @@ def network(
         digest = load(path)
     except (NetworkError, RecogniserError) as error:
         return Finding(metric, False, str(error), licence)
-    return Finding(metric, True, path, licence, digest[:12])
+    return Finding(metric, True, f"weights.{setting}={path}", licence, digest[:12])
 
 
 def visqol(metric: str, name: str) -> Finding:
@@ -78,15 +77,6 @@ def visqol(metric: str, name: str) -> Finding:
     reason = ViSQOL(name).missing()
     on = reason or f"visqol-python {importlib.metadata.version('visqol-python')}"
     return Finding(metric, not reason, on, "Apache-2.0")
-
-
-def inside(
-    metric: str, distribution: str, path: Path | None, licence: str, load: Callable[[Path], nn.Module]
-) -> Finding:
-    """A metric of ours that reads the weights inside a package, which need not be importable."""
-    if path is None:
-        return Finding(metric, False, f"pip install --no-deps {distribution}", licence)
-    return Finding(metric, True, f"weights.{distribution.lower()}=installed", licence, weights_hash(load(path))[:12])
 
 
 def built_in(*metrics: str) -> list[Finding]:
@@ -106,14 +96,16 @@ def findings(cfg: DictConfig) -> list[Finding]:
         visqol("ViSQOL, audio (SVR)", "visqol-audio/svr"),
         visqol("ViSQOL, speech (exponential)", "visqol-speech/exponential"),
         visqol("ViSQOL, speech (lattice)", "visqol-speech/lattice"),
-        inside("speaker similarity (GE2E)", "Resemblyzer", voice_encoder.find_weights(), "Apache-2.0", GE2E.load),
-        inside("DistillMOS", "distillmos", distillmos.find_weights(), "MIT", DistillMOSNetwork.load),
+        network("speaker similarity (GE2E)", "resemblyzer", weights.resemblyzer or "installed", "Apache-2.0", "",
+                lambda path: weights_hash(GE2E.load(voice_encoder_path(path)))),
+        network("DistillMOS", "distillmos", weights.distillmos or "installed", "MIT", "",
+                lambda path: weights_hash(DistillMOSNetwork.load(distillmos_path(path)))),
         package("STOI, ESTOI", "pystoi", "pystoi", "MIT"),
         package("PESQ", "pesq", "pesq", "MIT (the ITU's code has its own terms)"),
         package("DNSMOS", "speechmos", "speechmos", "MIT", ("dnsmos_models/sig_bak_ovr.onnx",)),
         package("Whisper's English normaliser", "whisper_normalizer", "whisper-normalizer", "MIT"),
         package("recogniser pocketsphinx", "pocketsphinx", "pocketsphinx", "BSD", ("model/en-us/en-us.lm.bin",)),
-    ]
+    ]  # fmt: skip
     ctc = beside_code(cfg.ctc)
     there = (ctc / "model.safetensors").is_file()
     digest = folder_hash(ctc, ["config.json", "model.safetensors"])[:12] if there else ""

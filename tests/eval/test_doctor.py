@@ -26,6 +26,9 @@ def test_what_is_there_and_what_is_not(tmp_path: Path) -> None:
     assert not found["recogniser ctc-mini"].runs
     assert not found["KL of class posteriors"].runs and "weights.classifier=" in found["KL of class posteriors"].on
     assert not found["SPICE, SPIDEr"].runs
+    for metric, setting in (("speaker similarity (GE2E)", "resemblyzer"), ("DistillMOS", "distillmos")):
+        ours = diagnose(f"weights.{setting}={tmp_path / 'ours.pt'}")[metric]  # the file, and not what is installed
+        assert not ours.runs and "ours.pt" in ours.on
     for metric in ("ViSQOL, audio (SVR)", "ViSQOL, speech (lattice)", "speaker similarity (GE2E)"):
         assert found[metric].runs or "pip install" in found[metric].on
     assert len(table(list(found.values())).splitlines()) == len(found) + 2
