@@ -148,19 +148,18 @@ def mark_control(line: Line, controls: Sequence[str]) -> None:
         found = [clearly_better(line, row, control) for control in against]
         verdicts.append(None if None in found else all(found))
         entry.marks += {True: "", False: " °", None: " ?"}[verdicts[-1]]
-        common = [len(common_clips(line, row, control)) for control in against] if verdicts[-1] is not None else [0]
-        if min(common):
-            entry.n_common = min(common)
+        common = min(len(sums_of(line, row).keys() & sums_of(line, control).keys()) for control in against)
+        if common and verdicts[-1] is not None:
+            entry.n_common = common
             if entry.n_common != (entry.n or 0) + entry.n_failed:
                 entry.marks += f" (tested over {entry.n_common})"
     if False in verdicts and True not in verdicts:
         line.marks = (line.marks + " ‡").strip()
 
 
-def common_clips(line: Line, row: str, control: str) -> list[str]:
-    """The clips that have a score in both rows."""
-    sides = [line.how[name][1] if name in line.how else {} for name in (row, control)]
-    return [clip for clip in sides[0] if clip in sides[1]]
+def sums_of(line: Line, row: str) -> dict[str, Any]:
+    """The sums of each clip that a row has a score for; empty where the figure is of no clips."""
+    return line.how[row][1] if row in line.how else {}
 
 
 def clearly_better(line: Line, row: str, control: str) -> bool | None:
@@ -173,7 +172,7 @@ def clearly_better(line: Line, row: str, control: str) -> bool | None:
     records = [record_hash(line.how[name][0]) for name in (row, control) if name in line.how]
     if len(set(records)) > 1:
         return None
-    sides = [line.how[name][1] if name in line.how else {} for name in (row, control)]
+    sides = [sums_of(line, name) for name in (row, control)]
     if all(sides):
         found = difference(line.metric, *sides)
         if found is None or found.low is None or found.high is None:

@@ -59,7 +59,6 @@ class Cell:
     arguments: Callable[[], list[str]]
     results: tuple[str, ...]
     launch: tuple[str, ...] = ()
-    task: str = ""
 
 
 @dataclass
@@ -120,9 +119,9 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
     base = [*c.data, "data.tokens=null"]  # the tokens that ship are those of one tokenizer
 
     def add(name: str, kind: str, row: str, script: str, config: str | None, needs: Sequence[str],
-            arguments: Callable[[], list[str]], results: Sequence[str], task: str = "") -> str:  # fmt: skip
+            arguments: Callable[[], list[str]], results: Sequence[str]) -> str:  # fmt: skip
         starts = launch if config in ("lm_train", "codec_train") else ()
-        plan.cells[name] = Cell(name, kind, row, script, config, tuple(needs), arguments, tuple(results), starts, task)
+        plan.cells[name] = Cell(name, kind, row, script, config, tuple(needs), arguments, tuple(results), starts)
         return name
 
     if after:
@@ -236,7 +235,7 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
                 target.append(f"seed={c.seed}")
             judges = list(c.judges) if cached else []  # probes are asked no opinion
             arguments = [*chosen, *base, *more, *target, *(shared if cached else []), *judges, *wanted]
-            add(cell, kind, row_name, script, config, needs, partial(list, arguments), ["results.json"], task)
+            add(cell, kind, row_name, script, config, needs, partial(list, arguments), ["results.json"])
 
         unscored = set(after.values()) - set(plan.tasks)  # trained for another task's sake
         for task in [*sorted(unscored), *plan.tasks]:
@@ -252,7 +251,7 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
                 "trainer.keep=1", *c.lm,
             ])  # fmt: skip
             add(lm, "lm", name, "lm/train.py", "lm_train", needs, train.arguments,
-                ["run/final/audio_vocabulary.json", "run/log.jsonl"], task)  # fmt: skip
+                ["run/final/audio_vocabulary.json", "run/log.jsonl"])  # fmt: skip
             if task in unscored:
                 continue
             model = [f"task={task}", f"model={text((plan.folder(lm) / 'run/final').as_posix())}"]
@@ -261,7 +260,7 @@ def make_plan(c: DictConfig, out: Path, only: Sequence[str] | None = None) -> Pl
                 cell = f"{name}/likelihood-{task}"
                 target = [f"out={text(plan.folder(cell).as_posix())}", f"seed={c.seed}", *shared, *wanted]
                 known = partial(on_tokens, [*chosen, *data, *model, *target], plan.folder(tokens) / "tokens.json")
-                add(cell, "task", name, "eval/likelihood.py", "eval_likelihood", [lm], known, ["results.json"], task)
+                add(cell, "task", name, "eval/likelihood.py", "eval_likelihood", [lm], known, ["results.json"])
         score("reconstruction", "eval/reconstruction.py", "eval_reconstruction", made, [], name, chosen)
         if row.get("classical"):  # there are no codes to look into
             continue

@@ -9,14 +9,15 @@ that the language models were trained with, and printed with the table.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from omegaconf import DictConfig
+from safetensors import safe_open
 
 from eval.comparison.budget import flops
 from eval.comparison.collect import (
@@ -35,71 +36,9 @@ from eval.comparison.collect import (
 from eval.comparison.plan import SPEECH_TASKS, Plan
 from eval.comparison.published import read_published
 from eval.comparison.sweep import DONE, read_json
+from eval.comparison.wanted import LIKELIHOOD, RECONSTRUCTION, SCORES, SEMANTICS, WORDS
 from eval.harness.protocols import differing, protocol
 from training.config import ConfigError
-
-# of a flow decoder: what its true target is worth, and what it makes of codes that say nothing
-BOUNDS = tuple(
-    (row, metric, f"{name}, {said}", NEITHER)
-    for row, said in (("true-target", "of the true target"), ("random-codes", "of random codes"))
-    for metric, name in (("mel-distance", "mel distance"), ("contrast-ratio", "contrast"), ("tonality", "steady tones"))
-)
-# (row of the results, start of the metric's name, what it is called, which way is better), in the order of the table
-RECONSTRUCTION = (
-    ("resynthesis", "bitrate/", "bit/s", NEITHER),
-    ("resynthesis", "real-time-factor", "real-time factor, there and back", NEITHER),
-    ("resynthesis", "wer/", "WER through the codec", DOWN),
-    ("resynthesis", "cer/", "CER through the codec", DOWN),
-    ("resynthesis", "speaker-similarity/", "speaker similarity", UP),
-    ("resynthesis", "stoi", "STOI", UP), ("resynthesis", "estoi", "ESTOI", UP), ("resynthesis", "pesq", "PESQ", UP),
-    ("resynthesis", "mel-distance", "mel distance", DOWN), ("resynthesis", "stft-distance", "STFT distance", DOWN),
-    ("resynthesis", "deviation-ratio", "deviation over time, output ÷ recording", NEITHER),
-    ("resynthesis", "contrast-ratio", "contrast of bands, output ÷ recording", NEITHER),
-    ("resynthesis", "tonality", "share of steady tones", NEITHER),
-    *BOUNDS,
-    ("resynthesis", "fad-inf/", "FAD∞", DOWN), ("resynthesis", "fad/", "FAD", DOWN),
-    ("resynthesis", "si-sdr", "SI-SDR", NEITHER), ("resynthesis", "dnsmos/", "DNSMOS", UP),
-    ("resynthesis", "utmos", "UTMOS", UP), ("resynthesis", "distillmos", "DistillMOS", UP),
-    ("resynthesis", "perplexity/level-1", "perplexity of level 1", NEITHER),
-)  # fmt: skip
-SEMANTICS = (("levels", "accuracy/", "probe of all levels", UP), ("levels-1", "accuracy/", "probe of level 1", UP),
-             ("levels", "cer/ctc-probe", "CTC probe, CER", DOWN))  # fmt: skip
-WORDS = (("levels-1", "cer/ctc-probe", "CTC probe of level 1, CER", DOWN),
-         ("levels-1", "wer/ctc-probe", "CTC probe of level 1, WER", DOWN),
-         ("levels", "cer/ctc-probe", "CTC probe of all levels, CER", DOWN),
-         ("levels", "wer/ctc-probe", "CTC probe of all levels, WER", DOWN),
-         ("shuffled-labels", "cer/ctc-probe", "its floor, CER with other clips' texts", NEITHER))  # fmt: skip
-SPEECH = (
-    ("generated", "wer/", "WER", DOWN), ("resynthesis", "wer/", "its ceiling, WER of the resynthesis", NEITHER),
-    ("generated-shuffled", "wer-original/", "its floor, WER against another text", NEITHER),
-    ("generated", "dnsmos/p808", "DNSMOS", UP), ("generated", "dnsmos/ovrl", "DNSMOS", UP),
-    ("generated", "utmos", "UTMOS", UP), ("generated", "distillmos", "DistillMOS", UP),
-    ("generated", "speaker-similarity", "speaker similarity", UP),
-    ("generated", "limit", "clips that did not end", NEITHER),
-    ("generated", "early-stop", "clips that stopped early", NEITHER),
-    ("generated", "repeated-", "clips that go round in circles", NEITHER),
-    ("generated", "duration-ratio", "duration, relative", NEITHER),
-)  # fmt: skip
-SOUND = (
-    ("generated", "fad", "Fréchet distance", DOWN), ("resynthesis", "fad", "its ceiling, of the resynthesis", NEITHER),
-    ("generated", "clap-score", "CLAP score", UP),
-    ("resynthesis", "clap-score", "its ceiling, of the resynthesis", NEITHER),
-    ("generated", "retrieval", "retrieval", UP), ("generated", "kl", "KL", DOWN),
-)  # fmt: skip
-LIKELIHOOD = (
-    ("own-condition", "bits-per-second", "bit/s that the model needs", NEITHER),
-    ("wrong-condition", "bits-per-second", "with another clip's condition", NEITHER),
-    ("unigram", "bits-per-second", "by frequencies of codes alone", NEITHER),
-    ("own-condition", "bits-per-token/text", "bits per token of text", DOWN),
-    ("wrong-condition", "bits-per-token/text", "with another clip's audio", NEITHER),
-)  # fmt: skip
-CAPTIONS = tuple(("generated", name, name, UP) for name in ("cider-d", "rouge-l", "bleu-4", "meteor"))
-SCORES: dict[str, Sequence[tuple[str, str, str, int]]] = {
-    "tts": SPEECH,
-    "asr": (("generated", "wer/model", "WER", DOWN),
-            ("generated-shuffled", "wer/model", "its floor, other clips", NEITHER)),
-    "text_to_sound": SOUND, "text_to_music": SOUND, "audio_captioning": CAPTIONS, "music_captioning": CAPTIONS,
-}  # fmt: skip
 
 
 class _Collector:
@@ -117,10 +56,9 @@ class _Collector:
         line.entries[row] = entry
         return line
 
-    def fact(self, section: str, title: str, row: str, value: float | None, text: str, cell: str, file: str,
-             **options: Any) -> None:  # fmt: skip
+    def fact(self, section: str, title: str, row: str, value: float | None, text: str, cell: str, file: str) -> None:
         """A figure without interval."""
-        self.put(section, title, row, Entry(text, cell, file, value), **options)
+        self.put(section, title, row, Entry(text, cell, file, value))
 
     # ---- the parts of a row ------------------------------------------------------------------------------------
     def tokenizer(self, row: str) -> dict[str, Any]:
@@ -143,8 +81,8 @@ class _Collector:
             steps = " + ".join(f"{stage['trainer']['max_steps']:,}" for stage in stages)
             weights = f"trained here, {steps} steps of {self.audio_per_step(stages[-1]):.0f} s"
 
-        def say(title: str, value: float | None, text: str, **options: Any) -> None:
-            self.fact("tokenizer", title, row, value, text, cell, file, **options)
+        def say(title: str, value: float | None, text: str) -> None:
+            self.fact("tokenizer", title, row, value, text, cell, file)
 
         say("weights", None, weights)
         if t.get("parameters"):
@@ -207,10 +145,9 @@ class _Collector:
         spent = positions * flops(
             total - (tables - 1) * table, model["num_hidden_layers"], model["hidden_size"], length
         )
-        part = "language model"
 
-        def say(title: str, value: float | None, text: str, section: str = part, **options: Any) -> None:
-            self.fact(section, title, row, value, text, cell, "config.yaml", **options)
+        def say(title: str, value: float | None, text: str, section: str = "language model") -> None:
+            self.fact(section, title, row, value, text, cell, "config.yaml")
 
         say("pattern", None, f"{vocabulary.get('pattern', 'flat')}, {trained['lm']['variant']}")
         say("vocabulary rows", vocabulary["size"], f"{vocabulary['size']:,}")
@@ -280,10 +217,9 @@ class _Collector:
 def parameters_of(folder: Path) -> int:
     """Parameters of the model in ``folder``, from the headers of its safetensors files."""
     total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        with open(path, "rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        total += sum(int(np.prod(part["shape"])) for name, part in header.items() if name != "__metadata__")
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "numpy") as tensors:
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     return total
 
 
