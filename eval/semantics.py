@@ -6,10 +6,11 @@
     python eval/semantics.py probes=[] ctc_steps=3000 ctc_shards=data/mini/tokens    # on hours of tokens, without audio
 
 Rows: levels-1, levels-1-2, … (the tokens' vectors, summed over the levels in use), continuous (what is quantised, in
-the same space: what quantising costs), log-mel (a spectrogram's statistics: what needs no codec), and shuffled-labels
-(chance). The probe is a linear classifier on the mean over time (eval/probes/linear.py). Clips of the train split train
-it, of the valid split choose its weight decay, of the test split score it. ``runs`` repeats the training on resampled
-train clips; the spread is written as ``deviation_of_runs``.
+the same space: what quantising costs), log-mel (a spectrogram's statistics: what needs no codec), duration-and-level
+(what should tell nothing: a label that it tells is in how the corpus was made), and shuffled-labels (chance). The probe
+is a linear classifier on the mean over time (eval/probes/linear.py). Clips of the train split train it, of the valid
+split choose its weight decay, of the test split score it. ``runs`` repeats the training on resampled train clips; the
+spread is written as ``deviation_of_runs``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from eval.harness.report import Report
 from eval.harness.run import Run
 from eval.probes.linear import LinearProbe, choose_decay, macro_f1
 from eval.probes.words import Spelling, Spelt, choose_spoken, file_spelling, read_tokens, spell
-from eval.space.features import latents, name_of_levels, of_codes
+from eval.space.features import duration_and_level, latents, name_of_levels, of_codes
 from eval.space.reading import read_waves, say_left_out
 from eval.space.recordings import SPLITS, text_of
 from training.config import ConfigError, hydra_entry
@@ -173,12 +174,13 @@ def probe_words(
     features: dict[str, Features],
     stored: dict[str, NDArray[np.int64]],
 ) -> list[dict[str, Any]]:
-    """Train and file the CTC probes of all rows but log-mel (two vectors a second cannot spell); lines of items.jsonl.
+    """Train and file the CTC probes of all rows but the controls without codec, whose vectors are too few to spell by;
+    lines of items.jsonl.
 
     Args:
         stored: codes of token shards; empty: ``features`` hold the clips of the corpus.
     """
-    rows = [row for row in features if row != "log-mel"]
+    rows = [row for row in features if row not in ("log-mel", "duration-and-level")]
     lines = []
     if data.left_out:
         print(f"ctc: {len(data.left_out)} clips not trained on: {next(iter(data.left_out.values()))}", flush=True)
@@ -234,6 +236,7 @@ def main(cfg: DictConfig) -> None:
     if waves and isinstance(tokenizer, HasLatents):
         features["continuous"] = latents(tokenizer, waves, None)
     features["log-mel"] = log_mel_features(waves, rate)
+    features["duration-and-level"] = {name: duration_and_level(wav, rate) for name, wav in waves.items()}
 
     # ---- probes ------------------------------------------------------------------------------------------------
     report = run.begin(

@@ -149,9 +149,11 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = read_json("out/results.json")
     rows_ = results["rows"]
     assert list(rows_) == [
-        "levels-1", "levels-1-2", "levels-1-3", "continuous", "log-mel", "shuffled-labels",
+        "levels-1", "levels-1-2", "levels-1-3", "continuous", "log-mel", "duration-and-level", "shuffled-labels",
     ]  # fmt: skip
     assert rows_["log-mel"]["accuracy/kind"]["value"] == 1.0
+    assert rows_["duration-and-level"]["accuracy/kind"]["value"] < 1.0, "all are as long and as loud"
+    assert "cer/ctc-probe" not in rows_["duration-and-level"]
     cell = rows_["continuous"]["accuracy/kind"]
     assert (cell["n"], cell["classes"], cell["train_clips"], cell["runs"]) == (6, 2, 8, 2)
     assert rows_["levels-1"]["cer/ctc-probe"]["n"] == 6 and "cer/ctc-probe" not in rows_["log-mel"]
