@@ -1,4 +1,4 @@
-"""A corpus of ten clips of tones, one tone per word, for tests of whole chains."""
+"""Tones and noise for files of sound; a corpus of ten clips of tones, one tone per word, for tests of whole chains."""
 
 from pathlib import Path
 
@@ -8,6 +8,17 @@ from json_files import write_lines
 
 RATE = 16000
 WORDS = {"anna": 220.0, "carried": 330.0, "green": 440.0, "apples": 550.0, "table": 660.0}  # a tone each, Hz
+
+
+def tone(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> np.ndarray:
+    """A sine at half scale, float32 [samples]."""
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+def noise(seconds: float = 3.0, rate: int = 16_000, channels: int = 1) -> np.ndarray:
+    """Noise far below full scale, float32 [samples, channels]."""
+    random = np.random.default_rng(0)
+    return random.normal(0, 0.1, (int(seconds * rate), channels)).clip(-0.9, 0.9).astype(np.float32)
 
 
 def write_corpus(root: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from tiny_tones import noise, tone
 
 from codec.audio import files as audio_files
 from codec.audio.files import (
@@ -28,17 +29,6 @@ from codec.audio.files import (
     read_pieces,
     read_span,
 )
-
-
-def tone(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> np.ndarray:
-    """A sine at half scale, float32 [samples]."""
-    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
-
-
-def noise(seconds: float, rate: int = 16_000, channels: int = 1) -> np.ndarray:
-    """Noise far below full scale, float32 [samples, channels]."""
-    random = np.random.default_rng(0)
-    return random.normal(0, 0.1, (int(seconds * rate), channels)).clip(-0.9, 0.9).astype(np.float32)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tiny_tones import noise
 
 from codec.audio.bitstreams import MpegFrame
 from codec.audio.files import AudioError, audio_info, read_audio
@@ -40,11 +41,6 @@ FORMATS = {
     "opus": dict(format="OGG", subtype="OPUS"),
     "mp3": dict(format="MP3", subtype="MPEG_LAYER_III"),
 }
-
-
-def noise(seconds: float = 3.0, rate: int = RATE, channels: int = 1) -> np.ndarray:
-    random = np.random.default_rng(0)
-    return random.normal(0, 0.1, (int(seconds * rate), channels)).clip(-0.9, 0.9).astype(np.float32)
 
 
 def encoded(wave: np.ndarray, rate: int = RATE, **how: str) -> bytes:
@@ -145,6 +141,7 @@ READ_WHOLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stereo", [False, True], ids=["mono", "stereo 48 kHz"])
 @pytest.mark.parametrize("name", READ_WHOLE)
 def test_what_a_header_does_not_say_is_read_all_the_same(

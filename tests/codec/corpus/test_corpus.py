@@ -3,19 +3,14 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 from json_files import write_lines
+from tiny_tones import tone
 
 from codec.corpus import Clip, CorpusError, read_corpus, spread
-
-
-def tone(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> np.ndarray:
-    """A sine at half scale, float32 [samples]."""
-    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
 
 
 def write_metadata(root: Path, rows: list[dict], name: str = "metadata.jsonl") -> None:

@@ -96,26 +96,27 @@ def part(name: str) -> str:
     return ".".join(words[:depth])
 
 
+def reached(loss: torch.Tensor, staged: StagedCodec) -> set[str]:
+    """The parts whose parameters a loss teaches."""
+    staged.zero_grad(set_to_none=True)
+    loss.backward(retain_graph=True)
+    return {part(n) for n, p in staged.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
 @pytest.mark.parametrize("stage", [None, 1, 2])
 def test_each_objective_reaches_exactly_its_parameters(stage: int | None) -> None:
     staged, adversary, losses = one_pass(stage)
     expected: dict[str, Any] = {name: parts for (name, at), parts in REACHED.items() if at == stage}
     assert losses.keys() == expected.keys(), "an objective is missing, or one takes part that should not"
     for name, loss in losses.items():
-        staged.zero_grad(set_to_none=True)
-        loss.backward(retain_graph=True)
-        reached = {part(n) for n, p in staged.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-        assert reached == expected[name], name
+        assert reached(loss, staged) == expected[name], name
         assert all(p.grad is None for p in adversary.core.parameters()), f"{name} teaches the discriminators"
 
 
 def test_in_stage_one_a_bridge_joins_ends_of_unequal_widths() -> None:
     staged, _, losses = one_pass(1, decoder_dim=24)
     for name, loss in losses.items():
-        staged.zero_grad(set_to_none=True)
-        loss.backward(retain_graph=True)
-        reached = {part(n) for n, p in staged.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-        assert reached == REACHED[name, 1] | ({"bridge"} if name != "mae" else set()), name
+        assert reached(loss, staged) == REACHED[name, 1] | ({"bridge"} if name != "mae" else set()), name
     assert one_pass(1)[0].bridge is None and one_pass(2, decoder_dim=24)[0].bridge is None
 
 

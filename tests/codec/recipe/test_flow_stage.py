@@ -82,6 +82,7 @@ def test_a_latent_target_takes_the_ends_of_its_auto_encoder(place: Path, capsys:
     assert "the bridge between them is not exported" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_target_with_a_poor_ceiling_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     soundfile.write(tmp_path / "a.wav", WAV[0].repeat(2).numpy(), 24_000)
     clips = [Clip("a", tmp_path / "a.wav", domain="sound")]
