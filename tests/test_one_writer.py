@@ -86,7 +86,16 @@ UNUSABLE |= {
 # encode waits, and so do the processes of a sweep; gguf_speak writes as vllm_speak does; others write no folder that
 # two could name
 OTHERS = {"sample_output", "encode", "gguf_speak", "doctor", "selftest", "kill_runs"}
-OTHERS |= {"serve", "bench_serve", "bench_audio", "bench_codec", "bench_encode", "bench_lm", "bench_long"}
+OTHERS |= {
+    "serve",
+    "bench_serve",
+    "bench_audio",
+    "bench_codec",
+    "bench_encode",
+    "bench_lm",
+    "bench_long",
+    "bench_start",
+}
 
 
 def write_corpus(root: Path) -> None:
