@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,20 +122,18 @@ def plan(space: Space, untrained: Space | None, cfg: DictConfig, files: Mapping[
 
 def file_scores(run: Run, sounds: Mapping[str, Sounds]) -> None:
     """Means over the random walks and transfers, by row; amounts but 1 are metrics of their row."""
-    values: dict[tuple[str, str], dict[str, float]] = {}
-    lacking: dict[tuple[str, str], dict[str, str]] = {}
+    values: dict[tuple[str, str], dict[str, Any]] = {}  # (row, metric) → walk or transfer → score
+    lacking: dict[tuple[str, str], dict[str, Any]] = {}  # … → why there is none
     for name, own in sounds.items():
         kind, _, rest = name.partition("/")
         if not kind.startswith("random"):
             continue
         for row, (_, scores, failures) in own.items():
             base, _, amount = row.partition(" ")
-            for metric, value in scores.items():
-                full = f"{kind.removeprefix('random-')}-{metric}" + (f"@{amount[2:]}" if amount else "")
-                values.setdefault((base, full), {})[rest] = value
-            for metric, why in failures.items():
-                full = f"{kind.removeprefix('random-')}-{metric}" + (f"@{amount[2:]}" if amount else "")
-                lacking.setdefault((base, full), {})[rest] = why
+            for found, into in ((scores, values), (failures, lacking)):
+                for metric, value in found.items():
+                    full = f"{kind.removeprefix('random-')}-{metric}" + (f"@{amount[2:]}" if amount else "")
+                    into.setdefault((base, full), {})[rest] = value
     for row, metric in sorted({*values, *lacking}, key=lambda pair: ("@" in pair[1], pair[1])):
         run.report.mean(row, metric, values.get((row, metric), {}), lacking.get((row, metric)))
     for metric in ("transfer-posterior-target", "transfer-pitch-cents", "walk-pitch-between", "walk-path-ratio"):

@@ -19,6 +19,9 @@ from codec.network.ctc import ALPHABET, BLANK, ids_to_text, text_to_ids
 from training.progress import progress
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the weights, chosen on the validation clips
+HIDDEN = 128  # units of the CTC probe's LSTM, per direction
+# its steps per frame: CTC needs at least as many as characters, and tokens are slow (12.5 Hz; speech has 15 a second)
+STRETCH = 4
 
 
 class LinearProbe:
@@ -86,27 +89,23 @@ class CTCProbe(nn.Module):
 
     Args:
         width: of a feature vector.
-        hidden: of the LSTM, per direction.
-        stretch: output steps per frame: CTC needs at least as many steps as characters, and tokens are slow
-            (12.5 Hz; people speak 15 characters per second).
     """
 
-    def __init__(self, width: int, hidden: int = 128, stretch: int = 4) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.stretch = stretch
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.lstm = nn.LSTM(width, hidden, batch_first=True, bidirectional=True)
-        self.head = nn.Linear(2 * hidden, stretch * (len(ALPHABET) + 1))
+        self.lstm = nn.LSTM(width, HIDDEN, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * HIDDEN, STRETCH * (len(ALPHABET) + 1))
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``[batch, frames, width]``, ``[batch]`` → log-probabilities ``[batch, frames × stretch, characters + 1]``."""
+        """``[batch, frames, width]``, ``[batch]`` → log-probabilities ``[batch, frames × STRETCH, characters + 1]``."""
         packed = nn.utils.rnn.pack_padded_sequence(
             (features - self.mean) / self.scale, lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         hidden, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        scores = self.head(hidden).unflatten(2, (self.stretch, -1)).flatten(1, 2)
-        return scores.log_softmax(-1), lengths * self.stretch
+        scores = self.head(hidden).unflatten(2, (STRETCH, -1)).flatten(1, 2)
+        return scores.log_softmax(-1), lengths * STRETCH
 
     @torch.inference_mode()
     def transcribe(self, clips: Sequence[NDArray[np.float32]]) -> list[str]:
@@ -126,14 +125,13 @@ def train_ctc(
     seed: int,
     batch_size: int = 16,
     learning_rate: float = 2e-3,
-    stretch: int = 4,
 ) -> CTCProbe:
     """Train a `CTCProbe` on features ``[frames, width]`` and normalised texts.
 
     Texts with characters outside a–z, apostrophe and space cannot be learnt; leave those clips out before.
     """
     torch.manual_seed(seed)
-    probe = CTCProbe(clips[0].shape[1], stretch=stretch)
+    probe = CTCProbe(clips[0].shape[1])
     everything = torch.from_numpy(np.concatenate(clips))
     probe.mean.copy_(everything.mean(0))  # type: ignore[operator]
     probe.scale.copy_(everything.std(0).clamp(min=1e-6))  # type: ignore[operator]

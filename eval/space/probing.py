@@ -35,9 +35,6 @@ class Side:
                 "a probe takes one vector per recording, [n, d]: a recording's frames are no sample of it."
             )
 
-    def where(self, mask: NDArray[np.bool_]) -> Side:
-        return Side(self.x[mask], self.y[mask], self.groups[mask])
-
 
 @dataclass(frozen=True)
 class Found:

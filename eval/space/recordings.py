@@ -140,7 +140,7 @@ def read_recordings(
     return kept, left_out
 
 
-def check_splits(recordings: Sequence[Recording], group: str | None = "group") -> None:
+def check_splits(recordings: Sequence[Recording], group: str | None) -> None:
     """Refuse recordings of which scores would mean nothing.
 
     Raises:

@@ -19,6 +19,7 @@ from eval.space.recordings import SPLITS, Recording
 ENOUGH = 10  # test recordings of a register that what was learnt below it is tried on
 COMPONENTS = 32  # principal components of train, beside all dimensions
 Vectors = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 class Scores:
@@ -70,12 +71,12 @@ class Scores:
         self,
         vectors: Vectors,
         y: NDArray[np.int64],
-        heard: NDArray[np.bool_] | None = None,
-        tested: NDArray[np.bool_] | None = None,
+        heard: Mask | None = None,
+        tested: Mask | None = None,
     ) -> tuple[Side, Side, Side]:
         """Train, valid and test; of the first two those that are ``heard`` (None: all), of test those ``tested``."""
 
-        def side(split: str, chosen: NDArray[np.bool_] | None) -> Side:
+        def side(split: str, chosen: Mask | None) -> Side:
             mask = (self.split == split) & (True if chosen is None else chosen)
             return Side(vectors[mask].astype(np.float32), y[mask], self.groups[mask])
 
@@ -139,27 +140,29 @@ class Scores:
         if first == last:
             return
         for asked, held in ((first, last), (last, first)):
-            groups, right = [], []
-            for k in range(len(self.classes[held])):
-                sides = self.sides(vectors, self.y[asked], self.y[held] == k, self.y[held] == k)
-                if len(set(sides[0].y)) > 1 and len(sides[2].y):
-                    right.append(probe(*sides, len(self.classes[asked]), self.cfg.seed, 0, 1e-2).right)
-                    groups += sides[2].groups.tolist()
-            if groups:
-                chance = 1 / len(self.classes[asked])
-                self.share(row, f"accuracy-within/{asked} by {held}", groups, np.concatenate(right), chance=chance)
+            within = [self.y[held] == k for k in range(len(self.classes[held]))]
+            self.asked(row, f"accuracy-within/{asked} by {held}", vectors, asked, [(mask, mask) for mask in within])
         if all(name.lstrip("-").isdigit() for name in self.classes[last]) and len(self.classes[last]) > 2:
             counts = Counter(self.values(last, "test"))
             highest = max((name for name, count in counts.items() if count >= ENOUGH), key=int, default=None)
             if highest is None:
                 return
             place = np.array([int(name) for name in self.classes[last]])[self.y[last]]
-            low, high = place < int(highest), place == int(highest)
-            sides = self.sides(vectors, self.y[first], low, high)
+            sides = (place < int(highest), place == int(highest))
+            self.asked(row, f"accuracy-transfer/{first} to {last} {highest}", vectors, first, [sides])
+
+    def asked(self, row: str, metric: str, vectors: Vectors, label: str, parts: Sequence[tuple[Mask, Mask]]) -> None:
+        """File what probes of ``label`` get right together: each hears one mask of recordings and is tested on another;
+        nothing where there is nothing to tell apart or to test.
+        """
+        groups, right = [], []
+        for heard, tested in parts:
+            sides = self.sides(vectors, self.y[label], heard, tested)
             if len(set(sides[0].y)) > 1 and len(sides[2].y):
-                found = probe(*sides, len(self.classes[first]), self.cfg.seed, 0, 1e-2)
-                metric = f"accuracy-transfer/{first} to {last} {highest}"
-                self.share(row, metric, sides[2].groups.tolist(), found.right, chance=1 / len(self.classes[first]))
+                right += probe(*sides, len(self.classes[label]), self.cfg.seed, 0, 1e-2).right.tolist()
+                groups += sides[2].groups.tolist()
+        if groups:
+            self.share(row, metric, groups, np.array(right), chance=1 / len(self.classes[label]))
 
     def clusters(self, row: str, label: str, train: Vectors, test: Vectors) -> None:
         """Clusters as many as classes and as BIC says, against this label and against the same dealt out anew."""

@@ -77,11 +77,6 @@ class Evaluation:
     grid: dict[str, Any] | None = None  # grid.json of eval/sound_space.py
 
     @property
-    def domains(self) -> list[str]:
-        """The domains of the items, in the order of their first appearance; "" where an item has none."""
-        return list(dict.fromkeys(item.domain for item in self.items.values()))
-
-    @property
     def tokenizer(self) -> dict[str, Any]:
         """What the evaluation says of its tokenizer."""
         found = self.how.get("tokenizer")

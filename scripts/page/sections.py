@@ -45,7 +45,7 @@ class System:
 
     @property
     def names(self) -> list[str]:
-        return [source.name for source in self.sources]
+        return list(dict.fromkeys(source.name for source in self.sources))
 
     def clip(self, id: str) -> Clip | None:
         """The clip of this system, with the scores of all evaluations that it comes from."""
@@ -64,7 +64,6 @@ class Section:
         items: in the order of the evaluations; only those that some view shows.
         views: ``{view: ids}``.
         rank: the metrics that best and worst go by; empty where there is no score of that kind.
-        ranks: ``{id: mean of those metrics}``.
         total: number of items that the views were taken from.
     """
 
@@ -74,7 +73,6 @@ class Section:
     items: list[Item]
     views: dict[str, list[str]]
     rank: list[str]
-    ranks: dict[str, float]
     total: int
     remarks: list[str] = field(default_factory=list)
 
@@ -180,7 +178,7 @@ def _section(
             captions = [e.items[id].captions for e in evaluations if id in e.items]
             items.append(Item(id, item.text, item.speaker, item.domain, max(captions, key=len), {}))
     systems = _systems(kind, evaluations, [item.id for item in items])
-    return Section(kind, evaluations, systems, items, chosen, metrics, ranks, len(pool), remarks)
+    return Section(kind, evaluations, systems, items, chosen, metrics, len(pool), remarks)
 
 
 def _ranks(
@@ -258,7 +256,7 @@ def _systems(kind: Kind, evaluations: list[Evaluation], shown: list[str]) -> lis
         systems.append(System(f"s{len(systems) + 1}", "encodec", "EnCodec", EMPTY, [], False, None, None))
     for row in {system.row for system in systems}:  # like columns of unlike content need titles that differ
         alike = [system for system in systems if system.row == row]
-        names = [" = ".join(dict.fromkeys(system.names)) for system in alike]
+        names = [" = ".join(system.names) for system in alike]
         for number, (system, name) in enumerate(zip(alike, names, strict=True), 1):
             if names.count(name) > 1:
                 system.title += f" {number}"

@@ -100,7 +100,7 @@ def _system_view(system: System, number: int, audible: Sequence[str]) -> dict[st
         "colour": (number - 1) % 8 + 1,
         "title": system.title,
         "note": system.note,
-        "names": " = ".join(dict.fromkeys(system.names)) if not system.row.startswith("reference") else "",
+        "names": " = ".join(system.names) if not system.row.startswith("reference") else "",
         "rates": " · ".join(rates),
         "bitrate": system.bitrate,
         "tokens": system.tokens,
@@ -167,7 +167,8 @@ def _failures(system: System) -> list[tuple[str, str, str]]:
     ]
 
 
-def _some(ids: Sequence[object], most: int = 20) -> str:
+def _some(ids: Sequence[object]) -> str:
+    most = 20
     text = ", ".join(map(str, ids[:most]))
     return f"{text} and {len(ids) - most} more" if len(ids) > most else text
 

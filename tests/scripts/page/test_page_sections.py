@@ -57,7 +57,6 @@ def test_best_and_worst_go_by_the_judged_columns(codecs: tuple[Path, Path]) -> N
     section = sections_of(*codecs)["reconstruction-speech"]
     assert section.rank == ["stoi"]  # more is better: item 0 is best
     assert section.views["best"] == ["speech-0", "speech-1"] and section.views["worst"] == ["speech-5", "speech-4"]
-    assert section.ranks["speech-0"] == pytest.approx((0.9 + 0.7) / 2)
     section = sections_of(*codecs, rank="mel-distance")["reconstruction-speech"]  # less is better
     assert section.views["best"] == ["speech-0", "speech-1"] and section.rank == ["mel-distance"]
 
