@@ -96,9 +96,18 @@ def server_of(cfg: DictConfig, service: Service, key: str | None) -> uvicorn.Ser
     return uvicorn.Server(settings)
 
 
-async def served(server: uvicorn.Server, bound: socket.socket, service: Service) -> bool:
+async def served(server: uvicorn.Server, bound: socket.socket, service: Service, stop: Stop) -> bool:
     """Answer until a signal comes, then what has been asked; whether nothing is computed any more."""
+
+    async def watch() -> None:
+        """uvicorn hears signals from its start on, and one may have come before."""
+        while not stop.asked:
+            await asyncio.sleep(0.1)
+        server.should_exit = True
+
+    watching = asyncio.create_task(watch())
     await server.serve([bound])
+    watching.cancel()
     return await asyncio.to_thread(service.close, ENDING)
 
 
@@ -115,7 +124,7 @@ def serve(cfg: DictConfig) -> None:
     service = service_of(cfg)
     host = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
     print(f"{service.name} at http://{host}:{bound.getsockname()[1]}/; Ctrl-C ends it.", flush=True)
-    ended = stop.asked or asyncio.run(served(server_of(cfg, service, key), bound, service))
+    ended = asyncio.run(served(server_of(cfg, service, key), bound, service, stop))
     stop.close()
     if not ended:
         print("ended; what was in work is left, and was for nobody any more.", file=sys.stderr, flush=True)

@@ -56,21 +56,34 @@ import lm.serve
 threading.Thread(target=threading.Event().wait).start()
 stuck = types.SimpleNamespace(name="stuck", close=lambda seconds: False, metrics=types.SimpleNamespace(answered=None))
 lm.serve.service_of, lm.serve.application = lambda cfg: stuck, lambda service: None
-lm.serve.main()
+{early}lm.serve.main()
+"""
+# a signal between the line that tells where the server is and uvicorn's hearing it
+EARLY = """honest = lm.serve.server_of
+def server_of(*given):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGTERM)
+    return honest(*given)
+lm.serve.server_of = server_of
 """
 
 
 @pytest.mark.slow
-def test_what_cannot_be_ended_does_not_keep_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("early", ["", EARLY])
+def test_what_cannot_be_ended_does_not_keep_the_server(tmp_path: Path, early: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-c", STUCK, "port=0", "device=cpu"]
+    command = [sys.executable, "-c", STUCK.format(early=early), "port=0", "device=cpu"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stdout is not None and run.stderr is not None
         assert run.stdout.readline().startswith("stuck at http://127.0.0.1:")
-        run.send_signal(signal.SIGTERM)
-        assert run.wait(60) == 128 + signal.SIGTERM
+        if not early:
+            run.send_signal(signal.SIGTERM)
+        try:
+            assert run.wait(60) == 128 + signal.SIGTERM
+        finally:
+            run.kill()
         assert run.stderr.read().splitlines()[-1] == "ended; what was in work is left, and was for nobody any more."
 
 
