@@ -240,8 +240,12 @@ def program_of(given: argparse.Namespace) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and start the program."""
-    given = parser().parse_args(arguments)
+    whole = parser()
+    given = whole.parse_args(arguments)
     if given.command in COMMANDS:
+        if COMMANDS[given.command].takes in ("files", "recordings") and given.out is None and len(given.inputs) > 1:
+            if not Path(last := given.inputs[-1]).exists():
+                whole.error(f"{last} does not exist; if it is where the result goes, say -o {last}")
         program, settings = program_of(given), settings_of(given.command, given)
     else:
         what = given.what if given.command == "evaluate" else "doctor"

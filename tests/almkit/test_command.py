@@ -109,6 +109,18 @@ def test_every_command_has_an_example_that_it_understands(name: str, capsys: pyt
         assert parser().parse_args(shlex.split(line)[1:]).command == name
 
 
+@pytest.mark.parametrize("line", ["reconstruct a.wav again.wav", "decode codes again", "transcribe a.wav said"])
+def test_a_result_s_place_among_the_inputs_is_told_so(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(line.split())
+    place = line.split()[-1]
+    assert ended.value.code == 2
+    assert f"{place} does not exist; if it is where the result goes, say -o {place}" in capsys.readouterr().err
+
+
 def test_every_evaluation_is_known_and_tells_its_settings(capsys: pytest.CaptureFixture) -> None:
     assert {"tts", "asr", "reconstruction", "compare"} <= set(evaluations())
     main(["evaluate", "tts", "--help"])
