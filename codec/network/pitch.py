@@ -100,6 +100,11 @@ def pitch(
     return frequency, periodicity
 
 
+def voicing(periodicity: Tensor) -> Tensor:
+    """How much of a pitch frames of that periodicity have, 0…1."""
+    return ((periodicity - VOICED[0]) / (VOICED[1] - VOICED[0])).clamp(0, 1)
+
+
 class PitchInput(nn.Linear):
     """Pitch of each frame (octaves from the middle of the range) and whether it has one (0…1), mapped to ``dim``."""
 
@@ -118,7 +123,7 @@ class PitchInput(nn.Linear):
         frequency, periodicity = pitch(
             wav, self.sample_rate, self.hop, self.low, self.high, causal=self.causal, correlate=self.correlate
         )
-        voiced = ((periodicity - VOICED[0]) / (VOICED[1] - VOICED[0])).clamp(0, 1)
+        voiced = voicing(periodicity)
         octaves = torch.log2(frequency / (self.low * self.high) ** 0.5)
         return torch.stack((octaves * voiced, voiced), dim=-1)
 

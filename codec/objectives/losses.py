@@ -27,7 +27,7 @@ from codec.model import ALMTokenizer
 from codec.network.code_space import coding_rate_loss
 from codec.network.experts import ExpertPatchify
 from codec.network.patchify import Synthesis, spectrum, tone_offsets
-from codec.network.pitch import VOICED, pitch
+from codec.network.pitch import pitch, voicing
 from codec.network.quantizer import Quantized
 from codec.objectives.auxiliary import ExpertPredictor, LevelPredictor, MaskedAutoencoder, draw_mask
 from codec.objectives.flow import FlowDraw, flow_losses
@@ -314,7 +314,7 @@ class OtherLosses(Losses):
         with torch.no_grad():  # of a bird or a whistle the pulses say a fraction of the pitch, and the tones say it
             higher, _ = pitch(self.source, c.sample_rate, c.hop, c.pitch_low, 4 * c.pitch_high)
             within = (frequency / higher).log2().abs() < 0.1
-        voiced = within * ((periodicity - VOICED[0]) / (VOICED[1] - VOICED[0])).clamp(0, 1)
+        voiced = within * voicing(periodicity)
         return (share * voiced).sum() / self.accelerator.reduce(voiced.sum(), reduction="mean").clamp(min=1.0)
 
     def pitch_axis(self) -> Tensor | None:

@@ -11,9 +11,8 @@ from mini_corpus.bigram import END, START, Bigram
 from mini_corpus.grammar import CLASSES, PATTERNS, sentence_stream, vocabulary
 
 SAMPLE = 12_000
-SPOKEN = {part for _, pattern in PATTERNS for part in pattern.split()} - set(
-    CLASSES
-)  # as it stands in patterns: the, is
+# words that stand in patterns themselves: the, is
+SPOKEN = {part for _, pattern in PATTERNS for part in pattern.split()} - CLASSES.keys()
 
 
 @pytest.fixture(scope="module")
