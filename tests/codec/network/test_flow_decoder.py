@@ -15,6 +15,7 @@ from codec.model import ALMTokenizer
 from codec.network.flow import Sampling
 from codec.network.flow_decoder import FADE, PIECE, FlowConfig
 from codec.network.patchify import overlap_add, spectrum
+from codec.shards import Row, ShardWriter, TokenizerInfo, check_shard, read_index, shard_name
 
 KINDS: dict[str, dict[str, Any]] = {
     "partials": {"excitation": False},
@@ -33,11 +34,15 @@ def codes_of(codec: ALMTokenizer, windows: int, batch: int = 1) -> Codes:
     return Codes(codes, torch.full((batch,), windows))
 
 
-def test_codes_and_their_fingerprint_stay_and_the_sound_has_another() -> None:
+def test_codes_and_their_fingerprint_stay_and_the_sound_has_another(tmp_path: Path) -> None:
     base, codec = tiny_codec(), tiny_flow_codec()
     wav = 0.1 * torch.randn(2, 30_000)
     codes = base.encode(wav)
     assert torch.equal(codec.encode(wav).codes, codes.codes)
+    with ShardWriter(tmp_path, TokenizerInfo.of(base)) as writer:
+        writer.add(Row(id="a", codes=codes.codes[0].T.numpy(), duration=1.25))
+    assert read_index(tmp_path).is_of(codec), "shards of the codec are shards of the one with a flow decoder"
+    check_shard(tmp_path / shard_name(0), TokenizerInfo.of(codec))  # so that an encoding goes on into the same folder
     assert codec.fingerprint == base.fingerprint == base.decoder_fingerprint
     assert codec.decoder_fingerprint != base.fingerprint
     assert not torch.allclose(codec.decode(codes), base.decode(codes))
