@@ -11,6 +11,7 @@ import difflib
 import errno
 import functools
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -62,10 +63,18 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errn
 
 @contextmanager
 def ending_plainly() -> Iterator[None]:
-    """A full disk, a folder that cannot be written and Ctrl-C end a program in one sentence; all it prints is plain."""
+    """A full disk, a folder that cannot be written, a reader that has gone (``| head``) and Ctrl-C end a program in one
+    sentence; all it prints is plain."""
     try:
         with refusing(CheckpointError, LockError), redirect_stdout(cast(TextIO, PlainStream(sys.stdout))):
             yield
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _unread(sys.stdout):  # it was another pipe, as one to a worker
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere as Python ends
+        print("nobody reads the output any more; the same command goes on from what was finished.", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         if error.errno not in DISK:
             raise
@@ -77,6 +86,15 @@ def ending_plainly() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from what was finished.", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _unread(stream: TextIO) -> bool:
+    """Whether it is a pipe that nobody holds the other end of."""
+    try:
+        (output := select.poll()).register(stream.fileno(), 0)
+    except OSError:  # no file at all: a notebook's, or a test's
+        return False
+    return any(events & select.POLLERR for _, events in output.poll(0))
 
 
 def group_options(group: str) -> list[str]:

@@ -9,6 +9,7 @@ A program with ``@hydra_entry("NAME")`` prints its docstring and the commented k
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from pathlib import Path
@@ -64,7 +65,10 @@ def answer() -> None:
     if not {"-h", "--help"} & set(sys.argv[1:]) or REPOSITORY not in path.resolve().parents or path.suffix != ".py":
         return
     if text := help_of(path.name, path):
-        print(text)
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:  # ``--help | head``: what is left goes nowhere as Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0)
     run_lightly(ast.parse(path.read_text(encoding="utf-8")))
 

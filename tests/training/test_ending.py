@@ -1,5 +1,6 @@
 """How every program ends that a disk, a lock or a person stops: one sentence, no traceback, a status that tells."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from training.checkpoint import CheckpointError
-from training.config import hydra_entry
+from training.config import ending_plainly, hydra_entry
 from training.lock import LockError
 
 FULL = "Make room or give another folder; what was finished stays, and the same command goes on from it."
@@ -41,6 +42,22 @@ def test_one_sentence_and_a_status(
     with pytest.raises(SystemExit) as ended:
         run(error, tmp_path, monkeypatch)
     assert ended.value.code == status and capsys.readouterr().err.strip() == sentence
+
+
+def test_who_reads_no_further_gets_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    for lines in (1, 100_000):  # what stays in the buffer is lost at the end, and more than it holds at once
+        with os.fdopen(os.dup(writer), "w") as stream, monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", stream)
+            with pytest.raises(SystemExit) as ended, ending_plainly():
+                print("\n" * lines)
+        assert ended.value.code == 141 and capsys.readouterr().err.startswith("nobody reads the output any more")
+    os.close(writer)
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        run(BrokenPipeError("a worker's"), tmp_path, monkeypatch)
 
 
 def test_a_defect_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,3 +39,13 @@ def test_help_shows_keys_and_groups_with_their_comments() -> None:
     presets = "base, base_flow, mini, mini_8, mini_causal, mini_conv, mini_experts, paper, small"
     assert f"codec=… one of: {presets} (default mini)" in text
     assert "hop: 320                  # int" in text
+
+
+def test_help_is_read_as_far_as_anybody_likes() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "lm/train.py", "--help"], cwd=REPOSITORY, stdout=writer, stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
