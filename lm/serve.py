@@ -55,6 +55,8 @@ def listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise ConfigError(f"host={host} port={port}: {error.strerror}: choose others.") from None
+    except ValueError:  # of the encoding of internationalised names
+        raise ConfigError(f"host={host[:80]} is no name of a machine and no address: choose another.") from None
 
 
 def service_of(cfg: DictConfig) -> Service:

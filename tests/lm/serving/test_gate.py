@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import uvicorn
 
+from lm.serve import listening
 from lm.serving.gate import Gate, patient
 
 LIMITS = SimpleNamespace(megabytes=1, upload_seconds=5, seconds=0.2, requests=4)
@@ -83,3 +84,8 @@ def test_who_reads_nothing_of_an_answer_is_cut_off(reads: bool) -> None:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 300])
+def test_an_address_that_is_none_is_refused(host: str, refusal) -> None:
+    assert f"host={host[:80]} is no name of a machine and no address" in refusal(listening, host, 0)
