@@ -64,8 +64,10 @@ class OnnxCodec:
     """
 
     def __init__(self, folder: str | Path, int8: bool = False, threads: int | None = None) -> None:
-        import onnxruntime
-
+        try:
+            import onnxruntime
+        except ImportError:
+            raise OnnxCodecError("an exported codec needs onnxruntime: pip install onnxruntime") from None
         self.folder = Path(folder)
         try:
             card: dict[str, Any] = json.loads((self.folder / CARD).read_text(encoding="utf-8"))
@@ -75,11 +77,14 @@ class OnnxCodec:
             ) from None
         if not isinstance(card, dict) or card.get("format") != FORMAT:
             raise OnnxCodecError(f"{folder}: {CARD} is not of format {FORMAT}; export the codec again.")
-        self.sample_rate = int(card["sample_rate"])
-        self.samples_per_frame = int(card["samples_per_frame"])
-        self.codebook_sizes = tuple(int(size) for size in card["codebook_sizes"])
-        self.fingerprint = str(card["fingerprint"])
-        self._shortest, (self._before, self._after) = int(card["shortest"]), card["around"]
+        try:
+            self.sample_rate = int(card["sample_rate"])
+            self.samples_per_frame = int(card["samples_per_frame"])
+            self.codebook_sizes = tuple(int(size) for size in card["codebook_sizes"])
+            self.fingerprint = str(card["fingerprint"])
+            self._shortest, (self._before, self._after) = int(card["shortest"]), map(int, card["around"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise OnnxCodecError(f"{folder}: {CARD} is damaged ({error!r}); export the codec again.") from None
         options = onnxruntime.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -89,7 +94,11 @@ class OnnxCodec:
             if not path.is_file():
                 cure = "export the codec again" + (" with --int8." if int8 else ".")
                 raise OnnxCodecError(f"{folder} lacks {path.name}; {cure}")
-            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            try:
+                return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # its kinds have no base in common
+                why = " ".join(str(error).split())
+                raise OnnxCodecError(f"{path} is damaged ({why}); export the codec again.") from None
 
         self._encoder, self._decoder = session("encoder"), session("decoder")
 
