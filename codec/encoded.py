@@ -2,12 +2,13 @@
 
 Encoded(codes, samples, tokenizer.describe()).save("a.safetensors")
 Encoded.load("a.safetensors").codes             # [frames, levels] int64
-find_codes("folder")                            # {"sub/a": Path("folder/sub/a.safetensors")}
+found, refused = find_codes("folder")           # {"sub/a": Path("folder/sub/a.safetensors")}, and a sentence per fault
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors.numpy import save
 
 from codec.errors import TokenizerError
 from training.checkpoint import write_file
+from training.identity import without_faults
 
 SUFFIX = ".safetensors"  # of a file of codes
 
@@ -80,9 +82,9 @@ class Encoded:
                 )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise TokenizerError(f"{path} is no file of codes, as `almkit encode` writes them ({error}).") from None
-        whole = codes.ndim == 2 and codes.dtype.kind in "iu"
+        whole = codes.ndim == 2 and codes.size and codes.dtype.kind in "iu"
         rate = tokenizer.get("sample_rate") if isinstance(tokenizer, dict) else None
-        if not whole or not isinstance(rate, int | float) or not rate > 0 or samples < 0:
+        if not whole or not isinstance(rate, int | float) or not 0 < rate < math.inf or samples < 1:
             raise TokenizerError(f"{path} is no file of codes, as `almkit encode` writes them.")
         return cls(codes.astype(np.int64), samples, tokenizer)
 
@@ -94,15 +96,15 @@ def joined(found: dict[str, Path], new: dict[str, Path]) -> dict[str, Path]:
     return found | new
 
 
-def find_codes(source: Path) -> dict[str, Path]:
-    """The file ``source``, or all files of codes below a folder, by their path without suffix.
+def find_codes(source: Path) -> tuple[dict[str, Path], list[str]]:
+    """The file ``source``, or all files of codes below a folder, by path without suffix; and why some cannot be used.
 
     Raises:
         FileNotFoundError: there is none.
     """
     if source.is_file():
-        return {source.stem: source}
-    found = {file.relative_to(source).with_suffix("").as_posix(): file for file in sorted(source.rglob(f"*{SUFFIX}"))}
-    if not found:
+        return without_faults({source.stem: source})
+    files = sorted(file for file in source.rglob(f"*{SUFFIX}") if not file.is_dir())
+    if not files:
         raise FileNotFoundError(f"{source} holds no files of codes ({SUFFIX})")
-    return found
+    return without_faults({file.relative_to(source).with_suffix("").as_posix(): file for file in files})

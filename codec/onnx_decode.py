@@ -14,7 +14,7 @@ import training.help  # noqa: F401
 import json
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from codec.audio.answer import AUDIO_FORMATS, names_a_file
 from codec.audio.files import write_audio
@@ -41,33 +41,36 @@ def decode(path: Path, target: Path, codec: OnnxCodec) -> float:
 
 @hydra_entry("onnx_decode")
 def main(cfg: DictConfig) -> None:
-    if not cfg.input or not cfg.onnx:
+    if not (sources := given_paths(cfg.input)) or not cfg.onnx:
         raise ConfigError("say which codes, and where the decoder is: almkit decode CODES --onnx FOLDER")
-    sources = given_paths(cfg.input if isinstance(cfg.input, ListConfig) else [cfg.input])
     is_file = names_a_file(cfg.out, AUDIO_FORMATS)
     found: dict[str, Path] = {}
+    refused: list[str] = []
     with refusing(FileNotFoundError, ValueError):
-        for source in sources:
-            found = joined(found, find_codes(Path(source)))
+        for source in map(Path, sources):
+            new, faults = find_codes(source)
+            found, refused = joined(found, new), refused + faults
+        names = file_names(found, f".{cfg.format}")
     if is_file and len(found) > 1:
         raise ConfigError(f"out={cfg.out} is a file of one clip, and there are {len(found)}: name a folder.")
     hold(cfg.out, "out", is_file=is_file, reads=() if is_file else sources)
     with refusing(OnnxCodecError):
         codec = OnnxCodec(cfg.onnx, cfg.int8)
-    names = file_names(found, f".{cfg.format}")
-    refused = []
+    done = 0
     for name, path in found.items():
         target = Path(cfg.out) if is_file else path_inside(Path(cfg.out), names[name])
         try:
             seconds = decode(path, target, codec)
         except TokenizerError as error:
             refused.append(str(error))
-            print(json.dumps({"error": str(error)}) if cfg.json else f"rejected: {error}")
             continue
+        done += 1
         line = {"source": str(path), "output": str(target), "seconds": seconds}
         print(json.dumps(line) if cfg.json else f"{seconds:9.2f} s  {target}")
+    for reason in refused:
+        print(json.dumps({"error": reason}) if cfg.json else f"rejected: {reason}")
     if refused:
-        raise SystemExit(1 if len(refused) < len(found) else 2)
+        raise SystemExit(1 if done else 2)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from codec.audio.answer import AUDIO_FORMATS, names_a_file, wave_of
 from codec.audio.files import write_audio
@@ -98,12 +98,8 @@ def find_files(sources: Sequence[str | Path], way: str) -> tuple[dict[str, Path]
     found: dict[str, Path] = {}
     refused: list[str] = []
     for source in map(Path, sources):
-        if way != "decode":
-            new, problems = find_audio(source)
-            refused += problems
-        else:
-            new = find_codes(source)
-        found = joined(found, new)
+        new, faults = find_codes(source) if way == "decode" else find_audio(source)
+        found, refused = joined(found, new), refused + faults
     return found, refused
 
 
@@ -233,12 +229,11 @@ def as_overrides(arguments: list[str]) -> list[str]:
 
 @hydra_entry("reconstruct")
 def main(cfg: DictConfig) -> None:
-    if not cfg.input:
+    if not (sources := given_paths(cfg.input)):
         raise ConfigError("say which audio: python codec/reconstruct.py FILE_OR_FOLDER OUT")
     is_file = names_a_file(cfg.out, suffixes_of(cfg.way))
     if not is_file and names_a_file(cfg.out, (SUFFIX, *AUDIO_FORMATS)):
         raise ConfigError(f"out={cfg.out}: way={cfg.way} writes {' or '.join(suffixes_of(cfg.way))}, or into a folder.")
-    sources = given_paths(cfg.input if isinstance(cfg.input, ListConfig) else [cfg.input])
     hold(cfg.out, "out", is_file=is_file, reads=() if is_file else sources)
     console = sys.stdout
     with redirect_stdout(sys.stderr if cfg.json else console):

@@ -113,6 +113,9 @@ def test_reconstructions_have_files_of_their_own(tmp_path: Path, victim: Path, c
     for reason in ("has control characters", "leads nowhere", "not UTF-8", "c.m4a"):
         assert reason in said
     assert said.encode()
+    given = [source / "sub/\n.wav", source / "b\udce9.wav", source / "A.wav"]
+    done, refused = reconstruct_files(given, tmp_path / "alone", tiny_codec())  # named one by one
+    assert len(done) == 1 and len(refused) == 2 and "its name cannot be used" in refused[0]
     with pytest.raises(ValueError, match="is the source itself"):
         write(source / "a.wav.flac")  # what becomes of a.wav
         reconstruct_files(source, source, tiny_codec())

@@ -3,6 +3,7 @@
     fault = fault_of_id("../../victim")                 # "it leads out of its folder"; None where an id is fine
     names = file_names(["a/b", "A/B"], ".wav")          # {"a/b": "a/b-….wav", "A/B": "A/B-….wav"}
     path = path_inside(folder, names["a/b"])            # every writer of files that ids name goes through here
+    found, refused = without_faults({"a": path})        # of files that were found, and a sentence for each other one
     file_hash(path), folder_hash(folder)                # SHA-256 of what they hold
 
 Ids come from files that anybody may have written: they are checked where corpora and shards are read.
@@ -74,6 +75,13 @@ def fault_of_id(identity: str) -> str | None:
     if not all(part.strip(". ") for part in parts):
         return "it has a part without a name"
     return None
+
+
+def without_faults(files: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
+    """Those of ``files`` whose key can name a file below a folder, and for each of the others why it cannot."""
+    faults = {name: fault for name in files if (fault := fault_of_id(name))}
+    refused = [printable(f"{files[name]}: its name cannot be used: {fault}") for name, fault in faults.items()]
+    return {name: path for name, path in files.items() if name not in faults}, refused
 
 
 def path_inside(folder: Path, name: str) -> Path:

@@ -20,6 +20,7 @@ from codec.audio.bitstreams import MpegFrame, flac_parts, mpeg_parts
 from codec.audio.ogg import ogg_parts
 from codec.audio.part import AudioError, Part, after_id3, read_at, reason, unreadable
 from codec.audio.sample_containers import container, sample_part
+from training.identity import is_unicode
 
 __all__ = ["AudioError", "Part", "parts_of"]
 
@@ -42,8 +43,10 @@ def parts_of(path: Path) -> list[Part]:
     """What to decode of the file, in order.
 
     Raises:
-        AudioError: it is missing, empty, no audio or not whole.
+        AudioError: it is missing, empty, no audio or not whole, or its name is not UTF-8, which soundfile needs.
     """
+    if not is_unicode(str(path)):
+        raise AudioError(f"{path}: its name is not UTF-8: rename it")
     if not path.is_file():
         raise AudioError(
             f"{path} is no file (a folder, a pipe or a device)" if path.exists() else f"{path} does not exist"

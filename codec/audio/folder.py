@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codec.audio.files import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES
-from training.identity import fault_of_id, is_unicode, printable
+from training.identity import is_unicode, printable, without_faults
 
 
 @dataclass
@@ -103,25 +103,27 @@ def find_audio(source: str | Path) -> tuple[dict[str, Path], list[str]]:
     """
     source = Path(source)
     if source.is_file():
-        return {source.stem: source}, []
+        return without_faults({source.stem: source})
     if not source.is_dir():
         raise FileNotFoundError(f"{source} does not exist")
     tree = walk(source)
     files = {path.relative_to(source).as_posix(): path for path in tree.files}
     stems = Counter(Path(name).with_suffix("").as_posix() for name in files)
-    found, refused = {}, [f"{path}: {problem}" for path, problem in tree.problems]
+    named: dict[str, Path] = {}
     for name, path in files.items():
         stem = Path(name).with_suffix("").as_posix()
-        if fault := fault_of_id(name):
-            refused.append(f"{path}: its name cannot be used: {fault}")
-        else:
-            found[stem if stems[stem] == 1 and stem not in files else name] = path
+        named[stem if stems[stem] == 1 and stem not in files else name] = path
+    found, refused = without_faults(named)
+    refused = [printable(f"{path}: {problem}") for path, problem in tree.problems] + refused
     if not found and not refused:
         raise FileNotFoundError(f"{source} holds no audio files")
-    return found, [printable(reason) for reason in refused]
+    return found, refused
 
 
-def given_paths(given: Iterable[str]) -> list[str]:
-    """The paths as they are given; ``-`` stands for those on standard input, one a line."""
-    lines = (line for path in given for line in (sys.stdin if path == "-" else [path]))
-    return [line.rstrip("\n") for line in lines if line.strip()]
+def given_paths(given: str | Iterable[str] | None) -> list[str]:
+    """The paths of a key that holds one, several or none; ``-`` stands for those on standard input, one a line."""
+    found: list[str] = []
+    for path in [given] if isinstance(given, str) else given or ():
+        # bytes, as the system has them: a name that is not UTF-8 is for who opens the file to refuse
+        found += map(os.fsdecode, sys.stdin.buffer.read().splitlines()) if path == "-" else [path]
+    return [path for path in found if path.strip()]

@@ -1,5 +1,6 @@
 """The command ``almkit``: what each sentence of it means, what it leaves behind, and how it ends."""
 
+import dataclasses
 import io
 import json
 import shlex
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 
 from almkit.command import COMMANDS, evaluations, main, parser, program_of, settings_of
+from codec.encoded import Encoded
 from training.config import REPOSITORY, compose
 
 CONFIGS = {
@@ -165,10 +167,12 @@ def test_from_any_directory_with_what_ships(here: Path, capfd: pytest.CaptureFix
         ["said.wav"], ["talk/0.flac"], ["talk/1.flac"]
     ]  # fmt: skip
     Path("bad.wav").write_bytes(b"no audio")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("talk/1.flac\nbad.wav\n"))
+    source = Path("talk/1.flac").read_bytes()
+    Path("caf\udce9.flac").write_bytes(source)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"talk/1.flac\nbad.wav\r\ncaf\xe9.flac\n")))
     assert status("transcribe", "-") == 1  # not all was done
-    out = capfd.readouterr().out
-    assert out.splitlines()[0] == f"talk/1.flac: {lines[2]['written']}" and "bad.wav" in out.splitlines()[1]
+    out = capfd.readouterr().out.splitlines()
+    assert out[0] == f"talk/1.flac: {lines[2]['written']}" and "bad.wav" in out[1] and "not UTF-8: rename it" in out[2]
     assert status("caption", "said.wav", "-o", "captions") == 0
     assert json.loads(Path("captions/items.jsonl").read_text())["written"]
     short = ["--set", "length.max_seconds=0.5"]
@@ -193,8 +197,16 @@ def test_codes_in_files_are_the_reconstruction(here: Path, capfd: pytest.Capture
     assert status("decode", "codes", "--levels", "1", "-o", "less") == 2
     assert "open the codec that made them" in capfd.readouterr().out
     Path("codes/bad.safetensors").write_bytes(b"x" * 20)
+    whole = Encoded.load("codes/0.safetensors")
+    broken = {"none": {"codes": whole.codes[:0]}, "no-sound": {"samples": 0}}
+    broken["rate"] = {"tokenizer": {**whole.tokenizer, "sample_rate": float("inf")}}
+    for name, fault in broken.items():
+        dataclasses.replace(whole, **fault).save(f"codes/{name}.safetensors")
+    whole.save("codes/two\nlines.safetensors")
     assert status("decode", "codes", "-o", "decoded") == 1
-    assert "codes/bad.safetensors is no file of codes" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert all(f"codes/{name}.safetensors is no file of codes" in out for name in ("bad", *broken))
+    assert "two\\nlines.safetensors: its name cannot be used" in out
     assert status("encode", "talk/0.flac", "talk", "-o", "codes") == 2
     assert "would both become '0'" in capfd.readouterr().err
 
@@ -210,6 +222,7 @@ def test_codes_in_files_are_the_reconstruction(here: Path, capfd: pytest.Capture
         ("speak ' '", "there is no text to generate from."),
         ("transcribe talk/0.flac --model checkpoints/lm-tts-mini", "has learnt tts and not asr: take another."),
         ("encode nowhere", "nowhere does not exist"),
+        ("encode ''", "say which audio"),
         ("serve checkpoints/none --port 0", "no language model at 'checkpoints/none'"),
         ("serve --host 0.0.0.0 --port 0", "host=0.0.0.0 is open to others: set a key in the environment variable"),
         ("speak a --set temprature=1", "'temprature' is not a key of configs/lm_generate.yaml."),

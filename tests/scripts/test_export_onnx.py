@@ -140,14 +140,22 @@ def test_bad_input_is_one_sentence(exported: Path, tmp_path: Path) -> None:
     for code in (-1, 32):
         with pytest.raises(OnnxCodecError, match="level by level"):
             codec.decode(np.full((3, 4), code))
-    for card, why in ((None, "holds no exported codec"), ("{", "holds no exported codec"), ("{}", "not of format")):
-        if card is not None:
-            (tmp_path / CARD).write_text(card)
+    whole, graph = json.loads((exported / CARD).read_text()), (exported / "encoder.onnx").read_bytes()
+    for card, encoder, why in (
+        (None, None, "holds no exported codec"),
+        ("{", None, "holds no exported codec"),
+        ("{}", None, "not of format"),
+        (json.dumps({"format": whole["format"]}), None, "codec.json is damaged .*'sample_rate'"),
+        (json.dumps({**whole, "around": [1]}), None, "codec.json is damaged"),
+        (json.dumps(whole), None, "lacks encoder.onnx"),
+        (json.dumps(whole), b"", "encoder.onnx is damaged"),
+        (json.dumps(whole), graph[: len(graph) // 2], "encoder.onnx is damaged"),
+    ):
+        for name, content in ((CARD, card), ("encoder.onnx", encoder)):
+            if content is not None:
+                (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
         with pytest.raises(OnnxCodecError, match=why):
             OnnxCodec(tmp_path)
-    (tmp_path / CARD).write_text(json.dumps(json.loads((exported / CARD).read_text())))
-    with pytest.raises(OnnxCodecError, match="lacks encoder.onnx"):
-        OnnxCodec(tmp_path)
 
 
 def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -170,6 +178,7 @@ def test_files_of_codes_decode_where_there_is_no_torch(exported: Path, tmp_path:
     wave = np.random.default_rng(0).normal(0, 0.1, SAMPLES * 7 - 100).astype(np.float32)
     codec.encode(wave).save(tmp_path / "codes/deep/a.safetensors")
     Codec(tiny_codec(tonal=True, seed=1)).encode(wave).save(tmp_path / "codes/other.safetensors")
+    codec.encode(wave).save(tmp_path / "codes/two\nlines.safetensors")
     code = "import sys; sys.modules['torch'] = None; from almkit.command import main; main(sys.argv[1:])"
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -177,8 +186,9 @@ def test_files_of_codes_decode_where_there_is_no_torch(exported: Path, tmp_path:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     done = run("-o", "again", "--json")
-    first, second = map(json.loads, done.stdout.splitlines())
-    assert done.returncode == 1 and "these codes are of the tokenizer" in second["error"], done.stderr
+    first, *faults = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1 and len(faults) == 2, done.stderr
+    assert "has control characters" in faults[0]["error"] and "these codes are of the tok" in faults[1]["error"]
     sound, rate = soundfile.read(tmp_path / "again/deep/a.flac")
     assert first["output"] == "again/deep/a.flac" and (len(sound), rate) == (len(wave), 24_000)
     expected = codec.reconstruct(wave).audio.clip(-1, 1)
