@@ -68,6 +68,7 @@ def gather(folder: str | Path, out: Path, voice: str, limits: Limits) -> tuple[l
     asked = {"corpus": scan.key, "voice": voice, **asdict(limits)}
     kept = json.loads((out / KEY).read_text(encoding="utf-8")) if (out / KEY).is_file() else {}
     if kept.get("asked") != asked:
+        (out / KEY).unlink(missing_ok=True)  # what it tells of is written over from here on
         kept = {"asked": asked, "rejects": _gather(scan, out, voice, limits)}
         write_file(out / KEY, json.dumps(kept) + "\n")
     rejects = [Reject(**reject) for reject in kept["rejects"]]

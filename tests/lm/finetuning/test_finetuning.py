@@ -1,5 +1,6 @@
 """The parts of a fine-tuning: cutting, choosing, holding out, warning, planning and what is said of the outcome."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -45,7 +46,11 @@ def test_pieces_that_end_or_begin_in_a_word_say_so(tmp_path: Path) -> None:
     assert level(np.zeros(9)) == -200.0 and level(np.ones(9)) == 0.0
 
 
-def test_what_is_gathered_and_what_is_left_out(tmp_path: Path) -> None:
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_is_gathered_and_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "talk/deep"
     folder.mkdir(parents=True)
     for name, wave in {
@@ -61,6 +66,13 @@ def test_what_is_gathered_and_what_is_left_out(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     assert gather(tmp_path / "talk", tmp_path / "out", "anna", LIMITS)[1] == rejects
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before  # nothing done twice
+    kept = [(clip.id, len(soundfile.read(clip.path)[0])) for clip in clips]
+    monkeypatch.setattr("lm.finetuning.gathering.write_lines", killed)
+    with pytest.raises(KeyboardInterrupt):  # under other limits, when the pieces are written already
+        gather(tmp_path / "talk", tmp_path / "out", "anna", dataclasses.replace(LIMITS, longest=12.0))
+    monkeypatch.undo()
+    again, _ = gather(tmp_path / "talk", tmp_path / "out", "anna", LIMITS)
+    assert [(clip.id, len(soundfile.read(clip.path)[0])) for clip in again] == kept
     soundfile.write(folder / "more.wav", speech(3.0), RATE_HZ)
     assert len(gather(tmp_path / "talk", tmp_path / "out", "anna", LIMITS)[0]) == len(clips) + 1
 
