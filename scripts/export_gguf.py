@@ -18,30 +18,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from lm.model import ModelError, load_vocabulary
 from lm.network.depth import CONFIG_NAME
-from lm.sequences.vocabulary import AudioVocabulary
-from training.config import ending_plainly
+from lm.sequences.vocabulary import AudioVocabulary, VocabularyError
+from training.checkpoint import write_atomically
+from training.config import ConfigError, ending_plainly, refusing
 from training.lock import hold
 
 NORMAL, UNKNOWN, CONTROL, UNUSED, BYTE = 1, 2, 3, 5, 6  # token types of GGUF
-
-
-class ExportError(SystemExit):
-    """A model that has no GGUF form here; one sentence."""
 
 
 def token_table(folder: Path, vocabulary: AudioVocabulary) -> tuple[list[bytes], list[float], list[int]]:
     """(pieces, scores, types) of all rows: text, control tokens, codes, unused rows.
 
     Raises:
-        ExportError: a text tokenizer that is not sentencepiece BPE.
+        ConfigError: a text tokenizer that is not sentencepiece BPE.
     """
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     model = tokenizer["model"]
     if model.get("type") != "BPE" or not model.get("byte_fallback"):
-        raise ExportError(f"{folder}: its text tokenizer was not trained here; use llama.cpp's convert_hf_to_gguf.py.")
+        raise ConfigError(f"{folder}: its text tokenizer was not trained here; use llama.cpp's convert_hf_to_gguf.py.")
     pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
     special = {token["content"] for token in tokenizer["added_tokens"]}
     types = []
@@ -76,16 +75,16 @@ def export(folder: Path, target: Path, kind: str = "f32") -> None:
         kind: f32 or f16; norms stay f32.
 
     Raises:
-        ExportError: a model that is no LLaMA, or of the depth variant.
+        ConfigError: a model that is no LLaMA, or of the depth variant.
     """
     import gguf
 
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if (folder / CONFIG_NAME).is_file():
-        raise ExportError(f"{folder} is of the depth variant, which llama.cpp does not know: train lm.variant=flat.")
+        raise ConfigError(f"{folder} is of the depth variant, which llama.cpp does not know: train lm.variant=flat.")
     rope = config.get("rope_parameters") or {}
     if config["model_type"] != "llama" or rope.get("rope_type", "default") != "default" or config.get("attention_bias"):
-        raise ExportError(f"{folder} is no plain LLaMA: use llama.cpp's convert_hf_to_gguf.py.")
+        raise ConfigError(f"{folder} is no plain LLaMA: use llama.cpp's convert_hf_to_gguf.py.")
     vocabulary = AudioVocabulary.load(folder)
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     dim = config.get("head_dim") or config["hidden_size"] // heads
@@ -138,7 +137,6 @@ def export(folder: Path, target: Path, kind: str = "f32") -> None:
                 weight = interleaved(weight, heads if part.endswith("q_proj") else kv_heads)
         precise = weight.ndim == 1 or kind == "f32"
         writer.add_tensor(f"{new}.weight", np.ascontiguousarray(weight.astype(np.float32 if precise else np.float16)))
-    target.parent.mkdir(parents=True, exist_ok=True)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -155,9 +153,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         import gguf  # noqa: F401
     except ImportError:
-        raise ExportError('GGUF files need a package: pip install -e ".[gguf]".') from None
+        raise ConfigError('GGUF files need a package: pip install -e ".[gguf]".') from None
     hold(options.target, "target", is_file=True)
-    export(options.model, options.target, options.type)
+    with refusing(ModelError, VocabularyError):
+        load_vocabulary(options.model)
+    with refusing(SafetensorError, key=f"the weights in {options.model} are damaged"):
+        write_atomically(options.target, lambda file: export(options.model, file, options.type))
     print(f"{options.target}: {options.target.stat().st_size / 2**20:.1f} MiB")
 
 

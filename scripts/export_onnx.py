@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codec.corpus import read_audio, read_corpus
+from codec.corpus import CorpusError, read_audio, read_corpus
+from codec.interface import TokenizerError
 from codec.load import load
 from codec.model import ALMTokenizer
 from codec.network.real_valued import RealUnpatchify, in_real_arithmetic
@@ -36,16 +37,12 @@ from codec.network.streaming import sound_reach, stack_reach
 from codec.onnx_codec import CARD, FORMAT, OnnxCodec
 from eval.metrics.signal import mel_distance
 from training.checkpoint import save_folder
-from training.config import ending_plainly
+from training.config import ConfigError, ending_plainly, refusing
 from training.lock import hold
 
 OPSET = 20
 ROUNDS = 5
 PIECE = 6  # windows of a stream's piece
-
-
-class ExportError(SystemExit):
-    """A codec that has no ONNX form here; one sentence."""
 
 
 class EncoderGraph(nn.Module):
@@ -236,19 +233,18 @@ def main(argv: list[str] | None = None) -> int:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ExportError(f"export_onnx.py needs {error.name}: pip install -e '.[onnx]'") from None
-    codec = load(options.codec)
+        raise ConfigError(f"export_onnx.py needs {error.name}: pip install -e '.[onnx]'") from None
+    with refusing(TokenizerError, CorpusError, ValueError):
+        codec = load(options.codec, window=options.window)
+        clips = [clip for clip in read_corpus(options.corpus)[0] if clip.split == "test"][: max(0, options.clips)]
     if not isinstance(codec, ALMTokenizer):
-        raise ExportError(f"{options.codec} is a {codec.name}: only our own codec has an ONNX form here.")
+        raise ConfigError(f"{options.codec} is a {codec.name}: only our own codec has an ONNX form here.")
     if codec.config.patchify == "experts":
-        raise ExportError(f"{options.codec} hears by experts, which have no ONNX form here.")
+        raise ConfigError(f"{options.codec} hears by experts, which have no ONNX form here.")
     if codec.flow is not None:
-        raise ExportError(f"{options.codec} decodes by a flow, which has no ONNX form here.")
-    if options.window:
-        codec.set_window(options.window)
-    clips = [clip for clip in read_corpus(options.corpus)[0] if clip.split == "test"][: options.clips]
+        raise ConfigError(f"{options.codec} decodes by a flow, which has no ONNX form here.")
     if options.out.is_dir() and any(options.out.iterdir()) and not (options.out / CARD).is_file():
-        raise ExportError(f"{options.out} holds something else than an exported codec: choose another folder.")
+        raise ConfigError(f"{options.out} holds something else than an exported codec: choose another folder.")
     hold(options.out, "out", replaced=True)
 
     def write(folder: Path) -> None:

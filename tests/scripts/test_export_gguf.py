@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,16 @@ def test_models_without_a_gguf_form_are_refused(tmp_path):
             (folder / "depth.json").write_text("{}")
         with pytest.raises(SystemExit, match=message):
             export_gguf.export(folder, tmp_path / "x.gguf")
+
+
+def test_what_is_no_model_leaves_what_was_there(tmp_path, refusal):
+    shutil.copytree(MODEL, tmp_path / "cut")
+    weights = tmp_path / "cut/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    (tmp_path / "x.gguf").write_text("as it was")
+    for folder, sentence in (("nowhere", "no language model at"), ("cut", "cut are damaged")):
+        assert sentence in refusal(export_gguf.main, [str(tmp_path / folder), str(tmp_path / "x.gguf")])
+        assert (tmp_path / "x.gguf").read_text() == "as it was" and not list(tmp_path.glob("*.tmp"))
 
 
 @pytest.fixture

@@ -166,6 +166,22 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").is_file()
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["nowhere", "out"], "no codec checkpoint at 'nowhere'"),
+        (["codec", "out", "--window", "0"], "window=0"),
+        (["codec", "out", "--corpus", "nowhere"], "corpus folder nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_sentence(
+    given: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal
+) -> None:
+    tiny_codec().save_pretrained(tmp_path / "codec")
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refusal(export_onnx.main, given) and not (tmp_path / "out").exists()
+
+
 def test_the_runtime_imports_no_torch() -> None:
     code = "import sys, codec.onnx_codec; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
