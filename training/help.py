@@ -1,4 +1,5 @@
-"""The first import of every program: answers ``--help`` before anything else is imported, which takes seconds.
+"""The first import of every program: answers ``--help`` before anything else is imported, which takes seconds, and lets
+Ctrl-C end it plainly meanwhile.
 
     import training.help  # noqa: F401
 
@@ -13,6 +14,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import TracebackType
 
 from training.places import CONFIG_DIR, REPOSITORY
 
@@ -73,4 +75,14 @@ def answer() -> None:
     run_lightly(ast.parse(path.read_text(encoding="utf-8")))
 
 
+def say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Ctrl-C prints while a program still imports; later `training.config.ending_plainly` has words for it."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\ninterrupted.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if sys.excepthook is sys.__excepthook__:
+    sys.excepthook = say_interrupted
 answer()

@@ -3,6 +3,7 @@
 from training.help import help_text
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,17 @@ def test_help_shows_keys_and_groups_with_their_comments() -> None:
     presets = "base, base_flow, mini, mini_8, mini_causal, mini_conv, mini_experts, paper, small"
     assert f"codec=… one of: {presets} (default mini)" in text
     assert "hop: 320                  # int" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [("KeyboardInterrupt", -signal.SIGINT, "interrupted."), ("ValueError('why')", 1, "ValueError: why")],
+)
+def test_ctrl_c_ends_plainly_while_a_program_imports(error: str, status: int, said: str) -> None:
+    code = f"import training.help; raise {error}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == status and done.stderr.strip().splitlines()[-1] == said
+    assert ("Traceback" in done.stderr) == (said != "interrupted.")
 
 
 def test_help_is_read_as_far_as_anybody_likes() -> None:
