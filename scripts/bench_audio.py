@@ -25,6 +25,7 @@ import numpy as np
 import soundfile
 
 from codec.audio.files import audio_info, length_at, read_audio, read_pieces, read_span
+from training.arguments import at_least
 
 RATE = 16_000
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
@@ -86,7 +87,7 @@ def crops(path: Path, rounds: int, seconds: float = 3.2, rate: int = 24_000) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=50, help="calls per format and clip")
+    parser.add_argument("--rounds", type=at_least(1), default=50, help="calls per format and clip")
     parser.add_argument("--hours", type=float, default=2.0, help="length of the long files; 0: none")
     parser.add_argument("--measure", nargs=2, metavar=("FILE", "READER"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -35,6 +35,7 @@ from codec.model import ALMTokenizer
 from codec.network.architecture import architecture_of
 from codec.network.flow import Sampling
 from codec.recipe.initialise import flow_of
+from training.arguments import at_least
 from training.config import compose
 
 PRESETS = ("mini", "mini_causal", "small", "base")
@@ -230,8 +231,10 @@ def main(arguments: list[str] | None = None) -> int:
     names = (*PRESETS, *FLOWS, *PEERS)
     parser.add_argument("--codecs", nargs="+", choices=names, default=["mini", "small", *PEERS], help="who takes part")
     parser.add_argument("--shapes", nargs="+", type=shape_of, default=[(1, 10.0), (16, 2.0)], help="CLIPSxSECONDS")
-    parser.add_argument("--threads", nargs="+", type=int, default=[min(2, os.cpu_count() or 1)], help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
+    parser.add_argument(
+        "--threads", nargs="+", type=at_least(1), default=[min(2, os.cpu_count() or 1)], help="CPU threads"
+    )
+    parser.add_argument("--repeats", type=at_least(1), default=5, help="rounds that count")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args(arguments)
 

@@ -29,6 +29,7 @@ from codec.encode import encode_corpus
 from codec.interface import AudioTokenizer, Codes
 from codec.load import load
 from codec.shards import iterate_shards
+from training.arguments import at_least
 
 SAMPLE_RATE = 16_000
 MARKS = (1_000, 10_000, 50_000)  # clips after which memory and time are reported, and after the last one
@@ -119,11 +120,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--clips", type=int, default=100_000, help="number of clips (100000)")
+    parser.add_argument("--clips", type=at_least(1), default=100_000, help="number of clips (100000)")
     parser.add_argument("--seconds", type=float, default=0.1, help="length of each (0.1)")
     parser.add_argument("--tokenizer", help="folder of an audio tokenizer; without, one that does next to nothing")
     parser.add_argument("--batch-seconds", type=float, default=120.0, help="audio per batch (120)")
-    parser.add_argument("--workers", type=int, help="threads that read; default one per core, at most 8")
+    parser.add_argument("--workers", type=at_least(1), help="threads that read; default one per core, at most 8")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="bench_encode_") as scratch:
         root, out = Path(scratch) / "corpus", Path(scratch) / "tokens"

@@ -44,6 +44,7 @@ from lm.network.objective import Objective
 from lm.recipe.data import StepData
 from lm.sequences.document_set import DocumentSet
 from lm.sequences.vocabulary import AudioVocabulary
+from training.arguments import at_least
 
 FRAME_RATE = 12.5
 SHAPES: dict[str, dict[str, Any]] = {
@@ -237,13 +238,16 @@ def bench_generation(model: LlamaForCausalLM, vocabulary: AudioVocabulary, frame
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(SHAPES), default="nano", help="shape of the model")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
-    parser.add_argument("--steps", type=int, default=2, help="steps per turn")
-    parser.add_argument("--rows", type=int, default=2, help="our rows per step")
+    parser.add_argument("--rounds", type=at_least(1), default=3, help="turns of each side")
+    parser.add_argument("--steps", type=at_least(1), default=2, help="steps per turn")
+    parser.add_argument("--rows", type=at_least(1), default=2, help="our rows per step")
     parser.add_argument(
-        "--row-length", type=int, default=1280, help="ids per row of ours; longer clips are left out of both sides"
+        "--row-length",
+        type=at_least(1),
+        default=1280,
+        help="ids per row of ours; longer clips are left out of both sides",
     )
-    parser.add_argument("--frames", type=int, default=40, help="length of generated clips")
+    parser.add_argument("--frames", type=at_least(1), default=40, help="length of generated clips")
     parser.add_argument("--mini", action="store_true", help="utterances of 1.5 to 4.5 s, as in the embedded corpus")
     parser.add_argument(
         "--loss-over",

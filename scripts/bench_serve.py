@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from training.arguments import at_least
 from training.places import REPOSITORY
 
 METADATA = REPOSITORY / "data/mini/metadata.jsonl"
@@ -78,9 +79,9 @@ def row(name: str, found: list[Asked | None], processor: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--alone", type=int, default=20, help="requests before them, one at a time")
-    parser.add_argument("--together", type=int, default=8, help="asked at once")
+    parser.add_argument("--requests", type=at_least(1), default=200)
+    parser.add_argument("--alone", type=at_least(0), default=20, help="requests before them, one at a time")
+    parser.add_argument("--together", type=at_least(1), default=8, help="asked at once")
     parser.add_argument("--model", default="checkpoints/lm-all-mini")
     options = parser.parse_args()
     lines = map(json.loads, METADATA.read_text(encoding="utf-8").splitlines())

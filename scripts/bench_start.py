@@ -21,6 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.arguments import at_least
 from training.places import REPOSITORY, environment
 
 TEXT, HEADER = "peter carried the purple ladder", 44  # bytes of a WAV file without sound
@@ -62,7 +63,7 @@ def started(arguments: list[str]) -> Started:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=at_least(1), default=5)
     options = parser.parse_args()
     found: dict[str, list[Started]] = {name: [] for name in COMMANDS}
     print(f"{os.cpu_count()} cores, load {' '.join(f'{load:.1f}' for load in os.getloadavg())}")

@@ -36,6 +36,7 @@ from codec.network.real_valued import RealUnpatchify, in_real_arithmetic
 from codec.network.streaming import sound_reach, stack_reach
 from codec.onnx_codec import CARD, FORMAT, OnnxCodec
 from eval.metrics.signal import mel_distance
+from training.arguments import at_least
 from training.checkpoint import save_folder
 from training.config import ConfigError, ending_plainly, refusing
 from training.lock import hold
@@ -225,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--window", type=int, help="frames per query, 2 to 10 (default: the codec's)")
     parser.add_argument("--int8", action="store_true", help="also with 8-bit weights")
-    parser.add_argument("--clips", type=int, default=20, help="test clips to compare on (default: 20)")
+    parser.add_argument("--clips", type=at_least(0), default=20, help="test clips to compare on (default: 20)")
     parser.add_argument("--corpus", default=str(REPOSITORY / "data/mini"), help="their corpus (default: data/mini)")
     options = parser.parse_args(argv)
     try:
@@ -236,7 +237,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError(f"export_onnx.py needs {error.name}: pip install -e '.[onnx]'") from None
     with refusing(TokenizerError, CorpusError, ValueError):
         codec = load(options.codec, window=options.window)
-        clips = [clip for clip in read_corpus(options.corpus)[0] if clip.split == "test"][: max(0, options.clips)]
+        clips = [clip for clip in read_corpus(options.corpus)[0] if clip.split == "test"][: options.clips]
     if not isinstance(codec, ALMTokenizer):
         raise ConfigError(f"{options.codec} is a {codec.name}: only our own codec has an ONNX form here.")
     if codec.config.patchify == "experts":

@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from training.arguments import at_least
 from training.lock import _release_all
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -276,9 +277,9 @@ def attempt(again: Callable[[], int], place: Path, expected: dict[str, Any], res
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=20, help="of each disturbance for each writer")
+    parser.add_argument("--count", type=at_least(1), default=20, help="of each disturbance for each writer")
     parser.add_argument("--only", nargs="+", choices=[*WRITERS, *CELLS], default=list(WRITERS))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=at_least(0), default=0)
     options = parser.parse_args(arguments)
     os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
     sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]

@@ -24,6 +24,7 @@ from typing import Any
 from mini_corpus import grammar, rendering, speech, voices
 from mini_corpus.bigram import Bigram
 from mini_corpus.layout import CorpusError, check_stamp, remove_leftovers, write_atomically, write_stamp
+from training.arguments import at_least
 from training.config import ending_plainly
 from training.lock import hold, release
 from training.progress import progress
@@ -46,7 +47,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--what", nargs="+", choices=["speech", "sounds", "music", "notes"], default=["sounds", "music", "speech"],
         help="parts to build (default: all but notes)")  # fmt: skip
     add("--hours", type=float, help="hours of train speech, beside 400 valid and 400 test sentences")
-    add("--times", type=int, default=1, help="so many times as many train clips but speech (default: 1)")
+    add("--times", type=at_least(1), default=1, help="so many times as many train clips but speech (default: 1)")
     add(
         "--voices",
         nargs="+",
@@ -60,8 +61,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="speak this text, one sentence per line, not the grammar's",
     )
-    add("--jobs", type=int, default=2, help="clips made at the same time (default: 2)")
-    add("--seed", type=int, default=SEED, help=f"another seed, another corpus (default: {SEED})")
+    add("--jobs", type=at_least(1), default=2, help="clips made at the same time (default: 2)")
+    add("--seed", type=at_least(0), default=SEED, help=f"another seed, another corpus (default: {SEED})")
     options = parser.parse_args(arguments)
     if options.hours is not None and options.hours <= 0:
         parser.error(f"--hours must be above 0, not {options.hours:g}")

@@ -2,6 +2,7 @@
 
 from training.help import help_text
 
+import importlib
 import os
 import signal
 import subprocess
@@ -61,3 +62,22 @@ def test_help_is_read_as_far_as_anybody_likes() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        ("bench_start", ["--rounds", "0"]),
+        ("bench_serve", ["--together", "-1"]),
+        ("bench_codec", ["--threads", "1.5"]),
+        ("export_onnx", ["codec", "out", "--clips", "-1"]),
+        ("make_corpus", ["--jobs", "0"]),
+    ],
+)
+def test_a_count_that_is_none_is_refused(
+    program: str, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, *options])
+    with pytest.raises(SystemExit) as refused:
+        importlib.import_module(program).main()
+    assert refused.value.code == 2 and f"{options[-1]!r} must be a whole number, at least" in capsys.readouterr().err
