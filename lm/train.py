@@ -54,7 +54,7 @@ from tasks.text import normalisers, note_on_english
 from training.checkpoint import CheckpointError
 from training.config import hydra_entry, refusing
 from training.failure import NonFiniteLoss
-from training.launch import LONGEST_WAIT, check_processes, decide, leave_at_exit, on_cpu
+from training.launch import LONGEST_WAIT, check_processes, check_sharding, decide, leave_at_exit, on_cpu
 from training.lock import hold
 from training.log import duration
 from training.run_folder import choose_checkpoint, set_aside, write_settings
@@ -85,6 +85,7 @@ def train(cfg: DictConfig) -> Path:
     leave_at_exit()
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     sharded = accelerator.distributed_type == DistributedType.FSDP
+    check_sharding(sharded)
     check_options(cfg, world, sharded)
     check_start(cfg)
     threads = set_threads(cfg.threads)

@@ -57,6 +57,15 @@ def check_processes(processes: int) -> None:
         )
 
 
+def check_sharding(sharded: bool) -> None:
+    """Exit in one sentence where the launcher was told to divide the model (FSDP) and it is not ``sharded``."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and not sharded:
+        raise ConfigError(
+            "the launcher was told to divide the model (FSDP), and every process would hold the whole of it: FSDP "
+            "takes CUDA GPUs and lm/train.py; otherwise launch with configs/accelerate/ddp.yaml."
+        )
+
+
 def decide(choice: Callable[[], T]) -> T:
     """What ``choice`` returns in the first process, in all of them; what it raises there is raised in all.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from training.launch import check_processes, on_cpu, pick_device
+from training.launch import check_processes, check_sharding, on_cpu, pick_device
 
 
 def test_auto_is_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +41,12 @@ def test_processes_that_do_not_know_of_each_other_are_refused(
     assert "2 processes were launched and this one is connected to 0 others" in refusal(check_processes, 1)
     monkeypatch.delenv("WORLD_SIZE")
     check_processes(1)
+
+
+def test_a_model_that_would_not_be_divided_is_refused(
+    monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
+) -> None:
+    check_sharding(False)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    check_sharding(True)
+    assert "every process would hold the whole of it" in refusal(check_sharding, False)
