@@ -8,7 +8,7 @@ imported before that. The status is 0 only when all was done.
 
 from __future__ import annotations
 
-from training.help import help_of
+from training.help import help_of, show
 
 import argparse
 import sys
@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         what = given.what if given.command == "evaluate" else "doctor"
         program, settings = f"eval.{what}", given.rest
         if {"-h", "--help"} & set(settings):
-            print(help_of(f"almkit {given.command}", evaluations()[what]))
+            show(help_of(f"almkit {given.command}", evaluations()[what]) or "")
             return
     sys.argv = [f"almkit {given.command}", *settings]
     import_module(program).main()

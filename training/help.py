@@ -61,16 +61,21 @@ def help_of(program: str, path: Path) -> str | None:
     return entry and help_text(program, entry[1], ast.get_docstring(ast.parse(source)) or "")
 
 
+def show(text: str) -> None:
+    """Print the help, as far as anybody reads it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # ``--help | head``: what is left goes nowhere as Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def answer() -> None:
     """Print the help of the program that is run, and end it, where one asked for it."""
     path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     if not {"-h", "--help"} & set(sys.argv[1:]) or REPOSITORY not in path.resolve().parents or path.suffix != ".py":
         return
     if text := help_of(path.name, path):
-        try:
-            print(text, flush=True)
-        except BrokenPipeError:  # ``--help | head``: what is left goes nowhere as Python ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        show(text)
         raise SystemExit(0)
     run_lightly(ast.parse(path.read_text(encoding="utf-8")))
 

@@ -54,11 +54,12 @@ def test_ctrl_c_ends_plainly_while_a_program_imports(error: str, status: int, sa
     assert ("Traceback" in done.stderr) == (said != "interrupted.")
 
 
-def test_help_is_read_as_far_as_anybody_likes() -> None:
+@pytest.mark.parametrize("program", ["lm/train.py", "almkit/command.py evaluate tts"])
+def test_help_is_read_as_far_as_anybody_likes(program: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "lm/train.py", "--help"], cwd=REPOSITORY, stdout=writer, stderr=subprocess.PIPE
+        [sys.executable, *program.split(), "--help"], cwd=REPOSITORY, stdout=writer, stderr=subprocess.PIPE
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
