@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,23 @@ class Encoded:
         return cls(codes.astype(np.int64), samples, tokenizer)
 
 
-def joined(found: dict[str, Path], new: dict[str, Path]) -> dict[str, Path]:
-    """Both. Raises ValueError where two files would become one."""
-    for name in set(new) & set(found):
-        raise ValueError(f"{found[name]} and {new[name]} would both become '{name}': take them one by one")
-    return found | new
+def find_all(
+    sources: Iterable[str | Path], find: Callable[[Path], tuple[dict[str, Path], list[str]]]
+) -> tuple[dict[str, Path], list[str]]:
+    """What ``find`` (`find_codes`, `codec.audio.folder.find_audio`) finds of all ``sources``, and what it refuses.
+
+    Raises:
+        FileNotFoundError: of a source there is nothing.
+        ValueError: two files would become one.
+    """
+    found: dict[str, Path] = {}
+    refused: list[str] = []
+    for source in map(Path, sources):
+        new, faults = find(source)
+        for name in new.keys() & found.keys():
+            raise ValueError(f"{found[name]} and {new[name]} would both become '{name}': take them one by one")
+        found, refused = found | new, refused + faults
+    return found, refused
 
 
 def find_codes(source: Path) -> tuple[dict[str, Path], list[str]]:

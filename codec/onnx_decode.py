@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from codec.audio.answer import AUDIO_FORMATS, names_a_file
 from codec.audio.files import write_audio
 from codec.audio.folder import given_paths
-from codec.encoded import Encoded, find_codes, joined
+from codec.encoded import Encoded, find_all, find_codes
 from codec.errors import TokenizerError
 from codec.onnx_codec import OnnxCodec, OnnxCodecError
 from training.config import ConfigError, hydra_entry, refusing
@@ -44,12 +44,8 @@ def main(cfg: DictConfig) -> None:
     if not (sources := given_paths(cfg.input)) or not cfg.onnx:
         raise ConfigError("say which codes, and where the decoder is: almkit decode CODES --onnx FOLDER")
     is_file = names_a_file(cfg.out, AUDIO_FORMATS)
-    found: dict[str, Path] = {}
-    refused: list[str] = []
     with refusing(FileNotFoundError, ValueError):
-        for source in map(Path, sources):
-            new, faults = find_codes(source)
-            found, refused = joined(found, new), refused + faults
+        found, refused = find_all(sources, find_codes)
         names = file_names(found, f".{cfg.format}")
     if is_file and len(found) > 1:
         raise ConfigError(f"out={cfg.out} is a file of one clip, and there are {len(found)}: name a folder.")

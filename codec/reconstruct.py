@@ -35,7 +35,7 @@ from codec.audio.answer import AUDIO_FORMATS, names_a_file, wave_of
 from codec.audio.files import write_audio
 from codec.audio.folder import find_audio, given_paths
 from codec.corpus import AudioError, audio_info, read_pieces
-from codec.encoded import SUFFIX, Encoded, find_codes, joined
+from codec.encoded import SUFFIX, Encoded, find_all, find_codes
 from codec.files import Codec
 from codec.interface import AudioTokenizer, TokenizerError
 from codec.load import load_tokenizer
@@ -93,16 +93,6 @@ def suffixes_of(way: str) -> tuple[str, ...]:
     return (SUFFIX,) if way == "encode" else AUDIO_FORMATS
 
 
-def find_files(sources: Sequence[str | Path], way: str) -> tuple[dict[str, Path], list[str]]:
-    """The files of all `sources`, by name as in `find_audio`: of audio, or of codes where they are to be decoded."""
-    found: dict[str, Path] = {}
-    refused: list[str] = []
-    for source in map(Path, sources):
-        new, faults = find_codes(source) if way == "decode" else find_audio(source)
-        found, refused = joined(found, new), refused + faults
-    return found, refused
-
-
 def convert(path: Path, target: Path, codec: Codec, way: str, described: dict[str, Any]) -> Reconstruction:
     """One file through the codec, or one of both ways; the times are those of the network alone.
 
@@ -158,7 +148,7 @@ def reconstruct_files(
     if out_is_file and (len(sources) != 1 or Path(sources[0]).is_dir()):
         raise ValueError(f"out={out} is a file, {', '.join(map(str, sources))} a folder or several; name a folder")
     done: list[Reconstruction] = []
-    found, refused = find_files(sources, way)
+    found, refused = find_all(sources, find_codes if way == "decode" else find_audio)
     names = file_names(found, SUFFIX if way == "encode" else f".{audio_format}")
     targets = {name: out if out_is_file else path_inside(out, names[name]) for name in found}
     statuses = [path.stat() for path in found.values()]
