@@ -13,8 +13,9 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from omegaconf import DictConfig
 from eval.harness.audio import CannotScore, Wave
 from eval.harness.clips import read_reference
 from eval.harness.run import Run
+from eval.harness.score_cache import ScoreCache
 from eval.harness.scored import ScoredClip, split_usable
-from eval.judges.judging import load_recogniser, one_by_one, score_clips, transcribe
+from eval.judges.judging import known_scores, load_recogniser, one_by_one, score_clips, transcribe
 from eval.judges.recognisers.interface import Recogniser, RecogniserError
 from eval.metrics.mos import DNSMOS
 from eval.space.heard import pitch_track
@@ -68,20 +70,21 @@ def open_mos(run: Run) -> DNSMOS | None:
         return None
 
 
-def hear(judge: Recogniser, clips: Sequence[ScoredClip], cache: Path | None) -> None:
+def hear(judge: Recogniser, known: ScoreCache, clips: Sequence[ScoredClip]) -> None:
     """Set ``item["text"]``, empty where nobody speaks, of the clips that come without a text."""
-    transcribe(judge, clips, cache)
-    for clip in clips:
+    unwritten = [clip for clip in clips if not clip.text]
+    transcribe(judge, unwritten, known)
+    for clip in unwritten:
         if reason := clip.item.get("judge_failures", {}).get(judge.name):
             print(f"{clip.id}: {judge.name}: {reason}", flush=True)
         else:
             clip.item["text"] = clip.item["hypotheses"][judge.name]
 
 
-def rate(mos: DNSMOS, clips: Sequence[ScoredClip], cache: Path | None) -> None:
+def rate(mos: DNSMOS, known: ScoreCache, clips: Sequence[ScoredClip]) -> None:
     """Set ``item["dnsmos"]`` of the clips that can be scored."""
     score = lambda part: mos.score([clip.usable() for clip in part], part[0].rate)  # noqa: E731
-    found, _ = score_clips("dnsmos", score, mos.how(), clips, cache, 16)
+    found, _ = score_clips(known, score, clips, 16)
     for clip in clips:
         clip.item["dnsmos"] = found[clip.id]["p808"] if clip.id in found else None
 
@@ -99,19 +102,21 @@ def main(cfg: DictConfig) -> None:
     run.say(f"{len(clips)} clips of {run.root}")
     lines: list[dict[str, Any]] = []
     pitches = one_by_one(lambda clip: median_pitch(clip.usable(), clip.rate))
+    pitched = known_scores("pitch", {"from": LOW, "to": HIGH, "frames": VOICED}, run.cache)
+    steps: list[Callable[[list[ScoredClip]], object]] = [partial(score_clips, pitched, pitches)]
     with ExitStack() as stack:
-        judge, mos = open_recogniser(run) if not all(clip.text for clip in clips) else None, open_mos(run)
-        for opened in filter(None, (judge, mos)):
-            stack.enter_context(opened)
+        if not all(clip.text for clip in clips) and (judge := open_recogniser(run)):
+            stack.enter_context(judge)
+            steps.append(partial(hear, judge, known_scores(judge.name, judge.how(), run.cache)))
+        if mos := open_mos(run):
+            stack.enter_context(mos)
+            steps.append(partial(rate, mos, known_scores("dnsmos", mos.how(), run.cache)))
         for start in range(0, len(clips), AT_ONCE):
             usable, failures = split_usable(read_reference(clips[start : start + AT_ONCE]))
             for name, reason in failures.items():
                 print(f"{name}: {reason}", flush=True)
-            if judge is not None:
-                hear(judge, [clip for clip in usable if not clip.text], run.cache)
-            score_clips("pitch", pitches, {"from": LOW, "to": HIGH, "frames": VOICED}, usable, run.cache)
-            if mos is not None:
-                rate(mos, usable, run.cache)
+            for step in steps:
+                step(usable)
             lines += map(line_of, usable)
     write_file(run.out / NAME, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     counts = ", ".join(f"{key} of {sum(key in line for line in lines)}" for key in KEYS)

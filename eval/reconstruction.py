@@ -54,6 +54,7 @@ from eval.judges.judging import (
     judge_by_networks,
     judge_mos,
     judge_words,
+    known_scores,
     one_by_one,
     score_clips,
 )
@@ -242,7 +243,7 @@ def paired(
             raise CannotScore("lengths differ")
         return score(*undelayed(pair[0][:length], pair[1][:length], delay, wanted), wanted)
 
-    return score_clips(name, one_by_one(aligned), {}, outputs, None, key=lambda clip: clip.id)
+    return score_clips(known_scores(name, {}, None), one_by_one(aligned), outputs, key=lambda clip: clip.id)
 
 
 def length_check(

@@ -44,7 +44,7 @@ class ScoreCache:
     """
 
     def __init__(self, folder: Path | None, kind: str, how: Any) -> None:
-        self.name = cache_name(kind, how)
+        self.kind, self.name = kind, cache_name(kind.replace("/", "-"), how)
         number = processes.rank()
         self.path = folder / f"{self.name}{f'.rank{number}' if number else ''}.jsonl" if folder is not None else None
         self.scores: dict[str, Any] = {}

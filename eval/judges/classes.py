@@ -9,9 +9,10 @@ from typing import Any
 from codec.corpus import Clip
 from eval.harness.processes import is_main, wait
 from eval.harness.report import Report
+from eval.harness.score_cache import ScoreCache
 from eval.harness.scored import ScoredClip
 from eval.judges.corpus_classifier import ClassifierError, CorpusClassifier, Recipe, classes_of
-from eval.judges.judging import one_by_one, score_clips
+from eval.judges.judging import known_scores, one_by_one, score_clips
 
 METRICS = ("class-accuracy", "class-accuracy-any")
 
@@ -22,7 +23,7 @@ def rate_classes(
     judge: CorpusClassifier,
     clips: Sequence[ScoredClip],
     requested: Mapping[str, Sequence[str]],
-    cache_folder: Path | None,
+    told: ScoreCache,
 ) -> None:
     """File ``class-accuracy``, the share of clips in which ``judge`` hears the requested foreground class before all
     others, and, where clips have several classes, ``class-accuracy-any``: it hears any of those requested. In a clip
@@ -40,7 +41,7 @@ def rate_classes(
         else:
             failures[clip.id] = f"no class in '{judge.record['key']}' that the judge knows"
     classify = one_by_one(lambda clip: list(judge.classify(clip.usable(), clip.rate)))
-    found, failed = score_clips(judge.name, classify, judge.how(), known, cache_folder)
+    found, failed = score_clips(told, classify, known)
     undelivered = {clip.id for clip in known if clip.undelivered()}
     failures |= {name: reason for name, reason in failed.items() if name not in undelivered}
     judged: dict[str, dict[str, Any]] = {}
@@ -105,9 +106,10 @@ def judge_classes(
             report.mean(row, METRICS[0], {}, {clip.id: f"not computed: {error}" for clip in clips})
         return f"class-accuracy: not computed: {error}"
     report.how["class_judge"] = judge.how()
+    told = known_scores(judge.name, judge.how(), cache_folder)
     requested = {clip.id: classes_of(clip, judge.record["key"]) for clip in corpus}
     for row, clips in rows.items():
-        rate_classes(report, row, judge, clips, requested, cache_folder)
+        rate_classes(report, row, judge, clips, requested, told)
     valid = judge.record["valid_accuracy"]
     trust = f", {100 * valid:.1f} % right on {judge.record['valid_clips']} valid clips" if valid is not None else ""
     return (

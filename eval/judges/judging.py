@@ -80,12 +80,11 @@ def load_recogniser(
     raise RecogniserError(f"there is no recogniser '{name}'; choose from {', '.join(NAMES)}.")
 
 
-def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], cache_folder: Path | None, batch: int = 16) -> None:
+def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], known: ScoreCache, batch: int = 16) -> None:
     """Set ``item["hypotheses"][judge.name]`` of every usable clip, or ``item["judge_failures"][judge.name]``."""
     usable, _ = split_usable(clips)
     write = lambda part: judge.transcribe([clip.usable() for clip in part], part[0].rate)  # noqa: E731
-    texts = known_scores(judge.name, write, judge.how(), usable, cache_folder, batch)
-    for clip, text in zip(usable, texts, strict=True):
+    for clip, text in zip(usable, find_scores(known, write, usable, batch), strict=True):
         if isinstance(text, CannotScore):
             clip.item.setdefault("judge_failures", {})[judge.name] = text.reason
         else:
@@ -185,8 +184,9 @@ def judge_words(run: Run, rows: Rows) -> None:
                 dict(cfg.weights),
                 cfg.language,
             ) as judge:
-                report.how["recognisers"][name] = judge.how()
-                transcribe(judge, [clip for clips in judged.values() for clip in clips], run.cache)
+                how = report.how["recognisers"][name] = judge.how()
+                known = known_scores(name, how, run.cache)
+                transcribe(judge, [clip for clips in judged.values() for clip in clips], known)
         except (RecogniserError, WorkerError, ModuleNotFoundError) as error:
             print(f"{name}: not computed: {error}", flush=True)
             for row, clips in judged.items():
@@ -207,9 +207,10 @@ def judge_mos(run: Run, rows: Rows) -> None:
     try:
         with DNSMOS(run.cfg.processes) as mos:
             how = run.report.how["dnsmos"] = mos.how()
+            known = known_scores("dnsmos", how, run.cache)
             rate = lambda part: mos.score([clip.usable() for clip in part], part[0].rate)  # noqa: E731
             for row, clips in judged.items():
-                scores, failures = score_clips("dnsmos", rate, how, clips, run.cache, 8 * run.cfg.processes)
+                scores, failures = score_clips(known, rate, clips, 8 * run.cfg.processes)
                 for name in SCORES:
                     values = {clip: found[name] for clip, found in scores.items()}
                     run.report.mean(row, f"dnsmos/{name}", values, failures)
@@ -224,33 +225,33 @@ def by_hash(clip: ScoredClip) -> str:
     return clip.hash
 
 
-def known_scores(
-    name: str,
+def known_scores(name: str, how: Mapping[str, Any], folder: Path | None) -> ScoreCache:
+    """The scores that ``name`` gave, which ``how`` describes; reads a file in ``folder`` (None: nothing is kept)."""
+    return ScoreCache(folder, name, {**how, "resampler": RESAMPLER})
+
+
+def find_scores(
+    known: ScoreCache,
     score: Score,
-    how: Mapping[str, Any],
     clips: Sequence[ScoredClip],
-    cache_folder: Path | None,
     batch: int,
     key: Callable[[ScoredClip], str] = by_hash,
 ) -> list[Any]:
-    """The score or `CannotScore` of each usable clip, through the cache, whose file's name begins with ``name``."""
-    cache = ScoreCache(cache_folder, name.replace("/", "-"), {**how, "resampler": RESAMPLER})
+    """The score or `CannotScore` of each usable clip; what is not known is scored, and known from then on."""
     shortest_first = sorted(clips, key=lambda clip: len(clip.usable()))
     parts = {key(clip): clip for clip in shortest_first}
-    failed = cache.fill(parts, score, name, batch, lambda clip: clip.rate, partial(measured, name))
-    return [CannotScore(failed[place]) if place in failed else cache[place] for place in map(key, clips)]
+    failed = known.fill(parts, score, known.kind, batch, lambda clip: clip.rate, partial(measured, known.kind))
+    return [CannotScore(failed[place]) if place in failed else known[place] for place in map(key, clips)]
 
 
 def score_clips(
-    name: str,
+    known: ScoreCache,
     score: Score,
-    how: Mapping[str, Any],
     clips: Sequence[ScoredClip],
-    cache_folder: Path | None,
     batch: int = 1,
     key: Callable[[ScoredClip], str] = by_hash,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """``{id: score}``, set as ``name`` in each clip's item, too, and ``{id: reason}`` of the clips without a score.
+    """``{id: score}``, also set by its judge's name in each clip's item, and ``{id: reason}`` of clips without a score.
 
     Args:
         batch: clips that ``score`` gets at a time.
@@ -258,12 +259,11 @@ def score_clips(
     """
     usable, failures = split_usable(clips)
     values = {}
-    found = known_scores(name, score, how, usable, cache_folder, batch, key)
-    for clip, value in zip(usable, found, strict=True):
+    for clip, value in zip(usable, find_scores(known, score, usable, batch, key), strict=True):
         if isinstance(value, CannotScore):
             failures[clip.id] = value.reason
         else:
-            values[clip.id] = clip.item[name] = value
+            values[clip.id] = clip.item[known.kind] = value
     return values, failures
 
 
@@ -310,29 +310,30 @@ def _rate_speakers(run: Run, part: str, judge: Any, rows: Rows, voices: Mapping[
     """
     name = f"speaker-similarity/{judge.description['id']}"
     run.report.how[part] = judge.description
-    known: dict[str, Any] = {}  # of the recordings, which every row is compared with
+    known = known_scores(name, judge.description, run.cache)
+    embedded: dict[str, Any] = {}  # of the recordings, which every row is compared with
 
     def embed(clip: ScoredClip) -> Any:
         return judge.embed(clip.usable(), clip.rate)
 
     def similarity(clip: ScoredClip) -> float:
-        if clip.id not in known:
-            known[clip.id] = embed(voices[clip.id])
-        return float(known[clip.id] @ embed(clip))
+        if clip.id not in embedded:
+            embedded[clip.id] = embed(voices[clip.id])
+        return float(embedded[clip.id] @ embed(clip))
 
     for row, clips in rows.items():
         if any(voices.get(clip.id) is not clip for clip in clips):
-            key, score = key_of_pair(voices), one_by_one(similarity)
-            found = score_clips(name, score, judge.description, clips, run.cache, key=key)
+            found = score_clips(known, one_by_one(similarity), clips, key=key_of_pair(voices))
             run.report.mean(row, name, *found)
 
 
 def _rate_quality(run: Run, name: str, mos: UTMOS | DistillMOS, rows: Rows) -> None:
     """File a predicted opinion score of every row; the judge is ``how[name]``."""
     how = run.report.how[name] = mos.how()
+    known = known_scores(name, how, run.cache)
     rate = one_by_one(lambda clip: mos.rate(clip.usable(), clip.rate))
     for row, clips in rows.items():
-        run.report.mean(row, name, *score_clips(name, rate, how, clips, run.cache))
+        run.report.mean(row, name, *score_clips(known, rate, clips))
 
 
 def judge_by_networks(run: Run, rows: Rows, voices: Mapping[str, ScoredClip] | None = None) -> None:

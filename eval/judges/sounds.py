@@ -18,7 +18,7 @@ from eval.harness.report import Report
 from eval.harness.run import Rows, Run
 from eval.harness.score_cache import EmbeddingCache
 from eval.harness.scored import ScoredClip, split_usable
-from eval.judges.judging import key_of_pair, one_by_one, score_clips
+from eval.judges.judging import key_of_pair, known_scores, one_by_one, score_clips
 from eval.metrics.clap import ClapScore, clip_vector, retrieval
 from eval.metrics.classifier import AudioClassifier
 from eval.metrics.divergence import PosteriorDivergence
@@ -125,9 +125,10 @@ def file_divergence(
         return divergence.score(posterior(original), posterior(clip))
 
     name, key = f"kl/{how['id']}", key_of_pair(originals)
+    known = known_scores(name, how, cache)
     for row, clips in rows.items():
         if row != "reference":
-            report.mean(row, name, *score_clips(name, one_by_one(score), how, clips, cache, key=key))
+            report.mean(row, name, *score_clips(known, one_by_one(score), clips, key=key))
 
 
 def judge_fit(run: Run, rows: Rows, references: Sequence[ScoredClip]) -> None:

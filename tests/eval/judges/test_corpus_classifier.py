@@ -15,6 +15,7 @@ from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
 from eval.judges.classes import judge_classes, rate_classes
 from eval.judges.corpus_classifier import ClassifierError, CorpusClassifier, Recipe, classes_of, find_key
+from eval.judges.judging import known_scores
 
 RATE = 24_000
 SMALL = Recipe(steps=40, batch_size=8, crop_seconds=1.0, width=4)
@@ -142,7 +143,7 @@ def test_rows_of_a_report(corpus: Path, judge: CorpusClassifier, tmp_path: Path)
     requested = {"a": ["hum"], "b": ["hiss", "hum"], "c": ["hiss"], "d": ["hum"], "e": ["siren"], "f": ["hum"]}
     report = Report({}, ["generated"])
     for _ in range(2):  # the second time from the cache
-        rate_classes(report, "generated", judge, clips, requested, tmp_path)
+        rate_classes(report, "generated", judge, clips, requested, known_scores(judge.name, judge.how(), tmp_path))
     cell = report.results()["rows"]["generated"]["class-accuracy"]
     # in what was not delivered nothing is heard; what the judge cannot judge is in no mean
     assert cell["value"] == 2 / 4 and (cell["n"], cell["n_failed"], cell["undelivered"]) == (4, 2, 1)

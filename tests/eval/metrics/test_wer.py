@@ -9,7 +9,7 @@ import torch
 from eval.harness.audio import CannotScore
 from eval.harness.report import Report, show
 from eval.harness.scored import ScoredClip
-from eval.judges.judging import rate_words, transcribe
+from eval.judges.judging import known_scores, rate_words, transcribe
 from eval.metrics.wer import ErrorRate, edits
 from tasks.text import headline, normaliser, plain, scoring_normaliser
 
@@ -109,7 +109,7 @@ def test_one_clip_that_the_judge_fails_on_is_one_failure() -> None:
             return {}
 
     clips = [ScoredClip(str(n), "row", "one", np.full(n, 0.1 * n, np.float32), 16_000) for n in (5, 6, 7, 8)]
-    transcribe(Slow(), clips, None)  # type: ignore[arg-type]
+    transcribe(Slow(), clips, known_scores("slow", {}, None))  # type: ignore[arg-type]
     report = Report({}, ["row"])
     rate_words(report, "row", "slow", clips, "plain")
     cell = report.results()["rows"]["row"]["wer/slow"]
