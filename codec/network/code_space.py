@@ -60,11 +60,12 @@ def coding_rate_loss(latents: Tensor, gain: float = 20.0) -> Tensor:
     The coding rate of Yu et al. (2020), least when all axes have the same variance.
     """
     x = latents.float().flatten(0, 1)
-    x = x - x.mean(0)
-    covariance = x.T @ x / len(x)
-    dim = len(covariance)
-    covariance = covariance * (dim / covariance.diagonal().sum().clamp(min=1e-8))
-    return -0.5 * torch.logdet(torch.eye(dim, device=x.device) + gain * covariance) / dim
+    with torch.autocast(x.device.type, enabled=False):  # a covariance in bf16 has negative variances on unused axes
+        x = x - x.mean(0)
+        covariance = x.T @ x / len(x)
+        dim = len(covariance)
+        covariance = covariance * (dim / covariance.diagonal().sum().clamp(min=1e-8))
+        return -0.5 * torch.logdet(torch.eye(dim, device=x.device) + gain * covariance) / dim
 
 
 def axes_in_use(latents: Tensor, quantized: Tensor, decibels: float = 3.0) -> int:

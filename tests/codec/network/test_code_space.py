@@ -56,6 +56,14 @@ def test_the_coding_rate_is_highest_for_equal_variances_and_blind_to_scale() -> 
     assert float(coding_rate_loss(equal)) == pytest.approx(-0.5 * math.log(21), abs=0.01)
 
 
+def test_the_coding_rate_of_a_narrow_space_is_exact_under_autocast() -> None:
+    random = torch.Generator().manual_seed(0)
+    narrow = torch.randn(4, 40, 1, generator=random) @ torch.randn(1, 64, generator=random)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = coding_rate_loss(narrow)
+    torch.testing.assert_close(under, coding_rate_loss(narrow))
+
+
 def test_a_whitened_quantizer_learns_its_statistics_when_a_step_ends() -> None:
     torch.manual_seed(0)
     quantizer = ResidualQuantizer(16, 16, 4, (32, 32), 0.99, 0.1, whiten=True)
