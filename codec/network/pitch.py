@@ -1,7 +1,7 @@
 """The pitch of a voice or an instrument, frame by frame, and how a frame of the codec comes to know it.
 
 A spectrum holds it, too, but as the spacing of a comb: in real speech of many people an encoder of a few layers did not
-learn to read it from there within 6,000 steps (docs/experiments.md, "Where the pitch is lost"). So it is measured and
+learn to read it from there within 6,000 steps (docs/real_sound.md, "Where the pitch is lost"). So it is measured and
 said beside the spectra (:class:`PitchInput`), as codecs with a source and a filter have always done. Not in the paper.
 """
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A codec for real recordings, its scores, and a voice that reads, on one GPU (docs/experiments.md, "Real sound").
+# A codec for real recordings, its scores, and a voice that reads, on one GPU (docs/real_sound.md).
 #   scripts/recipes/real_sound.sh CORPUS LISTENER [VOICE]
 # CORPUS: recordings with train, valid and test splits (docs/data.md). LISTENER: a Whisper folder or hub id that listens to the
 # training. VOICE: sentences of one speaker with texts; without it there is no voice. More options for a part, as words: CODEC,
