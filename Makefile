@@ -109,7 +109,7 @@ package: $(INSTALLED) ## build the wheel, install it into an environment of its 
 test: $(INSTALLED) ## the whole test suite
 	$(PY) -m pytest $(SPREAD)
 
-test-fast: $(INSTALLED) ## the tests that take seconds, under two minutes together
+test-fast: $(INSTALLED) ## the tests that take less than half a second each, a minute and a half together
 	$(PY) -m pytest $(SPREAD) -m "not slow"
 
 lint: $(INSTALLED) ## ruff (lint and format) and mypy

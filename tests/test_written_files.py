@@ -131,6 +131,7 @@ def test_samples_of_a_validation_have_files_of_their_own(tmp_path: Path, victim:
         validate(tiny_codec(), [Clip("../../../victim/song", audio, domain="sound")], tmp_path / "runs/x/samples")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [page_fixtures.reconstruction, page_fixtures.tts], ids=lambda made: made.__name__)
 def test_pages_and_listening_tests_write_into_their_folder(
     made: Callable[[Path], Path], tmp_path: Path, victim: Path

@@ -32,6 +32,7 @@ def settings(line: str, *more: str):
     return compose(CONFIGS[program_of(given)], settings_of(given.command, given))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -53,6 +54,7 @@ def test_a_text_is_said_exactly_as_it_stands(text: str) -> None:
     assert list(settings("sound a --", text).text) == ["a", text]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "key", "value"),
     [
@@ -211,6 +213,7 @@ def test_codes_in_files_are_the_reconstruction(here: Path, capfd: pytest.Capture
     assert "would both become '0'" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [

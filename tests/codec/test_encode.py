@@ -49,6 +49,7 @@ def test_encodes_every_clip_as_alone(tmp_path: Path) -> None:
     assert "speech" in summary.table() and len(tokenizer.batches) < 20
 
 
+@pytest.mark.slow
 def test_damaged_corpus_is_encoded_around_the_damage(tmp_path: Path) -> None:
     """Empty, truncated, text, NaN and missing files, a duplicate id; odd bit depths, rates and lengths."""
     root = tmp_path / "corpus"

@@ -31,6 +31,7 @@ def million_parameters(name: str) -> float:
         return sum(p.numel() for p in build(preset(name)).parameters()) / 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_preset_has_every_key_and_the_rate_of_the_paper(name: str) -> None:
     cfg = preset(name)

@@ -25,6 +25,7 @@ def small(**changes: object) -> ALMTokenizerConfig:
     return ALMTokenizerConfig(**{key: config[key] for key in keys if key in config} | changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"bottleneck": "strided"}, {"window": 10, "codebook_sizes": [64, 32]}])
 def test_codes_are_not_dead(changes: dict[str, object]) -> None:
     codec = untrained_codec(small(**changes), 0)
@@ -35,6 +36,7 @@ def test_codes_are_not_dead(changes: dict[str, object]) -> None:
     assert torch.isfinite(codec.decode(codec.encode(wav))).all()
 
 
+@pytest.mark.slow
 def test_it_is_a_function_of_the_seed_and_survives_saving(tmp_path: Path) -> None:
     first, same, other = (untrained_codec(small(), seed) for seed in (1, 1, 2))
     assert first.fingerprint == same.fingerprint != other.fingerprint

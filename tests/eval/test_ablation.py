@@ -44,6 +44,7 @@ def test_a_row_goes_through_first_stage_centres_and_second_stage(plan: Plan) -> 
     assert f"encoder: {folder}/{first}/run," in " ".join(plan.cells[prior].arguments())
 
 
+@pytest.mark.slow
 def test_equal_first_stages_are_trained_once_and_no_two_rows_share_a_codec(plan: Plan) -> None:
     codecs = {row: codec_of(plan, row) for row in plan.rows}
     assert len(set(codecs.values())) == len(plan.rows) == 9

@@ -61,6 +61,7 @@ def test_side_by_side(runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert (tmp_path / f"out/scores.{suffix}").read_text().startswith(start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

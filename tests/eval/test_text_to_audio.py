@@ -81,6 +81,7 @@ def test_with_networks(inside: Path, tmp_path: Path) -> None:
     assert rows["generated-shuffled"]["clap-score/clap"]["value"] != rows["generated"]["clap-score/clap"]["value"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_any_other_system(inside: Path, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     for number in range(3):

@@ -83,6 +83,7 @@ def test_sentences_of_speakers_that_the_model_has_not_heard_are_counted(
     assert said in printed and bool(printed) == bool(said)
 
 
+@pytest.mark.slow
 def test_a_reader_follows_a_run_through_few_files(inside: Path) -> None:
     """What the program enters of this folder; codec, model and task are entered through their own doors."""
     entered: set[str] = set()
@@ -120,6 +121,7 @@ def test_what_is_skipped_is_absent_and_what_cannot_run_says_so(inside: Path, mon
     assert results["rows"]["resynthesis"]["dnsmos/p808"]["n_failed"] == 3
 
 
+@pytest.mark.slow
 def test_networks_judge_where_their_weights_are(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_networks.speaker_network(tmp_path / "speaker")
     tiny_networks.ctc_network(tmp_path / "ctc")
@@ -140,6 +142,7 @@ def test_networks_judge_where_their_weights_are(inside: Path, tmp_path: Path, mo
         speak(inside, "rows=[reference]", "recognisers=[]", "weights.speaker=no/such/folder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("texts", "first", "second"),
     [
@@ -162,6 +165,7 @@ def test_what_leads_is_the_rate_of_the_script(
     assert f"{first}/ctc-mini" in printed and f"{second}/ctc-mini" not in printed
 
 
+@pytest.mark.slow
 def test_sentences_that_nobody_recorded(inside: Path, tmp_path: Path, refusal: Callable[..., str]) -> None:
     rows = speak(inside, "texts=hard", "limit=4", "skip.generated-shuffled=[ctc-mini]")["rows"]
     assert list(rows) == ["generated", "generated-shuffled"]

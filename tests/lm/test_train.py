@@ -56,6 +56,7 @@ def reference(uninterrupted, overrides, monkeypatch):
     return uninterrupted
 
 
+@pytest.mark.slow
 def test_training_learns_and_exports_a_plain_model(reference, monkeypatch, capsys, overrides):
     losses = curve(reference)
     assert sorted(losses) == list(range(1, 13))
@@ -73,6 +74,7 @@ def test_training_learns_and_exports_a_plain_model(reference, monkeypatch, capsy
     assert (reference / "runs/tiny/final/model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, monkeypatch):
     """Stops at a step that is no multiple of anything, also of the accumulation."""
     real = torch.optim.AdamW.step
@@ -94,6 +96,7 @@ def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, mon
     assert_same_run(reference, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_its_first_checkpoint_has_each_line_once(reference, overrides, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr("training.checkpoint.save_folder", lambda *_: 1 / 0)
@@ -197,6 +200,7 @@ def test_accumulation_does_not_change_the_run(reference, overrides, tmp_path):
         assert loss == pytest.approx(curve(reference)[step], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_continues_from_trained_weights(reference, overrides, tmp_path, monkeypatch):
     init = f"init={reference}/runs/tiny/final"
     train_lm(*overrides, init, "trainer.max_steps=2", "trainer.lr=1e-5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from programs import records, train_lm
 
 from lm.generation.writing import write
@@ -11,6 +12,7 @@ from lm.sequences.documents import render
 from tasks.asr import ASR
 
 
+@pytest.mark.slow
 def test_two_tasks_in_one_model(overrides, tmp_path, capsys, rows):
     options = ["task=[tts,asr]", "task.tasks.asr.weight=2", "text.normalise={asr: basic}"]
     train_lm(*overrides, *options)

@@ -85,6 +85,7 @@ def test_inits_extend_one_text_model(setup, monkeypatch):
     assert vocabulary.levels == 3 and model.config.vocab_size == vocabulary.size
 
 
+@pytest.mark.slow
 def test_the_text_model_learns(setup):
     cfg = setup("backbone_steps=12", "backbone_docs=8")
     report = train_text_backbone(cfg, ablate_folder(cfg) / "text-backbone")

@@ -82,6 +82,7 @@ def test_every_clip_has_audio_and_picture(built: tuple[Path, str]) -> None:
     assert len([e for e in elements.of("input") if e.get("type") == "range"]) == 3  # one player per item
 
 
+@pytest.mark.slow
 def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
     texts = [made.EVIL, made.LONG, made.RIGHT_TO_LEFT]
     runs = tmp_path / "runs" / "lm"
@@ -221,6 +222,7 @@ def test_rebuilding_replaces_only_our_own_folder(evaluation: Path) -> None:
     assert (beside / "thesis.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_build_that_ends_early_leaves_the_page_that_was_there(
     evaluation: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +254,7 @@ def test_a_page_too_large_takes_mp3_then_is_refused(evaluation: Path) -> None:
     assert (page / "index.html").is_file() and not page.with_name("page.building").exists()
 
 
+@pytest.mark.slow
 def test_a_comparison_is_copied_with_what_it_shows(evaluation: Path) -> None:
     sweep = evaluation.parents[1] / "sweep"
     (sweep / "plots").mkdir(parents=True)

@@ -79,6 +79,7 @@ def test_a_stream_is_the_whole_clip_and_torchs_stream(exported: Path, step: int)
         assert np.square(stream - expected).sum() < 1e-5 * np.square(expected).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -222,6 +222,7 @@ def test_killed_build_goes_on_and_leaves_no_half_file(
     assert not list((tmp_path / "cut").rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_piper_voice_speaks_beside_a_flite_voice(piper: Path, sentences: Path, tmp_path: Path) -> None:
     command = ["--what", "speech", "--sentences", sentences, "--voices", piper, "slt", "--out", tmp_path / "mine"]
     assert build(*command) == 0

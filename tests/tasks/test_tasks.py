@@ -90,6 +90,7 @@ def test_one_task_draws_its_rows_in_the_order_it_always_did():
     assert hashlib.sha256(text.encode()).hexdigest() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SINGLE)
 @pytest.mark.parametrize("prompts", ["fixed", "paraphrased"])
 def test_prompts_are_prefixes_and_only_targets_are_learnt(name, prompts):

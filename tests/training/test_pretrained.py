@@ -178,6 +178,7 @@ def saved(request, tmp_path_factory):
     return request.param, folder, read_json(folder / "config.json")
 
 
+@pytest.mark.slow
 def test_sizes_that_no_model_has_are_refused_before_memory_is_taken(saved, capsys):
     name, folder, good = saved
     _, load_it, kind = SAVED[name]

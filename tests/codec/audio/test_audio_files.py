@@ -221,6 +221,7 @@ def test_streams_behind_one_another_are_limited_together(tmp_path: Path, monkeyp
     check_refused(path, "at most .* h are read")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [16_000, 24_000])
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])
 def test_what_is_read_stands_in_memory_once(tmp_path: Path, name: str, rate: int) -> None:

@@ -191,6 +191,7 @@ def test_stablecodec_turns_by_the_frequencies_of_the_checkpoint(tmp_path: Path) 
     assert not torch.equal(stablecodec.load(str(tmp_path)).encode(wav).codes, codes)
 
 
+@pytest.mark.slow
 def test_stablecodec_accounts_for_every_key(tmp_path: Path) -> None:
     key = "decoder.layers.0.bias"
     for change, wanted in (

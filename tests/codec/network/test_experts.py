@@ -91,6 +91,7 @@ def test_each_kind_is_where_the_sound_is(folders: dict[str, str], kind: str) -> 
     )
 
 
+@pytest.mark.slow
 def test_codes_are_the_same_alone_in_a_batch_and_as_a_stream(
     codec: ALMTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +179,7 @@ def change_rate(folder: Path, before: str = "16000", after: str = "8000") -> Non
 ANOTHER = "is another one than this codec was trained with (its files have SHA-256 "
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "when", "change", "reason"),
     [

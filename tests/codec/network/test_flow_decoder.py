@@ -60,6 +60,7 @@ def test_codes_and_their_fingerprint_stay_and_the_sound_has_another(tmp_path: Pa
     } and "flow" not in base.describe()  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_loaded_and_takes_its_options(tmp_path: Path) -> None:
     codec = tiny_flow_codec()
     codec.save_pretrained(tmp_path / "flow")

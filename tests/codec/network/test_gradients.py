@@ -103,6 +103,7 @@ def reached(loss: torch.Tensor, staged: StagedCodec) -> set[str]:
     return {part(n) for n, p in staged.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [None, 1, 2])
 def test_each_objective_reaches_exactly_its_parameters(stage: int | None) -> None:
     staged, adversary, losses = one_pass(stage)

@@ -25,6 +25,7 @@ def test_peaks_are_the_same_without_cummax() -> None:
     assert torch.equal(nearest_peak(level), patchify.nearest_peak(level))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -210,6 +210,7 @@ def sampler(tmp_path: Path, *waves: np.ndarray) -> CropSampler:
     return CropSampler(clips, 24_000, {"sound": 1.0}, (0, 0), 0)
 
 
+@pytest.mark.slow
 def test_targets_are_normalised_and_the_residual_has_unit_variance(tmp_path: Path) -> None:
     cfg = compose("codec_train", ["stage=3", "init=x"])
     rng = np.random.default_rng(0)

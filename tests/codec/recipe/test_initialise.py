@@ -127,6 +127,7 @@ def test_what_one_process_took_before_it_takes_now(monkeypatch: pytest.MonkeyPat
     assert all(float(book.counts.sum()) == pytest.approx(4 * 7) for book in core.quantizer.books), "latents of a step"
 
 
+@pytest.mark.slow
 def test_distances_are_never_all_in_memory() -> None:
     """40,000 latents to 2048 codes are 82 million; what is chosen is what all at once would choose."""
     generator = torch.Generator().manual_seed(0)

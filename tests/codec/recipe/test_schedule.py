@@ -28,6 +28,7 @@ def drawn(codec: ALMTokenizerConfig, *overrides: str, steps: int = STEPS) -> lis
     return [draw_step(step, cfg, codec) for step in range(steps)]
 
 
+@pytest.mark.slow
 def test_windows_are_the_default_in_its_share_and_2_to_10_otherwise() -> None:
     windows = Counter(draw[0] for draw in drawn(ALMTokenizerConfig(), "trainer.default_window_share=0.8"))
     assert windows[6] / STEPS == pytest.approx(0.8 + 0.2 / 9, abs=0.03), "the others may draw it, too"

@@ -23,6 +23,7 @@ def voice(seconds: float = 2.0, rate: int = 24_000, times: float = 1.0) -> np.nd
     return (0.1 * wav).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_pesq_of_a_clip_with_itself_is_the_best_there_is() -> None:
     pytest.importorskip("pesq")
     wav = voice()

@@ -116,6 +116,7 @@ def test_the_control_is_tested(finished: tuple[Plan, DictConfig]) -> None:
     assert any(text.startswith("‡") for text in comparison.legend)
 
 
+@pytest.mark.slow
 def test_characters_are_compared_where_words_are_not_set_apart(finished: tuple[Plan, DictConfig]) -> None:
     plan, c = finished
     for row in RATES:
@@ -259,6 +260,7 @@ def test_matched_compute(tmp_path: Path) -> None:
     assert 1.3 < steps["low"] / steps["good"] < 1.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tasks", [["tts", "asr"], ["asr", "tts"], ["asr"]])
 def test_a_model_begins_with_that_of_another_task(tasks: list[str], tmp_path: Path) -> None:
     evaluations = {"tts": [], "asr": [], "semantics": None, "likelihood": None}
@@ -322,6 +324,7 @@ def test_a_row_stands_for_every_combination_of_its_options(tmp_path: Path) -> No
     assert {row["family"] for row in plan.rows.values()} == {"ours"}
 
 
+@pytest.mark.slow
 def test_decoders_are_compared_on_the_same_codes_alone(tmp_path: Path, refusal: Callable[..., str]) -> None:
     c = compose("eval_compare", ["comparison=decoders", "comparison.rows.flow.options.path=F"]).comparison
     plan = make_plan(c, tmp_path / "out")
@@ -377,6 +380,7 @@ def test_a_codec_without_a_network_is_a_row_of_reconstructions(
         assert judges[0] in plan.cells[f"{row}/reconstruction"].arguments()
 
 
+@pytest.mark.slow
 def test_what_others_published_stands_in_tables_of_its_own(tmp_path: Path, refusal: Callable[..., str]) -> None:
     tables = read_published("eval/comparison/published.yaml")
     assert len(tables) == 5 and all(len({len(line) for line in of.table.body}) == 1 for of in tables)
@@ -415,6 +419,7 @@ def test_the_weights_that_are_needed_are_listed(tmp_path: Path) -> None:
     assert lines["judge whisper"][2] == "0.0" and re.fullmatch("[0-9a-f]{64}", lines["judge whisper"][3])
 
 
+@pytest.mark.slow
 def test_a_tokenizer_of_ones_own_is_a_row_like_any_other(tmp_path: Path) -> None:
     row = {"tokenizer": "custom", "options": {"_target_": "tone_codec.ToneCodec", "tones": 64}, "pattern": "delay"}
     tasks = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]

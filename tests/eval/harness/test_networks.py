@@ -96,6 +96,7 @@ def utmos(folder: Path) -> UTMOS:
     return UTMOS(path, network=UTMOS22.load(path, tiny_networks.wav2vec2_config(), lstm=8, hidden=12))
 
 
+@pytest.mark.slow
 def test_utmos_reads_the_published_layout(folder: Path, utmos: UTMOS) -> None:
     names = tiny_networks.utmos_checkpoint(folder / "again.pt")
     assert sorted(map(our_name, names)) == sorted(utmos.network.state_dict())
@@ -173,6 +174,7 @@ def test_ssl_frames(folder: Path) -> None:
         load_embedder("ssl", str(folder / "ssl"), layer=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True])
 def test_clap(folder: Path, fused: bool) -> None:
     place = folder / f"clap-{fused}"

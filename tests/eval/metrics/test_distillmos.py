@@ -49,6 +49,7 @@ def distillmos_path_without_the_package() -> None:
         distillmos_path("installed")
 
 
+@pytest.mark.slow
 def test_windows_cover_the_clip_and_the_level_does_not_matter(tmp_path: Path) -> None:
     judge = DistillMOS(checkpoint(tmp_path / "random.pt"))
     # what the package's own network says of this clip with these weights

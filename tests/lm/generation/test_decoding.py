@@ -26,6 +26,7 @@ def lm(request, make_variant):
     return make_variant(*request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [SAMPLED, Sampling(0.9, guidance=2.0)], ids=["plain", "guided"])
 def test_a_cache_of_fixed_size_generates_the_same(lm, rows, ask, sampling):
     model, vocabulary = lm

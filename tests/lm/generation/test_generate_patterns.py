@@ -36,6 +36,7 @@ def sequence(model, vocabulary, tokenizer, prompt, clip):
     return np.concatenate([prompt, rendered[start:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(1.0, top_p=1.0), Sampling(0.8, 5, 0.9, 4, 0.1, guidance=2.0)])
 def test_random_weights_give_legal_streams_only(lm, prompts, sampling):
     model, vocabulary = lm
@@ -73,6 +74,7 @@ def joined(batch, prompts, limit):
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [Sampling(0.8, 8, 0.95, 4, 0.1), Sampling(0.9, guidance=1.5)])
 def test_clips_that_join_a_running_batch_are_those_of_their_own(lm, prompts, sampling):
     model, vocabulary = lm
@@ -104,6 +106,7 @@ def test_a_batch_of_fixed_size_takes_nobody_while_it_runs(make_variant, prompts)
         batch.join([Wanted(1, prompts[0], 4, 1, 0)])
 
 
+@pytest.mark.slow
 def test_greedy_equals_a_loop_without_cache(lm, prompts, text_tokenizer):
     """Each token is the best of the legal ones, given everything before it as training renders it."""
     model, vocabulary = lm
@@ -139,6 +142,7 @@ def test_greedy_equals_a_loop_without_cache(lm, prompts, text_tokenizer):
             assert best == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 @pytest.mark.parametrize("pattern", ["flat", "delay"])
 def test_equals_stock_generate_with_the_legality_processor(make_variant, prompts, pattern, cache):

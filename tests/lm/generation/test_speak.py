@@ -99,6 +99,7 @@ def items(cfg):
         return [json.loads(line) for line in file]
 
 
+@pytest.mark.slow
 def test_texts_become_files_whatever_is_generated_with_them(setup, tmp_path):
     setup.text = ["anna carried apples", "peter found the green table", "monkeys"]
     speak(setup)
@@ -163,6 +164,7 @@ def test_every_task_is_generated_from_what_it_needs_and_from_nothing_else(setup,
             )
 
 
+@pytest.mark.slow
 def test_interleaved_sentences_hear_what_was_said_before(setup, heard, lively_model, vocabulary, text_tokenizer):
     texts = ["anna carried apples", "peter found the table", "monkeys", "a guitar"]
     listed = f"text=[{','.join(texts)}]"
@@ -221,6 +223,7 @@ def test_a_recording_beyond_the_models_positions_is_refused_and_a_limit_ends_the
     assert "positions: shorten it" in refusal(speak, configured(heard, "task=continuation", f"audio={heard}/long.wav"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["asr", "continuation"])
 def test_a_recording_that_cannot_be_heard_stops_none_beside_it(setup, heard, capsys, refusal, name):
     """Its line says why, the others are what they are alone, and the command does not end as if all was done."""
@@ -261,6 +264,7 @@ def test_best_of_n_takes_the_best_and_begins_with_n_of_one(lively_model, vocabul
         assert (best.ended, best.log_probability) == max((c.ended, c.log_probability) for c in group)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPEAKING)
 def test_each_task_owns_its_limits(setup, vocabulary, name):
     """Speech follows its characters, sounds and music never do, and `max_seconds` holds for all."""
@@ -334,6 +338,7 @@ def test_what_cannot_work_is_refused(setup, tmp_path, refusal):
     assert "best_of=1" in refusal(speak, setup)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("heard", "speaker", "said"),
     [

@@ -92,6 +92,7 @@ def test_the_loss_on_everything_counts_text_and_control_tokens(documents, vocabu
     torch.testing.assert_close(loss.per_target, expected.detach(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["flat", "depth"])
 def test_a_model_of_everything_is_trained(overrides, tmp_path, variant):
     small = ["lm.depth.hidden_size=16", "lm.depth.intermediate_size=24", "lm.depth.num_attention_heads=2"]

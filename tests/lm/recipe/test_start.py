@@ -64,6 +64,7 @@ def test_it_is_refused_before_any_work(models, overrides, monkeypatch, tmp_path,
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("checkpoints"))
 
 
+@pytest.mark.slow
 def test_gpt2_is_extended_and_trained(models, overrides):
     """A model of another family, by adapters on its own layers, which are told nothing of the optimiser."""
     options = [option for option in overrides if "optimiser" not in option]

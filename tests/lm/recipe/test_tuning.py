@@ -95,6 +95,7 @@ def test_new_rows_of_both_tables_learn_and_text_rows_do_not(base, vocabulary):
     assert stock.config.tie_word_embeddings == tied
 
 
+@pytest.mark.slow
 def test_the_merged_model_is_stock_and_says_the_same(base, vocabulary, text_tokenizer, prompts, tmp_path):
     folder, _ = base
     adapted = add_lora(extended(folder, vocabulary), TUNING, vocabulary)

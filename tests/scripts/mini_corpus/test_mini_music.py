@@ -118,6 +118,7 @@ def test_instruments_have_timbres_of_their_own() -> None:
             assert np.abs(bands[one] - bands[other]).mean() > 2, (one, other)  # dB
 
 
+@pytest.mark.slow
 def test_clips_are_finite_and_fill_their_time(rows: list[dict]) -> None:
     for row in rows[::23]:
         audio = music.render(row, SEED)

@@ -18,6 +18,7 @@ figure: overview.png
 """
 
 
+@pytest.mark.slow
 def test_authors_links_abstract_and_figure_stand_above_the_clips(tmp_path: Path) -> None:
     (tmp_path / "overview.png").write_bytes(b"a picture")
     (tmp_path / "front.yaml").write_text(WHOLE)
