@@ -354,8 +354,9 @@ def spectral_losses(output: Tensor, target: Tensor, sample_rate: int, resolution
     x, y = (spectrum(t[:, :usable], resolution.fft_size, hop).abs() for t in (output, target))
     filters = loss_filters(sample_rate, resolution.fft_size, resolution.bands, output.device)
     log_x, log_y = (torch.log(t @ filters + 1e-3) for t in (x, y))
-    scale = y.square().sum((1, 2)).sqrt()
-    convergence = (x - y).square().sum((1, 2)).sqrt() / scale.clamp(min=1.0)
+    # vector_norm: the root of a sum of squares has no gradient at zero, where the output is the target
+    error, scale = (torch.linalg.vector_norm(t, dim=(1, 2)) for t in (x - y, y))
+    convergence = error / scale.clamp(min=1.0)
     return {"mel": F.l1_loss(log_x, log_y), "convergence": convergence.mean()}
 
 

@@ -80,6 +80,10 @@ def test_losses_are_zero_for_equal_and_known_for_scaled_signals() -> None:
     wav = torch.randn(2, 24000, generator=torch.Generator().manual_seed(0))
     same = spectral_losses(wav, wav, 24000, Resolution(1024, 80))
     assert same["mel"] == 0 and same["convergence"] == 0
+    for sound in (wav, torch.zeros_like(wav)):  # silence that is answered by silence, too
+        output = sound.clone().requires_grad_()
+        sum(spectral_losses(output, sound, 24000, Resolution(1024, 80)).values()).backward()
+        assert output.grad is not None and not output.grad.any()
     half = spectral_losses(0.5 * wav, wav, 24000, Resolution(1024, 80))
     assert abs(half["convergence"] - 0.5) < 1e-3
     assert abs(half["mel"] - math.log(2)) < 5e-3
