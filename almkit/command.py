@@ -19,6 +19,7 @@ from pathlib import Path
 
 from training.places import REPOSITORY
 from training.quoting import written
+from training.streams import settle
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,10 @@ def program_of(given: argparse.Namespace) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and start the program."""
     whole = parser()
-    given = whole.parse_args(arguments)
+    try:
+        given = whole.parse_args(arguments)
+    finally:
+        settle(sys.stdout)  # ``--help | head``
     if given.command in COMMANDS:
         if COMMANDS[given.command].takes in ("files", "recordings") and given.out is None and len(given.inputs) > 1:
             if not Path(last := given.inputs[-1]).exists():

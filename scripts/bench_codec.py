@@ -36,7 +36,7 @@ from codec.network.architecture import architecture_of
 from codec.network.flow import Sampling
 from codec.recipe.initialise import flow_of
 from training.arguments import at_least
-from training.config import compose
+from training.config import compose, ending_plainly
 
 PRESETS = ("mini", "mini_causal", "small", "base")
 FLOWS = tuple(f"flow-{steps}" for steps in (1, 2, 4, 8, 16))  # codec=mini with stage 3's decoder, by evaluations
@@ -223,6 +223,7 @@ def shape_of(text: str) -> tuple[int, float]:
     return shape
 
 
+@ending_plainly()
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0."""
     parser = argparse.ArgumentParser(

@@ -30,6 +30,7 @@ from codec.interface import AudioTokenizer, Codes
 from codec.load import load
 from codec.shards import iterate_shards
 from training.arguments import at_least
+from training.config import ending_plainly
 
 SAMPLE_RATE = 16_000
 MARKS = (1_000, 10_000, 50_000)  # clips after which memory and time are reported, and after the last one
@@ -115,6 +116,7 @@ def table(watched: list[Watch], clips: int) -> str:
     return "\n".join(rows)
 
 
+@ending_plainly()
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0, or 1 when clips are missing from the shards."""
     parser = argparse.ArgumentParser(

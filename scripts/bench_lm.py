@@ -45,6 +45,7 @@ from lm.recipe.data import StepData
 from lm.sequences.document_set import DocumentSet
 from lm.sequences.vocabulary import AudioVocabulary
 from training.arguments import at_least
+from training.config import ending_plainly
 
 FRAME_RATE = 12.5
 SHAPES: dict[str, dict[str, Any]] = {
@@ -235,6 +236,7 @@ def bench_generation(model: LlamaForCausalLM, vocabulary: AudioVocabulary, frame
     return ours, theirs
 
 
+@ending_plainly()
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(SHAPES), default="nano", help="shape of the model")

@@ -30,6 +30,7 @@ from codec.load import load
 from codec.model import ALMTokenizer
 from codec.reconstruct import reconstruct_files
 from eval.metrics.signal import snr
+from training.config import ending_plainly
 
 
 @dataclass
@@ -80,6 +81,7 @@ def file_to_file(tokenizer: str, source: str, target: str) -> tuple[float, int]:
     return time.perf_counter() - started, peak_resident()
 
 
+@ending_plainly()
 def main() -> int:
     """Exit status 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -27,6 +27,7 @@ import numpy as np
 import psutil
 
 from training.arguments import at_least
+from training.config import ending_plainly
 from training.places import REPOSITORY
 
 METADATA = REPOSITORY / "data/mini/metadata.jsonl"
@@ -77,6 +78,7 @@ def row(name: str, found: list[Asked | None], processor: float) -> str:
     return f"| {name} | {len(found) - len(whole)} of {len(found)} | {' | '.join(columns)} | {processor / audio:.2f} |"
 
 
+@ending_plainly()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=at_least(1), default=200)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.arguments import at_least
+from training.config import ending_plainly
 from training.places import REPOSITORY, environment
 
 TEXT, HEADER = "peter carried the purple ladder", 44  # bytes of a WAV file without sound
@@ -61,6 +62,7 @@ def started(arguments: list[str]) -> Started:
         return Started(first, usage.ru_utime + usage.ru_stime)
 
 
+@ending_plainly()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=at_least(1), default=5)

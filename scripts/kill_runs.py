@@ -40,6 +40,7 @@ import numpy as np
 import soundfile
 
 from training.arguments import at_least
+from training.config import ending_plainly
 from training.lock import _release_all
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -275,6 +276,7 @@ def attempt(again: Callable[[], int], place: Path, expected: dict[str, Any], res
     return f"left behind: {', '.join(left)}" if left else ""
 
 
+@ending_plainly()
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=at_least(1), default=20, help="of each disturbance for each writer")

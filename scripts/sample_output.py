@@ -19,6 +19,7 @@ from pathlib import Path
 
 from codec.audio.files import read_audio, write_audio
 from training.checkpoint import write_file
+from training.config import ending_plainly
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/sample_output.md"
@@ -74,6 +75,7 @@ def printed(command: str) -> str:
     return re.sub(r"^.*: \d+/\d+ in [\d:]+.*\n", "", done.stdout, flags=re.MULTILINE)  # without lines of progress
 
 
+@ending_plainly()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(COMMANDS)}; none: all")

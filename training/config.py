@@ -31,6 +31,7 @@ from training.log import PlainStream, quiet_environment
 from training.places import CONFIG_DIR as CONFIG_DIR
 from training.places import REPOSITORY as REPOSITORY
 from training.schema import composing, first_fault, options
+from training.streams import say, settle
 from training.typed import as_typed, groups_in
 
 
@@ -38,7 +39,7 @@ class ConfigError(SystemExit):
     """A configuration that cannot be run; printed as one sentence, exit status 2."""
 
     def __init__(self, message: str) -> None:
-        print("\n".join(map(printable, f"error: {message}".split("\n"))), file=sys.stderr)
+        say("\n".join(map(printable, f"error: {message}".split("\n"))))
         super().__init__(2)
         self.message = message
 
@@ -64,7 +65,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errn
 @contextmanager
 def ending_plainly() -> Iterator[None]:
     """A full disk, a folder that cannot be written, a reader that has gone (``| head``) and Ctrl-C end a program in one
-    sentence; all it prints is plain."""
+    sentence; all it prints is plain. The exit status stays even where nothing can be printed."""
     try:
         with refusing(CheckpointError, LockError), redirect_stdout(cast(TextIO, PlainStream(sys.stdout))):
             yield
@@ -72,8 +73,7 @@ def ending_plainly() -> Iterator[None]:
     except BrokenPipeError:
         if not _unread(sys.stdout):  # it was another pipe, as one to a worker
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere as Python ends
-        print("nobody reads the output any more; the same command goes on from what was finished.", file=sys.stderr)
+        say("nobody reads the output any more; the same command goes on from what was finished.")
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         if error.errno not in DISK:
@@ -84,8 +84,10 @@ def ending_plainly() -> Iterator[None]:
             "same command goes on from it."
         ) from None
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from what was finished.", file=sys.stderr)
+        say("\ninterrupted; the same command goes on from what was finished.")
         raise SystemExit(128 + signal.SIGINT) from None
+    finally:
+        settle(sys.stdout)
 
 
 def _unread(stream: TextIO) -> bool:

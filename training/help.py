@@ -10,13 +10,14 @@ A program with ``@hydra_entry("NAME")`` prints its docstring and the commented k
 from __future__ import annotations
 
 import ast
-import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from training.places import CONFIG_DIR, REPOSITORY
+from training.streams import open_closed, say, settle
 
 HEAVY = ("torch", "transformers", "numpy", "scipy", "hydra", "omegaconf", "soundfile", "huggingface_hub", "matplotlib")
 
@@ -63,10 +64,9 @@ def help_of(program: str, path: Path) -> str | None:
 
 def show(text: str) -> None:
     """Print the help, as far as anybody reads it."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # ``--help | head``: what is left goes nowhere as Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):  # ``--help | head``
+        print(text)
+    settle(sys.stdout)
 
 
 def answer() -> None:
@@ -77,17 +77,21 @@ def answer() -> None:
     if text := help_of(path.name, path):
         show(text)
         raise SystemExit(0)
-    run_lightly(ast.parse(path.read_text(encoding="utf-8")))
+    try:
+        run_lightly(ast.parse(path.read_text(encoding="utf-8")))
+    finally:
+        settle(sys.stdout)
 
 
 def say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What Ctrl-C prints while a program still imports; later `training.config.ending_plainly` has words for it."""
     if issubclass(kind, KeyboardInterrupt):
-        print("\ninterrupted.", file=sys.stderr)
+        say("\ninterrupted.")
     else:
         sys.__excepthook__(kind, error, trace)
 
 
+open_closed()
 if sys.excepthook is sys.__excepthook__:
     sys.excepthook = say_interrupted
 answer()

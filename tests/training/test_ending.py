@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from training.checkpoint import CheckpointError
-from training.config import ending_plainly, hydra_entry
+from training.config import REPOSITORY, ConfigError, ending_plainly, hydra_entry
 from training.lock import LockError
 
 FULL = "Make room or give another folder; what was finished stays, and the same command goes on from it."
@@ -58,6 +58,35 @@ def test_who_reads_no_further_gets_one_sentence(
     os.close(writer)
     with pytest.raises(BrokenPipeError, match="a worker's"):
         run(BrokenPipeError("a worker's"), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("unheard", ["unread", "full"])
+@pytest.mark.parametrize("lines", [0, 1, 100_000])
+def test_the_status_stays_where_nothing_can_be_printed(
+    unheard: str, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of ``2>&1 | head``, or of output to a full disk: Python, which ends the streams, finds nothing left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    if unheard == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), writer)
+    with os.fdopen(os.dup(writer), "w") as stdout, os.fdopen(writer, "w", buffering=1) as stderr:
+        with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+            patched.setattr(sys, "stdout", stdout)
+            patched.setattr(sys, "stderr", stderr)
+            with ending_plainly():
+                print("\n" * lines, end="")
+                raise ConfigError("a key is wrong")
+    assert ended.value.code == (141 if lines == 100_000 and unheard == "unread" else 2)
+
+
+def test_every_program_ends_so() -> None:
+    doors = [path for room in ("codec", "lm", "eval", "scripts") for path in (REPOSITORY / room).glob("*.py")]
+    sources = {path.name: path.read_text(encoding="utf-8") for path in doors}
+    programs = {name for name, source in sources.items() if '"__main__"' in source}
+    others = {name for name in programs if "\n@ending_plainly()" not in sources[name]}
+    others -= {name for name in programs if "\n@hydra_entry(" in sources[name]}
+    assert len(programs) > 30 and others == {"bench_audio.py"}  # whose imports are in the memory that it measures
 
 
 def test_a_defect_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

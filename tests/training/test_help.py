@@ -54,15 +54,23 @@ def test_ctrl_c_ends_plainly_while_a_program_imports(error: str, status: int, sa
     assert ("Traceback" in done.stderr) == (said != "interrupted.")
 
 
-@pytest.mark.parametrize("program", ["lm/train.py", "almkit/command.py evaluate tts"])
+@pytest.mark.parametrize(
+    "program", ["lm/train.py", "scripts/bench_start.py", "-m almkit.command", "almkit/command.py evaluate tts"]
+)
 def test_help_is_read_as_far_as_anybody_likes(program: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, *program.split(), "--help"], cwd=REPOSITORY, stdout=writer, stderr=subprocess.PIPE
-    )
+    command = [sys.executable, *program.split(), "--help"]
+    held = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # to the end, in a buffer
+    done = subprocess.run(command, cwd=REPOSITORY, env=held, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_program_may_have_no_standard_output() -> None:
+    code = "import training.help, sys; sys.stdout.write('heard by nobody'); raise SystemExit(sys.stdout.fileno() != 1)"
+    shell = ["sh", "-c", f'exec "{sys.executable}" -c "{code}" >&-']
+    assert subprocess.run(shell, cwd=REPOSITORY).returncode == 0
 
 
 @pytest.mark.parametrize(
