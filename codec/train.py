@@ -52,7 +52,7 @@ from training import processes
 from training.checkpoint import latest_checkpoint, save_checkpoint, save_folder
 from training.config import ConfigError, hydra_entry, refusing
 from training.failure import NonFiniteLoss
-from training.launch import LONGEST_WAIT, check_processes, check_sharding, decide, leave_at_exit, on_cpu
+from training.launch import LONGEST_WAIT, check_launcher, check_processes, check_sharding, decide, leave_at_exit, on_cpu
 from training.lock import hold
 from training.log import RunLog, duration
 from training.run_folder import choose_checkpoint, set_aside, write_settings
@@ -172,6 +172,7 @@ def train_codec(cfg: DictConfig) -> None:
         codec = ALMTokenizer(config)
         staged = StagedCodec(codec, cfg)
     check_crop(cfg, config.sample_rate, config.hop)
+    check_launcher()
     waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision=cfg.precision, kwargs_handlers=[waiting])
     check_processes(accelerator.num_processes)

@@ -54,7 +54,7 @@ from tasks.text import normalisers, note_on_english
 from training.checkpoint import CheckpointError
 from training.config import hydra_entry, refusing
 from training.failure import NonFiniteLoss
-from training.launch import LONGEST_WAIT, check_processes, check_sharding, decide, leave_at_exit, on_cpu
+from training.launch import LONGEST_WAIT, check_launcher, check_processes, check_sharding, decide, leave_at_exit, on_cpu
 from training.lock import hold
 from training.log import duration
 from training.run_folder import choose_checkpoint, set_aside, write_settings
@@ -78,6 +78,7 @@ REFUSALS = (
 def train(cfg: DictConfig) -> Path:
     """Train as ``cfg`` (configs/lm_train.yaml) says; returns the folder of the final model."""
     # ---- where and with what -----------------------------------------------------------------------------
+    check_launcher()
     # Precision is our own autocast below, so accelerate gets "no" whatever its configuration file says.
     waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     accelerator = Accelerator(cpu=on_cpu(cfg.device), mixed_precision="no", kwargs_handlers=[waiting])

@@ -57,6 +57,29 @@ def check_processes(processes: int) -> None:
         )
 
 
+# What `accelerate launch` can be told and no training here does: its variable, what may stand there, and the cure.
+NOT_OURS = {
+    "ACCELERATE_USE_DEEPSPEED": ("false", "launch without DeepSpeed; lm/train.py divides a model by FSDP2"),
+    "ACCELERATE_USE_MEGATRON_LM": ("false", "launch without Megatron-LM; lm/train.py divides a model by FSDP2"),
+    "ACCELERATE_DYNAMO_BACKEND": ("no", "launch with --dynamo_backend no, and say trainer.compile=true"),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "leave it out: trainer's own keys say how large a step is"),
+    **{
+        f"PARALLELISM_CONFIG_{kind}_SIZE": ("1", "launch with processes that each see other data, or with FSDP2")
+        for kind in ("TP", "CP", "SP")
+    },
+}
+
+
+def check_launcher() -> None:
+    """Exit in one sentence where the launcher was told to train in a way that no training here does: another would be
+    done, or none. Before accelerate begins, which has a stack of calls for some of them.
+    """
+    for name, (legal, cure) in NOT_OURS.items():
+        told = os.environ.get(name, "")
+        if told and told.lower() != legal:
+            raise ConfigError(f"the launcher says {name}={told}, which no training here does: {cure}.")
+
+
 def check_sharding(sharded: bool) -> None:
     """Exit in one sentence where the launcher was told to divide the model (FSDP) and it is not ``sharded``."""
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and not sharded:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from training.launch import check_processes, check_sharding, on_cpu, pick_device
+from training.launch import check_launcher, check_processes, check_sharding, on_cpu, pick_device
 
 
 def test_auto_is_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +50,22 @@ def test_a_model_that_would_not_be_divided_is_refused(
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     check_sharding(True)
     assert "every process would hold the whole of it" in refusal(check_sharding, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "fine"),
+    [
+        ("ACCELERATE_USE_DEEPSPEED", "true", "false"),
+        ("ACCELERATE_USE_MEGATRON_LM", "true", "false"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "NO"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "1"),
+        ("PARALLELISM_CONFIG_TP_SIZE", "2", "1"),
+    ],
+)
+def test_what_no_training_does_is_refused_and_not_done_in_another_way(
+    name: str, other: str, fine: str, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
+) -> None:
+    monkeypatch.setenv(name, fine)
+    check_launcher()
+    monkeypatch.setenv(name, other)
+    assert f"the launcher says {name}={other}, which no training here does" in refusal(check_launcher)
