@@ -103,9 +103,12 @@ def find_all(
     refused: list[str] = []
     for source in map(Path, sources):
         new, faults = find(source)
-        for name in new.keys() & found.keys():
-            raise ValueError(f"{found[name]} and {new[name]} would both become '{name}': take them one by one")
-        found, refused = found | new, refused + faults
+        for name, path in new.items():
+            if name in found:
+                cure = "name it once" if path.samefile(found[name]) else "take them one by one"
+                raise ValueError(f"{found[name]} and {path} would both become '{name}': {cure}")
+        found.update(new)
+        refused += faults
     return found, refused
 
 

@@ -151,10 +151,10 @@ def reconstruct_files(
     found, refused = find_all(sources, find_codes if way == "decode" else find_audio)
     names = file_names(found, SUFFIX if way == "encode" else f".{audio_format}")
     targets = {name: out if out_is_file else path_inside(out, names[name]) for name in found}
-    statuses = [path.stat() for path in found.values()]
+    read = {(status.st_dev, status.st_ino) for status in map(os.stat, found.values())}
     described = tokenizer.describe()
     for target in targets.values():
-        if target.exists() and any(os.path.samestat(target.stat(), status) for status in statuses):
+        if target.exists() and ((status := target.stat()).st_dev, status.st_ino) in read:
             raise ValueError(f"{target} is the source itself; choose another folder with out=")
     for name, path in progress(found.items(), len(found), desc="files") if len(found) > 1 else found.items():
         try:

@@ -210,7 +210,7 @@ def test_codes_in_files_are_the_reconstruction(here: Path, capfd: pytest.Capture
     assert all(f"codes/{name}.safetensors is no file of codes" in out for name in ("bad", *broken))
     assert "two\\nlines.safetensors: its name cannot be used" in out
     assert status("encode", "talk/0.flac", "talk", "-o", "codes") == 2
-    assert "would both become '0'" in capfd.readouterr().err
+    assert "would both become '0': name it once" in capfd.readouterr().err
 
 
 @pytest.mark.slow
