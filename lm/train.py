@@ -17,6 +17,7 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -232,24 +233,27 @@ def train(cfg: DictConfig) -> Path:
             for name, wave in listening.recorded().items():
                 log.audio(0, f"{name}/codec", wave, description["sample_rate"])
         validate()
-    for batch in step_batches(data, run.done, trainer.max_steps, rank, world, trainer.workers):
-        lr, norm = run.step(batch)
-        last = run.done == trainer.max_steps
-        if run.done % trainer.log_every == 0 or last:
-            values, line = meter.report(run.done, trainer.max_steps, lr, norm, batch.epoch, run.seconds, run.add_up)
-            log.log(run.done, values)
-            log.line(line)
-            meter.restart()
-        if run.done % trainer.valid_every == 0 or last:
-            before = time.monotonic()
-            validate()
-            meter.pause(time.monotonic() - before)  # validation is not training time in tok/s
-        told = run.add_up(torch.tensor(float(stop.asked), device=device)) if world > 1 else stop.asked
-        if run.done % trainer.save_every == 0 or last or told:
-            run.save()
-        if told:
-            log.line(f"stopped by {stop.name} at step {run.done}; the checkpoint is saved, the same command continues.")
-            break
+    with closing(step_batches(data, run.done, trainer.max_steps, rank, world, trainer.workers)) as batches:
+        for batch in batches:
+            lr, norm = run.step(batch)
+            last = run.done == trainer.max_steps
+            if run.done % trainer.log_every == 0 or last:
+                values, line = meter.report(run.done, trainer.max_steps, lr, norm, batch.epoch, run.seconds, run.add_up)
+                log.log(run.done, values)
+                log.line(line)
+                meter.restart()
+            if run.done % trainer.valid_every == 0 or last:
+                before = time.monotonic()
+                validate()
+                meter.pause(time.monotonic() - before)  # validation is not training time in tok/s
+            told = run.add_up(torch.tensor(float(stop.asked), device=device)) if world > 1 else stop.asked
+            if run.done % trainer.save_every == 0 or last or told:
+                run.save()
+            if told:
+                log.line(
+                    f"stopped by {stop.name} at step {run.done}; the checkpoint is saved, the same command continues."
+                )
+                break
     stop.close()
     if run.done < trainer.max_steps:
         log.close()

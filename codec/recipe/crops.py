@@ -22,7 +22,7 @@ from codec.corpus import AudioError, Clip, CorpusError
 from codec.network.architecture import MAX_WINDOW, MIN_WINDOW, ALMTokenizerConfig
 from codec.objectives.flow import FlowDraw
 from codec.objectives.losses import Resolution
-from training.stopping import ignore_ctrl_c
+from training.stopping import ignore_signals
 from training.threads import cores
 
 FADE_SECONDS = 0.01  # a hard splice is a click that no recording has
@@ -251,7 +251,7 @@ class Batches(Dataset[Batch | CorpusError]):
             batch_size=None,
             num_workers=workers,
             collate_fn=as_it_is,
-            worker_init_fn=ignore_ctrl_c,
+            worker_init_fn=ignore_signals,
             **more,  # type: ignore[arg-type]
         )
         batches: list[Batch] = []

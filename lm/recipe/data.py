@@ -7,7 +7,7 @@ checkpoint therefore holds no loader state, and a run resumes exactly, also with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from lm.sequences.document_set import DocumentSet
 from lm.sequences.packing import IGNORE, PackedRows, best_fit, pack_rows
 from lm.sequences.vocabulary import AudioVocabulary
-from training.stopping import ignore_ctrl_c
+from training.stopping import ignore_signals
 
 PACKING_WINDOW = 1000  # documents packed together: enough for 99 % full rows, small enough to keep rows random
 
@@ -251,8 +251,10 @@ class StepData:
         return tasks
 
 
-def step_batches(data: StepData, first: int, last: int, rank: int, world: int, workers: int = 0) -> Iterator[StepBatch]:
-    """The batches of steps ``first`` … ``last`` − 1 of process ``rank``.
+def step_batches(
+    data: StepData, first: int, last: int, rank: int, world: int, workers: int = 0
+) -> Generator[StepBatch, None, None]:
+    """The batches of steps ``first`` … ``last`` − 1 of process ``rank``. Closing it ends the workers.
 
     Args:
         workers: processes that prepare steps ahead. A step is a function of its number, so that the batches are the
@@ -269,7 +271,7 @@ def step_batches(data: StepData, first: int, last: int, rank: int, world: int, w
         prefetch_factor=4,
         collate_fn=_as_it_is,
         persistent_workers=False,
-        worker_init_fn=ignore_ctrl_c,
+        worker_init_fn=ignore_signals,
     )
     yield from loader
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,6 +37,8 @@ def batch(self, step, first, size, samples):
             json.dump([path.name for path in files], stream)
         if fault["kind"] == "nan":
             wav[0, 100] = torch.nan
+        elif fault["kind"] == "group":
+            os.killpg(0, fault["signal"])
         else:
             os.kill(os.getpid(), signal.SIGTERM)
     return wav, files
@@ -50,7 +53,9 @@ def run(processes: int, fault: dict, *more: str) -> tuple[int, str, str]:
     Path("driver.py").write_text(DRIVER)
     command = [*(launcher(2) if processes > 1 else [sys.executable]), "driver.py", *OPTIONS, *more]
     environment = {**os.environ, "FAULT": json.dumps(fault)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=200, start_new_session=True
+    )
     return result.returncode, result.stdout, result.stderr
 
 
@@ -94,3 +99,15 @@ def test_sigterm_to_one_process_saves_and_leaves(place: Path, capsys: pytest.Cap
     assert status == 143 if processes == 1 else status != 0, "what was asked for is not done"
     assert re.search(r"(SIGTERM|a signal to another process): saved step 3; the same command continues", said)
     go_on(capsys, 3, processes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_signal_to_the_whole_group_leaves_the_reading_processes_alone(
+    place: Path, number: signal.Signals, status: int
+) -> None:
+    """As a terminal that closes, a cluster's scheduler and Ctrl-C send it; here one of those that read does."""
+    fault = {"kind": "group", "signal": number, "step": 4, "rank": 0}
+    left, said, errors = run(1, fault, "trainer.save_every=1000", "trainer.max_steps=200", "trainer.workers=1")
+    assert left == status and "Traceback" not in errors, errors
+    assert re.search(rf"{number.name}: saved step \d+; the same command continues", said)
