@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What keeps the code space open? One codec per remedy and seed, from scratch, equal steps (docs/real_sound.md).
+# What keeps the code space open? One codec per remedy and seed, from scratch, equal steps (docs/codec.md).
 #   scripts/recipes/code_space.sh CORPUS LISTENER [STEPS]
 # CORPUS: an AudioFolder with train and valid splits; LISTENER: a Whisper folder or hub id. A finished run is kept.
 set -euo pipefail

@@ -13,9 +13,10 @@ codec=(${CODEC:-codec=small trainer.max_steps=8000 trainer.batch_size=32 precisi
 # shellcheck disable=SC2206
 launch=(${LAUNCH:-python}) lm=(${LM:-lm=nano lm.variant=depth trainer.max_steps=8000}) scores=(${SCORES:-})
 
-echo "1/4  The codec: reconstruction, with a listener and an axis that says the pitch"
+echo "1/4  The codec: reconstruction, with a listener, an axis that says the pitch, and room for the others"
 "${launch[@]}" "$here/codec/train.py" data.root="$corpus" name="$run" gan.start=null codec.pitch_input=true \
   hearing.encoder="$listener" loss.hearing=1 loss.pitch=1 loss.pitch_axis=1 loss.mae=0 loss.ar=0 \
+  loss.spread=0.2 loss.commitment=0.1 \
   'trainer.domain_weights={speech: 0.5, sound: 0.27, music: 0.23}' "${codec[@]}"
 echo "2/4  Its scores on the test split"
 python "$here/eval/reconstruction.py" data.root="$corpus" data.tokens=null "${tokenizer[@]}" \
