@@ -95,11 +95,3 @@ def run_and_pass_on(command: Sequence[str], environment: Mapping[str, str] | Non
         for number, handler in before.items():
             signal.signal(number, handler)
     return status if status >= 0 else 128 - status
-
-
-def ignore_signals(_: int = 0) -> None:
-    """For helpers of a training: what is sent to all of its group (Ctrl-C, a terminal that closes, a cluster's end of
-    a job) reaches them as well, and the training still needs them to save. It ends them itself, by what they read.
-    """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

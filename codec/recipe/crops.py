@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from codec.audio.files import length_at, read_span
 from codec.corpus import AudioError, Clip, CorpusError
 from codec.network.architecture import MAX_WINDOW, MIN_WINDOW, ALMTokenizerConfig
 from codec.objectives.flow import FlowDraw
 from codec.objectives.losses import Resolution
-from training.stopping import ignore_signals
+from training.ahead import made_ahead
 from training.threads import cores
 
 FADE_SECONDS = 0.01  # a hard splice is a click that no recording has
@@ -244,26 +244,11 @@ class Batches(Dataset[Batch | CorpusError]):
         if workers is None:
             workers = int(cores() > 1)
         numbers = range(step * train.accumulate, train.max_steps * train.accumulate)
-        more = {"prefetch_factor": 4} if workers else {}
-        loader = DataLoader(
-            self,
-            sampler=numbers,
-            batch_size=None,
-            num_workers=workers,
-            collate_fn=as_it_is,
-            worker_init_fn=ignore_signals,
-            **more,  # type: ignore[arg-type]
-        )
         batches: list[Batch] = []
-        for batch in loader:
+        for batch in made_ahead(self, numbers, workers):
             if isinstance(batch, CorpusError):
                 raise batch
             batches.append(batch)
             if len(batches) == train.accumulate:
                 yield batches
                 batches = []
-
-
-def as_it_is(batch: Batch) -> Batch:
-    """Batches are made as a whole."""
-    return batch

@@ -11,12 +11,12 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from lm.sequences.document_set import DocumentSet
 from lm.sequences.packing import IGNORE, PackedRows, best_fit, pack_rows
 from lm.sequences.vocabulary import AudioVocabulary
-from training.stopping import ignore_signals
+from training.ahead import made_ahead
 
 PACKING_WINDOW = 1000  # documents packed together: enough for 99 % full rows, small enough to keep rows random
 
@@ -263,28 +263,14 @@ def step_batches(
     if not workers:
         yield from (data.batch(step, rank, world) for step in range(first, last))
         return
-    loader = DataLoader(
-        _Steps(data, rank, world),
-        sampler=range(first, last),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4,
-        collate_fn=_as_it_is,
-        persistent_workers=False,
-        worker_init_fn=ignore_signals,
-    )
-    yield from loader
+    yield from made_ahead(_Steps(data, rank, world), range(first, last), workers)
 
 
 class _Steps(Dataset[StepBatch]):
-    """Step number → batch, for `DataLoader`."""
+    """Step number → batch."""
 
     def __init__(self, data: StepData, rank: int, world: int) -> None:
         self.data, self.rank, self.world = data, rank, world
 
     def __getitem__(self, step: int) -> StepBatch:
         return self.data.batch(step, self.rank, self.world)
-
-
-def _as_it_is(batch: StepBatch) -> StepBatch:
-    return batch
