@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from lm.model import ModelError
-from lm.run_state import IN_ALL, SHIPPED, allowing_more_steps, newest_model, speakers_of
+from lm.run_state import IN_ALL, SHIPPED, allowing_more_steps, computes_in_bf16, newest_model, speakers_of
 from training.checkpoint import CheckpointError
 from training.config import CONFIG_DIR, compose, group_options
 from training.run_folder import check_recipe
@@ -79,3 +80,20 @@ def test_more_steps_where_the_rate_does_not_jump(schedule: str, step: int, goes_
             check_recipe(allowed, wanted, Path("x"))
     with pytest.raises(CheckpointError, match="seed: 1 → 2"):  # nothing else is allowed
         check_recipe(allowing_more_steps({**stored, "seed": 1}, after, 5), {**wanted, "seed": 2}, Path("x"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("vendor_id\t: GenuineIntel\nflags\t\t: avx512_bf16 amx_bf16 amx_tile\n", True),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: avx512f avx512_bf16\n", False),  # AMX hidden: slower than fp32
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: avx512f avx512_bf16\n", True),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: avx2\n", False),
+    ],
+)
+def test_which_processors_are_faster_in_bf16(text: str, expected: bool, tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(text)
+    assert computes_in_bf16(torch.device("cpu"), cpuinfo) is expected
+    assert not computes_in_bf16(torch.device("cpu"), tmp_path / "none")  # other systems
+    assert not computes_in_bf16(torch.device("meta"), cpuinfo)
