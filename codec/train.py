@@ -13,7 +13,6 @@ import training.help  # noqa: F401
 
 import math
 import time
-from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -51,7 +50,7 @@ from codec.semantics.centres import read_centres
 from training import processes
 from training.checkpoint import latest_checkpoint, save_checkpoint, save_folder
 from training.config import ConfigError, hydra_entry, refusing
-from training.failure import NonFiniteLoss
+from training.failure import HelperEnded, NonFiniteLoss
 from training.launch import LONGEST_WAIT, check_launcher, check_processes, check_sharding, decide, leave_at_exit, on_cpu
 from training.lock import hold
 from training.log import RunLog, duration
@@ -238,7 +237,7 @@ def train_codec(cfg: DictConfig) -> None:
     run.model.train()
     stop = Stop().listen()
     progress, told = Progress(cfg, run.steps, log, tracker), False
-    with closing(Batches(sampler, cfg, config, accelerator.process_index).from_step(run.steps)) as batches:
+    with Batches(sampler, cfg, config, accelerator.process_index).from_step(run.steps) as batches:
         while run.steps < train.max_steps and not told:
             if run.steps == quantize_from and clusters:
                 latents = initialise_codebooks(codec, sampler, cfg, run.steps, crop)
@@ -261,10 +260,11 @@ def train_codec(cfg: DictConfig) -> None:
             if run.steps % train.save_every == 0 or last or told:
                 decide(lambda: save_checkpoint(run_dir, run.steps, run.save, train.keep))
 
+    if told:
+        log.line(f"{stop.name}: saved step {run.steps}; the same command continues.")
     stop.close()
     tracker.close()
     if told:
-        log.line(f"{stop.name}: saved step {run.steps}; the same command continues.")
         stop.leave()
     with run.exported():
         decide(lambda: save_folder(run_dir / "final", lambda folder: codec.save_pretrained(folder)))
@@ -274,7 +274,7 @@ def train_codec(cfg: DictConfig) -> None:
 @hydra_entry("codec_train")
 def main(cfg: DictConfig) -> None:
     try:
-        with refusing(CorpusError):
+        with refusing(CorpusError, HelperEnded):
             train_codec(cfg)
     except NonFiniteLoss as error:
         if processes.place()[0]:  # all processes know of it, one says it

@@ -17,7 +17,6 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 import time
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ from tasks.base import TaskError, make_task
 from tasks.text import normalisers, note_on_english
 from training.checkpoint import CheckpointError
 from training.config import hydra_entry, refusing
-from training.failure import NonFiniteLoss
+from training.failure import HelperEnded, NonFiniteLoss
 from training.launch import LONGEST_WAIT, check_launcher, check_processes, check_sharding, decide, leave_at_exit, on_cpu
 from training.lock import hold
 from training.log import duration
@@ -233,7 +232,7 @@ def train(cfg: DictConfig) -> Path:
             for name, wave in listening.recorded().items():
                 log.audio(0, f"{name}/codec", wave, description["sample_rate"])
         validate()
-    with closing(step_batches(data, run.done, trainer.max_steps, rank, world, trainer.workers)) as batches:
+    with step_batches(data, run.done, trainer.max_steps, rank, world, trainer.workers) as batches:
         for batch in batches:
             lr, norm = run.step(batch)
             last = run.done == trainer.max_steps
@@ -273,7 +272,7 @@ def train(cfg: DictConfig) -> Path:
 
 @hydra_entry("lm_train")
 def main(cfg: DictConfig) -> None:
-    with refusing(*REFUSALS, NonFiniteLoss):
+    with refusing(*REFUSALS, HelperEnded, NonFiniteLoss):
         train(cfg)
 
 

@@ -247,8 +247,8 @@ def main(cfg: DictConfig) -> None:
         if step % cfg.save_every == 0 or step == cfg.steps or stopping:
             save_checkpoint(run_dir, step, write_checkpoint, KEPT)
         if stopping:
-            stop.close()
             log.line(f"{stop.name}: saved step {step}; the same command continues.")
+            stop.close()
             stop.leave()
     stop.close()
 

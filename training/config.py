@@ -58,6 +58,7 @@ def refusing(*kinds: type[Exception], key: str = "") -> Iterator[None]:
         raise ConfigError(f"{key}: {error}" if key else str(error)) from None
 
 
+GONE = (errno.EPIPE, errno.EIO)  # the reader of a pipe, a terminal
 # What a disk or its permissions refuse; whatever was being written then is not there, or as it was before.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -70,12 +71,10 @@ def ending_plainly() -> Iterator[None]:
         with refusing(CheckpointError, LockError), redirect_stdout(cast(TextIO, PlainStream(sys.stdout))):
             yield
             sys.stdout.flush()
-    except BrokenPipeError:
-        if not _unread(sys.stdout):  # it was another pipe, as one to a worker
-            raise
-        say("nobody reads the output any more; the same command goes on from what was finished.")
-        raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
+        if error.errno in GONE and _unread(sys.stdout):  # and not another pipe, as one to a worker
+            say("nobody reads the output any more; the same command goes on from what was finished.")
+            raise SystemExit(128 + signal.SIGPIPE) from None
         if error.errno not in DISK:
             raise
         where = f"{error.filename}: " if error.filename else ""
@@ -91,7 +90,7 @@ def ending_plainly() -> Iterator[None]:
 
 
 def _unread(stream: TextIO) -> bool:
-    """Whether it is a pipe that nobody holds the other end of."""
+    """Whether it is a pipe that nobody holds the other end of, or a terminal that has closed."""
     try:
         (output := select.poll()).register(stream.fileno(), 0)
     except OSError:  # no file at all: a notebook's, or a test's

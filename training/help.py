@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from training.places import CONFIG_DIR, REPOSITORY
+from training.stopping import end_with_launcher
 from training.streams import open_closed, say, settle
 
 HEAVY = ("torch", "transformers", "numpy", "scipy", "hydra", "omegaconf", "soundfile", "huggingface_hub", "matplotlib")
@@ -92,6 +93,7 @@ def say_interrupted(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 open_closed()
+end_with_launcher()
 if sys.excepthook is sys.__excepthook__:
     sys.excepthook = say_interrupted
 answer()

@@ -1,6 +1,8 @@
 """Being told to stop: SIGTERM, SIGINT (Ctrl-C) and SIGHUP let a training save and leave, and so does the end of its
-launcher: `accelerate launch` passes on no signal, and what it started would train on, where nobody waits for it.
+launcher: `accelerate launch` passes on no signal, and what it started would train on, where nobody waits for it. Where
+nobody takes what it prints any more, it saves and leaves as well.
 
+end_with_launcher()              # a program's first words
 stop = Stop().listen()
 while step < last and not stop.asked: ...
 stop.close()
@@ -14,40 +16,54 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO, cast
+
+from training.streams import Unbroken
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK")  # in the environment of what a launcher has started
-PARENT = os.getppid()  # at the start: it may end long before the first step
 PATIENCE = 2.0  # seconds: a launcher passes on what a terminal has sent to the whole group already
 
 
+def end_with_launcher() -> None:
+    """Where a launcher started this program, have the system send it SIGTERM when the launcher ends, in any way."""
+    if any(name in os.environ for name in LAUNCHED):
+        import ctypes
+
+        of_parent_death = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(of_parent_death, signal.SIGTERM)
+
+
 class Stop:
-    """Notes the first signal. Who presses Ctrl-C again later than that does not want to wait for the checkpoint."""
+    """Notes the first signal, and that nobody takes the output any more. Who presses Ctrl-C again later than that does
+    not want to wait for the checkpoint.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._since = 0.0
-        self._launched = any(name in os.environ for name in LAUNCHED)
         self._before: dict[int, Any] = {}
+        self._output: Unbroken | None = None
 
     @property
     def asked(self) -> bool:
-        return self.signal is not None or self._is_left
+        return self.signal is not None or self._lost is not None
 
     @property
-    def _is_left(self) -> bool:
-        return self._launched and os.getppid() != PARENT
+    def _lost(self) -> OSError | None:
+        """What hindered the output."""
+        return None if self._output is None else self._output.error
 
     @property
     def name(self) -> str:
         """``SIGTERM``; of the process that was asked."""
         if self.signal is not None:
             return signal.Signals(self.signal).name
-        return "the end of its launcher" if self._is_left else "a signal to another process"
+        return "a signal to another process" if self._lost is None else "lost output"
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal is None:
@@ -57,17 +73,21 @@ class Stop:
             raise KeyboardInterrupt
 
     def listen(self) -> Stop:
-        """Note signals from now on, until `close`; a hang-up that nohup has switched off stays so."""
+        """Note signals and lost output from now on, until `close`; a hang-up that nohup has switched off stays so."""
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
+        self._output = Unbroken(sys.stdout)
+        sys.stdout = cast(TextIO, self._output)
         return self
 
     def close(self) -> None:
-        """Give signals their former effect."""
+        """Give signals and the output their former effect."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        if self._output is not None and sys.stdout is self._output:
+            sys.stdout = self._output.stream
 
     @property
     def status(self) -> int:
@@ -75,7 +95,9 @@ class Stop:
         return 128 + (self.signal or signal.SIGTERM)
 
     def leave(self) -> None:
-        """End the process with that status."""
+        """End the process with that status; or as every program ends whose output nobody takes."""
+        if self.signal is None and self._lost is not None:
+            raise self._lost
         raise SystemExit(self.status)
 
 

@@ -3,14 +3,16 @@
 open_closed()              # before anything is printed
 say("error: …")            # on standard error, if anybody can be told
 settle(sys.stdout)         # before a program ends with a status of its own
+sys.stdout = Unbroken(sys.stdout)    # from here on what hinders it is noted, and ends nothing
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 
 def open_closed() -> None:
@@ -37,3 +39,34 @@ def say(text: str) -> None:
     with suppress(OSError):
         print(text, file=sys.stderr)
     settle(sys.stderr)
+
+
+class Unbroken:
+    """A stream that goes on where nobody takes what is printed, and tells by ``error`` what hindered it; the rest is
+    printed on standard error.
+
+    For who has something to save first: of ``training | tee log`` Ctrl-C ends the reader at once, and a terminal that
+    closes takes no more lines.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        self._try(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(lambda stream: stream.flush())
+
+    def _try(self, do: Callable[[TextIO], object]) -> None:
+        try:
+            do(sys.stderr if self.error else self.stream)
+        except OSError as error:
+            if self.error is None:
+                self.error = error
+                error.filename = "the output"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)

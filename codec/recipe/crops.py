@@ -6,7 +6,8 @@ of processes sees the same crops as long as the global batch is the same, and so
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -86,7 +87,8 @@ class CropSampler:
         """Name an unreadable file, once. It is tried again: what is drawn must not depend on what was drawn before."""
         if str(clip.path) not in self.rejected:
             self.rejected[str(clip.path)] = str(error)
-            print(f"skipped in training: {error}", flush=True)
+            with suppress(OSError):  # nobody reads: the training finds that out by itself, and saves first
+                print(f"skipped in training: {error}", flush=True)
 
     def draw(self, rng: np.random.Generator, domain: str) -> Clip:
         """A clip of ``domain``."""
@@ -233,22 +235,31 @@ class Batches(Dataset[Batch | CorpusError]):
             return error
         return Batch(wav, files, first, draw, draw_unquantised(step, self.cfg, first, train.batch_size))
 
-    def from_step(self, step: int) -> Generator[list[Batch], None, None]:
+    @contextmanager
+    def from_step(self, step: int) -> Iterator[Iterator[list[Batch]]]:
         """The ``accumulate`` batches of each step, from ``step`` to the end of the training.
 
         Raises:
             CorpusError: crops cannot be filled.
+            HelperEnded: anywhere in the ``with`` block (`made_ahead`).
         """
         train = self.cfg.trainer
         workers = train.workers
         if workers is None:
             workers = int(cores() > 1)
         numbers = range(step * train.accumulate, train.max_steps * train.accumulate)
-        batches: list[Batch] = []
-        for batch in made_ahead(self, numbers, workers):
-            if isinstance(batch, CorpusError):
-                raise batch
-            batches.append(batch)
-            if len(batches) == train.accumulate:
-                yield batches
-                batches = []
+        made: Iterator[Batch | CorpusError]
+        with made_ahead(self, numbers, workers) as made:
+            yield in_steps(made, train.accumulate)
+
+
+def in_steps(made: Iterator[Batch | CorpusError], accumulate: int) -> Iterator[list[Batch]]:
+    """``accumulate`` batches at a time."""
+    batches: list[Batch] = []
+    for batch in made:
+        if isinstance(batch, CorpusError):
+            raise batch
+        batches.append(batch)
+        if len(batches) == accumulate:
+            yield batches
+            batches = []

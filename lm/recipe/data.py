@@ -7,7 +7,8 @@ checkpoint therefore holds no loader state, and a run resumes exactly, also with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,17 +254,14 @@ class StepData:
 
 def step_batches(
     data: StepData, first: int, last: int, rank: int, world: int, workers: int = 0
-) -> Generator[StepBatch, None, None]:
-    """The batches of steps ``first`` … ``last`` − 1 of process ``rank``. Closing it ends the workers.
+) -> AbstractContextManager[Iterator[StepBatch]]:
+    """The batches of steps ``first`` … ``last`` − 1 of process ``rank``, in a ``with`` block (`made_ahead`).
 
     Args:
         workers: processes that prepare steps ahead. A step is a function of its number, so that the batches are the
             same with any number of them, and nothing about them need be saved.
     """
-    if not workers:
-        yield from (data.batch(step, rank, world) for step in range(first, last))
-        return
-    yield from made_ahead(_Steps(data, rank, world), range(first, last), workers)
+    return made_ahead(_Steps(data, rank, world), range(first, last), workers)
 
 
 class _Steps(Dataset[StepBatch]):

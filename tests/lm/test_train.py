@@ -96,6 +96,37 @@ def test_a_stopped_run_continues_bit_for_bit(reference, overrides, tmp_path, mon
     assert_same_run(reference, tmp_path)
 
 
+STOPPED_WITH_ALL = """
+import os, subprocess, time, torch
+
+step, calls = torch.optim.AdamW.step, []
+
+def step_and_stop(self, *arguments, **options):
+    calls.append(1)
+    if len(calls) == 5:  # from outside: what a training itself sends ends its helpers peacefully
+        subprocess.run(["sh", "-c", f"kill -TERM -{os.getpgrp()}"])
+        time.sleep(0.5)
+    return step(self, *arguments, **options)
+
+torch.optim.AdamW.step = step_and_stop
+from lm.train import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group_leaves_the_processes_that_make_steps_alone(
+    reference, overrides, stand_in_path, tmp_path
+):
+    """As a cluster's scheduler sends it."""
+    command = [sys.executable, "-c", STOPPED_WITH_ALL, *overrides, "trainer.workers=2", "trainer.save_every=1000"]
+    stopped = subprocess.run(command, capture_output=True, text=True, start_new_session=True)
+    assert stopped.returncode == 143 and "Traceback" not in stopped.stderr, stopped.stderr
+    assert "stopped by SIGTERM at step 5; the checkpoint is saved" in stopped.stdout
+    train_lm(*overrides)
+    assert_same_run(reference, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_run_that_died_before_its_first_checkpoint_has_each_line_once(reference, overrides, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):

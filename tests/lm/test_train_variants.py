@@ -144,8 +144,8 @@ def test_steps_are_the_same_with_workers(depth):
     _, vocabulary, documents = depth
     data = StepData(documents, vocabulary, 96, 4, 0, hide=0.2)
     for rank in (0, 1):
-        ours = list(step_batches(data, 3, 9, rank, 2))
-        theirs = list(step_batches(data, 3, 9, rank, 2, workers=2))
+        with step_batches(data, 3, 9, rank, 2) as one, step_batches(data, 3, 9, rank, 2, workers=2) as other:
+            ours, theirs = list(one), list(other)
         assert len(ours) == len(theirs) == 6
         for one, other in zip(ours, theirs, strict=True):
             assert one.names == other.names and one.targets == other.targets

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from training.checkpoint import (
     save_checkpoint,
     step_folder,
 )
+from training.config import ending_plainly
 from training.places import REPOSITORY
 from training.run_folder import check_recipe, choose_checkpoint, set_aside, write_settings
 from training.stopping import LAUNCHED, PATIENCE, Stop
@@ -167,15 +169,28 @@ def test_a_training_that_a_program_started_saves_where_the_program_is_asked_to_s
     assert (tmp_path / "saved").read_text() == number.name
 
 
-@pytest.mark.parametrize("name", ["ACCELERATE_MIXED_PRECISION", "LOCAL_RANK", "OTHER"])
-def test_the_end_of_a_launcher_asks_to_stop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for launcher in LAUNCHED:
-        monkeypatch.delenv(launcher, raising=False)
+LAUNCHER = """
+import subprocess, sys, time
+child = "import training.help, time; print('begun', flush=True); time.sleep(100)"
+subprocess.Popen([sys.executable, "-c", child])
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("name", [*LAUNCHED, "OTHER"])
+def test_a_program_ends_with_its_launcher(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for launched in LAUNCHED:
+        monkeypatch.delenv(launched, raising=False)
     monkeypatch.setenv(name, "0")
-    stop = Stop()
-    assert not stop.asked
-    monkeypatch.setattr(os, "getppid", lambda: 1)
-    assert stop.asked == (name in LAUNCHED) and ("launcher" in stop.name) == stop.asked
+    command = [sys.executable, "-c", LAUNCHER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as launcher:
+        assert launcher.stdout is not None and launcher.stdout.readline() == b"begun\n"
+        launcher.kill()  # so that it can pass nothing on
+        launcher.wait()
+        ended = bool(select.select([launcher.stdout], [], [], 60 if name in LAUNCHED else 0.5)[0])
+        if not ended:
+            os.killpg(launcher.pid, signal.SIGKILL)
+    assert ended == (name in LAUNCHED)
 
 
 def test_ctrl_c_again_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,3 +209,27 @@ def test_nohup_stays_in_force() -> None:
     assert not stop.asked
     stop.close()
     signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("number", "status"), [(None, 141), (signal.SIGINT, 130)])
+def test_who_prints_for_nobody_saves_first(
+    number: signal.Signals | None, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of ``training | tee log``, whose reader Ctrl-C ends at once."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output, monkeypatch.context() as patched, pytest.raises(SystemExit) as left:
+        patched.setattr(sys, "stdout", output)
+        with ending_plainly():
+            stop = Stop().listen()
+            if number is not None:
+                signal.raise_signal(number)
+            print("step 1", flush=True)
+            assert stop.asked
+            print(f"{stop.name}: saved", flush=True)
+            stop.close()
+            stop.leave()
+    assert left.value.code == status
+    said = [f"{'lost output' if number is None else 'SIGINT'}: saved"]
+    said += ["nobody reads the output any more; the same command goes on from what was finished."][: number is None]
+    assert capsys.readouterr().err.splitlines() == said

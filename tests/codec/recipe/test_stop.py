@@ -13,10 +13,11 @@ import pytest
 import torch
 from json_files import read_json
 from safetensors.torch import load_file
-from tiny_training import TINY, launcher, train
+from tiny_training import TINY, assert_equal, launcher, train
 
 from codec.train import main
-from training.config import compose
+from training.checkpoint import damage, list_checkpoints
+from training.config import REPOSITORY, compose
 
 OPTIONS = ["name=run", "data.root=corpus", *TINY, "trainer.quantize_from=0", "trainer.init_batches=10"]
 OPTIONS += ["trainer.save_every=2", "trainer.max_steps=6", "trainer.workers=0"]  # the driver stands in for what reads
@@ -39,6 +40,8 @@ def batch(self, step, first, size, samples):
             wav[0, 100] = torch.nan
         elif fault["kind"] == "group":
             os.killpg(0, fault["signal"])
+        elif fault["kind"] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         else:
             os.kill(os.getpid(), signal.SIGTERM)
     return wav, files
@@ -111,3 +114,45 @@ def test_a_signal_to_the_whole_group_leaves_the_reading_processes_alone(
     left, said, errors = run(1, fault, "trainer.save_every=1000", "trainer.max_steps=200", "trainer.workers=1")
     assert left == status and "Traceback" not in errors, errors
     assert re.search(rf"{number.name}: saved step \d+; the same command continues", said)
+
+
+@pytest.mark.slow
+def test_a_reading_process_that_the_system_kills_ends_it_in_one_sentence(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
+    more = ["trainer.max_steps=24", "trainer.workers=1"]
+    status, _, errors = run(1, {"kind": "kill", "step": 20, "rank": 0}, *more)
+    assert status == 2 and errors.startswith("error: a process that makes steps ahead was ended by SIGKILL, as the")
+    assert errors.count("\n") == 1
+    goes_on = train("run", *OPTIONS, *more)
+    assert "resumed from runs/run/checkpoints/step_000001" in capsys.readouterr().out
+    assert_equal(goes_on, train("whole", *OPTIONS, *more, "name=whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "number", "status"),
+    [("pipe", None, 141), ("pipe", signal.SIGINT, 130), ("terminal", signal.SIGHUP, 129)],
+)
+def test_output_that_nobody_takes_costs_no_step(
+    place: Path, how: str, number: signal.Signals | None, status: int
+) -> None:
+    """``| head``, Ctrl-C on ``| tee log``, and a terminal that closes."""
+    ours, theirs = os.openpty() if how == "terminal" else os.pipe()
+    command = [sys.executable, str(REPOSITORY / "codec/train.py"), *OPTIONS, "trainer.max_steps=500"]
+    command.append("trainer.save_every=1000")
+    with subprocess.Popen(
+        command, stdout=theirs, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as training:
+        os.close(theirs)
+        with os.fdopen(ours, encoding="utf-8", errors="replace") as reader:
+            while not reader.readline().startswith("step 3/500"):
+                assert training.poll() is None
+        if number is not None:
+            training.send_signal(number)
+        _, errors = training.communicate(timeout=200)
+    assert training.returncode == status and "Traceback" not in errors, errors
+    named = "lost output" if number is None else number.name
+    (saved,) = re.findall(rf"{named}: saved step (\d+); the same command continues\.", errors)
+    (checkpoint,) = list_checkpoints(Path("runs/run"))
+    assert checkpoint.name == f"step_{int(saved):07}" and not damage(checkpoint)
