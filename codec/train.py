@@ -40,6 +40,7 @@ from codec.recipe.initialise import (
     know_experts,
     measure_residual,
     read_init,
+    reopen_space,
     take_ends,
     take_over,
 )
@@ -155,6 +156,7 @@ def train_codec(cfg: DictConfig) -> None:
     brings_codes = init is not None and cfg.stage in (None, 3) and init.quantizer.begun
     if init is not None and config.pitch_input and not init.config.pitch_input:
         brings_codes = False  # they know nothing of an axis that is to say the pitch
+    brings_codes = brings_codes and cfg.reopen is None
     quantize_from = 0 if brings_codes else int(train.quantize_from)
     clusters = cfg.stage != 1 and not brings_codes
     know_experts(config)
@@ -209,6 +211,9 @@ def train_codec(cfg: DictConfig) -> None:
         missing = [] if init is None else take_over(codec, init, cfg)
         if others := [name for name in missing if not (cfg.stage == 3 and name.startswith("flow."))]:
             log.line(f"not in {cfg.init}, starts anew: {', '.join(others)}")
+        if cfg.reopen is not None:
+            lost = reopen_space(codec, sampler, cfg, crop)
+            log.line(f"code space of {cfg.init} anew from its queries; {lost:.2%} of what its decoder hears is lost")
         if autoencoder is not None:
             take_ends(codec, autoencoder)
         if "flow.mean" in missing:

@@ -96,6 +96,11 @@ class Codebook(nn.Module):
         """Whether codes were ever set: they and their statistics are no longer what the constructor drew."""
         return not (bool((self.counts == 1).all()) and torch.equal(self.sums, self.embed))
 
+    def forget(self) -> None:
+        """Begin anew, as the constructor does: codes that no k-means has set."""
+        self.counts.fill_(1)
+        self.sums.copy_(self.embed)
+
     def set_codes(self, embed: Tensor, uniform: float) -> None:
         """Start from ``embed [size, dim]`` as if each code had been used ``uniform`` times per step."""
         self.embed.copy_(embed)

@@ -27,6 +27,7 @@ from training import processes
 from training.config import ConfigError, refusing
 
 CALIBRATION_STEPS, CALIBRATION_CROPS = 16, 32  # so many steps' crops, of each step at most so many
+REOPENING_STEPS = 200  # the same, of which a code space is made anew
 LATENTS = 1 << 18  # k-means looks at no more: 128 for each of 2048 codes
 BOOKS = "quantizer.books."
 LEAST_DEVIATION = 0.05  # of a number of a flow's target: what hardly varies is not blown up
@@ -48,11 +49,13 @@ def calibrate(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: i
     core.calibrate(list(calibration_crops(core, sampler, cfg, crop)))
 
 
-def calibration_crops(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int) -> Iterator[Tensor]:
+def calibration_crops(
+    core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int, steps: int = CALIBRATION_STEPS
+) -> Iterator[Tensor]:
     """Batches of ``crop`` samples or a little less, cut to whole windows, the same in all processes."""
     unit = core.config.hop * core.config.window
     count, samples = min(global_batch(cfg), CALIBRATION_CROPS), crop // unit * unit
-    for step in range(CALIBRATION_STEPS):
+    for step in range(steps):
         yield sampler.batch(CALIBRATION + step, 0, count, samples)[0].to(core.device)
 
 
@@ -124,6 +127,52 @@ def take_ends(core: ALMTokenizer, autoencoder: ALMTokenizer) -> None:
     assert core.flow is not None
     for name in ("patchify", "unpatchify"):
         getattr(core.flow.target, name).load_state_dict(getattr(autoencoder, name).state_dict())
+
+
+@torch.no_grad()
+def reopen_space(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int) -> float:
+    """Give a trained codec a code space of all that its queries hold; returns what the decoder loses by it.
+
+    Few axes of a code space stay above the quantiser's error, though the queries before it hold more: the projection
+    keeps the others small. Its rows become the principal axes of the queries (ours), the variance λ of each scaled to λ
+    to the power of ``cfg.reopen``, the largest to 1; an axis that says the pitch (``loss.pitch_axis``) stays as it is.
+    The projection behind the quantiser is fitted by least squares to give the decoder what it was given before. The
+    codebooks begin anew.
+
+    Returns:
+        Share of the variance of the decoder's latents that the new space does not give, before quantising.
+    """
+    quantizer, fixed = core.quantizer, 1 if cfg.loss.pitch_axis else 0
+    given: list[Tensor] = []
+    hook = quantizer.project_in.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].flatten(0, 1).cpu()))
+    for wav in calibration_crops(core, sampler, cfg, crop, REOPENING_STEPS):
+        quantizer(core.encode_latents(wav, core.window), bypass=True)
+    hook.remove()
+    x = torch.cat(given).double()
+    into, out = (
+        (layer.weight.cpu().double(), layer.bias.cpu().double())
+        for layer in (quantizer.project_in, quantizer.project_out)
+    )
+    wanted = (x @ into[0].T + into[1]) @ out[0].T + out[1]
+    mean, covariance = x.mean(0), torch.cov(x.T)
+    rest = torch.eye(len(covariance)).double()
+    for row in into[0][len(into[0]) - fixed :]:  # what the pitch says of the queries is not said twice
+        rest -= torch.outer(covariance @ row / (row @ covariance @ row), row)
+    variance, axes = torch.linalg.eigh(rest @ covariance @ rest.T)
+    count = len(into[0]) - fixed
+    variance, axes = variance.flip(0)[:count].clamp(min=1e-6), axes.flip(1)[:, :count]
+    scale = (variance ** (cfg.reopen - 1) / variance[0] ** cfg.reopen).sqrt()
+    weight = torch.cat([(axes * scale).T @ rest, into[0][count:]])
+    bias = torch.cat([-weight[:count] @ mean, into[1][count:]])
+    said = torch.cat([x @ weight.T + bias, torch.ones(len(x), 1).double()], 1)
+    back = torch.linalg.lstsq(said, wanted, driver="gelsd").solution
+    quantizer.project_in.weight.copy_(weight)
+    quantizer.project_in.bias.copy_(bias)
+    quantizer.project_out.weight.copy_(back[:-1].T)
+    quantizer.project_out.bias.copy_(back[-1])
+    for book in quantizer.books:
+        book.forget()
+    return float((said @ back - wanted).var(0).sum() / wanted.var(0).sum())
 
 
 def read_init(path: str, key: str = "init") -> ALMTokenizer:

@@ -52,6 +52,10 @@ def check_options(cfg: DictConfig) -> None:
         check_flow(cfg)
     if cfg.stage == 2 and cfg.init is None:
         raise ConfigError("stage=2 needs init=FOLDER, the final/ of a stage-1 run.")
+    if cfg.reopen is not None and (cfg.init is None or cfg.stage is not None):
+        raise ConfigError("reopen needs init=FOLDER of a trained codec, and no stage.")
+    if cfg.reopen is not None and (cfg.codec.whiten or cfg.codec.semantic_dim):
+        raise ConfigError("reopen: with codec.whiten or codec.semantic_dim the code space has a form of its own.")
 
 
 def check_flow(cfg: DictConfig) -> None:

@@ -64,6 +64,8 @@ def recipe_of(cfg: DictConfig, clips: Sequence[Clip], init: ALMTokenizer | None,
         settings["codec"] = {key: value for key, value in settings["codec"].items() if key != "experts"}
         settings["loss"] = {key: value for key, value in settings["loss"].items() if key != "expert"}
     kept = {key: value for key, value in settings.items() if key not in FREE_KEYS}
+    if kept["reopen"] is None:  # checkpoints of before the key
+        del kept["reopen"]
     begun = None if init is None else init.fingerprint[:12]
     return {
         **kept,
