@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from codec.model import ALMTokenizer
 from codec.network.patchify import mean_and_deviation
 from codec.network.quantizer import SemanticCodebook, nearest
-from codec.recipe.initialise import calibrate, check_kmeans, initialise_codebooks
+from codec.recipe.initialise import calibrate, check_kmeans, initialise_codebooks, reopen_space
 from codec.train import train_codec
 from training.config import ConfigError, compose
 
@@ -169,3 +169,41 @@ def test_the_training_asks_before_it_reads_a_corpus(
     options = ["device=cpu", "trainer.init_batches=1", "trainer.batch_size=1", "data.root=nowhere"]
     assert "trainer.init_batches must be at least" in refusal(train_codec, compose("codec_train", options))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("power", "pitch"), [(0.5, True), (1.0, False), (0.0, True)])
+def test_a_space_made_anew_says_what_the_queries_hold(
+    power: float, pitch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each axis with its variance to the power, the decoder hears what it heard, and the pitch is said as before."""
+    monkeypatch.setattr("codec.recipe.initialise.REOPENING_STEPS", 20)
+    torch.manual_seed(0)
+    core = tiny_codec(encoder_dim=16, code_dim=16, pitch_input=pitch).eval()
+    calibrate(core, Noise(), configuration(4, 4), CROP)
+    core.quantizer.initialise(torch.randn(5000, 16), 4.0, 2, torch.Generator().manual_seed(0))
+    core.quantizer.project_in.weight.data[:12] *= 1e-3  # a space that has shrunk: four axes are left
+    audio = torch.cat([Noise().batch((1 << 29) + step, 0, 4, CROP)[0] for step in range(20)])
+
+    def passed() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            out = core.quantizer(core.encode_latents(audio, core.window), bypass=True)
+        return out.inputs.flatten(0, 1), out.latents.flatten(0, 1)
+
+    (space, heard), queries = passed(), core.encode_latents(audio, core.window).flatten(0, 1).double().detach()
+    before = torch.linalg.eigvalsh(torch.cov(space.T))
+    assert before[11] < 1e-3 * before[12]
+    cfg = compose("codec_train", ["trainer.batch_size=4", f"reopen={power}", f"loss.pitch_axis={int(pitch)}"])
+    lost = reopen_space(core, Noise(), cfg, CROP)
+    new_space, new_heard = passed()
+    assert not core.quantizer.begun
+    assert lost < 1e-3
+    torch.testing.assert_close(new_heard, heard, atol=0.05 * float(heard.std()), rtol=0)
+    free = new_space[:, : 16 - pitch]
+    if pitch:
+        torch.testing.assert_close(new_space[:, -1], space[:, -1])
+        assert torch.corrcoef(new_space.T)[-1, :-1].abs().max() < 1e-3, "nothing says the pitch twice"
+        fit = torch.cat([space[:, -1:].double(), torch.ones(len(space), 1).double()], 1)
+        queries = queries - fit @ torch.linalg.lstsq(fit, queries).solution
+    variance = torch.linalg.eigvalsh(torch.cov(queries.T)).flip(0)[: free.shape[1]]
+    expected = torch.diag(variance**power / variance[0] ** power).float()
+    torch.testing.assert_close(torch.cov(free.T), expected, atol=2e-3, rtol=1e-2)

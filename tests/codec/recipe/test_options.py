@@ -47,6 +47,7 @@ def test_the_defaults_pass() -> None:
         ("semantic_centres=x", "semantic_centres: stage=3 changes no code"),
         ("loss={flow: 0, regression: 0}", "loss: all weights that count are"),
         ("stage=2", "stage=2 needs init=FOLDER"),
+        ("reopen=0.5", "reopen needs init=FOLDER of a trained codec, and no stage."),
         ("trainer.max_steps=null", "trainer.max_steps=null must be a whole number, at least 1."),
         ("trainer.learning_rate=nan", "trainer.learning_rate=nan must be above 0."),
         ("trainer.domain_weights.speech=-1", "trainer.domain_weights.speech=-1 must be at least 0."),

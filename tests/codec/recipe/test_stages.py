@@ -96,6 +96,9 @@ def test_a_trained_codec_goes_on_with_its_codebooks(
     train("pitched", init, *short, "codec.pitch_input=true", "trainer.quantize_from=1", "trainer.max_steps=2")
     said = capsys.readouterr().out
     assert "starts anew: patchify.pitch.weight" in said and "step 1: codebooks initialised by k-means" in said
+    train("reopened", init, *short, "reopen=0.5", "trainer.quantize_from=1", "trainer.max_steps=2")
+    said = capsys.readouterr().out
+    assert "code space of runs/first/final anew" in said and "step 1: codebooks initialised by k-means" in said
     other = refusal(train, "other", init, *short, "codec.encoder_dim=24")
     assert "init=" in other and "encoder_dim" in other
 
