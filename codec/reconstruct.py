@@ -21,7 +21,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -46,6 +45,7 @@ from training.launch import pick_device
 from training.lock import hold
 from training.progress import progress
 from training.quoting import literal
+from training.streams import told_aside
 
 
 @dataclass
@@ -225,8 +225,7 @@ def main(cfg: DictConfig) -> None:
     if not is_file and names_a_file(cfg.out, (SUFFIX, *AUDIO_FORMATS)):
         raise ConfigError(f"out={cfg.out}: way={cfg.way} writes {' or '.join(suffixes_of(cfg.way))}, or into a folder.")
     hold(cfg.out, "out", is_file=is_file, reads=() if is_file else sources)
-    console = sys.stdout
-    with redirect_stdout(sys.stderr if cfg.json else console):
+    with told_aside(cfg.json):
         tokenizer = load_tokenizer(cfg.tokenizer, pick_device(cfg.device), window=cfg.window, levels=cfg.levels)
         with refusing(FileNotFoundError, ValueError):
             done, refused = reconstruct_files(sources, cfg.out, tokenizer, cfg.format, cfg.way)
@@ -240,7 +239,7 @@ def main(cfg: DictConfig) -> None:
             print(f"rejected: {reason}")
     if cfg.json:
         lines = [*map(asdict, done), *({"error": reason} for reason in refused)]
-        print("\n".join(json.dumps(line, default=str) for line in lines), file=console)
+        print("\n".join(json.dumps(line, default=str) for line in lines))
     if not done:
         raise ConfigError(f"none of the {len(refused)} files of {cfg.input} can be read: the reasons are above.")
     if refused:

@@ -24,7 +24,6 @@ import training.help  # noqa: F401
 import json
 import sys
 import time
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +54,7 @@ from training.config import ConfigError, hydra_entry, refusing
 from training.launch import pick_device
 from training.lock import hold
 from training.progress import progress
+from training.streams import say, told_aside
 
 Item = dict[str, Any]  # a line of items.jsonl
 
@@ -246,10 +246,9 @@ def made_of(
 
 def speak(cfg: DictConfig) -> list[Item]:
     """Generate as ``cfg`` (configs/lm_generate.yaml) says; returns the lines of items.jsonl."""
-    console = sys.stdout
     with (
         refusing(AudioError, ModelError, TaskError, TextTokenizerError, TokenizerError, VocabularyError),
-        redirect_stdout(sys.stderr if cfg.json else console),
+        told_aside(cfg.json),
     ):
         items = _speak(cfg)
     if cfg.json:
@@ -301,13 +300,12 @@ def _speak(cfg: DictConfig) -> list[Item]:
     audio = sum(item.get("frames", 0) for item in items) / model.tokenizer.frame_rate
     count = len(items) - len(failed)
     done = f"{count} texts" if task.target == "text" else f"{count} clips, {audio:.1f} s of audio"
-    print(
+    tell = print if out is not None else say  # standard output has the texts alone, for whoever reads them
+    tell(
         (f"{out}: " if out else "")
         + f"{done} in {time.perf_counter() - start:.1f} s by {folder}"
         + (f"; {cut} reached their limit without an end" if cut else "")
-        + (f"; {len(failed)} of {len(items)} could not be made, for the reasons above" if failed else ""),
-        file=sys.stderr if out is None else sys.stdout,  # the texts alone, for whoever reads them
-        flush=True,
+        + (f"; {len(failed)} of {len(items)} could not be made, for the reasons above" if failed else "")
     )
     return items
 

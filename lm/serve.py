@@ -16,7 +16,6 @@ import asyncio
 import copy
 import os
 import socket
-import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
@@ -35,6 +34,7 @@ from lm.sequences.vocabulary import VocabularyError
 from training.config import ConfigError, hydra_entry, refusing
 from training.launch import pick_device
 from training.stopping import Stop
+from training.streams import say
 from training.threads import set_threads
 
 KEY = "ALMKIT_API_KEY"
@@ -129,9 +129,9 @@ def serve(cfg: DictConfig) -> None:
     ended = asyncio.run(served(server_of(cfg, service, key), bound, service, stop))
     stop.close()
     if not ended:
-        print("ended; what was in work is left, and was for nobody any more.", file=sys.stderr, flush=True)
+        say("ended; what was in work is left, and was for nobody any more.")
         os._exit(stop.status)  # Python would end under a thread that computes
-    print("ended; what was being answered was let end first.", file=sys.stderr, flush=True)
+    say("ended; what was being answered was let end first.")
     stop.leave()
 
 

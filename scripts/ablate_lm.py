@@ -31,6 +31,7 @@ from training.lock import hold
 from training.places import environment
 from training.quoting import written
 from training.stopping import run_and_pass_on
+from training.streams import say
 
 PATTERNS = {
     "flat": ["lm.pattern=flat"],
@@ -68,9 +69,7 @@ def run(script: str, keys: list[str]) -> None:
     command = [sys.executable, str(REPOSITORY / script), *keys]
     print("$ python " + shlex.join([script, *keys]), flush=True)
     if status := run_and_pass_on(command, environment()):
-        print(
-            f"{script} ended with status {status}; the same command of this script goes on from here.", file=sys.stderr
-        )
+        say(f"{script} ended with status {status}; the same command of this script goes on from here.")
         raise SystemExit(status)
 
 

@@ -29,6 +29,7 @@ import psutil
 from training.arguments import at_least
 from training.config import ending_plainly
 from training.places import REPOSITORY
+from training.streams import say
 
 METADATA = REPOSITORY / "data/mini/metadata.jsonl"
 
@@ -54,12 +55,12 @@ def ask(port: int, model: str, text: str, seed: int, rate: int) -> Asked | None:
             first = first or time.perf_counter() - start
             size += len(piece)
     except (OSError, http.client.HTTPException) as error:
-        print(f"lost: {error!r}", file=sys.stderr)
+        say(f"lost: {error!r}")
         return None
     finally:
         connection.close()
     if answer.status != 200 or not size:
-        print(f"lost: status {answer.status}", file=sys.stderr)
+        say(f"lost: status {answer.status}")
         return None
     return Asked(first, time.perf_counter() - start, size / 2 / rate)
 

@@ -28,6 +28,7 @@ from training.arguments import at_least
 from training.config import ending_plainly
 from training.lock import hold, release
 from training.progress import progress
+from training.streams import say
 
 MINI = Path(__file__).resolve().parents[1] / "data" / "mini"
 SEED = 7
@@ -162,10 +163,10 @@ def main(arguments: list[str] | None = None) -> int:
         if "speech" in options.what:
             make_speech(options)
     except CorpusError as error:
-        print(f"make_corpus.py: {error}", file=sys.stderr)
+        say(f"make_corpus.py: {error}")
         return 1
     except KeyboardInterrupt:
-        print("\nmake_corpus.py: interrupted; the same command goes on from here.", file=sys.stderr)
+        say("\nmake_corpus.py: interrupted; the same command goes on from here.")
         return 130
     finally:
         release(options.out)

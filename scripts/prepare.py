@@ -20,6 +20,7 @@ from pathlib import Path
 from preparation.recipe import PreparationError, Recipe, prepare
 from training.config import ending_plainly
 from training.lock import holding
+from training.streams import say
 
 NAMES = sorted(path.stem for path in (Path(__file__).parent / "preparation").glob("[a-z]*.py") if path.stem != "recipe")
 KEYS_HELP = "columns audio, text, caption, speaker, id; domain, licence, source, config, revision, splits, split.NAME"
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             made = recipe_for(options.name, options.root, options.out, options.keys)
             summary = prepare(made, options.root, options.out)
     except PreparationError as error:
-        print(f"prepare.py: {error}", file=sys.stderr)
+        say(f"prepare.py: {error}")
         return 1
     for line in summary.lines:
         print(line)

@@ -25,7 +25,8 @@ from typing import Any, TextIO, cast
 from training.streams import Unbroken
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK")  # in the environment of what a launcher has started
+STARTED = "ALMKIT_STARTED"  # in the environment of what another program of ours has started
+LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "LOCAL_RANK", STARTED)  # the same of what a launcher has
 PATIENCE = 2.0  # seconds: a launcher passes on what a terminal has sent to the whole group already
 
 
@@ -102,17 +103,29 @@ class Stop:
 
 
 def run_and_pass_on(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run a command, which may be a training: whoever asks us to stop asks it, and we go on when it has ended.
+    """Run a command, which may be a training: whoever asks us to stop asks it, and we go on when it has ended. Where
+    nobody can ask us any more, as we were killed, it is asked as well (`end_with_launcher`).
 
     Returns its exit status, as a shell tells it where a signal ended it.
     """
-    process = subprocess.Popen(command, env=environment)
     before = {n: signal.getsignal(n) for n in SIGNALS}
+    started: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []  # asked before it was there
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        if started:
+            started[0].send_signal(number)
+        else:
+            early.append(number)
+
     try:
         for number, handler in before.items():
             if number != signal.SIGHUP or handler != signal.SIG_IGN:
-                signal.signal(number, lambda asked, _: process.send_signal(asked))
-        status = process.wait()
+                signal.signal(number, pass_on)
+        started.append(subprocess.Popen(command, env={**(environment or os.environ), STARTED: "1"}))
+        for asked in early:
+            started[0].send_signal(asked)
+        status = started[0].wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

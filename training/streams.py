@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, TextIO
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
+from typing import Any, TextIO, cast
 
 
 def open_closed() -> None:
-    """Where a program was started with a closed stream (``>&-``), what is printed goes nowhere. Without, Python has
-    None there, and the next file that is opened takes the stream's number, and with it what libraries print.
+    """Where a program was started with a closed stream (``>&-``), what is printed goes nowhere, and nothing is there to
+    be read. Without, Python has None there, and the next file that is opened takes the stream's number, and with it
+    what libraries print.
     """
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
 def settle(stream: TextIO) -> None:
@@ -70,3 +71,8 @@ class Unbroken:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def told_aside(wanted: bool) -> AbstractContextManager[Any]:
+    """Where it is ``wanted``, what is printed in the ``with`` block goes to standard error, if anybody reads there."""
+    return redirect_stdout(cast(TextIO, Unbroken(sys.stderr))) if wanted else nullcontext()

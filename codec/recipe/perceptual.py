@@ -41,9 +41,10 @@ def pesq_scores(pairs: list[tuple[np.ndarray, np.ndarray]], sample_rate: int) ->
         path = Path(folder) / "pairs.npz"
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types its own options only
         try:
-            worker = subprocess.run(
-                [sys.executable, __file__, str(path)], stdout=subprocess.PIPE, timeout=PATIENCE, text=True
-            )
+            worker = subprocess.run(  # in a session of its own: what stops a training lets its validation end
+                [sys.executable, __file__, str(path)],
+                stdout=subprocess.PIPE, timeout=PATIENCE, text=True, start_new_session=True,
+            )  # fmt: skip
             lines = worker.stdout.splitlines()
         except subprocess.TimeoutExpired as error:
             lines = (error.stdout or b"").decode().splitlines() if isinstance(error.stdout, bytes | None) else []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lm.serving.refusals import Refused, error_body
+from training.streams import say
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Nothing secret; and a page cannot send a key for itself.
@@ -101,7 +101,7 @@ class Gate:
         except Exception as error:
             # What an exception says may hold what a person wrote: where it happened is enough.
             places = "".join(traceback.format_tb(error.__traceback__))
-            print(f"{type(error).__name__} in answering a request:\n{places}", file=sys.stderr, flush=True)
+            say(f"{type(error).__name__} in answering a request:\n{places}")
             if not whole:
                 raise  # as above
         finally:

@@ -89,6 +89,14 @@ def test_every_program_ends_so() -> None:
     assert len(programs) > 30 and others == {"bench_audio.py"}  # whose imports are in the memory that it measures
 
 
+def test_no_program_depends_on_who_reads_its_errors() -> None:
+    """`training.streams.say` prints there."""
+    rooms = [REPOSITORY / room for room in ("almkit", "codec", "lm", "eval", "scripts", "tasks", "training")]
+    sources = [path for room in rooms for path in room.rglob("*.py")]
+    printing = {path.name for path in sources if "file=sys.stderr" in path.read_text(encoding="utf-8")}
+    assert len(sources) > 200 and printing == {"streams.py"}
+
+
 def test_a_defect_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="a defect"):
         run(OSError(9, "a defect"), tmp_path, monkeypatch)

@@ -72,6 +72,10 @@ def test_a_program_may_have_no_standard_output() -> None:
     shell = ["sh", "-c", f'exec "{sys.executable}" -c "{code}" >&-']
     assert subprocess.run(shell, cwd=REPOSITORY).returncode == 0
 
+    code = "import training.help; raise SystemExit(open('README.md').fileno() < 3)"
+    shell = ["sh", "-c", f'exec "{sys.executable}" -c "{code}" <&- >&- 2>&-']
+    assert subprocess.run(shell, cwd=REPOSITORY).returncode == 0, "a file has the number of a stream"
+
 
 @pytest.mark.parametrize(
     ("program", "options"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,35 @@ def test_pesq_of_a_clip_with_itself_is_the_best_there_is() -> None:
     assert same == pytest.approx({"pesq_wb": 4.644, "pesq_nb": 4.549}, abs=0.01)
     assert worse["pesq_wb"] < 3 and worse["pesq_nb"] < 4
     assert pesq_scores([(wav, wav), (wav, wav * 0)], 24_000)["pesq_failed"] == 1
+
+
+STOPPED = """
+import os, subprocess, threading, time
+import numpy as np
+from codec.recipe import perceptual
+from training.stopping import Stop
+
+popen = subprocess.Popen
+
+def stopped(*given, **named):
+    worker = popen(*given, **named)
+    popen(["sh", "-c", f"kill -TERM -{os.getpgrp()}"])  # as a cluster's scheduler does
+    return worker
+
+stop = Stop().listen()
+subprocess.Popen = stopped
+wav = np.load("voice.npy")
+print(stop.asked, *perceptual.pesq_scores([(wav, wav)], 24_000), stop.asked)
+"""
+
+
+@pytest.mark.slow
+def test_what_stops_a_training_lets_its_validation_end(tmp_path: Path) -> None:
+    pytest.importorskip("pesq")
+    np.save(tmp_path / "voice.npy", voice())
+    command = [sys.executable, "-c", STOPPED]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, start_new_session=True)
+    assert done.stdout.split() == ["False", "pesq_wb", "pesq_nb", "True"], done.stderr
 
 
 def test_pitch_is_kept_within_five_percent_where_the_source_has_one() -> None:
