@@ -68,6 +68,8 @@ def crops(codec: ALMTokenizer, clips: list[Clip]) -> Tensor | None:
             wav = read_audio(clip.path, codec.sample_rate)
         except AudioError:
             continue  # the validation names it
-        if len(wav) >= samples and len(found) < CROPS:
+        if len(wav) >= samples:
             found.append(torch.from_numpy(wav[:samples]))
+        if len(found) == CROPS:
+            break
     return torch.stack(found).to(codec.device) if found else None

@@ -25,7 +25,7 @@ from codec.objectives.flow import FlowDraw, flow_losses, velocity_error
 from codec.objectives.losses import StagedCodec
 from codec.recipe.ceiling import check_ceiling
 from codec.recipe.crops import CropSampler, draw_flow
-from codec.recipe.diagnostics import diagnose
+from codec.recipe.diagnostics import CROPS, crops, diagnose
 from codec.recipe.initialise import calibrate_flow, flow_of, measure_residual
 from codec.recipe.run import learning_rates, parameter_groups, recipe_of
 from training.config import ConfigError, compose
@@ -264,3 +264,17 @@ def test_diagnostics_know_a_decoder_that_has_learnt_nothing(tmp_path: Path) -> N
     assert found["flow_spread"] == pytest.approx(2 / (1 + 1 / 8), abs=0.15)
     assert codec.flow.sampling.seed == 0 and noise(0, 1, 2, 1, torch.device("cpu")).shape == (1, 2)
     assert diagnose(codec, []) == {}
+
+
+def test_diagnostics_read_no_more_clips_than_they_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, read = tiny_codec(), list[str]()
+
+    def of_seconds(path: Path, rate: int) -> np.ndarray:
+        read.append(path.name)
+        return np.full(rate * (1 if path.name == "0" else 3), float(path.name), np.float32)
+
+    monkeypatch.setattr("codec.recipe.diagnostics.read_audio", of_seconds)
+    clips = [Clip(str(number), Path(str(number)), domain="sound") for number in range(3 * CROPS)]
+    found = crops(codec, clips)
+    assert found is not None and found[:, 0].tolist() == list(range(1, CROPS + 1)), "the first is too short"
+    assert len(read) == CROPS + 1 and crops(codec, clips[:1]) is None
