@@ -267,13 +267,14 @@ def train_codec(cfg: DictConfig) -> None:
 
     if told:
         log.line(f"{stop.name}: saved step {run.steps}; the same command continues.")
-    stop.close()
-    tracker.close()
-    if told:
+        stop.close()
+        tracker.close()
         stop.leave()
     with run.exported():
         decide(lambda: save_folder(run_dir / "final", lambda folder: codec.save_pretrained(folder)))
     log.line(f"done: {run_dir / 'final'} (newest checkpoint {latest_checkpoint(run_dir)})")
+    stop.close()  # not before: who asks while the final folder is written gets it
+    tracker.close()
 
 
 @hydra_entry("codec_train")

@@ -253,8 +253,8 @@ def train(cfg: DictConfig) -> Path:
                     f"stopped by {stop.name} at step {run.done}; the checkpoint is saved, the same command continues."
                 )
                 break
-    stop.close()
     if run.done < trainer.max_steps:
+        stop.close()
         log.close()
         stop.leave()
 
@@ -266,6 +266,7 @@ def train(cfg: DictConfig) -> Path:
         log.line(f"{final}: trained {run.done} steps in {duration(run.seconds)}; score it with {scored}.")
     else:
         log.line(f"{final}: is current, nothing was to do (resume=none trains again).")
+    stop.close()  # not before: who asks while the final folder is written gets it
     log.close()
     return final
 

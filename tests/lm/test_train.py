@@ -22,7 +22,7 @@ from lm.recipe.token_rows import TokenRowsError
 from lm.run_state import learning_rate, speakers_of
 from lm.sequences.vocabulary import VocabularyError
 from lm.train import NonFiniteLoss
-from training.checkpoint import CheckpointError, list_checkpoints
+from training.checkpoint import CheckpointError, list_checkpoints, save_folder
 from training.config import REPOSITORY, ConfigError, compose
 
 
@@ -125,6 +125,18 @@ def test_a_signal_to_the_whole_group_leaves_the_processes_that_make_steps_alone(
     assert "stopped by SIGTERM at step 5; the checkpoint is saved" in stopped.stdout
     train_lm(*overrides)
     assert_same_run(reference, tmp_path)
+
+
+@pytest.mark.slow
+def test_who_asks_while_the_final_folder_is_written_gets_it(reference, overrides, tmp_path, monkeypatch):
+    def asked(path, write):
+        signal.raise_signal(signal.SIGINT)
+        return save_folder(path, write)
+
+    monkeypatch.setattr("lm.recipe.run.save_folder", asked)
+    train_lm(*overrides)
+    assert_same_run(reference, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny_training import TINY, assert_equal, launcher, train
 
 from codec.train import main
-from training.checkpoint import damage, list_checkpoints
+from training.checkpoint import damage, list_checkpoints, save_folder
 from training.config import REPOSITORY, compose
 
 OPTIONS = ["name=run", "data.root=corpus", *TINY, "trainer.quantize_from=0", "trainer.init_batches=10"]
@@ -156,3 +156,14 @@ def test_output_that_nobody_takes_costs_no_step(
     (saved,) = re.findall(rf"{named}: saved step (\d+); the same command continues\.", errors)
     (checkpoint,) = list_checkpoints(Path("runs/run"))
     assert checkpoint.name == f"step_{int(saved):07}" and not damage(checkpoint)
+
+
+@pytest.mark.slow
+def test_who_asks_while_the_final_folder_is_written_gets_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(path: Path, write: Callable[[Path], None]) -> Path:
+        signal.raise_signal(signal.SIGINT)
+        return save_folder(path, write)
+
+    monkeypatch.setattr("codec.train.save_folder", asked)
+    assert train("run", *OPTIONS)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
