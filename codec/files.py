@@ -83,14 +83,11 @@ class Codec:
 
     def _answer(self, codes: np.ndarray, samples: int | None) -> Answer:
         wave = self.wave_of(codes, samples)
-        return Answer(wave, self.sample_rate, codes=codes, scores=self._rates(len(codes), len(wave)))
+        bits = len(codes) * self.tokenizer.bitrate / self.tokenizer.frame_rate
+        rates = {"frames": len(codes), "bits_per_second": bits * self.sample_rate / len(wave) if len(wave) else 0.0}
+        return Answer(wave, self.sample_rate, codes=codes, scores=rates)
 
     def reconstruct(self, audio: Any, sample_rate: int | None = None) -> Answer:
         """`encode` and `decode`: what the codec keeps, exactly as long as what went in. Raises as they do."""
         wave = wave_of(audio, self.sample_rate, sample_rate)
         return self._answer(self.codes_of(wave), len(wave))
-
-    def _rates(self, frames: int, samples: int) -> dict[str, Any]:
-        """Frames, and the bits per second that they take."""
-        bits = frames * self.tokenizer.bitrate / self.tokenizer.frame_rate
-        return {"frames": frames, "bits_per_second": bits * self.sample_rate / samples if samples else 0.0}

@@ -336,7 +336,7 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
         frames, frames_valid = self.decoder_frames(latents, window, valid)
         if self.flow is not None:
             frames = torch.cat((frames, self.flow.sample(frames, frames_valid)), dim=-1)
-        return self.synthesise(frames, noise_offset, frames_valid)
+        return self.synthesise(frames, noise_offset=noise_offset, valid=frames_valid)
 
     def decoder_frames(self, latents: Tensor, window: int, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Quantised latents → what the decoder stack makes of them, ``[batch, windows * w, dim]``, and its mask."""
@@ -347,16 +347,16 @@ class ALMTokenizer(PreTrainedModel, HasLatents):
             frames = self.decoded(self.decoder(tokens, token_mask(valid, window), window), window)
         return frames, None if valid is None else valid.repeat_interleave(window, dim=1)
 
-    def synthesise(self, frames: Tensor, *how: Any) -> Synthesis:
+    def synthesise(self, frames: Tensor, **how: Any) -> Synthesis:
         """``frames [batch, n, dim]``, with the values of a flow beside them if there is one → ``wav [batch, n * hop]``.
 
         Args:
             how: ``noise_offset``, ``valid``, ``pulse_start``, ``tone_start`` of :class:`STFTUnpatchify`.
         """
         if self.flow is None:
-            return self.unpatchify(frames, *how)
+            return self.unpatchify(frames, **how)
         own = self.config.decoder_dim
-        return self.flow.target.render(frames[..., own:], frames[..., :own], self.unpatchify, *how)
+        return self.flow.target.render(frames[..., own:], frames[..., :own], self.unpatchify, **how)
 
     @contextmanager
     def without_flow(self) -> Iterator[None]:

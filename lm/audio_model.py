@@ -171,18 +171,12 @@ class AudioModel:
 
     # ---- what it answers ---------------------------------------------------------------------------------------
     def generate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        count: int = 1,
-        batch_size: int = 64,
-        engine: Engine | None = None,
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int], count: int = 1, **options: Any
     ) -> list[tuple[Generation, list[Generation]]]:
         """For each prompt the best of ``count`` clips, and all of them (`lm.generation.frames.best_of`)."""
         ids, least, most = _columns(prompts)
         return best_of(
-            self.network, self.vocabulary, ids, count, most, least, sampling, seeds, batch_size, engine
+            self.network, self.vocabulary, ids, count, most, least, seeds, sampling=sampling, **options
         )  # fmt: skip
 
     def stream_codes(

@@ -136,7 +136,8 @@ class Answers:
     def _whole(self, numbers: list[int], rows: list[Any], prompts: list[Prompt]) -> list[tuple[Item, np.ndarray]]:
         """Items and codes of a batch, whose audio is decoded when it is there."""
         cfg, seeds = self.cfg, [self.cfg.seed + number for number in numbers]
-        drawn = self.model.generate(prompts, self.sampling, seeds, cfg.best_of, cfg.batch_size, self.engine)
+        how = {"batch_size": cfg.batch_size, "engine": self.engine}
+        drawn = self.model.generate(prompts, self.sampling, seeds, cfg.best_of, **how)
         waves = self.model.decode(
             [np.concatenate([self._before(row), best.codes]) for row, (best, _) in zip(rows, drawn, strict=True)]
         )

@@ -18,9 +18,6 @@ class ASR(Task):
     metrics = ("wer", "cer")
     evaluations = ("python eval/asr.py",)
 
-    def accepts(self, row: Any) -> bool:
-        return bool(row.text) and bool(self.normalise(row.text))
-
     def segments(self, row: Any, with_target: bool, choice: int) -> tuple[Any, ...]:
         text = self.normalise(row.text) if with_target else None
         return AudioSegment(row.codes, domain="speech"), TextSegment(text, learn=True)

@@ -104,9 +104,9 @@ class Task(ABC):
         self.normalise: Callable[[str], str] = str
 
     # ---- what each task says -------------------------------------------------------------------------------------
-    @abstractmethod
     def accepts(self, row: Any) -> bool:
-        """Whether ``row`` has the fields that this task reads."""
+        """Whether ``row`` has what this task reads: a text of which something is left, unless the task says else."""
+        return bool(row.text) and bool(self.normalise(row.text))
 
     @abstractmethod
     def segments(self, row: Any, with_target: bool, choice: int) -> tuple[Any, ...]:

@@ -68,7 +68,7 @@ class Interleaved(Task):
         self.learn_text = learn_text
 
     def accepts(self, row: Any) -> bool:
-        return bool(row.text) and bool(self.normalise(row.text)) and self.recording.search(row.id) is not None
+        return super().accepts(row) and self.recording.search(row.id) is not None
 
     def select(self, rows: list[Any]) -> list[Passage]:
         """Passages of at least two sentences, each clip in one of them at most."""

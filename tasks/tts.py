@@ -27,9 +27,6 @@ class TTS(Task):
         self.prompt = prompt
         self.anonymous_prompt = anonymous_prompt
 
-    def accepts(self, row: Any) -> bool:
-        return bool(row.text) and bool(self.normalise(row.text))
-
     def prompt_text(self, row: Any) -> str:
         """The text the model reads. Templates are filled by replacement, so that braces in a text stay text."""
         template = self.prompt if row.speaker else self.anonymous_prompt

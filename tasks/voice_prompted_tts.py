@@ -51,7 +51,7 @@ class VoicePromptedTTS(Task):
         self.references = references
 
     def accepts(self, row: Any) -> bool:
-        return bool(row.text) and bool(self.normalise(row.text)) and bool(row.speaker)
+        return super().accepts(row) and bool(row.speaker)
 
     def select(self, rows: list[Any]) -> list[Prompted]:
         """Clips whose speaker has others, with references."""

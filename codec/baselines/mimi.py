@@ -30,17 +30,15 @@ class MimiTokenizer(BaselineTokenizer, HasLatents):
 
     def __init__(self, model: MimiModel, levels: int = 8) -> None:
         config = model.config
-        check_levels("mimi", levels, config.num_quantizers, least=config.num_semantic_quantizers)
+        self.semantic = config.num_semantic_quantizers  # levels
+        check_levels("mimi", levels, config.num_quantizers, least=self.semantic)
         super().__init__(
             model,
             config.sampling_rate,
             round(config.sampling_rate / config.frame_rate),
             (config.codebook_size,) * levels,
             causal=config.use_causal_conv,
-            settings={
-                "sliding_window": config.sliding_window,
-                "num_semantic_quantizers": config.num_semantic_quantizers,
-            },
+            settings={"sliding_window": config.sliding_window, "num_semantic_quantizers": self.semantic},
         )
 
     def encode_clip(self, wav: Tensor) -> Tensor:
@@ -55,22 +53,20 @@ class MimiTokenizer(BaselineTokenizer, HasLatents):
         seen: list[Tensor] = []
         hooks = [part.input_proj.register_forward_hook(lambda _, __, found: seen.append(found)) for part in self._parts]
         try:
-            self.model.encode(wav[:, None], num_quantizers=self.model.config.num_semantic_quantizers + 1)
+            self.model.encode(wav[:, None], num_quantizers=self.semantic + 1)
         finally:
             for hook in hooks:
                 hook.remove()
         return torch.cat(seen, dim=1)[0].T
 
     def quantise(self, z: Tensor) -> Tensor:
-        semantic = self.model.config.num_semantic_quantizers
-        parts = zip(self._parts, z.chunk(2, dim=1), (semantic, self.levels - semantic), strict=True)
+        parts = zip(self._parts, z.chunk(2, dim=1), (self.semantic, self.levels - self.semantic), strict=True)
         return torch.cat([encode_levels(part.layers[:levels], half) for part, half, levels in parts], dim=1)
 
     def vectors(self, codes: Tensor) -> Tensor:
-        semantic = self.model.config.num_semantic_quantizers
         codes = codes.to(self.device)
         halves = []
-        for part, own in zip(self._parts, (codes[:, :semantic], codes[:, semantic:]), strict=True):
+        for part, own in zip(self._parts, codes.tensor_split([self.semantic], dim=1), strict=True):
             vector = torch.zeros(len(codes), part.output_proj.in_channels, device=self.device)
             for layer, column in zip(part.layers, own.T, strict=False):
                 vector = vector + layer.codebook.decode(column)
@@ -79,9 +75,7 @@ class MimiTokenizer(BaselineTokenizer, HasLatents):
 
     def sound_of_latents(self, z: Tensor) -> Tensor:
         halves = (half.T[None] for half in z.chunk(2, dim=1))
-        levels = self.model.config.num_semantic_quantizers + int(
-            self.levels > self.model.config.num_semantic_quantizers
-        )
+        levels = self.semantic + int(self.levels > self.semantic)
         hooks = [part.output_proj.register_forward_pre_hook(lambda _, __: (next(halves),)) for part in self._parts]
         try:
             anything = torch.zeros(1, levels, len(z), dtype=torch.long, device=self.device)

@@ -15,6 +15,7 @@ latent     frames of an auto-encoder (codec/train.py stage=1)    its unpatchify
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,21 +48,13 @@ class Target(nn.Module, ABC):
         return torch.ones_like(expected)
 
     @abstractmethod
-    def render(
-        self,
-        values: Tensor,
-        frames: Tensor,
-        unpatchify: nn.Module,
-        noise_offset: int = 0,
-        valid: Tensor | None = None,
-        pulse_start: Tensor | None = None,
-        tone_start: Tensor | None = None,
-    ) -> Synthesis:
+    def render(self, values: Tensor, frames: Tensor, unpatchify: nn.Module, **how: Any) -> Synthesis:
         """``values [batch, frames, dim]`` → ``wav [batch, frames * hop]``.
 
         Args:
             frames: ``[batch, frames, decoder_dim]``, which the codec's own ``unpatchify`` makes sound of.
-            noise_offset, valid, pulse_start, tone_start: as in :class:`codec.network.patchify.STFTUnpatchify`.
+            how: ``noise_offset``, ``valid``, ``pulse_start``, ``tone_start`` of
+                :class:`codec.network.patchify.STFTUnpatchify`.
         """
 
 
@@ -76,17 +69,8 @@ class Gains(Target):
     def measure(self, wav: Tensor) -> Tensor:
         return torch.log(spectrum(wav, self.fft_size, self.hop).abs() + 1e-4)
 
-    def render(
-        self,
-        values: Tensor,
-        frames: Tensor,
-        unpatchify: nn.Module,
-        noise_offset: int = 0,
-        valid: Tensor | None = None,
-        pulse_start: Tensor | None = None,
-        tone_start: Tensor | None = None,
-    ) -> Synthesis:
-        return unpatchify(frames, noise_offset, valid, pulse_start, tone_start, values)
+    def render(self, values: Tensor, frames: Tensor, unpatchify: nn.Module, **how: Any) -> Synthesis:
+        return unpatchify(frames, level=values, **how)
 
 
 class Partials(Target):
@@ -113,21 +97,12 @@ class Partials(Target):
         relative = ((level - level.amax(-1, keepdim=True)) / 2).exp().clamp(min=QUIET)
         return torch.cat((torch.ones_like(level), relative), dim=-1)
 
-    def render(
-        self,
-        values: Tensor,
-        frames: Tensor,
-        unpatchify: nn.Module,
-        noise_offset: int = 0,
-        valid: Tensor | None = None,
-        pulse_start: Tensor | None = None,
-        tone_start: Tensor | None = None,
-    ) -> Synthesis:
+    def render(self, values: Tensor, frames: Tensor, unpatchify: nn.Module, **how: Any) -> Synthesis:
         level, offset = values.float().chunk(2, dim=-1)
         most = self.fft_size / (2 * self.hop)  # further away, a frame's advance is ambiguous
         offset = offset.clamp(-most, most)
-        spectra, running = tone_spectra(level, offset, self.hop, self.fft_size, tone_start)
-        return Synthesis(overlap_add(spectra, self.fft_size, self.hop, valid), None, offset, running)
+        spectra, running = tone_spectra(level, offset, self.hop, self.fft_size, how.get("tone_start"))
+        return Synthesis(overlap_add(spectra, self.fft_size, self.hop, how.get("valid")), None, offset, running)
 
 
 class Latent(Target):
@@ -146,14 +121,5 @@ class Latent(Target):
     def measure(self, wav: Tensor) -> Tensor:
         return self.patchify(wav)
 
-    def render(
-        self,
-        values: Tensor,
-        frames: Tensor,
-        unpatchify: nn.Module,
-        noise_offset: int = 0,
-        valid: Tensor | None = None,
-        pulse_start: Tensor | None = None,
-        tone_start: Tensor | None = None,
-    ) -> Synthesis:
-        return self.unpatchify(values, noise_offset, valid, pulse_start, tone_start)
+    def render(self, values: Tensor, frames: Tensor, unpatchify: nn.Module, **how: Any) -> Synthesis:
+        return self.unpatchify(values, **how)

@@ -228,7 +228,8 @@ def decode_piece(
     state = replace(state, frames=frames, tokens=following)
     if ready <= state.done:
         return frames.new_zeros(len(codes), 0, dtype=torch.float32), state
-    sound = codec.synthesise(frames, state.first * hop, None, state.pulse_start, state.tone_start)
+    starts = {"pulse_start": state.pulse_start, "tone_start": state.tone_start}
+    sound = codec.synthesise(frames, noise_offset=state.first * hop, **starts)
     wav = sound.wav[:, (state.done - state.first) * hop : (ready - state.first) * hop]
     first, pulse_start, tone_start = max(0, ready - before), state.pulse_start, state.tone_start
     if first > state.first and sound.frequency is not None and not last:

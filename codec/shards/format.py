@@ -146,18 +146,6 @@ class Index:
         return self.tokenizer.fingerprint
 
     @property
-    def sample_rate(self) -> int:
-        return self.tokenizer.sample_rate
-
-    @property
-    def frame_rate(self) -> float:
-        return self.tokenizer.frame_rate
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        return self.tokenizer.codebook_sizes
-
-    @property
     def levels(self) -> int:
         return self.tokenizer.levels
 

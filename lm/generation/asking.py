@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lm.generation.sampling import Sampling
 from tasks.base import INPUTS, Task
@@ -99,13 +99,9 @@ def check_inputs(task: Task, given: Mapping[str, Sequence[str]]) -> None:
 
 def sampling_of(cfg: DictConfig, task: Task) -> Sampling:
     """``sampling``, with the task's own values where it says null."""
-    options: dict[str, Any] = {}
-    for key, value in OmegaConf.to_container(cfg.sampling, resolve=True).items():  # type: ignore[union-attr]
-        chosen = task.decoding.get(str(key)) if value is None else value
-        if chosen is not None:
-            options[str(key)] = tuple(chosen) if isinstance(chosen, list) else chosen
+    chosen = {str(key): value for key, value in cfg.sampling.items() if value is not None}
     with refusing(ValueError):
-        return Sampling(**options)
+        return Sampling.of({**task.decoding, **chosen})
 
 
 def use_lengths(length: DictConfig, task: Task) -> None:

@@ -48,29 +48,14 @@ def generate(
     vocabulary: AudioVocabulary,
     prompts: Sequence[Sequence[int] | np.ndarray],
     max_frames: int | Sequence[int],
-    min_frames: int | Sequence[int] = 1,
-    sampling: Sampling | None = None,
-    seeds: Sequence[int] | None = None,
-    batch_size: int = 64,
-    engine: Engine | None = None,
+    **options: Any,
 ) -> list[Generation]:
-    """Continue prompts that end in ``<audio>``; results in the order of the prompts.
-
-    Args:
-        model: what `lm.model.load_lm` returns; any pattern, any variant.
-        max_frames: limit per clip, one number or one per prompt.
-        min_frames: the end is not legal before, one number or one per prompt; at least 1, so that there is something
-            to decode.
-        seeds: one per prompt; default 0, 1, 2, …
-        batch_size: prompts generated together. Prompts of similar length share a batch.
-        engine: how the model is run; default a growing cache, without compiling.
+    """Continue prompts that end in ``<audio>``; results in the order of the prompts. ``options`` are those of `live`.
 
     Raises:
         ValueError: a prompt that does not end in ``<audio>``, or sampling for another number of levels.
     """
-    steps = Steps(
-        live(model, vocabulary, prompts, max_frames, min_frames, sampling, seeds, batch_size, engine, told=False)
-    )
+    steps = Steps(live(model, vocabulary, prompts, max_frames, **options, told=False))
     deque(steps, maxlen=0)
     return steps.result
 
@@ -92,6 +77,13 @@ def live(
     returns what `generate` does. Who stops taking frames stops the work.
 
     Args:
+        model: what `lm.model.load_lm` returns; any pattern, any variant.
+        max_frames: limit per clip, one number or one per prompt.
+        min_frames: the end is not legal before, one number or one per prompt; at least 1, so that there is something
+            to decode.
+        seeds: one per prompt; default 0, 1, 2, …
+        batch_size: prompts generated together. Prompts of similar length share a batch.
+        engine: how the model is run; default a growing cache, without compiling.
         told: False: no frame is yielded, which saves fetching it.
     """
     sampling = sampling or Sampling()
@@ -116,15 +108,13 @@ def best_of(
     count: int,
     max_frames: int | Sequence[int],
     min_frames: int | Sequence[int] = 1,
-    sampling: Sampling | None = None,
     seeds: Sequence[int] | None = None,
-    batch_size: int = 64,
-    engine: Engine | None = None,
+    **options: Any,
 ) -> list[tuple[Generation, list[Generation]]]:
     """``count`` clips per prompt: (the best, all of them) per prompt. The first of them is what `generate` gives.
 
     The best is a clip that ended by itself, then the one of the largest mean log-probability. Say in results how many
-    were drawn and by what they were chosen.
+    were drawn and by what they were chosen. ``options`` are those of `live`.
     """
     seeds = list(range(len(prompts))) if seeds is None else list(seeds)
     all_prompts = [prompt for prompt in prompts for _ in range(count)]
@@ -133,12 +123,10 @@ def best_of(
         vocabulary,
         all_prompts,
         max_frames if isinstance(max_frames, int) else [limit for limit in max_frames for _ in range(count)],
-        min_frames if isinstance(min_frames, int) else [limit for limit in min_frames for _ in range(count)],
-        sampling,
+        min_frames=min_frames if isinstance(min_frames, int) else [least for least in min_frames for _ in range(count)],
         # Candidates of one prompt lie far from the first seeds of others, which usually follow each other.
-        [seed + 1_000_003 * candidate for seed in seeds for candidate in range(count)],
-        batch_size,
-        engine=engine,
+        seeds=[seed + 1_000_003 * candidate for seed in seeds for candidate in range(count)],
+        **options,
     )
     groups = [clips[i * count : (i + 1) * count] for i in range(len(prompts))]
     return [(max(group, key=lambda clip: (clip.ended, clip.log_probability)), group) for group in groups]

@@ -7,11 +7,12 @@ for it does not depend on the batch it happens to stand in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import torch
+from omegaconf import ListConfig
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor
 
@@ -69,8 +70,8 @@ class Sampling:
         """From a task's ``decoding``; what it holds beside sampling is left out."""
         names = {field.name for field in fields(cls)}
         known = {name: decoding[name] for name in names if name in decoding}
-        options: dict[str, Any] = {k: tuple(v) if isinstance(v, Sequence) else v for k, v in known.items()}
-        return cls(**options)
+        listed = {name: tuple(value) for name, value in known.items() if isinstance(value, list | tuple | ListConfig)}
+        return cls(**{**known, **listed})
 
     def at(self, level: int) -> tuple[float, int, float]:
         """(temperature, top_k, top_p) of a level."""

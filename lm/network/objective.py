@@ -183,8 +183,7 @@ class Objective(nn.Module):
         self.legal_only = legal_only
         self.head = head
         end = vocabulary.control_id("</audio>")
-        starts = [vocabulary.block(level).start for level in range(vocabulary.levels)]
-        self.register_buffer("edges", torch.tensor([*starts, vocabulary.used]), persistent=False)
+        self.register_buffer("edges", torch.tensor([*vocabulary.starts, vocabulary.used]), persistent=False)
         rows = [torch.tensor(vocabulary.block(level)) for level in range(vocabulary.levels)]
         rows[0] = torch.cat([torch.tensor([end]), rows[0]])  # audio may end where a frame begins
         if everything:

@@ -139,6 +139,9 @@ def render_documents(
     numbers: dict[Any, int] = {}
     codes_in_use: list[Any] = []  # keeps what addresses below point to alive
 
+    def add(ids: np.ndarray, first: int) -> int:
+        return documents.add_segment(folded(ids, vocabulary) if fold_steps else ids, first)
+
     def segment_number(segment: Any) -> int:
         if isinstance(segment, TextSegment):
             key: Any = segment.text
@@ -148,15 +151,13 @@ def render_documents(
         if key not in numbers:
             if not isinstance(segment, TextSegment):
                 codes_in_use.append(segment.codes)
-            ids, first = segment_ids(segment, vocabulary, tokenizer)
-            numbers[key] = documents.add_segment(folded(ids, vocabulary) if fold_steps else ids, first)
+            numbers[key] = add(*segment_ids(segment, vocabulary, tokenizer))
         return numbers[key]
 
     def opening(token: str) -> int:
         key = (token,)
         if key not in numbers:
-            ids = np.array([vocabulary.control_id(f"<|{token}|>")], dtype=np.int32)
-            numbers[key] = documents.add_segment(folded(ids, vocabulary) if fold_steps else ids, 1)
+            numbers[key] = add(np.array([vocabulary.control_id(f"<|{token}|>")], dtype=np.int32), 1)
         return numbers[key]
 
     for row in rows:

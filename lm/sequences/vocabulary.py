@@ -91,6 +91,11 @@ class AudioVocabulary:
         return range(start, start + self.codebook_sizes[level])
 
     @property
+    def starts(self) -> list[int]:
+        """The first id of each level."""
+        return [self.block(level).start for level in range(self.levels)]
+
+    @property
     def used(self) -> int:
         """Rows that have a meaning; ids from here to ``size`` are padding and never legal."""
         return self.block(self.levels - 1).stop
@@ -123,7 +128,7 @@ class AudioVocabulary:
             raise VocabularyError(f"codes must be [frames, {self.levels}], got shape {codes.shape}.")
         if codes.size and (codes.min() < 0 or (codes >= np.array(self.codebook_sizes)).any()):
             raise VocabularyError(f"a code lies outside its codebook; the sizes are {self.codebook_sizes}.")
-        return codes + np.array([self.block(level).start for level in range(self.levels)])
+        return codes + np.array(self.starts)
 
     def ids_to_codes(self, ids: np.ndarray) -> np.ndarray:
         """Ids ``[frames, levels]`` → raw codes (int64).
@@ -134,14 +139,14 @@ class AudioVocabulary:
         ids = np.asarray(ids).astype(np.int64)
         if ids.ndim != 2 or ids.shape[1] != self.levels:
             raise VocabularyError(f"ids must be [frames, {self.levels}], got shape {ids.shape}.")
-        codes = ids - np.array([self.block(level).start for level in range(self.levels)])
+        codes = ids - np.array(self.starts)
         if codes.size and (codes.min() < 0 or (codes >= np.array(self.codebook_sizes)).any()):
             raise VocabularyError("the ids are no audio tokens in level order.")
         return codes
 
     def levels_of(self, ids: np.ndarray) -> np.ndarray:
         """Level of each id, −1 for an id that is no audio token; same shape as ``ids``."""
-        edges = np.array([self.block(level).start for level in range(self.levels)] + [self.used])
+        edges = np.array([*self.starts, self.used])
         level = np.searchsorted(edges, np.asarray(ids), side="right") - 1
         return np.where(level < self.levels, level, -1)
 

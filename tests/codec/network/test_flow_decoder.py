@@ -80,7 +80,6 @@ def test_it_is_saved_and_loaded_and_takes_its_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flow", "how", "reason"),
     [
-        (None, {"steps": 0}, "tokenizer.flow.steps=0 must be from 1 to 1000."),
         (None, {"step": 4}, "tokenizer.flow={'step': 4}: "),
         ({"prior": "zero"}, {"solver": "regression"}, "this decoder has no regression head (flow.prior=zero)."),
     ],

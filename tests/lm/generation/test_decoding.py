@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from same_clips import assert_same
 
 from lm.generation.decoding import LENGTH_STEP, Engine
 from lm.generation.frames import best_of, generate
@@ -31,15 +31,10 @@ def lm(request, make_variant):
 def test_a_cache_of_fixed_size_generates_the_same(lm, rows, ask, sampling):
     model, vocabulary = lm
     prompts = ask(rows[:5], of=vocabulary)
-    limits, least = [6, 2, 9, 4, 6], [1, 2, 3, 1, 5]
-    options = (limits, least, sampling, [3, 1, 4, 1, 5])
-    for ours, theirs in zip(
-        generate(model, vocabulary, prompts, *options, batch_size=3, engine=STATIC),
-        generate(model, vocabulary, prompts, *options),
-        strict=True,
-    ):
-        assert (ours.codes == theirs.codes).all() and ours.ended == theirs.ended
-        assert ours.log_probability == pytest.approx(theirs.log_probability, abs=1e-4)
+    lengths = {"max_frames": [6, 2, 9, 4, 6], "min_frames": [1, 2, 3, 1, 5]}
+    options = {**lengths, "sampling": sampling, "seeds": [3, 1, 4, 1, 5]}
+    ours = generate(model, vocabulary, prompts, **options, batch_size=3, engine=STATIC)
+    assert_same(ours, generate(model, vocabulary, prompts, **options))
 
 
 def test_with_four_delayed_levels_a_row_never_sees_where_it_had_no_token(text_tokenizer, rows, ask, tiny_lm_config):
@@ -54,9 +49,7 @@ def test_with_four_delayed_levels_a_row_never_sees_where_it_had_no_token(text_to
         for number, (prompt, limit) in enumerate(zip(prompts, options["max_frames"], strict=True))
     ]
     for engine in (Engine(), STATIC):
-        for clip, expected in zip(generate(model, vocabulary, prompts, engine=engine, **options), alone, strict=True):
-            assert (clip.codes == expected.codes).all()
-            assert clip.log_probability == pytest.approx(expected.log_probability, abs=1e-5)
+        assert_same(generate(model, vocabulary, prompts, engine=engine, **options), alone, 1e-5)
 
 
 class Counting:
@@ -83,31 +76,23 @@ def test_the_compiled_step_generates_the_same_and_is_compiled_once(lm, rows, ask
     other = {"max_frames": 5, "sampling": SAMPLED, "seeds": [4, 3, 2, 1, 0]}
     again = generate(model, vocabulary, prompts[::-1], engine=engine, **other)
     assert compiled > 0 and backend.graphs == compiled  # other clips, other lengths, the same shapes
-    for ours, theirs in zip(first, expected, strict=True):
-        assert (ours.codes == theirs.codes).all() and ours.ended == theirs.ended
-    for ours, theirs in zip(again, generate(model, vocabulary, prompts[::-1], **other), strict=True):
-        assert (ours.codes == theirs.codes).all()
+    assert_same(first, expected)
+    assert_same(again, generate(model, vocabulary, prompts[::-1], **other))
 
 
 @pytest.mark.slow
 def test_inductor_generates_the_same(lively_model, vocabulary, rows, ask):
     torch._dynamo.reset()
     prompts = ask(rows[:3], of=vocabulary)
-    sampling = Sampling(temperature=0)
-    expected = generate(lively_model, vocabulary, prompts, 6, sampling=sampling)
-    for ours, theirs in zip(
-        generate(lively_model, vocabulary, prompts, 6, sampling=sampling, engine=Engine("static", True)),
-        expected,
-        strict=True,
-    ):
-        assert (ours.codes == theirs.codes).all()
+    options = {"max_frames": 6, "sampling": Sampling(temperature=0)}
+    ours = generate(lively_model, vocabulary, prompts, engine=Engine("static", True), **options)
+    assert_same(ours, generate(lively_model, vocabulary, prompts, **options))
 
 
 def test_candidates_and_texts_take_it_too(lively_model, vocabulary, rows, text_tokenizer, ask):
     prompts = ask(rows[:2], of=vocabulary)
     ours, theirs = (best_of(lively_model, vocabulary, prompts, 2, 5, engine=engine) for engine in (STATIC, None))
-    for (a, _), (b, _) in zip(ours, theirs, strict=True):
-        assert (a.codes == b.codes).all() and a.seed == b.seed
+    assert_same([best for best, _ in ours], [best for best, _ in theirs])
     listening = ask(rows[:3], ASR())
     ours, theirs = (
         write(lively_model, vocabulary, text_tokenizer, listening, 6, engine=engine) for engine in (STATIC, None)
@@ -120,9 +105,9 @@ def test_lengths_beyond_one_step_of_the_cache(lively_model, vocabulary, rows, as
     prompts = ask(rows[:1], of=vocabulary)
     frames = LENGTH_STEP // vocabulary.levels + 3
     kept = {"min_frames": frames, "sampling": SAMPLED}
-    ours = generate(lively_model, vocabulary, prompts, frames, engine=STATIC, **kept)[0]
-    assert ours.n_frames == frames
-    assert np.array_equal(ours.codes, generate(lively_model, vocabulary, prompts, frames, **kept)[0].codes)
+    ours = generate(lively_model, vocabulary, prompts, frames, engine=STATIC, **kept)
+    assert ours[0].n_frames == frames
+    assert_same(ours, generate(lively_model, vocabulary, prompts, frames, **kept))
 
 
 def test_the_keys_choose_the_engine():

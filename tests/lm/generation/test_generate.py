@@ -33,7 +33,7 @@ def test_guidance_of_one_is_off_and_zero_ignores_the_text(lively_model, vocabula
         return generate(lively_model, vocabulary, asked, 8, sampling=sampling, seeds=range(len(asked)))
 
     plain, near = (speak(prompts, guidance, temperature=0) for guidance in (1.0, 1.0 + 1e-6))
-    assert all((a.codes == b.codes).all() for a, b in zip(plain, near, strict=True))
+    assert all(np.array_equal(a.codes, b.codes) for a, b in zip(plain, near, strict=True))
     # The two texts have the same number of tokens, so without their text nothing tells them apart.
     other = prompts[0].copy()
     text = np.flatnonzero(other < vocabulary.text_size)

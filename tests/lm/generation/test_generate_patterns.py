@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from same_clips import assert_same
 from transformers import LogitsProcessorList
 
 from lm.generation.batch import Wanted, open_batch
@@ -53,10 +54,8 @@ def test_batch_of_one_equals_batch_of_many(lm, prompts):
     model, vocabulary = lm
     for sampling in (GREEDY, Sampling(1.0, top_k=8, top_p=0.95), Sampling(0.9, guidance=1.5)):
         together = generate(model, vocabulary, prompts, 15, sampling=sampling, seeds=[5, 6, 7, 8])
-        for prompt, seed, clip in zip(prompts, [5, 6, 7, 8], together, strict=True):
-            alone = generate(model, vocabulary, [prompt], 15, sampling=sampling, seeds=[seed])[0]
-            assert alone.codes.tolist() == clip.codes.tolist() and alone.ended == clip.ended
-            assert alone.log_probability == pytest.approx(clip.log_probability, abs=1e-4)
+        for seed, prompt, clip in zip([5, 6, 7, 8], prompts, together, strict=True):
+            assert_same(generate(model, vocabulary, [prompt], 15, sampling=sampling, seeds=[seed]), [clip])
 
 
 def joined(batch, prompts, limit):
@@ -82,10 +81,9 @@ def test_clips_that_join_a_running_batch_are_those_of_their_own(lm, prompts, sam
     told = joined(batch, prompts, 15)
     assert set(batch.left) == set(range(len(prompts)))
     for number, prompt in enumerate(prompts):
-        (alone,) = generate(model, vocabulary, [prompt], 15, sampling=sampling, seeds=[5 + number])
         clip = batch.left[number]
-        assert clip.codes.tolist() == alone.codes.tolist() == np.concatenate(told[number]).tolist()
-        assert clip.ended == alone.ended and clip.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
+        assert_same(generate(model, vocabulary, [prompt], 15, sampling=sampling, seeds=[5 + number]), [clip])
+        assert np.array_equal(clip.codes, np.concatenate(told[number]))
 
 
 def test_a_batch_that_others_join_for_ever_stays_short(make_variant, prompts):
