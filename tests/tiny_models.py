@@ -7,6 +7,9 @@ import torch
 from codec.model import ALMTokenizer
 from codec.network.architecture import ALMTokenizerConfig
 
+# no queries; five units each way, so that every dilation occurs and one occurs twice
+STRIDED = {"encoder_layers": 4, "decoder_layers": 4, "bottleneck": "strided"}
+
 _MADE: dict[str, tuple[ALMTokenizer, torch.Tensor]] = {}  # and what was drawn next
 
 

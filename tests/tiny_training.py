@@ -1,5 +1,6 @@
 """A training of a codec of seconds: its corpus, its options, and the run in this process or in one of its own."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -55,6 +56,13 @@ def train(name: str, *more: str) -> dict[str, torch.Tensor]:
     """Trains runs/<name> on the corpus of the working folder, in this process; the weights that it exports."""
     run_program("codec_train", f"name={name}", "data.root=corpus", *TINY, *more)
     return load_file(f"runs/{name}/final/model.safetensors")
+
+
+def cut_short(name: str) -> None:
+    """runs/cut: runs/<name> as it was before its last checkpoint, of step 8."""
+    shutil.copytree(f"runs/{name}", "runs/cut")
+    shutil.rmtree("runs/cut/checkpoints/step_0000008")
+    shutil.rmtree("runs/cut/final")
 
 
 def wait_for_steps(name: str, steps: int) -> None:

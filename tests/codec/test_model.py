@@ -173,12 +173,6 @@ def test_one_and_eight_levels(levels: int) -> None:
         assert not torch.equal(codec.decode(Codes(other, codes.lengths, codes.samples)), reference), f"level {level}"
 
 
-@pytest.mark.parametrize("sizes", [(), (32, 0), (1,)])
-def test_levels_that_say_nothing_are_refused(sizes: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"codebook_sizes=\[.*\](: give at least one level| must be from 2)"):
-        tiny_codec(codebook_sizes=sizes)
-
-
 def test_codes_are_checked_level_by_level() -> None:
     """An index beyond a small second codebook is another code's, or the end of the process on a GPU."""
     codec = tiny_codec(codebook_sizes=(32, 8))

@@ -1,6 +1,5 @@
 """Fitting semantic centres: from a transformers encoder saved locally, and from a codec."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +12,9 @@ from json_files import write_lines
 from omegaconf import DictConfig, OmegaConf
 from programs import run_program
 from safetensors.torch import load_file, save_file
+from tiny_encoders import save_ast, save_wav2vec
 from tiny_models import tiny_codec
 from tiny_training import train, write_corpus
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from codec.corpus import read_corpus
 from codec.model import ALMTokenizer
@@ -25,9 +24,6 @@ from codec.objectives.auxiliary import MaskedAutoencoder
 from codec.semantic_prior import Source, fit_map, join_sources
 from training.config import ConfigError
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "network")]
-from test_audio_encoders import save_ast  # noqa: E402
-
 
 def settings(**changes: object) -> DictConfig:
     """The keys of configs/codec_semantic_prior.yaml that a `Source` reads."""
@@ -36,21 +32,7 @@ def settings(**changes: object) -> DictConfig:
 
 
 def test_centres_of_two_sources_are_normalised_and_kept_apart(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8, 8),
-        conv_kernel=(10, 8),
-        conv_stride=(20, 16),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-    )
-    Wav2Vec2Model(config).save_pretrained(tmp_path / "encoder")
-    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "encoder")
+    save_wav2vec(tmp_path / "encoder")
     tiny_codec().save_pretrained(tmp_path / "codec")
     clips = read_corpus(write_corpus(tmp_path / "corpus"))[0]
     cfg = settings(piece_seconds=0.5)

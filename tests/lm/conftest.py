@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from tiny_llama import DEPTH, LLAMA, options
 
 from codec.shards import Row, ShardWriter, TokenizerInfo
 from lm.model import build_lm
@@ -95,16 +96,8 @@ def prompts(rows, ask):
 
 
 def tiny_config(**changes) -> OmegaConf:
-    config = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "tie_word_embeddings": True,
-    }
-    return OmegaConf.create({"pretrained": None, "init_rows": "normal", "config": {**config, **changes}})
+    config = {**LLAMA, "max_position_embeddings": 256, "tie_word_embeddings": True, **changes}
+    return OmegaConf.create({"pretrained": None, "init_rows": "normal", "config": config})
 
 
 @pytest.fixture
@@ -124,16 +117,6 @@ def lively_model(vocabulary):
     return model.eval()
 
 
-SMALL_DEPTH = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.3,
-}
-
-
 @pytest.fixture
 def make_variant(vocabulary):
     """(pattern, variant) → a lively model and its vocabulary."""
@@ -141,7 +124,7 @@ def make_variant(vocabulary):
     def make(pattern: str, variant: str = "flat"):
         of_pattern = dataclasses.replace(vocabulary, pattern=pattern)
         config = tiny_config(initializer_range=0.3)
-        config.variant, config.depth = variant, SMALL_DEPTH
+        config.variant, config.depth = variant, {**DEPTH, "num_hidden_layers": 6, "initializer_range": 0.3}
         return build_lm(config, of_pattern, seed=3).eval(), of_pattern
 
     return make
@@ -212,11 +195,7 @@ def overrides(shards, stand_in, tmp_path, monkeypatch):
         "name=tiny",
         "device=cpu",
         "lm.text_tokenizer.vocab_size=400",
-        "lm.config.hidden_size=32",
-        "lm.config.intermediate_size=48",
-        "lm.config.num_hidden_layers=2",
-        "lm.config.num_attention_heads=2",
-        "lm.config.num_key_value_heads=2",
+        *options("lm.config", LLAMA),
         "trainer.row_length=96",
         "trainer.batch_rows=4",
         "trainer.micro_rows=4",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
+from tiny_llama import LLAMA
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lm.model import ModelError, build_lm, load_lm, parameter_groups, save_lm
@@ -49,11 +50,7 @@ def test_extension_keeps_text_rows_and_gives_new_rows_their_size(tmp_path, vocab
     base = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocabulary.text_size + 7,  # rows beyond the tokenizer, as many checkpoints have
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=2,
+            **LLAMA,
             tie_word_embeddings=tied,
             initializer_range=0.3,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from programs import records, train_lm
+from tiny_llama import DEPTH, options
 
 from lm.generation.frames import generate
 from lm.generation.writing import write
@@ -19,24 +20,19 @@ from tasks.base import Request
 from tasks.tts import TTS
 from training.config import ConfigError
 
-SMALL_DEPTH = [
-    "lm.depth.hidden_size=16",
-    "lm.depth.intermediate_size=24",
-    "lm.depth.num_attention_heads=2",
-    "lm.depth.num_key_value_heads=2",
-]
+SMALL_DEPTH = options("lm.depth", DEPTH)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["lm.pattern=delay"], ["lm.variant=depth", *SMALL_DEPTH]], ids=["delay", "depth"])
-def test_trains_continues_bit_for_bit_and_generates(options, overrides, rows, tmp_path, monkeypatch):
-    options = [*overrides, *options, "trainer.lr=5e-3"]
+@pytest.mark.parametrize("kind", [["lm.pattern=delay"], ["lm.variant=depth", *SMALL_DEPTH]], ids=["delay", "depth"])
+def test_trains_continues_bit_for_bit_and_generates(kind, overrides, rows, tmp_path, monkeypatch):
+    settings = [*overrides, *kind, "trainer.lr=5e-3"]
     for name, steps in (("whole", [12]), ("parts", [6, 12])):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         for last in steps:
             schedule = ["trainer.schedule=constant", f"trainer.max_steps={last}"]
-            train_lm(*options, *schedule)
+            train_lm(*settings, *schedule)
     whole, parts = (
         {line["step"]: line["loss"] for line in records(tmp_path / name / "runs/tiny") if "loss" in line}
         for name in ("whole", "parts")

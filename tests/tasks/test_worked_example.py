@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import hydra
 import numpy as np
+import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -24,14 +25,23 @@ def block(language: str) -> str:
     return re.search(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL).group(1)
 
 
-def test_the_task_of_the_page_builds_its_documents(monkeypatch):
+@pytest.fixture(autouse=True)
+def who(monkeypatch):
+    """The module of the page."""
     module = types.ModuleType("tasks.who")
     exec(block("python"), module.__dict__)
     monkeypatch.setitem(sys.modules, "tasks.who", module)
+
+
+def clip(number, speaker):
+    codes = np.full((4, 3), number, np.uint16)
+    return SimpleNamespace(id=f"c{number}", text="hi", captions=[], speaker=speaker, domain="speech", codes=codes)
+
+
+def test_the_task_of_the_page_builds_its_documents():
     task = instantiate(OmegaConf.create(block("yaml")))
-    codes = np.zeros((4, 3), np.uint16)
-    row = SimpleNamespace(id="a", text="hi", captions=[], speaker="slt", domain="speech", codes=codes)
-    assert task.select([row, SimpleNamespace(**{**vars(row), "speaker": None})]) == [row]
+    row = clip(0, "slt")
+    assert task.select([row, clip(1, None)]) == [row]
     document = task.document(row)
     assert document.task == "spare_0" and document.segments[1].text == "slt" and document.segments[1].learn
     assert task.document(row, with_target=False).segments[1].text is None
@@ -39,20 +49,11 @@ def test_the_task_of_the_page_builds_its_documents(monkeypatch):
 
 def test_the_configuration_of_the_page_trains_it_alone_and_in_a_mixture(monkeypatch, tmp_path):
     """Both files are put where the page says; then the command line finds the task and its rows can be learnt."""
-    module = types.ModuleType("tasks.who")
-    exec(block("python"), module.__dict__)
-    monkeypatch.setitem(sys.modules, "tasks.who", module)
     configs = tmp_path / "configs"
     shutil.copytree(CONFIG_DIR, configs)
     (configs / "task/who.yaml").write_text(block("yaml"), encoding="utf-8")
     monkeypatch.setattr(training.config, "CONFIG_DIR", configs)
-    clips = [
-        SimpleNamespace(
-            id=f"c{n}", text="hi", captions=[], speaker=("slt", "rms")[n % 2], domain="speech",
-            codes=np.full((4, 3), n, np.uint16),
-        )
-        for n in range(6)
-    ]  # fmt: skip
+    clips = [clip(n, ("slt", "rms")[n % 2]) for n in range(6)]
     vocabulary = AudioVocabulary(128, (16, 12, 8), {"name": "x", "fingerprint": "f"})
     for override, count in (("task=who", 6), ("task=[tts,who]", 12)):
         check_overrides("lm_train", [override, "trainer.max_steps=1"])

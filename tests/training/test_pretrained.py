@@ -13,6 +13,7 @@ import pytest
 import torch
 from json_files import read_json
 from omegaconf import OmegaConf
+from tiny_llama import LLAMA
 from transformers import (
     AutoFeatureExtractor,
     AutoModel,
@@ -39,14 +40,7 @@ from training.config import REPOSITORY, ConfigError, compose
 from training.pretrained import OwnCode, PretrainedError, check_finite, load_model, pinned
 
 CPU = torch.device("cpu")
-SMALL = {
-    "vocab_size": 50,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-}
+SMALL = {"vocab_size": 50, **LLAMA}
 CODE = """
 import pathlib
 pathlib.Path({ran!r}).touch()

@@ -17,43 +17,44 @@ from codec.audio.bitstreams import MpegFrame
 from codec.audio.files import AudioError, audio_info, read_audio
 
 RATE = 16_000
-FORMATS = {
-    "wav": dict(format="WAV", subtype="PCM_16"),
-    "wav-u8": dict(format="WAV", subtype="PCM_U8"),
-    "wav-24": dict(format="WAV", subtype="PCM_24"),
-    "wav-float": dict(format="WAV", subtype="FLOAT"),
-    "wav-ulaw": dict(format="WAV", subtype="ULAW"),
-    "rifx": dict(format="WAV", subtype="PCM_16", endian="BIG"),
-    "rf64": dict(format="RF64", subtype="PCM_16"),
-    "w64": dict(format="W64", subtype="PCM_16"),
-    "wav-adpcm": dict(format="WAV", subtype="MS_ADPCM"),
-    "aiff": dict(format="AIFF", subtype="PCM_16"),
-    "aiff-24": dict(format="AIFF", subtype="PCM_24"),
-    "aifc": dict(format="AIFF", subtype="ULAW"),
-    "au": dict(format="AU", subtype="PCM_16"),
-    "au-little": dict(format="AU", subtype="PCM_16", endian="LITTLE"),
-    "caf": dict(format="CAF", subtype="PCM_16"),
-    "caf-alac": dict(format="CAF", subtype="ALAC_16"),
-    "sph": dict(format="NIST", subtype="PCM_16"),
-    "voc": dict(format="VOC", subtype="PCM_16"),
-    "flac": dict(format="FLAC", subtype="PCM_16"),
-    "ogg": dict(format="OGG", subtype="VORBIS"),
-    "opus": dict(format="OGG", subtype="OPUS"),
-    "mp3": dict(format="MP3", subtype="MPEG_LAYER_III"),
+FORMATS = {  # format, subtype, byte order where it is not the usual one
+    "wav": ("WAV", "PCM_16"),
+    "wav-u8": ("WAV", "PCM_U8"),
+    "wav-24": ("WAV", "PCM_24"),
+    "wav-float": ("WAV", "FLOAT"),
+    "wav-ulaw": ("WAV", "ULAW"),
+    "rifx": ("WAV", "PCM_16", "BIG"),
+    "rf64": ("RF64", "PCM_16"),
+    "w64": ("W64", "PCM_16"),
+    "wav-adpcm": ("WAV", "MS_ADPCM"),
+    "aiff": ("AIFF", "PCM_16"),
+    "aiff-24": ("AIFF", "PCM_24"),
+    "aifc": ("AIFF", "ULAW"),
+    "au": ("AU", "PCM_16"),
+    "au-little": ("AU", "PCM_16", "LITTLE"),
+    "caf": ("CAF", "PCM_16"),
+    "caf-alac": ("CAF", "ALAC_16"),
+    "sph": ("NIST", "PCM_16"),
+    "voc": ("VOC", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
 }
 
 
-def encoded(wave: np.ndarray, rate: int = RATE, **how: str) -> bytes:
+def encoded(wave: np.ndarray, kind: str, rate: int = RATE) -> bytes:
+    form, subtype, *order = FORMATS[kind]
     buffer = io.BytesIO()
-    buffer.name = "a." + how["format"].lower()
-    soundfile.write(buffer, wave, rate, **how)
+    buffer.name = f"a.{form.lower()}"
+    soundfile.write(buffer, wave, rate, subtype, *order or [None], format=form)
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95, 1.0])
 def test_a_whole_file_is_read_and_a_cut_one_refused(tmp_path: Path, name: str, kept: float) -> None:
-    data = encoded(noise(), **FORMATS[name])
+    data = encoded(noise(), name)
     path = tmp_path / "a"
     path.write_bytes(data[: int(len(data) * kept)])
     if kept == 1.0:
@@ -107,6 +108,14 @@ def chunk(name: bytes, body: bytes) -> Callable[[bytes], bytes]:
     return lambda data: data + name + len(body).to_bytes(4, "little") + body
 
 
+def tagged(data: bytes) -> bytes:
+    return data + b"TAG" + bytes(125)
+
+
+def twice(data: bytes) -> bytes:
+    return data + data
+
+
 NO_FRAME = b"\xff\xfb\0\0"  # the head of a frame without a bit rate
 
 READ_WHOLE = {
@@ -118,14 +127,14 @@ READ_WHOLE = {
     "WAV with padding behind the samples": ("wav", lambda data: data + bytes(3)),
     "FLAC of unknown length": ("flac", total(0)),
     "FLAC that says too little": ("flac", total(1000)),
-    "FLAC with a tag behind it": ("flac", lambda data: data + b"TAG" + bytes(125)),
-    "Ogg files behind one another": ("ogg", lambda data: data + data),
-    "Opus files behind one another": ("opus", lambda data: data + data),
+    "FLAC with a tag behind it": ("flac", tagged),
+    "Ogg files behind one another": ("ogg", twice),
+    "Opus files behind one another": ("opus", twice),
     "MP3 without the number of its frames": ("mp3", without_xing),
-    "MP3 with a tag behind it": ("mp3", lambda data: data + b"TAG" + bytes(125)),
-    "MP3 files behind one another": ("mp3", lambda data: data + data),
-    "FLAC files behind one another": ("flac", lambda data: data + data),
-    "Ogg with a tag behind it": ("ogg", lambda data: data + b"TAG" + bytes(125)),
+    "MP3 with a tag behind it": ("mp3", tagged),
+    "MP3 files behind one another": ("mp3", twice),
+    "FLAC files behind one another": ("flac", twice),
+    "Ogg with a tag behind it": ("ogg", tagged),
     "WAV of odd size without its padding": (
         "wav-u8",
         lambda data: put(40, len(data) - 45)(data)[:-1] + b"LIST\4\0\0\0INFO",
@@ -150,7 +159,7 @@ def test_what_a_header_does_not_say_is_read_all_the_same(
     kind, change = READ_WHOLE[name]
     rate, channels = (48_000, 2) if stereo else (RATE, 1)
     wave = noise(3.0, rate, channels)
-    data = encoded(wave, rate, **FORMATS[kind])
+    data = encoded(wave, kind, rate)
     path, plain = tmp_path / "a", tmp_path / "plain"
     plain.write_bytes(data)
     path.write_bytes(change(data))
@@ -180,7 +189,7 @@ REFUSED = {
     "MP3 without the number of its frames that was cut": ("mp3", lambda d: without_xing(d)[:-40], "truncated"),
     **{f"{kind} that promises less": (kind, put_size(kind, 16_000), "more than its header says") for kind in SIZES},
     **{f"{kind} that promises more": (kind, put_size(kind, 100_000), "truncated") for kind in SIZES},
-    **{f"{kind} behind another": (kind, lambda d: d + d, "more than its header says") for kind in [*SIZES, "sph"]},
+    **{f"{kind} behind another": (kind, twice, "more than its header says") for kind in [*SIZES, "sph"]},
     "AIFF that counts fewer samples": (
         "aiff",
         lambda d: put(d.index(b"COMM") + 10, 9, 4, "big")(d),
@@ -204,7 +213,7 @@ REFUSED = {
 def test_what_cannot_be_trusted_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     kind, change, reason = REFUSED[name]
     path = tmp_path / "a"
-    path.write_bytes(change(encoded(noise(), **FORMATS[kind])))
+    path.write_bytes(change(encoded(noise(), kind)))
     with pytest.raises(AudioError, match=reason) as refused:
         read_audio(path, RATE)
     assert str(refused.value).startswith(str(path)) and "\n" not in str(refused.value)
@@ -213,7 +222,7 @@ def test_what_cannot_be_trusted_is_refused_with_the_reason(tmp_path: Path, name:
 def test_ogg_with_flac_is_taken_out_of_its_pages(tmp_path: Path) -> None:
     """Packets of a FLAC file, each in a page of its own, as the mapping says (xiph.org/flac/ogg_mapping.html)."""
     wave = noise(1.0)
-    flac = encoded(wave, **FORMATS["flac"])
+    flac = encoded(wave, "flac")
     position, blocks, last = 4, [], False
     while not last:
         last, size = bool(flac[position] & 0x80), 4 + int.from_bytes(flac[position + 1 : position + 4], "big")

@@ -44,73 +44,11 @@ def test_metadata_formats_give_the_same_clips(tmp_path: Path, name: str) -> None
 
 def test_all_columns_are_read(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(), 16_000)
-    columns = {
-        "id": 7,
-        "caption": ["One.", "Two."],
-        "domain": "music",
-        "split": "validation",
-        "licence": "CC0",
-    }
+    columns = {"id": 7, "caption": ["One.", "Two."], "domain": "music", "split": "validation", "licence": "CC0"}
     write_metadata(tmp_path, [{"file_name": "a.wav", **columns}])
     (clip,), _ = read_corpus(tmp_path)
-    assert (clip.id, clip.captions, clip.domain, clip.split, clip.licence) == (
-        "7",
-        ["One.", "Two."],
-        "music",
-        "valid",
-        "CC0",
-    )
-
-
-def test_folder_without_metadata_and_metadata_per_split(tmp_path: Path) -> None:
-    for split in ("train", "validation", "test"):
-        (tmp_path / split).mkdir()
-        soundfile.write(tmp_path / split / "a.wav", tone(), 16_000)
-    (tmp_path / "notes.txt").write_text("not audio, not a clip")
-    clips, rejects = read_corpus(tmp_path)
-    assert [(clip.id, clip.split) for clip in clips] == [
-        ("test/a", "test"),
-        ("train/a", "train"),
-        ("validation/a", "valid"),
-    ]
-    assert rejects == []
-    for split in ("train", "validation", "test"):
-        write_metadata(tmp_path / split, [{"file_name": "a.wav", "text": f"in {split}"}])
-    clips, rejects = read_corpus(tmp_path)
-    assert [(clip.id, clip.split, clip.text) for clip in clips] == [
-        ("test/a", "test", "in test"),
-        ("train/a", "train", "in train"),
-        ("validation/a", "valid", "in validation"),
-    ]
-
-
-def test_rejects_have_reasons(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
-    (tmp_path / "metadata.jsonl").write_text(
-        '{"file_name": "a.wav", "id": "a"}\n'
-        '{"file_name": "a.wav", "id": \n'
-        "\n"
-        '["a.wav"]\n'
-        '{"text": "no file"}\n'
-        '{"file_name": "gone.wav"}\n'
-        '{"file_name": "a.wav", "id": "a"}\n'
-        '{"file_name": "a.wav", "id": "b", "text": 5}\n'
-        '{"file_name": "a.wav", "id": "c", "caption": {"en": "x"}}\n'
-    )
-    clips, rejects = read_corpus(tmp_path)
-    assert [clip.id for clip in clips] == ["a"]
-    expected = [
-        "metadata.jsonl line 2 is not valid JSON",
-        "metadata.jsonl line 4 is not a JSON object",
-        "metadata.jsonl line 5 has no file_name",
-        "metadata.jsonl line 6: the file does not exist",
-        "metadata.jsonl line 7: the id 'a' is already taken by metadata.jsonl line 1",
-        "metadata.jsonl line 8: text must be a string, not int",
-        "metadata.jsonl line 9: caption must be a string or a list of strings",
-    ]
-    assert len(rejects) == len(expected)
-    for reject, reason in zip(rejects, expected, strict=True):
-        assert reject.reason.startswith(reason)
+    assert (clip.id, clip.captions) == ("7", ["One.", "Two."])
+    assert (clip.domain, clip.split, clip.licence) == ("music", "valid", "CC0")
 
 
 def test_unusable_folders_are_errors(tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ BAD_LINES = {  # of metadata.jsonl → what is said
     '{"file_name": "c.wav", "id": %s}' % ("9" * 5000): "has a number of too many digits",
     '{"file_name": "c.wav"': "is not valid JSON",
     '{"file_name": "c\\q.wav"}': "is not valid JSON",
+    '["c.wav"]': "is not a JSON object",
+    '{"text": "no file"}': "has no file_name",
+    '{"file_name": "b.wav", "id": "a"}': "the id 'a' is already taken by metadata.jsonl line 2",
+    '{"file_name": "b.wav", "id": "c", "text": 5}': "text must be a string, not int",
+    '{"file_name": "b.wav", "id": "c", "caption": {"en": "x"}}': "caption must be a string or a list of strings",
 }
 
 
@@ -44,14 +49,14 @@ BAD_LINES = {  # of metadata.jsonl → what is said
 def test_one_bad_line_is_a_reject_and_stops_nothing(line: str, tmp_path: Path) -> None:
     root = tmp_path / "corpus"
     write(root / "a.wav", root / "b.wav", tmp_path / "outside.wav")
-    (root / "metadata.jsonl").write_text('{"file_name": "a.wav"}\n' + line + '\n{"file_name": "b.wav"}\n')
+    (root / "metadata.jsonl").write_text('\n{"file_name": "a.wav"}\n' + line + '\n{"file_name": "b.wav"}\n')
     clips, rejects = read_usable_corpus(root)
     assert [clip.id for clip in clips] == ["a", "b"]
     if "c.wav" in line and "text" not in line:  # the file is another matter
         write(root / "c.wav")
         clips, rejects = read_corpus(root)
     (reject,) = [reject for reject in rejects if "is not named" not in reject.reason]
-    assert reject.reason.startswith("metadata.jsonl line 2") and BAD_LINES[line] in reject.reason
+    assert reject.reason.startswith("metadata.jsonl line 3") and BAD_LINES[line] in reject.reason
     assert len(reject.reason) < 250 and json.dumps(reject.file, ensure_ascii=False).encode()
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_encoders import ATTENTION, save_ast, save_whisper
 from torch import Tensor
 from transformers import (
-    ASTConfig,
     ASTFeatureExtractor,
     ASTModel,
     BertConfig,
@@ -20,7 +20,6 @@ from transformers import (
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
     Wav2Vec2FeatureExtractor,
-    WhisperConfig,
     WhisperFeatureExtractor,
     WhisperModel,
     dynamic_module_utils,
@@ -29,42 +28,17 @@ from transformers import (
 from codec.network.audio_encoders import Encoder, load_encoder
 
 CPU = torch.device("cpu")
-ATTENTION = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-
-
-def save_whisper(folder: Path, seconds: int = 2) -> None:
-    """An encoder of ``seconds`` at 50 features per second."""
-    torch.manual_seed(0)
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
-    tokens = {"vocab_size": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
-    sizes = {"num_mel_bins": 16, "d_model": 16, "encoder_layers": 2, "decoder_layers": 1}
-    WhisperModel(WhisperConfig(max_source_positions=50 * seconds, **sizes, **heads, **tokens)).save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=16, chunk_length=seconds).save_pretrained(folder)
 
 
 def save_qwen2_audio(folder: Path) -> None:
     """Whisper's input and a language model that must not be run."""
     torch.manual_seed(0)
-    audio = {
-        "num_mel_bins": 16,
-        "d_model": 16,
-        "encoder_layers": 2,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": 16,
-    }
-    heads = {"encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+    sizes = {"num_mel_bins": 16, "d_model": 16, "encoder_layers": 2, "max_source_positions": 100}
+    audio = {**sizes, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
     text = {"model_type": "qwen2", "hidden_size": 16, "vocab_size": 8, "num_key_value_heads": 2, **ATTENTION}
-    config = Qwen2AudioConfig(audio_config={**audio, **heads, "max_source_positions": 100}, text_config=text)
+    config = Qwen2AudioConfig(audio_config=audio, text_config=text)
     Qwen2AudioForConditionalGeneration(config).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=16, chunk_length=2).save_pretrained(folder)
-
-
-def save_ast(folder: Path) -> None:
-    """12 features per second (patches of 8 frames of 10 ms every 8), 25 of them per window of 2 s, in four rows."""
-    torch.manual_seed(0)
-    patches = {"patch_size": 8, "frequency_stride": 8, "time_stride": 8, "max_length": 200, "num_mel_bins": 32}
-    ASTModel(ASTConfig(hidden_size=16, **patches, **ATTENTION)).save_pretrained(folder)
-    ASTFeatureExtractor(max_length=200, num_mel_bins=32).save_pretrained(folder)
 
 
 def save_clap(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_encoders import save_ast, save_wav2vec, save_whisper
 from tiny_models import tiny_codec
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from codec.load import load
 from codec.model import ALMTokenizer
@@ -22,21 +21,7 @@ from codec.network.ctc import CTCConfig, CTCRecogniser
 from codec.network.experts import CONTEXT, PIECE, Expert, ExpertPatchify
 from training.config import ConfigError
 
-sys.path.append(str(Path(__file__).parent))
-from test_audio_encoders import save_ast, save_whisper  # noqa: E402
-
 RATE, HOP = 24_000, 320
-
-
-def save_wav2vec(folder: Path) -> None:
-    """With dropout, layer drop and masking, which a frozen expert must not have."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    convolutions = {"conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (20, 16), "num_feat_extract_layers": 2}
-    random = {"hidden_dropout": 0.5, "layerdrop": 0.5, "mask_time_prob": 0.5, "mask_time_length": 2}
-    positions = {"feat_extract_norm": "layer", "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
-    Wav2Vec2Model(Wav2Vec2Config(**sizes, **convolutions, **random, **positions)).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor().save_pretrained(folder)
 
 
 def save_ctc(folder: Path) -> None:

@@ -32,5 +32,3 @@ def test_convolutions_look_both_ways_without_causality() -> None:
 def test_ratios_must_multiply_to_the_hop() -> None:
     with pytest.raises(ValueError, match="conv_ratios"):
         tiny_codec(patchify="conv", conv_ratios=(2, 4, 5))
-    with pytest.raises(ValueError, match="unknown; choose one of"):
-        tiny_codec(patchify="wavelet")

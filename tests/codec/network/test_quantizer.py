@@ -38,14 +38,6 @@ def test_straight_through_gradient_reaches_the_input_through_all_levels() -> Non
     torch.testing.assert_close(x.grad, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_commitment_gradient_is_residual_minus_code() -> None:
-    rvq = quantizer(levels=1)
-    x = torch.randn(1, 5, 6)
-    result = rvq(x)
-    code = rvq.books[0].embed[result.codes[0, 0]]
-    torch.testing.assert_close(result.commitment, (result.inputs[0] - code).square().mean())
-
-
 def test_update_is_the_moving_average_of_its_latents() -> None:
     book = Codebook(4, 2, decay=0.9, dead_below=0.0)
     before_counts, before_sums = book.counts.clone(), book.sums.clone()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import soundfile
 import torch
 from json_files import read_lines
 from tiny_models import tiny_codec, tiny_flow_codec
-from tiny_training import assert_equal, losses, train
+from tiny_training import assert_equal, cut_short, losses, train
 
 from codec.corpus import Clip
 from codec.load import load
@@ -60,9 +59,7 @@ def test_stage_three_moves_its_decoder_alone_and_goes_on_bit_for_bit(
     told = {record["step"]: set(record) for record in records if "loss" in record}
     assert all(("flow" in told[step]) == (step > 3) and "regression" in told[step] for step in told)
 
-    shutil.copytree("runs/whole", "runs/cut")
-    shutil.rmtree("runs/cut/checkpoints/step_0000008")
-    shutil.rmtree("runs/cut/final")
+    cut_short("whole")
     assert_equal(whole, train("cut", *rest))
     assert "resumed from" in capsys.readouterr().out and losses("cut") == losses("whole")
 
@@ -186,9 +183,7 @@ def test_a_codec_that_hears_by_experts_is_trained_goes_on_and_gets_a_flow_decode
     assert not any("ctc" in key or "expert" in key for key in whole), "neither experts nor their head are exported"
     logged = [record for record in read_lines("runs/heard/log.jsonl") if "loss" in record]
     assert len(logged) == 8 and all(record["expert"] > 0 for record in logged)
-    shutil.copytree("runs/heard", "runs/cut")
-    shutil.rmtree("runs/cut/checkpoints/step_0000008")
-    shutil.rmtree("runs/cut/final")
+    cut_short("heard")
     assert_equal(whole, train("cut", *learns))
     flow = [part.replace("runs/base", "runs/heard") for part in TINY_FLOW]
     train("flow", *experts, *flow, "trainer.max_steps=5")

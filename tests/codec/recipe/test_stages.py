@@ -1,7 +1,6 @@
 """The paper's two stages through the command: what is frozen, what is exported, exact resume of every part."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from accelerate import Accelerator
 from programs import run_program
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_codec
-from tiny_training import assert_equal, losses, train
+from tiny_training import assert_equal, cut_short, losses, train
 
 from codec.interface import TokenizerError
 from codec.load import load
@@ -60,9 +59,7 @@ def test_two_stages_and_exact_resume(place: Path, capsys: pytest.CaptureFixture)
     assert {"adversarial", "features", "discriminator", "ar", "prior", "commitment", "mel"} <= seen
     assert "mae" not in seen
 
-    shutil.copytree("runs/two", "runs/cut")
-    shutil.rmtree("runs/cut/checkpoints/step_0000008")
-    shutil.rmtree("runs/cut/final")
+    cut_short("two")
     assert_equal(two, train("cut", *stage_two))
     assert "resumed from" in capsys.readouterr().out
     assert losses("cut") == losses("two")

@@ -18,25 +18,26 @@ from codec.shards.remote import publish
 from training.config import compose
 
 
-def test_shards_are_copied_to_another_file_system(tmp_path: Path) -> None:
-    root = make_corpus(tmp_path / "corpus", 9)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
-    address = f"memory://{tmp_path.name}/tokens"
-    assert publish(tmp_path / "tokens", address) == (6, 0)
-    assert publish(tmp_path / "tokens", address) == (0, 6)
-    system, target = fsspec.core.url_to_fs(address)
-    files = {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
-    assert files == contents(tmp_path / "tokens")
-    soundfile.write(root / "00008.wav", np.zeros(16_000), 16_000)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=5)
-    publish(tmp_path / "tokens", address)
-    files = {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
-    assert files == contents(tmp_path / "tokens") and "shard-00002.parquet" not in files
+def encoded(tmp_path: Path, clips: int = 9) -> tuple[Path, str]:
+    """Shards of three clips each, and where to copy them."""
+    encode_corpus(make_corpus(tmp_path / "corpus", clips), LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
+    return tmp_path / "tokens", f"memory://{tmp_path.name}/tokens"
 
 
 def remote_files(address: str) -> dict[str, bytes]:
     system, target = fsspec.core.url_to_fs(address)
     return {Path(entry["name"]).name: system.cat_file(entry["name"]) for entry in system.ls(target)}
+
+
+def test_shards_are_copied_to_another_file_system(tmp_path: Path) -> None:
+    tokens, address = encoded(tmp_path)
+    assert publish(tokens, address) == (6, 0)
+    assert publish(tokens, address) == (0, 6)
+    assert remote_files(address) == contents(tokens)
+    soundfile.write(tmp_path / "corpus/00008.wav", np.zeros(16_000), 16_000)
+    encode_corpus(tmp_path / "corpus", LoudnessTokenizer(), tokens, clips_per_shard=5)
+    publish(tokens, address)
+    assert remote_files(address) == contents(tokens) and not (tokens / "shard-00002.parquet").exists()
 
 
 def interrupted_copy(folder: Path, address: str, whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,37 +59,32 @@ def interrupted_copy(folder: Path, address: str, whole: int, monkeypatch: pytest
 
 @pytest.mark.parametrize("whole", range(6))
 def test_an_interrupted_copy_goes_on(whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_corpus(tmp_path / "corpus", 9)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
-    address = f"memory://{tmp_path.name}/tokens"
-    interrupted_copy(tmp_path / "tokens", address, whole, monkeypatch)
-    assert publish(tmp_path / "tokens", address) == (6 - whole, whole)
-    assert remote_files(address) == contents(tmp_path / "tokens")
+    tokens, address = encoded(tmp_path)
+    interrupted_copy(tokens, address, whole, monkeypatch)
+    assert publish(tokens, address) == (6 - whole, whole)
+    assert remote_files(address) == contents(tokens)
 
 
 def test_a_file_of_the_same_size_is_sent_where_its_bytes_differ(tmp_path: Path) -> None:
-    root = make_corpus(tmp_path / "corpus", 9)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens", clips_per_shard=3)
-    address = f"memory://{tmp_path.name}/tokens"
-    publish(tmp_path / "tokens", address)
+    tokens, address = encoded(tmp_path)
+    publish(tokens, address)
     system, target = fsspec.core.url_to_fs(address)
     system.rm_file(f"{target}/index.json")  # as an interrupted copy leaves it
-    shard = tmp_path / "tokens/shard-00001.parquet"
+    shard = tokens / "shard-00001.parquet"
     system.pipe_file(f"{target}/{shard.name}", bytes(shard.stat().st_size))
-    assert publish(tmp_path / "tokens", address) == (2, 4)
-    assert remote_files(address) == contents(tmp_path / "tokens")
+    assert publish(tokens, address) == (2, 4)
+    assert remote_files(address) == contents(tokens)
 
 
 def test_what_is_no_shard_stays_beside_a_copy(tmp_path: Path) -> None:
-    encode_corpus(make_corpus(tmp_path / "corpus", 4), LoudnessTokenizer(), tmp_path / "tokens")
-    address = f"memory://{tmp_path.name}/tokens"
+    tokens, address = encoded(tmp_path)
     system, target = fsspec.core.url_to_fs(address)
     others = {"README.md", "shard-notes.txt", "shard-00000.parquet.bak", "shard-00009.parquet/x"}
     for name in (*others, "shard-00007.parquet"):
         system.pipe_file(f"{target}/{name}", b"x")
-    publish(tmp_path / "tokens", address)
+    publish(tokens, address)
     found = {name.removeprefix(f"{target}/") for name in system.find(target)}
-    assert found == others | set(contents(tmp_path / "tokens"))
+    assert found == others | set(contents(tokens))
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
@@ -96,20 +92,17 @@ def test_what_is_no_shard_stays_beside_a_copy(tmp_path: Path) -> None:
 def test_a_copy_never_replaces_other_tokens(
     what: str, is_whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = make_corpus(tmp_path / "corpus", 4)
-    encode_corpus(root, LoudnessTokenizer(), tmp_path / "tokens")
-    address = f"memory://{tmp_path.name}/tokens"
+    tokens, address = encoded(tmp_path, 6)
     if is_whole:
-        publish(tmp_path / "tokens", address)
+        publish(tokens, address)
     else:
-        interrupted_copy(tmp_path / "tokens", address, 2, monkeypatch)
+        interrupted_copy(tokens, address, 2, monkeypatch)
     before = remote_files(address)
-    table = root / "metadata.jsonl"
+    table = tmp_path / "corpus/metadata.jsonl"
     if what == "clips":
         table.write_text(table.read_text().replace("clip-", "other-"))
-    encode_corpus(
-        root, LoudnessTokenizer(fingerprint="f" * 60 if what == "tokenizer" else "0123456789ab" * 5), tmp_path / "b"
-    )
+    other = LoudnessTokenizer(fingerprint="f" * 60) if what == "tokenizer" else LoudnessTokenizer()
+    encode_corpus(tmp_path / "corpus", other, tmp_path / "b")
     with pytest.raises(ShardError, match=r"holds (tokens of toy/loudness 0123|the tokens of another corpus)"):
         publish(tmp_path / "b", address)
     assert remote_files(address) == before

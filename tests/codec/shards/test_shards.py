@@ -59,9 +59,13 @@ def write(folder: Path, rows: list[Row]) -> Path:
     return folder
 
 
-def test_round_trip(tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path / "tokens", make_rows())
+
+
+def test_round_trip(folder: Path) -> None:
     rows = make_rows()
-    folder = write(tmp_path / "tokens", rows)
     assert sorted(path.name for path in folder.iterdir()) == [
         INDEX_NAME,
         "shard-00000.parquet",
@@ -84,9 +88,8 @@ def test_round_trip(tmp_path: Path) -> None:
     assert index.totals["test"]["music"]["hours"] == pytest.approx(sum(row.duration for row in music) / 3600)
 
 
-def test_filters(tmp_path: Path) -> None:
+def test_filters(folder: Path) -> None:
     rows = make_rows()
-    folder = write(tmp_path / "tokens", rows)
     chosen = [row.id for row in read_shards(folder, splits=["train", "valid"], domains=["speech"])]
     assert chosen == [row.id for row in rows if row.split != "test" and row.domain == "speech"]
     assert [row.id for row in iterate_shards(folder, splits="test")] == [row.id for row in rows if row.split == "test"]
@@ -132,10 +135,9 @@ def test_second_id_and_used_folder_are_refused(tmp_path: Path) -> None:
         writer.add(make_rows(1)[0])
 
 
-def test_unfinished_and_damaged_folders_are_refused(tmp_path: Path) -> None:
+def test_unfinished_and_damaged_folders_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="holds no token shards"):
         read_index(tmp_path)
-    folder = write(tmp_path / "tokens", make_rows())
     whole = (folder / INDEX_NAME).read_text()
 
     def refused(reason: str) -> None:
@@ -200,8 +202,27 @@ def alter_shard(folder: Path, change: Callable[[dict[str, Any]], object], **type
     pq.write_table(pa.Table.from_pydict(columns, schema=schema), path, row_group_size=4)
 
 
-def code(value: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda columns: columns["codes"][5].__setitem__(2, value)
+Change = Callable[[dict[str, Any]], object]  # of the columns of a shard, or of an index
+
+
+def cell(column: str, value: Any) -> Change:
+    return lambda columns: columns[column].__setitem__(5, value)
+
+
+def code(value: Any, place: int = 2) -> Change:
+    return lambda columns: columns["codes"][5].__setitem__(place, value)
+
+
+def field(place: int, value: Any) -> Change:
+    return lambda index: index["rows"][1].__setitem__(place, value)
+
+
+def tokenizer(**values: Any) -> Change:
+    return lambda index: index["tokenizer"].update(values)
+
+
+def shard(**values: Any) -> Change:
+    return lambda index: index["shards"][0].update(values)
 
 
 @pytest.mark.parametrize(
@@ -210,31 +231,30 @@ def code(value: Any) -> Callable[[dict[str, Any]], object]:
         (code(-5), {"codes": pa.list_(pa.int64())}, r"column codes is list<.*int64>, not list<.*uint16>"),
         (code(1.9), {"codes": pa.list_(pa.float64())}, r"column codes is list<.*double>"),
         (code(None), {}, "column codes has empty cells"),
-        (lambda c: c["codes"].__setitem__(5, None), {}, "column codes has empty cells"),
+        (cell("codes", None), {}, "column codes has empty cells"),
         (
-            lambda c: c["codes"][5].__setitem__(0, 70),
+            code(70, 0),
             {},
             r"clip 'clip-5': code 70 at frame 0 is not in level 0 \(0 to 69",
         ),
         (lambda c: c["codes"][5].pop(), {}, r"clip 'clip-5' has \d+ codes, not \d+ frames of 3"),
-        (lambda c: c["n_frames"].__setitem__(5, 2**31 - 1), {}, r"its index says .*'clip-5'"),
-        (lambda c: c["id"].__setitem__(5, "clip-6"), {}, r"it holds .*'clip-6'.* its index says .*'clip-5'"),
-        (lambda c: c["split"].__setitem__(5, "train"), {}, r"its index says .*'test'"),
-        (lambda c: c["id"].__setitem__(5, None), {}, "column id has empty cells"),
-        (lambda c: c["speaker"].__setitem__(5, "a\u202eb"), {}, r"the speaker 'a\\u202eb' cannot be used: it has"),
-        (lambda c: c["licence"].__setitem__(5, "\x1b[2J"), {}, r"the licence '\\x1b\[2J' cannot be used: it has"),
-        (lambda c: c["duration"].__setitem__(5, float("nan")), {}, "lasts nan s"),
-        (lambda c: c["duration"].__setitem__(5, float("inf")), {}, "lasts inf s"),
-        (lambda c: c["duration"].__setitem__(5, 1e9), {}, r"lasts 1e\+09 s, and its frames"),
-        (lambda c: c["captions"].__setitem__(5, [None]), {}, "column captions has empty cells"),
+        (cell("n_frames", 2**31 - 1), {}, r"its index says .*'clip-5'"),
+        (cell("id", "clip-6"), {}, r"it holds .*'clip-6'.* its index says .*'clip-5'"),
+        (cell("split", "train"), {}, r"its index says .*'test'"),
+        (cell("id", None), {}, "column id has empty cells"),
+        (cell("speaker", "a\u202eb"), {}, r"the speaker 'a\\u202eb' cannot be used: it has"),
+        (cell("licence", "\x1b[2J"), {}, r"the licence '\\x1b\[2J' cannot be used: it has"),
+        (cell("duration", float("nan")), {}, "lasts nan s"),
+        (cell("duration", float("inf")), {}, "lasts inf s"),
+        (cell("duration", 1e9), {}, r"lasts 1e\+09 s, and its frames"),
+        (cell("captions", [None]), {}, "column captions has empty cells"),
         (lambda c: c.pop("licence"), {}, "has no column licence"),
         (lambda c: None, {"text": pa.large_string()}, "column text is large_string"),
     ],
 )
 def test_what_a_shard_holds_is_checked(
-    change: Callable[[dict[str, Any]], object], types: dict[str, pa.DataType], reason: str, tmp_path: Path
+    change: Change, types: dict[str, pa.DataType], reason: str, folder: Path
 ) -> None:
-    folder = write(tmp_path / "tokens", make_rows())
     alter_shard(folder, lambda columns: None)
     assert len(read_shards(folder)) == 25
     alter_shard(folder, change, **types)
@@ -246,37 +266,36 @@ def test_what_a_shard_holds_is_checked(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda c: c["shards"][0].update(file="../tokens/shard-00000.parquet"), "not the plain name"),
-        (lambda c: c["shards"][0].update(file="/etc/passwd"), "not the plain name"),
-        (lambda c: c["shards"][0].update(file="index.json"), "not the plain name"),
-        (lambda c: c["shards"][0].update(file=7), "7 is not the plain name"),
-        (lambda c: c["shards"][0].update(rows=-10), "has -10 rows"),
+        (shard(file="../tokens/shard-00000.parquet"), "not the plain name"),
+        (shard(file="/etc/passwd"), "not the plain name"),
+        (shard(file="index.json"), "not the plain name"),
+        (shard(file=7), "7 is not the plain name"),
+        (shard(rows=-10), "has -10 rows"),
         (lambda c: c["shards"].append(c["shards"][0]), "lists a shard twice"),
-        (lambda c: c["rows"][1].__setitem__(0, c["rows"][0][0]), "lists a clip twice"),
-        (lambda c: c["rows"][1].__setitem__(3, 1.5), r"lists IndexRow\(.*1.5"),
-        (lambda c: c["rows"][1].__setitem__(0, None), r"lists IndexRow\(id=None"),
+        (field(0, "clip-0"), "lists a clip twice"),
+        (field(3, 1.5), r"lists IndexRow\(.*1.5"),
+        (field(0, None), r"lists IndexRow\(id=None"),
         (
-            lambda c: c["rows"][1].__setitem__(0, "../../victim"),
+            field(0, "../../victim"),
             "the id '../../victim' cannot be used: it leads out of",
         ),
-        (lambda c: c["rows"][1].__setitem__(0, "/etc/victim"), "the id '/etc/victim' cannot be used: it is a path of"),
-        (lambda c: c["rows"][1].__setitem__(0, "a\u202eb"), r"the id 'a\\u202eb' cannot be used: it has control"),
-        (lambda c: c["rows"][1].__setitem__(1, "\x1b[2J"), r"the split '\\x1b\[2J' cannot be used: it has control"),
-        (lambda c: c["rows"][1].__setitem__(2, "a\u2067"), r"the domain 'a\\u2067' cannot be used: it has control"),
+        (field(0, "/etc/victim"), "the id '/etc/victim' cannot be used: it is a path of"),
+        (field(0, "a\u202eb"), r"the id 'a\\u202eb' cannot be used: it has control"),
+        (field(1, "\x1b[2J"), r"the split '\\x1b\[2J' cannot be used: it has control"),
+        (field(2, "a\u2067"), r"the domain 'a\\u2067' cannot be used: it has control"),
         (lambda c: c["rows"][1].pop(), "is damaged"),
-        (lambda c: c["tokenizer"].update(codebook_sizes=[]), "codebook_sizes"),
-        (lambda c: c["tokenizer"].update(codebook_sizes=[70, "2048", 65_536]), "codebook_sizes"),
-        (lambda c: c["tokenizer"].update(codebook_sizes=[70, 2048, 1 << 40]), "codebook_sizes"),
-        (lambda c: c["tokenizer"].update(frame_rate=float("nan")), "frame_rate nan"),
-        (lambda c: c["tokenizer"].update(sample_rate=0), "sample_rate 0"),
-        (lambda c: c["tokenizer"].update(extra=1), "is damaged"),
+        (tokenizer(codebook_sizes=[]), "codebook_sizes"),
+        (tokenizer(codebook_sizes=[70, "2048", 65_536]), "codebook_sizes"),
+        (tokenizer(codebook_sizes=[70, 2048, 1 << 40]), "codebook_sizes"),
+        (tokenizer(frame_rate=float("nan")), "frame_rate nan"),
+        (tokenizer(sample_rate=0), "sample_rate 0"),
+        (tokenizer(extra=1), "is damaged"),
         (lambda c: c.update(totals=[]), "is damaged"),
         (lambda c: c["totals"]["train"].update(speech={"clips": "many"}), "is damaged"),
         (lambda c: c.pop("corpus"), "it has no 'corpus'"),
     ],
 )
-def test_what_an_index_says_is_checked(change: Callable[[dict[str, Any]], object], reason: str, tmp_path: Path) -> None:
-    folder = write(tmp_path / "tokens", make_rows())
+def test_what_an_index_says_is_checked(change: Change, reason: str, folder: Path) -> None:
     content = read_json(folder / INDEX_NAME)
     change(content)
     (folder / INDEX_NAME).write_text(json.dumps(content), encoding="utf-8")
@@ -286,8 +305,7 @@ def test_what_an_index_says_is_checked(change: Callable[[dict[str, Any]], object
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"format": 1, "shards": "\ud800"}', "[]", "null", ""])
-def test_an_index_that_is_no_index_is_refused(text: str, tmp_path: Path) -> None:
-    folder = write(tmp_path / "tokens", make_rows())
+def test_an_index_that_is_no_index_is_refused(text: str, folder: Path) -> None:
     (folder / INDEX_NAME).write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ShardError, match="is damaged"):
         read_index(folder)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_llama import LLAMA
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
@@ -25,17 +26,7 @@ from lm.sequences.packing import IGNORE, pack_rows
 from lm.sequences.vocabulary import AudioVocabulary
 from tasks.tts import TTS
 
-SMALL = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-}
+SMALL = {**LLAMA, "head_dim": 16, "max_position_embeddings": 256, "initializer_range": 0.3, "pad_token_id": 0}
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 256}
 # model type → what it needs besides, and the form of its head
 GOOD: dict[str, tuple[dict[str, Any], HeadForm]] = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from programs import records, train_lm
+from tiny_llama import DEPTH, options
 
 from codec.shards import ShardError
 from lm.network.objective import Objective
@@ -17,9 +18,8 @@ from lm.recipe.throughput import peak_flops, training_flops
 from lm.recipe.token_rows import TokenRowsError
 from lm.sequences.document_set import render_documents
 from lm.sequences.packing import IGNORE
-from lm.train import train
 from tasks.tts import TTS
-from training.config import ConfigError, compose
+from training.config import ConfigError
 
 
 def test_the_last_weight_holds_for_further_levels():
@@ -95,14 +95,8 @@ def test_the_loss_on_everything_counts_text_and_control_tokens(documents, vocabu
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["flat", "depth"])
 def test_a_model_of_everything_is_trained(overrides, tmp_path, variant):
-    small = ["lm.depth.hidden_size=16", "lm.depth.intermediate_size=24", "lm.depth.num_attention_heads=2"]
-    small.append("lm.depth.num_key_value_heads=2")
-    train(
-        compose(
-            "lm_train",
-            [*overrides, "trainer.loss_on=everything", "trainer.max_steps=3", f"lm.variant={variant}", *small],
-        )
-    )
+    more = ["trainer.loss_on=everything", "trainer.max_steps=3", f"lm.variant={variant}", *options("lm.depth", DEPTH)]
+    train_lm(*overrides, *more)
     lines = records(tmp_path / "runs/tiny")
     assert all(math.isfinite(line["loss_text"]) for line in lines if "loss_text" in line)
     assert any("loss_text" in line for line in lines)

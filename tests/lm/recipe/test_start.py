@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from programs import records
+from programs import records, train_lm
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lm.model import ModelError
@@ -72,7 +72,7 @@ def test_gpt2_is_extended_and_trained(models, overrides):
     curves = {}
     for kept in ("false", "true"):
         more = ["trainer.max_steps=3", "tuning.warmup_new_rows=1", f"trainer.gradient_checkpointing={kept}"]
-        final = train(compose("lm_train", [*options, *lora, *more, f"name=checkpointing-{kept}"]))
+        final = train_lm(*options, *lora, *more, f"name=checkpointing-{kept}")
         assert (final / "model.safetensors").is_file()
         curves[kept] = [line["grad_norm"] for line in records(final.parent) if "grad_norm" in line]
     assert curves["true"] == pytest.approx(curves["false"], rel=1e-4), "frozen layers pass gradients on, either way"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from programs import records, train_lm
+from tiny_llama import LLAMA
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from lm.generation.frames import generate
@@ -14,7 +15,6 @@ from lm.network.objective import Objective
 from lm.recipe.tuning import add_lora, freeze_all_but_new_rows, merged
 from lm.sequences.packing import pack_rows
 from lm.sequences.vocabulary import AudioVocabulary
-from lm.train import train
 from training.config import compose
 
 TUNING = OmegaConf.create(
@@ -33,16 +33,8 @@ TUNING = OmegaConf.create(
 def base(request, vocabulary, text_tokenizer, tmp_path):
     """A folder with a text model."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary.text_size,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        tie_word_embeddings=request.param,
-        initializer_range=0.1,
-    )
+    sizes = {"vocab_size": vocabulary.text_size, **LLAMA}
+    config = LlamaConfig(**sizes, tie_word_embeddings=request.param, initializer_range=0.1)
     LlamaForCausalLM(config).save_pretrained(tmp_path / "text")
     text_tokenizer.save_pretrained(tmp_path / "text")
     return tmp_path / "text", request.param
@@ -116,11 +108,7 @@ def run(folder, overrides, monkeypatch, steps=(8,)):
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
     for last in steps:
-        train(
-            compose(
-                "lm_train", [*overrides, "trainer.schedule=constant", "trainer.lr=1e-2", f"trainer.max_steps={last}"]
-            )
-        )
+        train_lm(*overrides, "trainer.schedule=constant", "trainer.lr=1e-2", f"trainer.max_steps={last}")
     return {line["step"]: line["loss"] for line in records(folder / "runs/tiny") if "loss" in line}
 
 

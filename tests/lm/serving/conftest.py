@@ -20,6 +20,14 @@ MODEL, SAID = "lm-all-mini", "peter carried the purple ladder"
 SETTINGS = ["host=127.0.0.1", "device=cpu", "together=4", "waiting=4", "limits.upload_seconds=10", "limits.megabytes=2"]
 
 
+def wait_until(so: Callable[[], Any]) -> None:
+    """Wait for what others do, a minute at most."""
+    until = time.monotonic() + 60
+    while not so():
+        assert time.monotonic() < until, "it has not come to it"
+        time.sleep(0.01)
+
+
 @dataclass
 class Running:
     """A server, and who asks it."""
@@ -33,10 +41,8 @@ class Running:
 
     def idle(self) -> bool:
         """Whether nobody has a place in it; waits until that is so."""
-        until = time.monotonic() + 60
-        while self.service.speaking.running or self.service.speaking.waiting or self.service.hearing.waiting:
-            assert time.monotonic() < until, "a place is still taken"
-            time.sleep(0.01)
+        speaking, hearing = self.service.speaking, self.service.hearing
+        wait_until(lambda: not (speaking.running or speaking.waiting or hearing.waiting))
         return True
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx  # what huggingface_hub and openai bring
 import numpy as np
@@ -24,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from codec.audio.files import read_audio
 from lm.serving import gate
 from lm.serving.formats import MEDIA
-from tests.lm.serving.conftest import MODEL, SAID, Running
+from tests.lm.serving.conftest import MODEL, SAID, Running, wait_until
 from training.config import REPOSITORY
 
 SPEECH = REPOSITORY / "data/mini/speech/speech-test-0000.flac"
@@ -126,7 +127,7 @@ def test_the_client_of_openai(server: Running, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl(server: Running) -> None:
-    url = f"http://127.0.0.1:{server.port}/v1/audio/transcriptions"
+    url = f"http://127.0.0.1:{server.port}{TRANSCRIPTIONS}"
     run = subprocess.run(
         ["curl", "-s", url, "-F", f"file=@{SPEECH}", "-F", "response_format=text"], capture_output=True
     )
@@ -138,11 +139,11 @@ def test_recordings_are_described_and_reconstructed(server: Running) -> None:
     ask = server.client.post
     for music in (False, True):
         form = {"music": str(music).lower()}
-        found = ask("/v1/audio/captions", files={"file": data}, data=form).json()
+        found = ask(CAPTIONS, files={"file": data}, data=form).json()
         assert found == {"text": model.caption(SPEECH, music=music).text}
     for window, levels in ((None, None), (8, 2)):
         form = {key: value for key, value in (("window", window), ("levels", levels)) if value}
-        found = ask("/v1/audio/reconstructions", files={"file": data}, data=form).json()
+        found = ask(RECONSTRUCTIONS, files={"file": data}, data=form).json()
         codec = server.service.hearing.codec(window, levels)
         expected = codec.reconstruct(SPEECH)
         assert found["codes"] == expected.codes.tolist() and found["frames"] == len(expected.codes)
@@ -168,6 +169,15 @@ def test_it_tells_how_it_is(server: Running) -> None:
 
 # ---- what it refuses ---------------------------------------------------------------------------------------------
 SAY = {"model": MODEL, "input": "a"}
+Asked = tuple[str, str, dict[str, Any]]  # method, path, what else is given
+
+
+def say(**more: Any) -> Asked:
+    return "POST", SPOKEN, {"json": {**SAY, **more}}
+
+
+def send(path: str, file: Any = None, **data: str) -> Asked:
+    return "POST", path, {"data": data, "files": {"file": wav() if file is None else file}}
 
 
 @pytest.mark.parametrize(
@@ -179,73 +189,71 @@ SAY = {"model": MODEL, "input": "a"}
         (404, "no such path", ("GET", "/v1/models/..%2f..%2fetc", {})),
         (404, "no such model", ("GET", "/v1/models/tts-1", {})),
         (405, "another way", ("GET", SPOKEN, {})),
-        (404, f"ask for model={MODEL}", ("POST", SPOKEN, {"json": {**SAY, "model": "/etc/passwd"}})),
+        (404, f"ask for model={MODEL}", say(model="/etc/passwd")),
         (422, "Invalid JSON", ("POST", SPOKEN, {"content": b"{"})),
         (422, "Invalid JSON", ("POST", SPOKEN, {"content": b'{"input": "\\ud800", "model": "a"}'})),
         (422, "input: Field required", ("POST", SPOKEN, {"json": {"model": MODEL}})),
-        (422, "input: Input should be a valid string", ("POST", SPOKEN, {"json": {**SAY, "input": 3}})),
-        (422, "there is no text", ("POST", SPOKEN, {"json": {**SAY, "input": " "}})),
-        (422, "choose one of", ("POST", SPOKEN, {"json": {**SAY, "voice": str(SPEECH)}})),
-        (422, "response_format: ", ("POST", SPOKEN, {"json": {**SAY, "response_format": "mp3"}})),
-        (422, "speed: ", ("POST", SPOKEN, {"json": {**SAY, "speed": 2}})),
-        (422, "temperature: ", ("POST", SPOKEN, {"json": {**SAY, "temperature": -1}})),
-        (422, "seed: ", ("POST", SPOKEN, {"json": {**SAY, "seed": 1 << 32}})),
-        (422, "instructions: ", ("POST", SPOKEN, {"json": {**SAY, "instructions": "whisper"}})),
-        (413, "longer than 1000 characters", ("POST", SPOKEN, {"json": {**SAY, "input": "a" * 1001}})),
+        (422, "input: Input should be a valid string", say(input=3)),
+        (422, "there is no text", say(input=" ")),
+        (422, "choose one of", say(voice=str(SPEECH))),
+        (422, "response_format: ", say(response_format="mp3")),
+        (422, "speed: ", say(speed=2)),
+        (422, "temperature: ", say(temperature=-1)),
+        (422, "seed: ", say(seed=1 << 32)),
+        (422, "instructions: ", say(instructions="whisper")),
+        (413, "longer than 1000 characters", say(input="a" * 1001)),
         (413, "larger than 2 MB", ("POST", SPOKEN, {"content": b" " * 2_000_001})),
         (413, "larger than 80384 bytes", ("POST", SPOKEN, {"json": dict.fromkeys(map(str, range(20_000)), 0)})),
-        (422, ": Extra inputs", ("POST", SPOKEN, {"json": {**SAY, "k" * 50_000: 0}})),
+        (422, ": Extra inputs", say(**{"k" * 50_000: 0})),
         (400, "no address", ("GET", "/v1/models", {"headers": {"origin": "http://["}})),
         (415, "multipart/form-data", ("POST", TRANSCRIPTIONS, {"json": {}})),
         (422, "has no file", ("POST", TRANSCRIPTIONS, {"data": {"a": "b"}, "files": {"x": b"1"}})),
-        (422, "prompt is not read", ("POST", TRANSCRIPTIONS, {"data": {"prompt": "b"}, "files": {"file": wav()}})),
-        (422, "json, text or", ("POST", CAPTIONS, {"data": {"response_format": "srt"}, "files": {"file": wav()}})),
-        (415, "the file is not audio", ("POST", TRANSCRIPTIONS, {"files": {"file": b"no audio" * 99}})),
-        (415, "empty", ("POST", TRANSCRIPTIONS, {"files": {"file": ("../../a.wav", b"")}})),
-        (415, "truncated", ("POST", TRANSCRIPTIONS, {"files": {"file": wav()[:5000]}})),
-        (413, "longer than 60 s", ("POST", TRANSCRIPTIONS, {"files": {"file": wav(61)}})),
-        (422, "window", ("POST", RECONSTRUCTIONS, {"data": {"window": "99"}, "files": {"file": wav()}})),
-        (422, "whole numbers", ("POST", RECONSTRUCTIONS, {"data": {"window": "1" * 5000}, "files": {"file": wav()}})),
-        (422, "whole numbers", ("POST", RECONSTRUCTIONS, {"data": {"levels": "²"}, "files": {"file": wav()}})),
+        (422, "prompt is not read", send(TRANSCRIPTIONS, prompt="b")),
+        (422, "json, text or", send(CAPTIONS, response_format="srt")),
+        (415, "the file is not audio", send(TRANSCRIPTIONS, b"no audio" * 99)),
+        (415, "empty", send(TRANSCRIPTIONS, ("../../a.wav", b""))),
+        (415, "truncated", send(TRANSCRIPTIONS, wav()[:5000])),
+        (413, "longer than 60 s", send(TRANSCRIPTIONS, wav(61))),
+        (422, "window", send(RECONSTRUCTIONS, window="99")),
+        (422, "whole numbers", send(RECONSTRUCTIONS, window="1" * 5000)),
+        (422, "whole numbers", send(RECONSTRUCTIONS, levels="²")),
     ],
 )  # fmt: skip
-def test_a_refusal_is_one_sentence_with_its_status(server: Running, status: int, words: str, asked) -> None:
+def test_a_refusal_is_one_sentence_with_its_status(server: Running, status: int, words: str, asked: Asked) -> None:
     method, path, given = asked
     answer = server.client.request(method, path, **given)
     error = answer.json()["error"]
     assert answer.status_code == status == error["code"] and words in error["message"], error
-    assert (
-        "\n" not in error["message"]
-        and len(error["message"]) < 300
-        and "/tmp" not in error["message"]
-        and len(error) == 4
-    )
+    assert "\n" not in error["message"] and len(error["message"]) < 300 and "/tmp" not in error["message"]
+    assert len(error) == 4
 
 
-def test_a_full_queue_and_a_full_server_say_so(server: Running, start, monkeypatch: pytest.MonkeyPatch) -> None:
-    small, go = start("limits.requests=6"), threading.Event()
-    step = server.service.speaking._step
+@pytest.fixture
+def go(server: Running, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is spoken until it is set."""
+    go, step = threading.Event(), server.service.speaking._step
 
     def held(*given):
         go.wait(120)
         step(*given)
 
     monkeypatch.setattr(server.service.speaking, "_step", held)
+    return go
+
+
+def test_a_full_queue_and_a_full_server_say_so(server: Running, start, go: threading.Event) -> None:
+    small = start("limits.requests=6")
     with ThreadPoolExecutor(16) as pool:
         asked = [pool.submit(server.speak) for _ in range(8)]  # four places, and four to wait for them
-        speaking, until = server.service.speaking, time.monotonic() + 60
-        while len(speaking.asked) < 8:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_until(lambda: len(server.service.speaking.asked) == 8)
         refused = server.speak()
-        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1") and refused.json()["error"][
-            "message"
-        ]
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert refused.json()["error"]["message"]
         sockets = [socket.create_connection(("127.0.0.1", small.port)) for _ in range(6)]
         for one in sockets:  # bodies that are on their way
             one.sendall(b"POST /v1/audio/speech HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n")
-        while (full := small.client.get("/v1/models")).status_code == 200:
-            assert time.monotonic() < until
+        wait_until(lambda: small.client.get("/v1/models").status_code != 200)
+        full = small.client.get("/v1/models")
         assert full.status_code == 503 and full.headers["retry-after"] == "1"
         assert small.client.get("/health").status_code == 200, "it is full, and well"
         for one in sockets:
@@ -255,28 +263,16 @@ def test_a_full_queue_and_a_full_server_say_so(server: Running, start, monkeypat
     assert server.idle()
 
 
-def test_a_client_that_leaves_frees_its_place(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    go, step = threading.Event(), server.service.speaking._step
-
-    def held(*given):
-        go.wait(120)
-        step(*given)
-
-    monkeypatch.setattr(server.service.speaking, "_step", held)
+def test_a_client_that_leaves_frees_its_place(server: Running, go: threading.Event) -> None:
     body = json.dumps(SAY).encode()
     clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(8)]
     for one in clients:
         head = f"POST /v1/audio/speech HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         one.sendall(head.encode() + body)
-    until = time.monotonic() + 60
-    while len(server.service.speaking.asked) < 8:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: len(server.service.speaking.asked) == 8)
     for one in clients:
         one.close()
-    while server.service.speaking.asked:  # their places are free at once, though nothing moves
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: not server.service.speaking.asked)  # their places are free at once, though nothing moves
     go.set()
     assert server.idle() and server.speak().status_code == 200
 
@@ -351,11 +347,11 @@ def test_it_lives_on_whatever_is_sent(server: Running, capfd: pytest.CaptureFixt
     assert raw(port, head + b"content-length: 200000000\r\n\r\n").startswith(b"HTTP/1.1 413 ")
     bomb = hours_of_flac()
     assert len(bomb) < 200_000
-    long = server.client.post("/v1/audio/transcriptions", files={"file": ("a.flac", bomb)})
+    long = server.client.post(TRANSCRIPTIONS, files={"file": ("a.flac", bomb)})
     assert long.status_code == 413 and "longer than 60 s" in long.json()["error"]["message"]
     for name in ("../../etc/passwd", "/etc/passwd", "a\x00b", "a.raw", "x" * 9999):
         files = {"file": (name, b"no audio at all")}
-        assert server.client.post("/v1/audio/transcriptions", files=files).status_code in (400, 415)
+        assert server.client.post(TRANSCRIPTIONS, files=files).status_code in (400, 415)
     for noise in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n", b"x" * 200_000, b"GET /\r\n\r\n"):
         answer = raw(port, noise)
         assert not answer or (answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 403 ")) and b'{"error": ' in answer)

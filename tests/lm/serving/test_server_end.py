@@ -19,7 +19,7 @@ import pytest
 from lm.serving.hearing import Hearing
 from lm.serving.refusals import Refused
 from lm.serving.speaking import Speaking
-from tests.lm.serving.conftest import MODEL, SAID, Running
+from tests.lm.serving.conftest import MODEL, SAID, Running, wait_until
 from training.config import REPOSITORY
 
 
@@ -35,11 +35,9 @@ def test_the_end_waits_for_the_recording_in_work_and_for_no_other() -> None:
     hearing = Hearing(model, lambda *_: SimpleNamespace(reconstruct=reconstruct), together=4, waiting=4)  # type: ignore[arg-type, return-value]
     for size in (1, 2, 3, 4):
         hearing.ask(("reconstruct", None, None), np.zeros(size), told.append)
-        while not made:  # the first alone, and those that come while it is made together
-            time.sleep(0.01)
+        wait_until(lambda: made)  # the first alone, and those that come while it is made together
     go.release()
-    while len(made) < 2:
-        time.sleep(0.01)
+    wait_until(lambda: len(made) == 2)
     start = time.monotonic()
     assert hearing.close(0.2) is False and time.monotonic() - start < 30
     go.release()
@@ -48,6 +46,15 @@ def test_the_end_waits_for_the_recording_in_work_and_for_no_other() -> None:
     assert [str(one) for one in told[1:] if isinstance(one, Refused)] == 3 * [
         "the server is ending: ask again when it is back."
     ]
+
+
+def begun(folder: Path, *command: str, **settings: str) -> Any:
+    """A server in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **settings}
+    return subprocess.Popen(
+        [sys.executable, *command, "port=0", "device=cpu"],
+        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 STUCK = """
@@ -71,12 +78,7 @@ lm.serve.server_of = server_of
 @pytest.mark.slow
 @pytest.mark.parametrize("early", ["", EARLY])
 def test_what_cannot_be_ended_does_not_keep_the_server(tmp_path: Path, early: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-c", STUCK.format(early=early), "port=0", "device=cpu"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
-        assert run.stdout is not None and run.stderr is not None
+    with begun(tmp_path, "-c", STUCK.format(early=early)) as run:
         assert run.stdout.readline().startswith("stuck at http://127.0.0.1:")
         if not early:
             run.send_signal(signal.SIGTERM)
@@ -103,8 +105,7 @@ def test_the_end_does_not_wait_for_what_nobody_waits_for(server: Running, monkey
         speaking.ask(prompt, sampling, seed, lambda _: None)
     end = threading.Thread(target=speaking.close)
     end.start()
-    while not speaking._closed:
-        time.sleep(0.01)
+    wait_until(lambda: speaking._closed)
     go.set()
     end.join(60)
     assert not end.is_alive() and len(steps) <= 2 and not speaking.asked
@@ -112,13 +113,7 @@ def test_the_end_does_not_wait_for_what_nobody_waits_for(server: Running, monkey
 
 @pytest.mark.slow
 def test_sigterm_lets_what_is_being_answered_end(tmp_path: Path) -> None:
-    given = ["port=0", "device=cpu", "host=0.0.0.0"]
-    environment = {**os.environ, "ALMKIT_API_KEY": "a-key", "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, str(REPOSITORY / "lm/serve.py"), *given]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
-        assert run.stdout is not None and run.stderr is not None
+    with begun(tmp_path, str(REPOSITORY / "lm/serve.py"), "host=0.0.0.0", ALMKIT_API_KEY="a-key") as run:
         said = run.stdout.readline()
         port = int(said.partition("http://0.0.0.0:")[2].partition("/")[0])
         assert "a-key" not in said
