@@ -1,10 +1,11 @@
 """A corpus of 24 short notes: two instruments, two pitches, six takes; and a tiny codec to look at them with."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from json_files import read_json, write_lines
+from programs import run_program
 from tiny_models import tiny_codec
 
 RATE = 24_000
@@ -25,6 +26,13 @@ def build(folder: Path) -> Path:
                 soundfile.write(folder / "notes" / f"{name}.flac", wav.astype(np.float32), RATE)
                 labels = {"instrument": instrument, "note": note, "octave": octave, "sound": name}
                 rows.append({"file_name": f"{name}.flac", "id": name, "split": split, "domain": "music", **labels})
-    (folder / "notes/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(folder / "notes/metadata.jsonl", rows)
     tiny_codec().save_pretrained(folder / "codec")
     return folder
+
+
+def evaluate(config: str, folder: Path, *overrides: str) -> dict:
+    """Run a program on them, into FOLDER/out; its results."""
+    common = (f"data.root={folder}/notes", f"tokenizer.path={folder}/codec", f"out={folder}/out", "device=cpu")
+    run_program(config, *common, f"cache={folder}/cache", *overrides)
+    return read_json(folder / "out/results.json")

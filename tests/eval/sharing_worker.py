@@ -62,7 +62,7 @@ def run(folder: Path, out: Path) -> None:
         if config != "eval_semantics":
             common.append(f"cache={out / 'cache'}")
         cfg = compose(config, [*common, *options])
-        script.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+        script.main.__wrapped__(cfg)
 
 
 if __name__ == "__main__":

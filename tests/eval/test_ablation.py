@@ -17,7 +17,7 @@ from training.config import compose
 def ablation(**changes: object) -> DictConfig:
     cfg = compose("eval_compare", ["comparison=ablation", "comparison.speech_hours=0"]).comparison
     OmegaConf.set_struct(cfg, False)
-    return OmegaConf.merge(cfg, OmegaConf.create(changes))  # type: ignore[return-value]
+    return OmegaConf.merge(cfg, OmegaConf.create(changes))
 
 
 def codec_of(plan: Plan, row: str) -> str:

@@ -53,52 +53,34 @@ def clips(kind: str) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 # what is not a number; the paired metrics compare, the others look at the degraded clip alone
-PAIR = {
-    "empty": "no audio", "NaN": "NaN or infinite samples", "lengths": "lengths differ",
-}  # fmt: skip
 ALONE = {"empty": "no audio", "NaN": "NaN or infinite samples"}
+PAIR = ALONE | {"lengths": "lengths differ"}
+UNSPOKEN = {"silent reference": "silent reference", "0.1 s": "shorter than", "0.01 s": "shorter than"}
+NO_VOICE = "silence has no speaker"
 EXPECTED: dict[str, dict[str, str]] = {
-    "stoi": PAIR | {"silent reference": "silent reference", "0.1 s": "shorter than", "0.01 s": "shorter than"},
-    "estoi": PAIR | {"silent reference": "silent reference", "0.1 s": "shorter than", "0.01 s": "shorter than"},
+    **dict.fromkeys(("stoi", "estoi"), PAIR | UNSPOKEN),
     "si-sdr": PAIR | {"silent reference": "silent reference", "silent": "silent degraded clip"},
     "snr": PAIR | {"silent reference": "silent reference"},
-    "mel-distance": PAIR | {"0.01 s": "shorter than 1025 samples"},
-    "stft-distance": PAIR | {"0.01 s": "shorter than 1025 samples"},
+    **dict.fromkeys(("mel-distance", "stft-distance"), PAIR | {"0.01 s": "shorter than 1025 samples"}),
     **dict.fromkeys(
         ("deviation-ratio", "contrast-ratio"),
         PAIR | {"silent reference": "reference without change", "0.01 s": "shorter than 1025 samples"},
     ),
     "tonality": PAIR
     | {"silent": "silent degraded clip", "0.1 s": "shorter than 2048 samples", "0.01 s": "shorter than"},
-    "pesq-wb": PAIR
-    | {
-        "silent reference": "silent reference", "silent": "silent degraded clip",
-        "0.1 s": "shorter than", "0.01 s": "shorter than",
-    },
-    "dnsmos": ALONE | {"0.01 s": "shorter than"},
-    "utmos": ALONE | {"0.01 s": "shorter than"},
+    **dict.fromkeys(
+        ("pesq-wb", "visqol-speech/exponential"), PAIR | UNSPOKEN | {"silent": "silent degraded clip"}
+    ),
+    **dict.fromkeys(
+        ("dnsmos", "utmos", "encodec", "ssl", "clap", "classifier", "corpus-classifier"),
+        ALONE | {"0.01 s": "shorter than"},
+    ),
     "distillmos": ALONE | {"0.01 s": "shorter than", "silent": "silence has no quality"},
-    "speaker-similarity": ALONE
-    | {
-        "silent": "silence has no speaker", "silent reference": "silence has no speaker",
-        "0.1 s": "shorter than", "0.01 s": "shorter than",
-    },
+    **dict.fromkeys(
+        ("speaker-similarity", "voice-encoder"),
+        ALONE | UNSPOKEN | {"silent": NO_VOICE, "silent reference": NO_VOICE},
+    ),
     "log-mel": ALONE | {"0.1 s": "shorter than", "0.01 s": "shorter than"},
-    "encodec": ALONE | {"0.01 s": "shorter than"},
-    "ssl": ALONE | {"0.01 s": "shorter than"},
-    "clap": ALONE | {"0.01 s": "shorter than"},
-    "classifier": ALONE | {"0.01 s": "shorter than"},
-    "corpus-classifier": ALONE | {"0.01 s": "shorter than"},
-    "voice-encoder": ALONE
-    | {
-        "silent": "silence has no speaker", "silent reference": "silence has no speaker",
-        "0.1 s": "shorter than", "0.01 s": "shorter than",
-    },
-    "visqol-speech/exponential": PAIR
-    | {
-        "silent": "silent degraded clip", "silent reference": "silent reference",
-        "0.1 s": "shorter than", "0.01 s": "shorter than",
-    },
 }  # fmt: skip
 
 

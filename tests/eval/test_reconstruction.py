@@ -10,15 +10,15 @@ import pytest
 import soundfile
 import torch
 from json_files import read_json, read_lines, write_lines
+from programs import run_program
 from tiny_models import tiny_codec, tiny_flow_codec
 
 from codec.interface import AudioTokenizer, Codes
-from eval import reconstruction
 from eval.harness.report import Report
 from eval.harness.scored import ScoredClip
 from eval.known_answers import speechlike
 from eval.reconstruction import bits_of_codes, code_usage, length_check
-from training.config import ConfigError, compose
+from training.config import ConfigError
 
 RATE = 16_000
 
@@ -33,7 +33,6 @@ class Perfect(AudioTokenizer):
         self.spoil = spoil
 
     def encode(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> Codes:
-        assert lengths is not None
         return Codes((wav * 32768).round().long()[:, None] + 32768, lengths, lengths)
 
     def decode(self, codes: Codes) -> torch.Tensor:
@@ -69,7 +68,7 @@ def test_code_usage() -> None:
 def test_bits_are_counted_in_three_ways() -> None:
     codec = SimpleNamespace(codebook_sizes=(8, 4), bitrate=50.0)
     codes = [np.array([[0, 0], [1, 0]]), np.array([[2, 0], [3, 0]])]  # 4 of 8 alike often, 1 of 4
-    found = bits_of_codes(codes, codec, 2.0)  # type: ignore[arg-type]
+    found = bits_of_codes(codes, codec, 2.0)
     assert found == {"nominal": 50.0, "entropy": pytest.approx(4 * 2 / 2), "whole": (4 * (3 + 2) + 2 * 32) / 2}
 
 
@@ -81,7 +80,6 @@ def test_a_run_writes_scores_wavs_and_sheets(
     corpus.mkdir()
     rows = []
     for clip in clips():
-        assert clip.wav is not None
         soundfile.write(corpus / f"{clip.id}.flac", clip.wav, RATE)
         speaker = "ann" if clip.id == "clip-1" else "bob"
         rows.append({"file_name": f"{clip.id}.flac", "id": clip.id, "text": "a b", "split": "test", "speaker": speaker})
@@ -93,8 +91,7 @@ def test_a_run_writes_scores_wavs_and_sheets(
 
     def run(*overrides: str) -> dict:
         common = [f"data.root={corpus}", "data.tokens=null", f"tokenizer.path={tmp_path / 'codec'}", "device=cpu"]
-        cfg = compose("eval_reconstruction", [*common, "recognisers=[]", "out=out", *overrides])
-        reconstruction.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+        run_program("eval_reconstruction", *common, "recognisers=[]", "out=out", *overrides)
         return read_json("out/results.json")
 
     metrics = "metrics=[stoi,estoi,mel-distance,stft-distance,si-sdr]"
@@ -123,7 +120,7 @@ def test_a_run_writes_scores_wavs_and_sheets(
     ann = run("metrics=[mel-distance]", "concat=[]", "sheets=false", "anchors=false", "speakers=[ann]")
     assert ann["how"]["corpus"]["speakers"] == ["ann"]
     assert ann["rows"]["resynthesis"]["mel-distance"]["n"] == 1
-    assert {json.loads(line)["id"] for line in Path("out/items.jsonl").read_text().splitlines()} == {"clip-1"}
+    assert {item["id"] for item in read_lines("out/items.jsonl")} == {"clip-1"}
     bits = {name: value["value"] for name, value in cells.items() if name.startswith("bitrate/")}
     assert bits["bitrate/nominal"] == pytest.approx(tiny_codec().bitrate)
     assert cells["bitrate/entropy"]["n"] == cells["usage/level-1"]["n"] > cells["bitrate/whole"]["n"] == 3
@@ -143,7 +140,7 @@ def test_a_run_writes_scores_wavs_and_sheets(
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     for clip in clips()[:2]:
-        soundfile.write(theirs / f"{clip.id}.wav", clip.wav[::2], RATE // 2)  # type: ignore[index]
+        soundfile.write(theirs / f"{clip.id}.wav", clip.wav[::2], RATE // 2)
     own = run("metrics=[stoi]", "sheets=false", f"resynthesis={theirs}")
     cells = own["rows"]["resynthesis"]
     assert (cells["stoi"]["n"], cells["stoi"]["n_failed"]) == (2, 2) and own["how"]["tokenizer"]["name"] == "theirs"

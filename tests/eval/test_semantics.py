@@ -1,6 +1,7 @@
 """Probes find what is there, do not find what is not, and never train on what they are tested on."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +9,18 @@ import pytest
 import soundfile
 from json_files import read_json, write_lines
 from omegaconf import OmegaConf
+from programs import run_program
 from tiny_models import tiny_codec
 
 from codec.corpus import Clip
 from codec.encode import encode_corpus
 from codec.load import load
-from eval import semantics
 from eval.harness.protocols import protocol
 from eval.probes.linear import LinearProbe, choose_decay, macro_f1, train_ctc
 from eval.probes.words import Spelling, choose_spoken, spell
 from eval.semantics import label_clips, label_of
 from eval.space.features import of_codes
-from training.config import ConfigError, compose
+from training.config import ConfigError
 
 
 def points(count: int, gap: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +87,7 @@ def test_a_tokenizer_without_vectors_gets_a_column_per_code() -> None:
     class Plain:
         codebook_sizes = (3, 2)
 
-    found = of_codes(Plain(), np.array([[2, 0], [0, 1]]), 2)  # type: ignore[arg-type]
+    found = of_codes(Plain(), np.array([[2, 0], [0, 1]]), 2)
     assert found.tolist() == [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
 
 
@@ -116,14 +117,14 @@ def test_the_ctc_probe_of_what_is_there_and_of_what_is_not() -> None:
     data = Spelling(train=list(texts)[:30], test=list(texts)[30:], texts=texts)
     found = spell(features, data, steps=300, runs=2, seed=0)
     wrong = spell(features, data, steps=300, runs=1, seed=0, shuffled=True)
-    assert found is not None and wrong is not None and len(found.rates["cer"]) == 2
+    assert len(found.rates["cer"]) == 2
     (first, second), (chance,) = found.rates["cer"], wrong.rates["cer"]
     assert first < 0.2 < 0.5 < chance and second < chance
     assert spell({}, data, 1, 1, 0) is None
 
 
 @pytest.mark.slow
-def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]) -> None:
     """Low and high tones, a tiny untrained codec: even that keeps apart what a linear probe can tell apart."""
     (tmp_path / "corpus").mkdir()
     generator, rows = np.random.default_rng(0), []
@@ -138,50 +139,41 @@ def test_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_lines(tmp_path / "corpus/metadata.jsonl", rows)
     tiny_codec().save_pretrained(tmp_path / "codec")
     monkeypatch.chdir(tmp_path)
-    cfg = compose(
-        "eval_semantics",
-        [
-            "data.root=corpus", "tokenizer.path=codec", "device=cpu", "out=out", "probes=[kind]", "runs=2",
-            "+probe.kind={domain:null,label:kind,group:null}", "ctc_steps=2", "ctc_runs=2", "ctc_group=null",
-        ],
-    )  # fmt: skip
-    semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    results = read_json("out/results.json")
-    rows_ = results["rows"]
-    assert list(rows_) == [
+
+    def run(*changes: str) -> dict:
+        run_program(
+            "eval_semantics", "data.root=corpus", "tokenizer.path=codec", "device=cpu", "out=out", "probes=[kind]",
+            "runs=2", "+probe.kind={domain:null,label:kind,group:null}", "ctc_steps=2", "ctc_runs=2", "ctc_group=null",
+            *changes,
+        )  # fmt: skip
+        return read_json("out/results.json")
+
+    found = run()["rows"]
+    assert list(found) == [
         "levels-1", "levels-1-2", "levels-1-3", "continuous", "log-mel", "duration-and-level", "shuffled-labels",
     ]  # fmt: skip
-    assert rows_["log-mel"]["accuracy/kind"]["value"] == 1.0
-    assert rows_["duration-and-level"]["accuracy/kind"]["value"] < 1.0, "all are as long and as loud"
-    assert "cer/ctc-probe" not in rows_["duration-and-level"]
-    cell = rows_["continuous"]["accuracy/kind"]
+    assert found["log-mel"]["accuracy/kind"]["value"] == 1.0
+    assert found["duration-and-level"]["accuracy/kind"]["value"] < 1.0, "all are as long and as loud"
+    assert "cer/ctc-probe" not in found["duration-and-level"]
+    cell = found["continuous"]["accuracy/kind"]
     assert (cell["n"], cell["classes"], cell["train_clips"], cell["runs"]) == (6, 2, 8, 2)
-    assert rows_["levels-1"]["cer/ctc-probe"]["n"] == 6 and "cer/ctc-probe" not in rows_["log-mel"]
-    assert rows_["shuffled-labels"]["cer/ctc-probe"]["runs"] == 2
-    cell = rows_["continuous"]["cer/ctc-probe"]
+    assert found["levels-1"]["cer/ctc-probe"]["n"] == 6 and "cer/ctc-probe" not in found["log-mel"]
+    assert found["shuffled-labels"]["cer/ctc-probe"]["runs"] == 2
+    cell = found["continuous"]["cer/ctc-probe"]
     assert cell["train_clips"] == 8 and cell["deviation_of_runs"] >= 0
     # all clips say the same: without a text of their own there is nothing to train on
-    cfg.ctc_group = "text"
-    semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    cell = read_json("out/results.json")["rows"]["levels-1"]["cer/ctc-probe"]
+    cell = run("ctc_group=text")["rows"]["levels-1"]["cer/ctc-probe"]
     assert cell["value"] is None and cell["failures"][0]["reason"] == "not computed: no speech with text to train on"
     # token shards hold no audio: every row of tokens, and no continuous one
     encode_corpus("corpus", load("codec"), "tokens", workers=1)
-    cfg.ctc_group, cfg.ctc_shards, cfg.ctc_test_limit = None, "tokens", 4
-    semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    again = read_json("out/results.json")["rows"]
-    assert again["levels-1-2"]["cer/ctc-probe"]["n"] == 4
-    assert again["continuous"]["cer/ctc-probe"]["failures"][0]["reason"] == "not computed: token shards hold no audio"
-    how = read_json("out/results.json")["how"]
+    again = run("ctc_shards=tokens", "ctc_test_limit=4")
+    assert again["rows"]["levels-1-2"]["cer/ctc-probe"]["n"] == 4
+    reason = again["rows"]["continuous"]["cer/ctc-probe"]["failures"][0]["reason"]
+    assert reason == "not computed: token shards hold no audio"
     shutil.copytree("tokens", "elsewhere")
-    cfg.ctc_shards = "elsewhere"
-    semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    there = read_json("out/results.json")["how"]
-    assert protocol(how, "cer/ctc-probe") == protocol(there, "cer/ctc-probe"), "two tokenizers' shards compare"
+    there = run("ctc_shards=elsewhere", "ctc_test_limit=4")
+    hows = [protocol(results["how"], "cer/ctc-probe") for results in (again, there)]
+    assert hows[0] == hows[1], "two tokenizers' shards compare"
     tiny_codec(seed=1).save_pretrained("other")
-    cfg.tokenizer.path = "other"
-    with pytest.raises(ConfigError):
-        semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
-    cfg.probes = ["nothing"]
-    with pytest.raises(ConfigError):
-        semantics.main.__wrapped__(cfg)  # type: ignore[attr-defined]
+    assert "ctc_shards=tokens was made by" in refusal(run, "ctc_shards=tokens", "tokenizer.path=other")
+    assert "probes: there is no 'nothing'" in refusal(run, "probes=[nothing]")

@@ -173,13 +173,13 @@ def test_sentences_that_nobody_recorded(inside: Path, tmp_path: Path, refusal: C
     assert {"limit", "early-stop", "repeated-codes", "repeated-words/ctc-mini", "wer/ctc-mini"} <= set(cells)
     assert all(cells[name]["n"] == 4 for name in ("limit", "early-stop", "repeated-codes"))
     assert "duration-ratio" not in cells and "early-stop" not in rows["generated-shuffled"]
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    items = read_lines("out/items.jsonl")
     assert {item["speaker"] for item in items} == {"slt"} and items[0]["id"].startswith("numbers-")
     assert all(item["recurring_seconds"] >= 0 for item in items)
     (tmp_path / "mine.txt").write_text("good morning\n\n  how are you?\n")
     rows = speak(inside, f"texts={tmp_path / 'mine.txt'}", "rows=[generated]", "recognisers=[]")["rows"]
     assert rows["generated"]["limit"]["n"] == 2
-    items = [json.loads(line) for line in Path("out/items.jsonl").read_text().splitlines()]
+    items = read_lines("out/items.jsonl")
     assert [(item["id"], item["text"]) for item in items] == [
         ("line-00001", "good morning"), ("line-00003", "how are you?"),
     ]  # fmt: skip

@@ -57,7 +57,7 @@ def evaluation(tmp_path: Path) -> Path:
 
 
 def build(*folders: Path, **options: object) -> tuple[Path, str]:
-    index = build_page(folders, folders[0].parents[2] / "page", Options(**options))  # type: ignore[arg-type]
+    index = build_page(folders, folders[0].parents[2] / "page", Options(**options))
     return index.parent, index.read_text(encoding="utf-8")
 
 
@@ -289,7 +289,7 @@ def test_a_clip_outside_the_folder_is_refused(evaluation: Path) -> None:
 )  # fmt: skip
 def test_options_that_cannot_be(options: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        Options(**options)  # type: ignore[arg-type]
+        Options(**options)
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

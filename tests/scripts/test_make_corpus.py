@@ -4,6 +4,7 @@ flite itself is replaced by a small program that hums, except in one test that n
 """
 
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -92,6 +93,14 @@ def build(*arguments: object) -> int:
     return make_corpus.main([str(argument) for argument in arguments])
 
 
+def speak(sentences: Path, out: Path, *more: object) -> int:
+    return build("--what", "speech", "--sentences", sentences, "--out", out, *more)
+
+
+def make_sounds(out: Path, *more: object) -> int:
+    return build("--what", "sounds", "--out", out, "--jobs", 1, *more)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """As another process that writes there: this process, too, can lock nothing in ``folder``."""
@@ -145,7 +154,7 @@ def test_silence_depends_on_the_id_only_and_covers_its_range() -> None:
 
 def test_sentences_of_a_file_become_a_corpus(flite: Path, sentences: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine"
-    assert build("--what", "speech", "--sentences", sentences, "--voices", "slt", "awb", "--out", out) == 0
+    assert speak(sentences, out, "--voices", "slt", "awb") == 0
     rows = rows_of(out)
     assert sorted(row["text"] for row in rows) == sorted(
         ["Hello there.", "It works!"] + [f"Number {n}." for n in range(9)]
@@ -170,7 +179,7 @@ def test_split_of_a_sentence_does_not_depend_on_its_neighbours() -> None:
 @pytest.mark.slow
 def test_build_is_deterministic_and_jobs_do_not_matter(flite: Path, sentences: Path, tmp_path: Path) -> None:
     for name, jobs in (("one", 1), ("three", 3)):
-        assert build("--what", "speech", "--sentences", sentences, "--out", tmp_path / name, "--jobs", jobs) == 0
+        assert speak(sentences, tmp_path / name, "--jobs", jobs) == 0
     assert rows_of(tmp_path / "one") == rows_of(tmp_path / "three")
     assert samples_of(tmp_path / "one") == samples_of(tmp_path / "three")
 
@@ -193,19 +202,18 @@ def test_hours_bound_the_train_split(flite: Path, tmp_path: Path, monkeypatch: p
 def test_killed_build_goes_on_and_leaves_no_half_file(
     flite: Path, sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["--what", "speech", "--sentences", sentences, "--jobs", 1, "--out"]
-    assert build(*command, tmp_path / "whole") == 0
+    assert speak(sentences, tmp_path / "whole", "--jobs", 1) == 0
     spoken: list[str] = []
-    speak = voices.Flite.speak
+    say = voices.Flite.speak
 
     def interrupted(self: voices.Flite, text: str) -> tuple[np.ndarray, int]:
         if len(spoken) == 4:
             raise KeyboardInterrupt
         spoken.append(text)
-        return speak(self, text)
+        return say(self, text)
 
     monkeypatch.setattr(voices.Flite, "speak", interrupted)
-    assert build(*command, tmp_path / "cut") == 130
+    assert speak(sentences, tmp_path / "cut", "--jobs", 1) == 130
     done = samples_of(tmp_path / "cut")
     assert len(done) == 4
     stale = tmp_path / "cut" / "speech" / ".speech-train-000000.flac.1.tmp"
@@ -214,8 +222,8 @@ def test_killed_build_goes_on_and_leaves_no_half_file(
     os.utime(stale, (0, 0))
 
     spoken.clear()
-    monkeypatch.setattr(voices.Flite, "speak", lambda self, text: spoken.append(text) or speak(self, text))
-    assert build(*command, tmp_path / "cut") == 0
+    monkeypatch.setattr(voices.Flite, "speak", lambda self, text: spoken.append(text) or say(self, text))
+    assert speak(sentences, tmp_path / "cut", "--jobs", 1) == 0
     assert len(spoken) == 11 - 4  # what was finished is not spoken again
     assert samples_of(tmp_path / "cut") == samples_of(tmp_path / "whole")
     assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
@@ -224,8 +232,7 @@ def test_killed_build_goes_on_and_leaves_no_half_file(
 
 @pytest.mark.slow
 def test_a_piper_voice_speaks_beside_a_flite_voice(piper: Path, sentences: Path, tmp_path: Path) -> None:
-    command = ["--what", "speech", "--sentences", sentences, "--voices", piper, "slt", "--out", tmp_path / "mine"]
-    assert build(*command) == 0
+    assert speak(sentences, tmp_path / "mine", "--voices", piper, "slt") == 0
     rows = rows_of(tmp_path / "mine")
     assert {row["speaker"] for row in rows} == {"en_US-joe", "slt"} and len(rows) == 11
     for row in rows:
@@ -235,7 +242,7 @@ def test_a_piper_voice_speaks_beside_a_flite_voice(piper: Path, sentences: Path,
         length = 900 * len(row["text"]) / 22_050 if joe else 0.05 * len(row["text"])
         assert length <= info.duration <= length + 0.181
         assert ("card of the Piper voice en_US-joe" in row["licence"]) == joe
-    assert build("--jobs", 3, *command[:-1], tmp_path / "again") == 0
+    assert speak(sentences, tmp_path / "again", "--voices", piper, "slt", "--jobs", 3) == 0
     assert samples_of(tmp_path / "again") == samples_of(tmp_path / "mine")
 
 
@@ -246,10 +253,7 @@ def test_a_piper_voice_that_cannot_speak_is_one_sentence(
     path.write_text("fail\n")
 
     def said(*given: Path) -> str:
-        assert (
-            build("--what", "speech", "--sentences", path, "--out", tmp_path / f"m{len(given)}", "--voices", *given)
-            == 1
-        )
+        assert speak(path, tmp_path / f"m{len(given)}", "--voices", *given) == 1
         return capsys.readouterr().err
 
     assert "piper ended on 'fail' with voice en_US-joe" in (message := said(piper)) and "no such phoneme" in message
@@ -263,11 +267,10 @@ def test_a_piper_voice_that_cannot_speak_is_one_sentence(
 def test_finished_build_needs_no_flite(
     flite: Path, sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--what", "speech", "--sentences", sentences, "--out", tmp_path / "mine"]
-    assert build(*command) == 0
+    assert speak(sentences, tmp_path / "mine") == 0
     monkeypatch.setenv("PATH", "")
     with locked(tmp_path / "mine"):  # nothing is written, so nothing is locked: a read-only checkout will do
-        assert build(*command) == 0
+        assert speak(sentences, tmp_path / "mine") == 0
     assert "all there" in capsys.readouterr().out
 
 
@@ -275,32 +278,25 @@ def test_missing_flite_is_one_sentence_with_where_to_get_it(
     sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    assert build("--what", "speech", "--sentences", sentences, "--out", tmp_path / "mine") == 1
+    assert speak(sentences, tmp_path / "mine") == 1
     message = capsys.readouterr().err
     assert "apt install flite" in message and "github.com/festvox/flite" in message
     assert "Traceback" not in message
 
 
-def test_unknown_voice_names_the_known_ones(
-    flite: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("voice", "why"), [("bob", "'bob'.* slt, rms, awb"), ("kal", "8000 Hz")])
+def test_a_voice_that_is_unknown_or_of_another_rate_is_refused(
+    voice: str, why: str, flite: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build("--what", "speech", "--sentences", sentences, "--voices", "bob", "--out", tmp_path / "m") == 1
-    assert "'bob'" in (message := capsys.readouterr().err) and "slt, rms, awb" in message
-
-
-def test_voice_of_another_rate_is_refused(
-    flite: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert build("--what", "speech", "--sentences", sentences, "--voices", "kal", "--out", tmp_path / "m") == 1
-    assert "8000 Hz" in capsys.readouterr().err
+    assert speak(sentences, tmp_path / "m", "--voices", voice) == 1
+    assert re.search(why, capsys.readouterr().err)
 
 
 def test_two_builds_are_not_mixed_in_one_folder(
     flite: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--what", "speech", "--sentences", sentences, "--out", tmp_path / "mine"]
-    assert build(*command) == 0
-    assert build(*command, "--voices", "awb") == 1
+    assert speak(sentences, tmp_path / "mine") == 0
+    assert speak(sentences, tmp_path / "mine", "--voices", "awb") == 1
     message = capsys.readouterr().err
     assert "voices=['awb']" in message and "--out" in message
 
@@ -310,11 +306,11 @@ def test_sentence_that_flite_does_not_speak_is_counted(
 ) -> None:
     path = tmp_path / "sentences.txt"
     path.write_text("...\nHello.\n")
-    assert build("--what", "speech", "--sentences", path, "--out", tmp_path / "m") == 0
+    assert speak(path, tmp_path / "m") == 0
     assert [row["text"] for row in rows_of(tmp_path / "m")] == ["Hello."]
     assert "left out 1 sentence" in capsys.readouterr().out
     path.write_text("fail\n")
-    assert build("--what", "speech", "--sentences", path, "--out", tmp_path / "n") == 1
+    assert speak(path, tmp_path / "n") == 1
     assert "no such word" in capsys.readouterr().err
 
 
@@ -322,7 +318,7 @@ def test_sentence_that_flite_does_not_speak_is_counted(
 def test_bad_sentence_file(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "sentences.txt"
     path.write_bytes(content)
-    assert build("--what", "speech", "--sentences", path, "--out", tmp_path / "m") == 1
+    assert speak(path, tmp_path / "m") == 1
     assert str(path) in capsys.readouterr().err
 
 
@@ -371,19 +367,18 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
 
 def test_sounds_are_made_once(few: list[dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["--what", "sounds", "--out", tmp_path, "--jobs", 1]
-    assert build(*command) == 0
+    assert make_sounds(tmp_path) == 0
     assert rows_of(tmp_path) == few
     first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.flac")}
     assert len(first) == 3
     assert soundfile.info(next(iter(first))).samplerate == 24_000
     with locked(tmp_path):
-        assert build(*command) == 0
+        assert make_sounds(tmp_path) == 0
         assert "all there" in capsys.readouterr().out
         next(iter(first)).unlink()
         with pytest.raises(SystemExit):
-            build(*command)
-    assert build(*command) == 0
+            make_sounds(tmp_path)
+    assert make_sounds(tmp_path) == 0
     now = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.flac")}
     assert now.keys() == first.keys() and sum(now[path] != first[path] for path in first) == 1
 
@@ -391,35 +386,33 @@ def test_sounds_are_made_once(few: list[dict], tmp_path: Path, capsys: pytest.Ca
 def test_sounds_are_made_anew_when_their_code_changed(
     few: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["--what", "sounds", "--out", tmp_path, "--jobs", 1]
-    assert build(*command) == 0
+    assert make_sounds(tmp_path) == 0
     monkeypatch.setattr(rendering, "recipe_hash", lambda domain: "changed")
     assert len(rendering.outstanding("sound", 7, tmp_path)) == 3
-    assert build(*command) == 0
+    assert make_sounds(tmp_path) == 0
     assert rendering.outstanding("sound", 7, tmp_path) == []
 
 
 def test_other_seed_in_the_same_folder_is_refused(
     few: list[dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build("--what", "sounds", "--out", tmp_path, "--jobs", 1) == 0
-    assert build("--what", "sounds", "--out", tmp_path, "--jobs", 1, "--seed", 8) == 1
+    assert make_sounds(tmp_path) == 0
+    assert make_sounds(tmp_path, "--seed", 8) == 1
     assert "seed=8" in capsys.readouterr().err
 
 
 def test_other_number_of_takes_in_the_same_folder_is_refused(
     few: list[dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--what", "sounds", "--out", tmp_path, "--jobs", 1]
-    assert build(*command) == 0
-    assert build(*command, "--times", 2) == 1
+    assert make_sounds(tmp_path) == 0
+    assert make_sounds(tmp_path, "--times", 2) == 1
     assert "times=2 (the folder has 1)" in capsys.readouterr().err
     stamp = layout.read_stamp(tmp_path, "sound")
     layout.write_stamp(tmp_path, "sound", {key: stamp[key] for key in ("seed", "recipe")})  # as it was before --times
-    assert build(*command) == 0
+    assert make_sounds(tmp_path) == 0
     assert "all there" in capsys.readouterr().out
     layout.write_stamp(tmp_path, "sound", {**stamp, "times": 3})
-    assert build(*command) == 1
+    assert make_sounds(tmp_path) == 1
     assert "times=1 (the folder has 3)" in capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import soundfile
-from json_files import read_json
+from json_files import read_json, read_lines
 from programs import TINY_CODEC, run_program
 
 import preparation.recipe as recipe_module
@@ -205,6 +205,10 @@ EXPECTED = {
 }  # fmt: skip
 
 
+def run(name, root, out):
+    return prepare.main([name, "--root", str(root), "--out", str(out)])
+
+
 def test_every_recipe_has_a_miniature():
     assert sorted(EXPECTED) == prepare.NAMES
 
@@ -214,8 +218,7 @@ def test_a_miniature_becomes_a_corpus(name, tmp_path, capsys):
     root, out = tmp_path / "published", tmp_path / "corpora" / name
     globals()[name](root)
     files = sorted(root.rglob("*"))
-    arguments = [name, "--root", str(root), "--out", str(out)]
-    assert prepare.main(arguments) == 0
+    assert run(name, root, out) == 0
     assert "written" in capsys.readouterr().out
     clips, rejects = read_corpus(out)
     assert not rejects
@@ -227,7 +230,7 @@ def test_a_miniature_becomes_a_corpus(name, tmp_path, capsys):
     assert all(root in clip.path.parents for clip in clips)  # referenced where it lies
     assert sorted(root.rglob("*")) == files
     before = (out / "metadata.jsonl").stat().st_mtime_ns
-    assert prepare.main(arguments) == 0  # again: nothing to do
+    assert run(name, root, out) == 0  # again: nothing to do
     assert "is current" in capsys.readouterr().out
     assert (out / "metadata.jsonl").stat().st_mtime_ns == before
     assert {path.name for path in out.iterdir()} <= {"metadata.jsonl", "missing.jsonl"}
@@ -245,7 +248,7 @@ def test_a_codec_learns_from_fsd50k_by_one_command(tmp_path, monkeypatch, capsys
     for number in range(1, 9):
         wave = 0.1 * np.sin(np.arange(8000) * number / 40)
         soundfile.write(root / f"FSD50K.dev_audio/{number}.wav", wave, 16_000)
-    assert prepare.main(["fsd50k", "--root", str(root), "--out", "corpora/fsd50k"]) == 0
+    assert run("fsd50k", root, "corpora/fsd50k") == 0
     steps = ["trainer.max_steps=1", "trainer.quantize_from=1", "trainer.valid_every=1", "data.root=corpora/fsd50k"]
     for name, more, counts in (
         ("all", [], "{'sound': 4} training clips, 4 validation clips"),
@@ -261,7 +264,7 @@ def test_good_sounds_has_stamps_in_seconds_and_no_performance_in_two_splits(tmp_
     good_sounds(tmp_path / "g")
     path = tmp_path / "g/good-sounds/sound_files/flute_almudena_reference/neumann/0000.wav"
     soundfile.write(path, np.zeros(160, np.float32), 8_000)
-    assert prepare.main(["good_sounds", "--root", str(tmp_path / "g"), "--out", str(tmp_path / "out")]) == 0
+    assert run("good_sounds", tmp_path / "g", tmp_path / "out") == 0
     clips = {clip.id.split("/")[1]: clip for clip in read_corpus(tmp_path / "out")[0]}
     stamps = {"attack": 0, "decay": 0.1, "sustain": 0.25, "release": 1.0, "offset": 1.5}
     assert {key: clips["akg"].extra[key] for key in stamps} == stamps
@@ -284,7 +287,7 @@ def test_a_wrong_root_is_one_sentence_that_says_where_the_set_is_obtained(name, 
         root.mkdir()
     if wrong == "another":
         text(root / "some" / "readme.txt", "not it")
-    assert prepare.main([name, "--root", str(root), "--out", str(tmp_path / "out")]) == 1
+    assert run(name, root, tmp_path / "out") == 1
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "obtained from https://" in message and str(root) in message
     assert not (tmp_path / "out").exists()
@@ -292,7 +295,7 @@ def test_a_wrong_root_is_one_sentence_that_says_where_the_set_is_obtained(name, 
 
 def test_counts_are_compared_with_the_published_ones(tmp_path, capsys):
     librispeech(tmp_path / "l")
-    prepare.main(["librispeech", "--root", str(tmp_path / "l"), "--out", str(tmp_path / "a")])
+    run("librispeech", tmp_path / "l", tmp_path / "a")
     printed = capsys.readouterr().out
     assert "dev-clean: 2 clips of 2,703 published" in printed and "not there: dev-other" in printed
     recipe = prepare.recipe("esc50")
@@ -305,25 +308,24 @@ def test_counts_are_compared_with_the_published_ones(tmp_path, capsys):
 
 def test_clips_without_audio_are_listed_and_come_back(tmp_path, capsys):
     audiocaps(tmp_path / "a")
-    arguments = ["audiocaps", "--root", str(tmp_path / "a"), "--out", str(tmp_path / "out")]
-    prepare.main(arguments)
+    run("audiocaps", tmp_path / "a", tmp_path / "out")
     assert "1 clips have no audio" in capsys.readouterr().out
     assert read_json(tmp_path / "out/missing.jsonl")["id"] == "gone_0"
     sound(tmp_path / "a/audio/gone_0.wav")
-    prepare.main(arguments)
+    run("audiocaps", tmp_path / "a", tmp_path / "out")
     assert not (tmp_path / "out/missing.jsonl").exists() and len(read_corpus(tmp_path / "out")[0]) == 4
 
 
 def test_the_data_set_itself_is_never_written_to(tmp_path, capsys):
     ljspeech(tmp_path)
-    assert prepare.main(["ljspeech", "--root", str(tmp_path), "--out", str(tmp_path / "new")]) == 1
+    assert run("ljspeech", tmp_path, tmp_path / "new") == 1
     assert "outside" in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 def test_metadata_without_its_columns_is_refused(tmp_path, capsys):
     esc50(tmp_path / "e")
     text(tmp_path / "e/meta/esc50.csv", "filename,fold\na.wav,1\n")
-    assert prepare.main(["esc50", "--root", str(tmp_path / "e"), "--out", str(tmp_path / "out")]) == 1
+    assert run("esc50", tmp_path / "e", tmp_path / "out") == 1
     assert "has no column category" in capsys.readouterr().err
 
 
@@ -332,11 +334,11 @@ def test_what_an_audiofolder_cannot_give_stops_nothing_and_is_listed(tmp_path, c
     audiofolder(root)
     text(root / "metadata.jsonl", '{"file_name": "test/a.wav"}\n{"file_name": "../b.wav"}\n{"file_name": ')
     for name in ("audiofolder", "huggingface"):
-        assert prepare.main([name, "--root", str(root), "--out", str(out / name)]) == 0
+        assert run(name, root, out / name) == 0
         assert (
             "no split: 0 clips\n" in (said := capsys.readouterr().out) and "2 clips have no audio or cannot be" in said
         )
-        lost = [json.loads(line)["reason"] for line in (out / name / "missing.jsonl").read_text().splitlines()]
+        lost = [line["reason"] for line in read_lines(out / name / "missing.jsonl")]
         assert "line 2: the file does not exist" in lost[0] and "line 3 is not valid JSON" in lost[1]
         assert [clip.id for clip in read_corpus(out / name)[0]] == ["test/a"]
 
@@ -346,8 +348,8 @@ def test_ids_and_names_that_no_corpus_takes_are_listed(tmp_path):
     items = [recipe_module.Item(identity, tmp_path / "a.wav", "train") for identity in ("a", "../b", "c\ud800")]
     items.append(recipe_module.Item("d", tmp_path / ("d" * 300), "train"))
     recipe = recipe_module.Recipe("a set", "https://example.com", "CC0", lambda _: items)
-    recipe_module.prepare(recipe, tmp_path, tmp_path.parent / f"{tmp_path.name}-out")
     out = tmp_path.parent / f"{tmp_path.name}-out"
-    lost = {row["id"]: row["reason"] for row in map(json.loads, (out / "missing.jsonl").read_text().splitlines())}
+    recipe_module.prepare(recipe, tmp_path, out)
+    lost = {row["id"]: row["reason"] for row in read_lines(out / "missing.jsonl")}
     assert set(lost) == {"../b", "c\\ud800", "d"} and "leads out" in lost["../b"] and "no such file" in lost["d"]
     assert [clip.id for clip in read_corpus(out)[0]] == ["a"]

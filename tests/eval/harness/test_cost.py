@@ -24,7 +24,7 @@ def test_time_and_memory_of_workers_too(capsys: pytest.CaptureFixture[str]) -> N
         held = bytearray(300_000_000)
         held[::4096] = b"x" * len(held[::4096])  # touched, so that it is there
         with subprocess.Popen([sys.executable, "-c", HUNGRY], stdout=subprocess.PIPE) as worker:
-            assert worker.stdout is not None and worker.stdout.readline().strip() == b"200000000"
+            assert worker.stdout.readline().strip() == b"200000000"
             time.sleep(0.5)
             worker.kill()
         del held

@@ -21,7 +21,7 @@ from eval.embedders.clap import Clap, windows
 from eval.embedders.log_mel import LogMel
 from eval.harness.networks import NetworkError, load_network, weights_hash
 from eval.judges.judging import load_recogniser
-from eval.judges.recognisers.interface import RecogniserError
+from eval.judges.recognisers.interface import Recogniser, RecogniserError
 from eval.known_answers import speechlike
 from eval.metrics.clap import ClapScore, retrieval
 from eval.metrics.classifier import AudioClassifier
@@ -221,10 +221,13 @@ def test_classifier(folder: Path) -> None:
 
 
 # ---- recognisers ---------------------------------------------------------------------------------------------------
-def test_whisper(folder: Path) -> None:
+def open_whisper(folder: Path, language: str | None = "en") -> Recogniser:
     tiny_networks.whisper_network(folder / "whisper")
-    weights = {"whisper": str(folder / "whisper")}
-    with load_recogniser("whisper", folder, folder, weights=weights) as judge:
+    return load_recogniser("whisper", folder, folder, weights={"whisper": str(folder / "whisper")}, language=language)
+
+
+def test_whisper(folder: Path) -> None:
+    with open_whisper(folder) as judge:
         clips = [noise(1.0), noise(31.0, seed=1), np.zeros(0, np.float32)]
         texts = judge.transcribe(clips, RATE)
         assert texts == judge.transcribe(clips, RATE) and texts[0] == judge.transcribe(clips[:1], RATE)[0]
@@ -233,10 +236,8 @@ def test_whisper(folder: Path) -> None:
 
 
 def test_whisper_writes_nothing_where_it_hears_no_speech(folder: Path) -> None:
-    tiny_networks.whisper_network(folder / "whisper")
-    weights = {"whisper": str(folder / "whisper")}
-    with load_recogniser("whisper", folder, folder, weights=weights) as judge:
-        network, tokenizer = judge.network, judge.processor.tokenizer  # type: ignore[attr-defined]
+    with open_whisper(folder) as judge:
+        network, tokenizer = judge.network, judge.processor.tokenizer
         assert judge.transcribe([noise(1.0), noise(31.0)], RATE) != ["", ""]
         # whatever it hears, all of its probability is on that token
         norm, words = network.model.decoder.layer_norm, network.proj_out.weight
@@ -244,18 +245,16 @@ def test_whisper_writes_nothing_where_it_hears_no_speech(folder: Path) -> None:
         norm.bias.data.fill_(10.0)
         words.data.zero_()
         words.data[tokenizer.convert_tokens_to_ids("<|nospeech|>")] = 1.0
-        assert judge.no_speech(torch.zeros(1, 1500, 16)).item() > 0.6  # type: ignore[attr-defined]
+        assert judge.no_speech(torch.zeros(1, 1500, 16)).item() > 0.6
         assert judge.transcribe([noise(1.0), noise(31.0)], RATE) == ["", ""]
         assert "0.6" in str(judge.how()["no_words"])
 
 
 @pytest.mark.parametrize(("language", "asked"), [("de", "de"), (None, None)])
 def test_the_language_arrives_at_whisper(folder: Path, language: str | None, asked: str | None) -> None:
-    tiny_networks.whisper_network(folder / "whisper")
-    weights = {"whisper": str(folder / "whisper")}
-    with load_recogniser("whisper", folder, folder, weights=weights, language=language) as judge:
+    with open_whisper(folder, language) as judge:
         heard: list[dict] = []
-        network = judge.network  # type: ignore[attr-defined]
+        network = judge.network
         network.generation_config.is_multilingual = True
         network.generate = lambda *_, **options: heard.append(options) or torch.zeros(1, 1, dtype=torch.long)
         judge.transcribe([noise(1.0)], RATE)

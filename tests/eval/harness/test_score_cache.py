@@ -19,7 +19,6 @@ def test_a_judge_that_changed_starts_anew(tmp_path: Path) -> None:
 def test_a_killed_run_loses_one_line(tmp_path: Path) -> None:
     cache = ScoreCache(tmp_path, "judge", {})
     cache["x"], cache["y"] = 1.0, {"text": "é"}
-    assert cache.path is not None
     cache.path.write_bytes(cache.path.read_bytes()[:-4])
     again = ScoreCache(tmp_path, "judge", {})
     assert "x" in again and "y" not in again
@@ -33,7 +32,6 @@ def test_a_killed_run_loses_one_line(tmp_path: Path) -> None:
 def test_a_damaged_line_is_left_out_and_said(line: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = ScoreCache(tmp_path, "judge", {})
     cache["x"] = 1.0
-    assert cache.path is not None
     cache.path.write_bytes(line + b"\n" + cache.path.read_bytes())
     assert ScoreCache(tmp_path, "judge", {}).scores == {"x": 1.0}
     assert capsys.readouterr().out.count("1 damaged lines are left out") == 1
@@ -69,10 +67,9 @@ def test_embeddings_belong_to_audio_and_network(tmp_path: Path) -> None:
     assert cache.get("x") is None
     cache.put("x", points)
     again = EmbeddingCache(tmp_path, "clap", {"weights": "a"}).get("x")
-    assert again is not None and again.dtype == np.float32 and np.array_equal(again, points)
+    assert again.dtype == np.float32 and np.array_equal(again, points)
     assert EmbeddingCache(tmp_path, "clap", {"weights": "b"}).get("x") is None
     assert not list(tmp_path.rglob("*.part"))
-    assert again is not None and cache.folder is not None
     (cache.folder / "x.npy").write_bytes(b"\x93NUMPY")
     assert cache.get("x") is None
     memory = EmbeddingCache(None, "clap", {})

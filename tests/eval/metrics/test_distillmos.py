@@ -63,7 +63,7 @@ def test_windows_cover_the_clip_and_the_level_does_not_matter(tmp_path: Path) ->
 
     clip = speechlike(2.0)
     assert judge.rate(clip, RATE) == pytest.approx(judge.rate(np.float32(0.05) * clip, RATE), abs=1e-4)
-    judge.network = Listener()  # type: ignore[assignment]
+    judge.network = Listener()
     for samples, starts in ((RATE, [0]), (WINDOW, [0]), (WINDOW + 1, [0, 1]), (WINDOW + 24_000, [0, 12_000, 24_000])):
         seen.clear()
         wav = np.arange(1, samples + 1, dtype=np.float32)

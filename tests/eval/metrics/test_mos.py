@@ -29,7 +29,7 @@ def test_scores_do_not_change_and_failures_have_reasons() -> None:
     assert all(1.0 < value < 5.0 for value in first.values())
     assert isinstance(broken, CannotScore) and broken.reason == "NaN or infinite samples"
     assert isinstance(short, CannotScore) and short.reason == "shorter than 0.1 s"
-    assert set(how["sha256"]) == {"p835", "p808"}  # type: ignore[call-overload]
+    assert set(how["sha256"]) == {"p835", "p808"}
 
 
 def test_windows_follow_the_reference() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from eval.harness.audio import CannotScore
 from eval.harness.networks import NetworkError
 from eval.known_answers import speechlike
 from eval.metrics.voice_encoder import GE2E, VoiceEncoder, find_weights, mel_power, part_starts, raise_level
@@ -48,13 +47,6 @@ def test_reads_the_published_layout_and_nothing_else(tmp_path: Path) -> None:
             GE2E.load(tmp_path / f"{name}.pt")
 
 
-def test_what_has_no_voice(tmp_path: Path) -> None:
-    judge, clip = VoiceEncoder(checkpoint(tmp_path / "pretrained.pt")), speechlike(2.0)
-    for wav, reason in ((0 * clip, "silence has no speaker"), (clip[:4000], "shorter than"), (clip[:0], "no audio")):
-        with pytest.raises(CannotScore, match=reason):
-            judge.embed(wav, RATE)
-
-
 def test_parts_of_a_clip() -> None:
     assert part_starts(8000) == [0] and part_starts(25_600) == [0]  # 0.5 s, 1.6 s
     assert part_starts(48_000) == [0, 77, 154]  # 3 s: the part from 1.54 s is filled to nine tenths
@@ -67,14 +59,12 @@ def test_equal_to_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("librosa")
     monkeypatch.setitem(sys.modules, "webrtcvad", types.ModuleType("webrtcvad"))
     morphology = types.ModuleType("scipy.ndimage.morphology")
-    morphology.binary_dilation = None  # type: ignore[attr-defined]
+    morphology.binary_dilation = None
     monkeypatch.setitem(sys.modules, "scipy.ndimage.morphology", morphology)
     from resemblyzer import audio
     from resemblyzer.voice_encoder import VoiceEncoder as Published
 
-    weights = find_weights()
-    assert weights is not None
-    published, judge = Published("cpu", verbose=False), VoiceEncoder(weights)
+    published, judge = Published("cpu", verbose=False), VoiceEncoder(find_weights())
     for seconds, gain in ((0.7, 1.0), (1.6, 0.01), (2.25, 1.0), (3.0, 1.0), (7.3, 0.1)):
         clip = gain * speechlike(seconds)
         leveled = audio.normalize_volume(clip, -30, increase_only=True).astype(np.float32)

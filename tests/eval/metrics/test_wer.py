@@ -15,7 +15,7 @@ from tasks.text import headline, normaliser, plain, scoring_normaliser
 
 
 def rate(hypotheses: list[str], references: list[str], **options: str) -> float:
-    metric = ErrorRate(**options)  # type: ignore[arg-type]
+    metric = ErrorRate(**options)
     metric.update(hypotheses, references)
     return float(metric.compute())
 
@@ -109,7 +109,7 @@ def test_one_clip_that_the_judge_fails_on_is_one_failure() -> None:
             return {}
 
     clips = [ScoredClip(str(n), "row", "one", np.full(n, 0.1 * n, np.float32), 16_000) for n in (5, 6, 7, 8)]
-    transcribe(Slow(), clips, known_scores("slow", {}, None))  # type: ignore[arg-type]
+    transcribe(Slow(), clips, known_scores("slow", {}, None))
     report = Report({}, ["row"])
     rate_words(report, "row", "slow", clips, "plain")
     cell = report.results()["rows"]["row"]["wer/slow"]

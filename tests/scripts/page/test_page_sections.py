@@ -83,7 +83,7 @@ def test_clips_are_ranked_by_the_class_that_a_judge_heard(tmp_path: Path) -> Non
     assert section.rank == ["class-accuracy"]
     assert section.views["best"] == ["sound0"] and section.views["worst"] == ["sound2"]
     clip = section.systems[1].clip("sound2")
-    assert clip is not None and clip.notes == ["heard as wind (80 %), asked: rain"]
+    assert clip.notes == ["heard as wind (80 %), asked: rain"]
     assert clip.scores == {"class-accuracy": 0.0}
 
 
@@ -109,13 +109,13 @@ def test_a_mixed_report_is_split_by_domain(tmp_path: Path) -> None:
     assert whole["n"] == 6
     for section in found.values():
         cell = section.score(section.systems[1], "stoi")
-        assert cell is not None and cell["n"] == 3 and cell["value"] == pytest.approx(0.8) and cell["low"] is None
+        assert cell["n"] == 3 and cell["value"] == pytest.approx(0.8) and cell["low"] is None
         whole = section.score(section.systems[1], "real-time-factor")  # has no parts
-        assert whole is not None and whole["of"] == "all domains"
+        assert whole["of"] == "all domains"
     (folder / "clips.json").unlink()  # an older evaluation
     section = sections_of(folder)["reconstruction-sound"]
     cell = section.score(section.systems[1], "stoi")
-    assert cell is not None and cell["n"] == 6 and cell["of"] == "all domains"
+    assert cell["n"] == 6 and cell["of"] == "all domains"
 
 
 def test_scores_of_one_column_from_several_evaluations_are_joined(codecs: tuple[Path, Path]) -> None:
@@ -124,7 +124,7 @@ def test_scores_of_one_column_from_several_evaluations_are_joined(codecs: tuple[
     section = sections_of(*codecs, views=("all",))["reconstruction-speech"]
     assert len(section.systems[0].sources) == 2
     clip = section.systems[0].clip("speech-0")
-    assert clip is not None and clip.scores == {"wer/ctc": 0.5}
+    assert clip.scores == {"wer/ctc": 0.5}
 
 
 @pytest.mark.parametrize(

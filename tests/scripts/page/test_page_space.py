@@ -33,9 +33,9 @@ def test_walks_and_transfers_are_sections_with_rows_of_their_own(tmp_path: Path)
     empty = walk.systems[-1]
     assert empty.title == "EnCodec" and "empty without its weights" in empty.note and empty.clip("walk one") is None
     score = walk.score(walk.systems[1], "walk-path-ratio")
-    assert score is not None and score["n"] == 10 and score["low"] is not None, "over all walks, not those shown"
+    assert score["n"] == 10 and score["low"] is not None, "over all walks, not those shown"
     clip = transfer.systems[2].clip("transfer one")
-    assert clip is not None and clip.notes == ["pitch-cents: no pitch in the source"]
+    assert clip.notes == ["pitch-cents: no pitch in the source"]
 
 
 def test_what_is_not_heard_is_scored_all_the_same(tmp_path: Path) -> None:

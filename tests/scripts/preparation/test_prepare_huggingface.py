@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
-from json_files import read_json, write_lines
+from json_files import read_json, read_lines, write_lines
 
 import preparation.huggingface
 import prepare
@@ -67,7 +67,7 @@ def test_audio_in_parquet_is_written_once_and_columns_are_named_by_keys(tmp_path
     assert clip.captions == ["a sound", "sound 1", "cat"] and clip.domain == "speech"
     assert clip.path == out / "audio/train/0000/0000001.flac" and clip.path.read_bytes() == recording(1)
     assert len(read_audio(clip.path, 16_000)) == 161
-    assert json.loads((out / "metadata.jsonl").read_text().splitlines()[0])["file_name"].startswith("audio/train/")
+    assert read_lines(out / "metadata.jsonl")[0]["file_name"].startswith("audio/train/")
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert run(root, out, *KEYS) == 0
     assert "is current" in capsys.readouterr().out
@@ -140,7 +140,7 @@ def test_a_column_of_paths(tmp_path):
     write_lines(root / "train.jsonl", rows)
     assert run(root, tmp_path / "out", "audio=file", "text=said") == 0
     assert [clip.path for clip in read_corpus(tmp_path / "out")[0]] == [root / "x.flac"]
-    lost = [json.loads(line)["file"] for line in (tmp_path / "out/missing.jsonl").read_text().splitlines()]
+    lost = [line["file"] for line in read_lines(tmp_path / "out/missing.jsonl")]
     assert any(name.endswith("gone.flac") for name in lost) and any("row 2 has no audio" in name for name in lost)
 
 
@@ -254,7 +254,7 @@ def test_a_row_cannot_have_other_files_copied(stored, address, tmp_path, monkeyp
     assert run(root, tmp_path / "out", "audio=audio") == 0
     clips, _ = read_corpus(tmp_path / "out")
     assert [clip.text for clip in clips] == ["one"] and not opened
-    lost = [json.loads(line)["reason"] for line in (tmp_path / "out/missing.jsonl").read_text().splitlines()]
+    lost = [line["reason"] for line in read_lines(tmp_path / "out/missing.jsonl")]
     assert len(lost) == 1 and ("no part of the data set: it is not read" in lost[0] or stored == "audiofolder")
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert not [path for path in written if path.read_bytes() == secret.read_bytes()]
