@@ -79,7 +79,7 @@ def main(cfg: DictConfig) -> None:
     said: dict[str, dict[str, str]] = {}
     failures: dict[str, dict[str, str]] = {}
     for row, members in heard.items():
-        written = sorted((c for c in members if c.wav is not None), key=lambda c: len(c.usable()) / c.rate)
+        written = sorted((c for c in members if c.wav is not None), key=lambda c: c.seconds)
         said[row] = {clip.id: clip.item["hypotheses"]["model"] for clip in written}
         failures[row] = {clip.id: clip.item["error"] for clip in members if clip.wav is None}
     failures["reference"] = {clip.id: "only one caption" for clip in clips if len(clip.captions) < 2}

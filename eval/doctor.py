@@ -12,7 +12,6 @@ from __future__ import annotations
 import training.help  # noqa: F401
 
 import importlib.metadata
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import nn
 
 from eval.embedders import load_embedder
 from eval.harness.audio import CannotScore
-from eval.harness.networks import NetworkError, weights_hash
+from eval.harness.networks import NetworkError, inside_package, weights_hash
 from eval.harness.tables import Table
 from eval.judges.judging import load_recogniser
 from eval.judges.recognisers.interface import RecogniserError
@@ -49,13 +48,12 @@ class Finding:
     hash: str = ""
 
 
-def package(metric: str, name: str, distribution: str, licence: str, files: tuple[str, ...] = ()) -> Finding:
-    """A metric that lives in a package, with the weights inside it (``files``, relative to the package)."""
-    found = importlib.util.find_spec(name)
-    if found is None or not found.origin:
+def package(metric: str, name: str, distribution: str, licence: str, file: str = "") -> Finding:
+    """A metric that lives in a package, with the weights inside it (``file``, relative to the package)."""
+    path = inside_package(name, file or "__init__.py")
+    if path is None:
         return Finding(metric, False, f"pip install {distribution}", licence)
-    folder = Path(found.origin).parent
-    digest = file_hash(folder / files[0])[:12] if files else ""
+    digest = file_hash(path)[:12] if file else ""
     return Finding(metric, True, f"{distribution} {importlib.metadata.version(distribution)}", licence, digest)
 
 
@@ -102,9 +100,9 @@ def findings(cfg: DictConfig) -> list[Finding]:
                 lambda path: weights_hash(DistillMOSNetwork.load(distillmos_path(path)))),
         package("STOI, ESTOI", "pystoi", "pystoi", "MIT"),
         package("PESQ", "pesq", "pesq", "MIT (the ITU's code has its own terms)"),
-        package("DNSMOS", "speechmos", "speechmos", "MIT", ("dnsmos_models/sig_bak_ovr.onnx",)),
+        package("DNSMOS", "speechmos", "speechmos", "MIT", "dnsmos_models/sig_bak_ovr.onnx"),
         package("Whisper's English normaliser", "whisper_normalizer", "whisper-normalizer", "MIT"),
-        package("recogniser pocketsphinx", "pocketsphinx", "pocketsphinx", "BSD", ("model/en-us/en-us.lm.bin",)),
+        package("recogniser pocketsphinx", "pocketsphinx", "pocketsphinx", "BSD", "model/en-us/en-us.lm.bin"),
     ]  # fmt: skip
     ctc = beside_code(cfg.ctc)
     there = (ctc / "model.safetensors").is_file()

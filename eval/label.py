@@ -27,13 +27,12 @@ from eval.harness.clips import read_reference
 from eval.harness.run import Run
 from eval.harness.score_cache import ScoreCache
 from eval.harness.scored import ScoredClip, split_usable
-from eval.judges.judging import known_scores, load_recogniser, one_by_one, score_clips, transcribe
+from eval.judges.judging import known_scores, one_by_one, open_recogniser, score_clips, together, transcribe
 from eval.judges.recognisers.interface import Recogniser, RecogniserError
 from eval.metrics.mos import DNSMOS
 from eval.space.heard import pitch_track
 from training.checkpoint import write_file
 from training.config import hydra_entry, refusing
-from training.places import beside_code
 
 NAME, KEYS = "labels.jsonl", ("text", "dnsmos", "pitch")
 AT_ONCE = 256  # clips in memory
@@ -50,15 +49,11 @@ def median_pitch(wav: Wave, rate: int) -> float:
     return float(np.median(spoken))
 
 
-def open_recogniser(run: Run) -> Recogniser | None:
+def who_hears(run: Run) -> Recogniser | None:
     """Who hears what is said; None where nobody is named. Raises ConfigError."""
-    cfg = run.cfg
-    name = "whisper" if cfg.weights.whisper else cfg.recogniser
-    if not name:
-        return None
-    grammar, ctc = beside_code(run.root), beside_code(cfg.ctc)
+    name = "whisper" if run.cfg.weights.whisper else run.cfg.recogniser
     with refusing(RecogniserError):
-        return load_recogniser(name, grammar, ctc, cfg.processes, run.device, dict(cfg.weights), cfg.language)
+        return open_recogniser(run, name) if name else None
 
 
 def open_mos(run: Run) -> DNSMOS | None:
@@ -83,8 +78,7 @@ def hear(judge: Recogniser, known: ScoreCache, clips: Sequence[ScoredClip]) -> N
 
 def rate(mos: DNSMOS, known: ScoreCache, clips: Sequence[ScoredClip]) -> None:
     """Set ``item["dnsmos"]`` of the clips that can be scored."""
-    score = lambda part: mos.score([clip.usable() for clip in part], part[0].rate)  # noqa: E731
-    found, _ = score_clips(known, score, clips, 16)
+    found, _ = score_clips(known, together(mos.score), clips, 16)
     for clip in clips:
         clip.item["dnsmos"] = found[clip.id]["p808"] if clip.id in found else None
 
@@ -105,7 +99,7 @@ def main(cfg: DictConfig) -> None:
     pitched = known_scores("pitch", {"from": LOW, "to": HIGH, "frames": VOICED}, run.cache)
     steps: list[Callable[[list[ScoredClip]], object]] = [partial(score_clips, pitched, pitches)]
     with ExitStack() as stack:
-        if not all(clip.text for clip in clips) and (judge := open_recogniser(run)):
+        if not all(clip.text for clip in clips) and (judge := who_hears(run)):
             stack.enter_context(judge)
             steps.append(partial(hear, judge, known_scores(judge.name, judge.how(), run.cache)))
         if mos := open_mos(run):

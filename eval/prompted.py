@@ -195,16 +195,12 @@ def given_item(out: Path, name: str, voice: ScoredClip, material: Material, file
     """
     assert voice.wav is not None
     clip = material.clips[voice.id]
-    item: dict[str, Any] = {
-        "id": name,
-        "text": clip.text or "",
-        "domain": clip.domain,
-        "row": "given",
-        "given": voice.id,
-    }
-    item["speaker"] = clip.speaker
-    item["audio"] = write_clip(out, f"wavs/given/{files[voice.id]}", voice.wav, voice.rate)
-    return item | {"seconds": round(len(voice.wav) / voice.rate, 3)}
+    return {
+        "id": name, "text": clip.text or "", "domain": clip.domain, "row": "given", "given": voice.id,
+        "speaker": clip.speaker,
+        "audio": write_clip(out, f"wavs/given/{files[voice.id]}", voice.wav, voice.rate),
+        "seconds": round(voice.seconds, 3),
+    }  # fmt: skip
 
 
 def task_of(cfg: DictConfig) -> Task:

@@ -153,7 +153,7 @@ def probe_clips(features: Features, data: Labelled, runs: int, seed: int, shuffl
 def file_probe(report: Report, row: str, name: str, found: Probed | None, data: Labelled) -> None:
     """File accuracy and macro F1 of one row."""
     if found is None:
-        missing = {clip: "no features" for clip in data.ids["test"]}
+        missing = dict.fromkeys(data.ids["test"], "no features")
         report.mean(row, f"accuracy/{name}", {}, missing or {"all": "no features"})
         return
     missing = {clip: "no features" for clip in data.ids["test"] if clip not in set(found.tested)}

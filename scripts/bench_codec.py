@@ -78,13 +78,9 @@ def peer(name: str, device: str) -> Contestant:
 
     if name == "encodec":
         encodec = EncodecModel(EncodecConfig()).eval().to(device)
-
-        def decode_encodec(codes: object) -> object:
-            return encodec.decode(codes, [None])
-
         return Contestant(
-            "EnCodec, 2 levels", lambda x: encodec.encode(x[:, None], bandwidth=1.5).audio_codes, decode_encodec,
-            millions(encodec),
+            "EnCodec, 2 levels", lambda x: encodec.encode(x[:, None], bandwidth=1.5).audio_codes,
+            lambda codes: encodec.decode(codes, [None]), millions(encodec),
         )  # fmt: skip
     if name == "mimi":
         mimi = MimiModel(MimiConfig()).eval().to(device)

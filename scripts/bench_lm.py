@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from transformers import (
     DataCollatorForSeq2Seq,
     LlamaConfig,
@@ -91,19 +90,6 @@ def make_documents(
         documents.add(str(number), "tts", 1.0, [[(documents.add_segment(ids, len(prompt)), True)]], row_length)
         rows.append({"input_ids": ids.tolist(), "labels": [-100] * len(prompt) + audio})
     return documents, rows
-
-
-class Rows(Dataset[dict[str, Any]]):
-    """The Trainer's data."""
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.rows[index]
 
 
 class Stopwatch(TrainerCallback):
@@ -184,7 +170,6 @@ class Theirs:
             **({"labels": torch.tensor([f["labels"] for f in features])} if "labels" in features[0] else {}),
         }  # fmt: skip
         self.collate = DataCollatorForSeq2Seq(pad_like)
-        self.seen = 0
 
     def run(self, steps: int) -> tuple[int, float]:
         """(targets, seconds)."""
@@ -202,7 +187,7 @@ class Theirs:
             dataloader_num_workers=0,
         )  # fmt: skip
         self.calls += 1
-        trainer = Trainer(self.model, options, train_dataset=Rows(self.rows), data_collator=collate, callbacks=[watch])
+        trainer = Trainer(self.model, options, train_dataset=self.rows, data_collator=collate, callbacks=[watch])
         trainer.train()
         return sum(counts[1 : steps + 1]), watch.marks[-1] - watch.marks[0]
 

@@ -67,9 +67,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.hours is not None and options.hours <= 0:
         parser.error(f"--hours must be above 0, not {options.hours:g}")
-    for name in ("jobs", "times"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
     if options.out.resolve() == MINI and "notes" in options.what:
         parser.error("notes are a corpus of their own; name its folder with --out data/notes")
     changed = options.hours is not None or options.sentences is not None or options.times != 1

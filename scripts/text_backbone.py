@@ -30,7 +30,7 @@ def sentences_of(cfg: DictConfig) -> list[str]:
     return sorted({f"{row.speaker}: {row.text}" if row.speaker else row.text for row in rows if row.text})
 
 
-def train_text_backbone(cfg: DictConfig, folder: Path, lr: float = 2e-3) -> dict[str, Any]:
+def train_text_backbone(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """A LLaMA of the preset ``nano`` with text rows only, in ``folder``; what was trained before is left as it is.
 
     Sentences are padded, framed by the tokenizer's own ``<s>`` and ``</s>``, and learnt with AdamW under a cosine.
@@ -48,7 +48,7 @@ def train_text_backbone(cfg: DictConfig, folder: Path, lr: float = 2e-3) -> dict
     torch.manual_seed(0)
     options = OmegaConf.to_container(preset.config, resolve=True)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **options))  # type: ignore[arg-type]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, cfg.backbone_steps)
     losses = []
     for step in range(cfg.backbone_steps):

@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
+from torch.nn.utils.rnn import pad_sequence
 
 from codec.corpus import AudioError, Clip, CorpusError, read_audio, read_corpus
 from codec.network.ctc import SAMPLE_RATE, CTCConfig, CTCRecogniser, text_to_ids
@@ -85,11 +86,8 @@ def load_split(clips: list[Clip], split: str, seconds: float, seed: int) -> list
 
 def collate(waves: list[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad to ``[batch, samples]`` with lengths."""
-    lengths = torch.tensor([len(wav) for wav in waves])
-    out = torch.zeros(len(waves), int(lengths.max()))
-    for row, wav in zip(out, waves, strict=True):
-        row[: len(wav)] = torch.from_numpy(wav)
-    return out, lengths
+    clips = [torch.from_numpy(wav) for wav in waves]
+    return pad_sequence(clips, batch_first=True), torch.tensor([len(clip) for clip in clips])
 
 
 def batches(examples: list[Example], size: int, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -268,11 +266,7 @@ def main(cfg: DictConfig) -> None:
         "before": json.loads((Path(cfg.init) / "training.json").read_text("utf-8")) if cfg.init else None,
         "threads": torch.get_num_threads(),
         "device": device,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "augmentation": dataclasses.asdict(AugmentationConfig()),
         "curve": [json.loads(line) for line in log.path.read_text("utf-8").splitlines()],
     }

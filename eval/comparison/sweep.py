@@ -237,8 +237,8 @@ class Sweep:
             record = {
                 "cell": cell.name, "key": order.key, "command": order.shown,
                 "inputs": without_credentials(order.inputs),
-                "seed": _seed(order), "seconds": round(seconds, 1), "attempts": started.get("attempt", 1),
-                "started": started.get("started"), "results": list(cell.results),
+                "seed": (order.config or {}).get("seed"), "seconds": round(seconds, 1),
+                "attempts": started.get("attempt", 1), "started": started.get("started"), "results": list(cell.results),
             }  # fmt: skip
             write_file(folder / DONE, json.dumps(record, indent=1) + "\n")
             self.ran.append(cell.name)
@@ -298,7 +298,3 @@ def _paths(value: Any) -> set[str]:
 
 def _inside(path: str, folder: Path) -> bool:
     return Path(path).resolve().is_relative_to(folder.resolve())
-
-
-def _seed(order: Order) -> Any:
-    return order.config.get("seed") if isinstance(order.config, dict) else None

@@ -159,10 +159,9 @@ def derangement(size: int, seed: int) -> list[int]:
     if size < 2:
         raise ConfigError("a shuffled row needs at least two clips: raise limit or leave the row out.")
     cycle = np.random.default_rng(seed).permutation(size)
-    other = [0] * size
-    for place, index in enumerate(cycle):
-        other[int(index)] = int(cycle[(place + 1) % size])
-    return other
+    other = np.empty_like(cycle)
+    other[cycle] = np.roll(cycle, -1)
+    return other.tolist()
 
 
 def row_like(row: str, clips: Sequence[ScoredClip], waves: Mapping[str, Wave], rate: int) -> Row:

@@ -55,7 +55,7 @@ def measured(name: str, clips: Sequence[ScoredClip]) -> Iterator[None]:
         done.set()
         watcher.join()
     taken = time.perf_counter() - start
-    audio = sum(len(clip.usable()) / clip.rate for clip in clips)
+    audio = sum(clip.seconds for clip in clips)
     print(
         f"{name}: {len(clips)} clips, {audio:.1f} s of audio in {taken:.1f} s ({taken / audio:.2f} × real time), "
         f"{max(most, resident()) / 1e6:,.0f} MB at most",

@@ -56,7 +56,7 @@ def early_stops(clips: Sequence[ScoredClip], lengths: Mapping[str, float]) -> di
         lengths: ``{id: seconds}`` of the recordings. A clip without one should be as long as its text takes at the
             median pace of ``clips``; one without both is left out.
     """
-    seconds = {clip.id: len(clip.wav) / clip.rate if clip.wav is not None else 0.0 for clip in clips}
+    seconds = {clip.id: clip.seconds for clip in clips}
     paces = [seconds[clip.id] / len(clip.text) for clip in clips if clip.text]
     pace = median(paces) if paces else 0.0
     expected = {clip.id: lengths.get(clip.id) or pace * len(clip.text) for clip in clips}

@@ -18,7 +18,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -172,16 +172,8 @@ class Report:
             return
         found = difference(first[1], cells[0].parts, cells[1].parts)
         if found is not None:
-            self.differences.append(
-                {
-                    "of": {"row": first[0], "metric": first[1]},
-                    "minus": {"row": second[0], "metric": second[1]},
-                    "value": found.value,
-                    "low": found.low,
-                    "high": found.high,
-                    "n": found.n,
-                }
-            )
+            of, minus = ({"row": row, "metric": metric} for row, metric in (first, second))
+            self.differences.append({"of": of, "minus": minus, **asdict(found)})
 
     def metrics(self) -> list[str]:
         """The metrics of all rows in the order in which they were filed."""

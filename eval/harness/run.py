@@ -170,7 +170,7 @@ class Run:
                 if clip.wav is not None:
                     if heard is None or row in heard:
                         head["audio"] = write_clip(self.out, f"wavs/{row}/{files[clip.id]}", clip.wav, clip.rate)
-                    head["seconds"] = round(len(clip.wav) / clip.rate, 3)
+                    head["seconds"] = round(clip.seconds, 3)
                 clip.item = head | clip.item
             for name, reason in split_usable(members)[1].items():
                 print(f"{row}: {name}: {reason}", flush=True)

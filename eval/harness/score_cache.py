@@ -119,14 +119,10 @@ class ScoreCache:
                         failed[key] = value.reason
                     else:
                         self[key] = value
-        self.gather()
-        return processes.gather(failed, f"failures of {self.name}")
-
-    def gather(self) -> None:
-        """Exchange what the processes found since the last time; all of them must call it."""
         if processes.size() > 1:
             self.scores |= processes.gather(self.fresh, self.name)
             self.fresh = {}
+        return processes.gather(failed, f"failures of {self.name}")
 
     def _ends_with_newline(self) -> bool:
         assert self.path is not None

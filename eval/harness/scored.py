@@ -41,6 +41,11 @@ class ScoredClip:
         assert self.wav is not None
         return audio_hash(self.wav, self.rate)
 
+    @property
+    def seconds(self) -> float:
+        """How long it is; 0 where there is no audio."""
+        return len(self.wav) / self.rate if self.wav is not None else 0.0
+
     def usable(self) -> Wave:
         """The samples.
 

@@ -140,12 +140,12 @@ def file_generation(report: Report, row: str, clips: Sequence[ScoredClip], recor
     early (not in a shuffled row, whose texts have others), shares of clips that hit the limit, that go round in circles
     and that are legal, and speed.
     """
-    heard = {clip.id: len(clip.wav) / clip.rate for clip in clips if clip.wav is not None}
+    heard = {clip.id: clip.seconds for clip in clips if clip.wav is not None}
     _, failures = split_usable(clips)
     silent = {clip.id: float(np.abs(clip.wav).max() < SILENCE) for clip in clips if clip.wav is not None}
     report.mean(row, "silent", silent, failures)
     if row == "generated":
-        lengths = {clip.id: len(clip.wav) / clip.rate for clip in recorded if clip.wav is not None}
+        lengths = {clip.id: clip.seconds for clip in recorded if clip.wav is not None}
         ratios = {name: seconds / lengths[name] for name, seconds in heard.items() if name in lengths}
         if lengths:
             report.mean(row, "duration-ratio", ratios, failures)
@@ -159,6 +159,6 @@ def file_generation(report: Report, row: str, clips: Sequence[ScoredClip], recor
 
 def file_speed(report: Report, row: str, clips: Sequence[ScoredClip]) -> None:
     """File seconds of work per second of audio, over clips that were generated or written about."""
-    audio = sum(len(clip.wav) / clip.rate for clip in clips if clip.wav is not None)
+    audio = sum(clip.seconds for clip in clips)
     if audio:
         report.number(row, "real-time-factor", sum(c.item["generation_seconds"] for c in clips) / audio, len(clips))

@@ -23,10 +23,8 @@ def decibels(wav: Wave, rate: int) -> NDArray[np.float32]:
     return (20.0 * torch.log10(spectrum.abs().clamp(min=1e-7))).numpy()
 
 
-def write_sheets(
-    pairs: Sequence[tuple[str, Wave, Wave]], rate: int, seconds: float, folder: Path, columns: int = COLUMNS
-) -> list[Path]:
-    """Write ``sheet-01.png`` … and return their paths.
+def write_sheets(pairs: Sequence[tuple[str, Wave, Wave]], rate: int, seconds: float, folder: Path) -> None:
+    """Write ``sheet-01.png`` … into ``folder``.
 
     Args:
         pairs: title, reference and resynthesis ``[samples]`` of each clip.
@@ -39,13 +37,12 @@ def write_sheets(
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    per_sheet = columns * BLOCKS
+    per_sheet = COLUMNS * BLOCKS
     for number, start in enumerate(range(0, len(pairs), per_sheet), 1):
         chosen = pairs[start : start + per_sheet]
-        blocks = -(-len(chosen) // columns)
+        blocks = -(-len(chosen) // COLUMNS)
         figure, axes = pyplot.subplots(
-            2 * blocks, columns, figsize=(5 * columns, 3.0 * blocks), squeeze=False, layout="constrained"
+            2 * blocks, COLUMNS, figsize=(5 * COLUMNS, 3.0 * blocks), squeeze=False, layout="constrained"
         )
         for axis in axes.flat:
             axis.axis("off")
@@ -54,7 +51,7 @@ def write_sheets(
             top = max(float(picture.max()) for picture in pictures)
             cut = f" (first {seconds:g} s)" if len(reference) > int(seconds * rate) + 1 else ""
             for half, picture in enumerate(pictures):
-                axis = axes[2 * (index // columns) + half, index % columns]
+                axis = axes[2 * (index // COLUMNS) + half, index % COLUMNS]
                 axis.axis("on")
                 length = min(len(reference), int(seconds * rate)) / rate
                 axis.imshow(
@@ -66,8 +63,5 @@ def write_sheets(
                 axis.set_ylabel(("reference" if half == 0 else "resynthesis") + ", kHz", fontsize=6)
                 if half == 0:
                     axis.set_title(title + cut, fontsize=8, parse_math=False)
-        path = folder / f"sheet-{number:02d}.png"
-        figure.savefig(path, dpi=70)
+        figure.savefig(folder / f"sheet-{number:02d}.png", dpi=70)
         pyplot.close(figure)
-        paths.append(path)
-    return paths

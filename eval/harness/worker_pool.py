@@ -18,8 +18,8 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,20 +56,27 @@ def _read(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     return json.loads(_read_exactly(stream, head)), _read_exactly(stream, payload)
 
 
-@contextmanager
-def _deadline(process: subprocess.Popen[bytes], seconds: float) -> Iterator[threading.Event]:
-    """Kill ``process`` unless the ``with`` block ends in time; the event tells whether that happened."""
+def _ask(
+    process: subprocess.Popen[bytes], seconds: float, header: dict[str, Any], payload: bytes = b""
+) -> tuple[Answer | None, bool]:
+    """The answer of ``process``, None where it dies, or is killed after ``seconds``; and whether it was too late."""
     expired = threading.Event()
 
     def expire() -> None:
         expired.set()
         process.kill()
 
+    assert process.stdin is not None and process.stdout is not None
     timer = threading.Timer(seconds, expire)
     timer.daemon = True  # a program that ends meanwhile does not wait for it
     timer.start()
     try:
-        yield expired
+        _write(process.stdin, header, payload)
+        return _read(process.stdout)[0], False
+    except GARBLED:
+        process.kill()
+        process.wait()
+        return None, expired.is_set()
     finally:
         timer.cancel()
 
@@ -120,17 +127,10 @@ class Worker:
             )  # fmt: skip
         except OSError as error:
             raise WorkerError(f"{self.module} cannot be started: {error.strerror}.") from error
-        assert process.stdin is not None and process.stdout is not None
-        with _deadline(process, START) as expired:
-            try:
-                _write(process.stdin, self.settings)
-                greeting, _ = _read(process.stdout)
-            except GARBLED as error:
-                process.kill()
-                process.wait()
-                ended = f"ended with status {process.returncode} before it was ready."
-                late = f"was not ready after {START:g} s."
-                raise WorkerError(f"{self.module} {late if expired.is_set() else ended}") from error
+        greeting, late = _ask(process, START, self.settings)
+        if greeting is None:
+            ended = f"ended with status {process.returncode} before it was ready."
+            raise WorkerError(f"{self.module} {f'was not ready after {START:g} s.' if late else ended}")
         if "refused" in greeting:
             process.wait()
             raise WorkerError(f"{self.module} cannot start: {greeting['refused']}")
@@ -140,18 +140,11 @@ class Worker:
         """The answer to one job; ``{"failure": ...}`` when the worker died or exceeded ``timeout`` seconds."""
         if self.process is None:
             self.process = self._start()
-        process = self.process
-        assert process.stdin is not None and process.stdout is not None
-        with _deadline(process, self.timeout) as expired:
-            try:
-                _write(process.stdin, *job)
-                answer, _ = _read(process.stdout)
-                return answer
-            except GARBLED:
-                process.kill()
-                process.wait()
-                self.process = None
-                return {"failure": f"timed out after {self.timeout:g} s" if expired.is_set() else "worker died"}
+        answer, late = _ask(self.process, self.timeout, *job)
+        if answer is None:
+            self.process = None
+            return {"failure": f"timed out after {self.timeout:g} s" if late else "worker died"}
+        return answer
 
     def close(self) -> None:
         """End the process."""
@@ -191,32 +184,22 @@ class WorkerPool:
         Raises:
             WorkerError: the workers cannot start.
         """
-        waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
-        used = self.workers[: min(len(self.workers), len(jobs))]
-        for index in [*range(len(jobs)), *[None] * len(used)]:
-            waiting.put(index)
+        free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self.workers:
+            free.put(worker)
 
-        def run(worker: Worker) -> None:
-            while (index := waiting.get()) is not None:
-                try:
-                    done.put((index, worker.call(jobs[index])))
-                except Exception as error:  # whatever it is: who waits for the answer must hear of it
-                    done.put((index, error))
-                    return
+        def run(job: Job) -> Answer:
+            worker = free.get()
+            try:
+                return worker.call(job)
+            finally:
+                free.put(worker)
 
-        threads = [threading.Thread(target=run, args=(worker,), daemon=True) for worker in used]
-        for thread in threads:
-            thread.start()
-        answers: list[Answer] = [{} for _ in jobs]
-        for _ in jobs:
-            index, answer = done.get()
-            if isinstance(answer, Exception):
-                raise answer
-            answers[index] = answer
-        for thread in threads:
-            thread.join()
-        return answers
+        threads = ThreadPoolExecutor(len(self.workers))
+        try:
+            return list(threads.map(run, jobs))
+        finally:
+            threads.shutdown(wait=False)  # after a refusal or Ctrl-C `close` ends what the workers are at
 
     def close(self) -> None:
         """End all workers."""

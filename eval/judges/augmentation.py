@@ -76,7 +76,6 @@ def augment(
     wav: Wave,
     rate: int,
     generator: np.random.Generator,
-    config: AugmentationConfig | None = None,
     other: Wave | None = None,
 ) -> Wave:
     """One distorted version of ``wav [samples]``.
@@ -88,7 +87,7 @@ def augment(
     Returns:
         ``[samples']`` float32 within −1…1; longer or shorter than the input where the speed changed.
     """
-    config = config or AugmentationConfig()
+    config = AugmentationConfig()
     out = np.asarray(wav, dtype=np.float32)
     if generator.random() < config.speed_share:
         out = change_speed(out, generator.uniform(*config.speed))

@@ -58,7 +58,7 @@ def rate_captions(
         report.mean(row, "cider-d", cider, failed)
     except CannotScore as error:
         cider = {}
-        report.mean(row, "cider-d", {}, {name: error.reason for name in names} | failed)
+        report.mean(row, "cider-d", {}, dict.fromkeys(names, error.reason) | failed)
     if with_meteor:
         try:
             value, each = meteor(said, meant)
@@ -66,9 +66,9 @@ def rate_captions(
             for name, score in zip(names, each, strict=True):
                 items[name]["meteor"] = score
         except CannotScore as error:
-            report.mean(row, "meteor", {}, {name: error.reason for name in names})
+            report.mean(row, "meteor", {}, dict.fromkeys(names, error.reason))
     for metric in ("spice", "spider"):
-        report.mean(row, metric, {}, {name: SPICE_REASON for name in names})
+        report.mean(row, metric, {}, dict.fromkeys(names, SPICE_REASON))
     for name in names:
         items[name] |= {"rouge-l": rouge[name]} | ({"cider-d": cider[name]} if cider else {})
     return items

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from codec.corpus import spread
-from eval.harness.audio import RESAMPLER, CannotScore
+from eval.harness.audio import RESAMPLER, CannotScore, Wave
 from eval.harness.cost import measured
 from eval.harness.endings import says_again
 from eval.harness.networks import NetworkError
@@ -80,11 +81,16 @@ def load_recogniser(
     raise RecogniserError(f"there is no recogniser '{name}'; choose from {', '.join(NAMES)}.")
 
 
-def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], known: ScoreCache, batch: int = 16) -> None:
+def open_recogniser(run: Run, name: str) -> Recogniser:
+    """The recogniser called ``name`` for the corpus of a run, by its settings. Raises as `load_recogniser`."""
+    cfg, grammar = run.cfg, beside_code(run.root)
+    return load_recogniser(name, grammar, Path(cfg.ctc), cfg.processes, run.device, dict(cfg.weights), cfg.language)
+
+
+def transcribe(judge: Recogniser, clips: Sequence[ScoredClip], known: ScoreCache) -> None:
     """Set ``item["hypotheses"][judge.name]`` of every usable clip, or ``item["judge_failures"][judge.name]``."""
     usable, _ = split_usable(clips)
-    write = lambda part: judge.transcribe([clip.usable() for clip in part], part[0].rate)  # noqa: E731
-    for clip, text in zip(usable, find_scores(known, write, usable, batch), strict=True):
+    for clip, text in zip(usable, find_scores(known, together(judge.transcribe), usable, 16), strict=True):
         if isinstance(text, CannotScore):
             clip.item.setdefault("judge_failures", {})[judge.name] = text.reason
         else:
@@ -146,12 +152,9 @@ def chosen_clips(cfg: DictConfig, rows: Rows, judge: str) -> Rows:
     """The clips of each row that ``judge`` gets: none of the rows in ``skip``, of others ``judge_clips``."""
     count = int(cfg.get("judge_clips", {}).get(judge) or 0)
     skipped = cfg.get("skip", {})
-    return {row: spread(clips, count, of_row) for row, clips in rows.items() if judge not in skipped.get(row, ())}
-
-
-def of_row(clip: ScoredClip) -> str:
-    """What `spread` spreads over: nothing, all clips of a row are alike."""
-    return clip.row
+    return {  # all clips of a row are alike to `spread`
+        row: spread(clips, count, attrgetter("row")) for row, clips in rows.items() if judge not in skipped.get(row, ())
+    }
 
 
 def check_skipped(cfg: DictConfig) -> None:
@@ -175,15 +178,7 @@ def judge_words(run: Run, rows: Rows) -> None:
     for name in chosen:
         judged = chosen_clips(cfg, rows, name)
         try:
-            with load_recogniser(
-                name,
-                beside_code(cfg.data.root),
-                Path(cfg.ctc),
-                cfg.processes,
-                run.device,
-                dict(cfg.weights),
-                cfg.language,
-            ) as judge:
+            with open_recogniser(run, name) as judge:
                 how = report.how["recognisers"][name] = judge.how()
                 known = known_scores(name, how, run.cache)
                 transcribe(judge, [clip for clips in judged.values() for clip in clips], known)
@@ -208,9 +203,8 @@ def judge_mos(run: Run, rows: Rows) -> None:
         with DNSMOS(run.cfg.processes) as mos:
             how = run.report.how["dnsmos"] = mos.how()
             known = known_scores("dnsmos", how, run.cache)
-            rate = lambda part: mos.score([clip.usable() for clip in part], part[0].rate)  # noqa: E731
             for row, clips in judged.items():
-                scores, failures = score_clips(known, rate, clips, 8 * run.cfg.processes)
+                scores, failures = score_clips(known, together(mos.score), clips, 8 * run.cfg.processes)
                 for name in SCORES:
                     values = {clip: found[name] for clip, found in scores.items()}
                     run.report.mean(row, f"dnsmos/{name}", values, failures)
@@ -220,9 +214,8 @@ def judge_mos(run: Run, rows: Rows) -> None:
             run.report.mean(row, "dnsmos/p808", {}, {clip.id: str(error) for clip in clips})
 
 
-def by_hash(clip: ScoredClip) -> str:
-    """The key of a score that the audio alone makes."""
-    return clip.hash
+by_hash: Callable[[ScoredClip], str] = attrgetter("hash")
+"""The key of a score that the audio alone makes."""
 
 
 def known_scores(name: str, how: Mapping[str, Any], folder: Path | None) -> ScoreCache:
@@ -277,6 +270,11 @@ def one_by_one(score: Callable[[ScoredClip], Any]) -> Score:
             return error
 
     return lambda part: map(tried, part)
+
+
+def together(score: Callable[[list[Wave], int], Iterable[Any]]) -> Score:
+    """A judge of several waves of one sample rate, for `score_clips`."""
+    return lambda part: score([clip.usable() for clip in part], part[0].rate)
 
 
 def key_of_pair(originals: Mapping[str, ScoredClip]) -> Callable[[ScoredClip], str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -72,13 +72,9 @@ def si_sdr(reference: Wave, degraded: Wave, sample_rate: int = 0) -> float:
     Of little meaning for decoders that generate: report it, do not rank by it.
     """
     check_pair(reference, degraded, 1)
+    check_heard(reference, degraded)
     target, estimate = reference.astype(np.float64), degraded.astype(np.float64)
-    energy = float(target @ target)
-    if energy == 0.0:
-        raise CannotScore("silent reference")
-    if not np.any(estimate):
-        raise CannotScore("silent degraded clip")
-    projection = (estimate @ target / energy) * target
+    projection = (estimate @ target / (target @ target)) * target
     noise = estimate - projection
     # identical signals leave rounding noise only; the floor caps the score near 150 dB instead of infinity
     floor = 1e-15 * float(projection @ projection)
@@ -101,10 +97,17 @@ def magnitudes(wav: Wave, window: int) -> torch.Tensor:
     return spectrum.abs()
 
 
-def _distance(reference: torch.Tensor, degraded: torch.Tensor, clamp: float) -> tuple[float, float]:
-    """L1 of the magnitudes and L1 of log10(magnitude ** 2)."""
-    logarithms = [torch.log10(part.clamp(min=clamp).square()) for part in (reference, degraded)]
-    return float((reference - degraded).abs().mean()), float((logarithms[0] - logarithms[1]).abs().mean())
+def _distance(pair: Sequence[torch.Tensor], clamp: float) -> tuple[float, float]:
+    """L1 of the magnitudes and L1 of log10(magnitude ** 2) of two spectrograms."""
+    logarithms = [torch.log10(part.clamp(min=clamp).square()) for part in pair]
+    return float((pair[0] - pair[1]).abs().mean()), float((logarithms[0] - logarithms[1]).abs().mean())
+
+
+def _check_windows(reference: Wave, degraded: Wave, rate: int) -> None:
+    """`check_pair`, and at least what reflect padding of the longest window needs."""
+    check_pair(reference, degraded, rate)
+    if len(reference) <= STFT_WINDOWS[0] // 2:
+        raise CannotScore(f"shorter than {STFT_WINDOWS[0] // 2 + 1} samples")
 
 
 def stft_distance(
@@ -117,26 +120,21 @@ def stft_distance(
     Args:
         parts: ``both``, or ``log`` for the logarithmic part alone.
     """
-    check_pair(reference, degraded, sample_rate)
-    if len(reference) <= STFT_WINDOWS[0] // 2:
-        raise CannotScore(f"shorter than {STFT_WINDOWS[0] // 2 + 1} samples")
+    _check_windows(reference, degraded, sample_rate)
     total = 0.0
     for window in STFT_WINDOWS:
-        linear, logarithm = _distance(magnitudes(reference, window), magnitudes(degraded, window), clamp)
+        linear, logarithm = _distance([magnitudes(wav, window) for wav in (reference, degraded)], clamp)
         total += logarithm if parts == "log" else linear + logarithm
     return total
 
 
 def mel_distance(reference: Wave, degraded: Wave, sample_rate: int) -> float:
     """Mel distance in the definition of descript-audiotools: as ``stft_distance`` on 150 and 80 mel bands."""
-    check_pair(reference, degraded, sample_rate)
-    if len(reference) <= STFT_WINDOWS[0] // 2:
-        raise CannotScore(f"shorter than {STFT_WINDOWS[0] // 2 + 1} samples")
+    _check_windows(reference, degraded, sample_rate)
     total = 0.0
     for window, bands in zip(STFT_WINDOWS, MEL_BANDS, strict=True):
         filters = torch.from_numpy(mel_filters(sample_rate, window, bands))
-        mels = [filters @ magnitudes(wav, window) for wav in (reference, degraded)]
-        total += sum(_distance(mels[0], mels[1], CLAMP))
+        total += sum(_distance([filters @ magnitudes(wav, window) for wav in (reference, degraded)], CLAMP))
     return total
 
 

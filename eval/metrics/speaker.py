@@ -44,12 +44,12 @@ class SpeakerSimilarity(VoiceSimilarity):
         """
         check_voice(wav, sample_rate)
         rate = self.extractor.sampling_rate
-        total = np.zeros(0, np.float32)
+        vectors = []
         for part in pieces(resample(wav, sample_rate, rate), rate, LONGEST):
             inputs = self.extractor(part, sampling_rate=rate, return_tensors="pt")
             vector = self.network(inputs.input_values.to(self.target)).embeddings[0].float().cpu().numpy()
-            vector = vector / np.linalg.norm(vector)
-            total = total + vector if len(total) else vector
+            vectors.append(vector / np.linalg.norm(vector))
+        total = np.sum(vectors, axis=0)
         return total / np.linalg.norm(total)
 
     @cached_property

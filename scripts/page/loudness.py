@@ -55,17 +55,12 @@ def measure(wav: np.ndarray, rate: int) -> Level:
     return Level(loudness if math.isfinite(loudness) and loudness > GATE else None, peak)
 
 
-def apply_gain(wav: np.ndarray, gain: float) -> np.ndarray:
-    """``wav`` louder by ``gain`` dB."""
-    return wav * np.float32(10 ** (gain / 20))
-
-
 def equally_loud(sounds: Mapping[str, tuple[np.ndarray, int]], target: float) -> dict[str, Copy]:
     """Sounds that are compared, ``[samples]`` and rate, at one loudness, as `matching_gains` says."""
     levels = {name: measure(wav, rate) for name, (wav, rate) in sounds.items()}
     gains = matching_gains(levels, target)
     return {
-        name: Copy(apply_gain(wav, gains[name]), rate, gains[name], levels[name].loudness)
+        name: Copy(wav * np.float32(10 ** (gains[name] / 20)), rate, gains[name], levels[name].loudness)
         for name, (wav, rate) in sounds.items()
     }
 

@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from eval.harness.report import estimate
@@ -207,13 +208,9 @@ def _ranks(
             continue
         ranked = max(have.values(), key=len)
         metrics = sorted(m for m in have if ranked <= have[m])
-        ranks = {id: _mean([clip.scores[m] for clip in clips[id] for m in metrics]) for id in pool if id in ranked}
+        ranks = {id: fmean(clip.scores[m] for clip in clips[id] for m in metrics) for id in pool if id in ranked}
         return metrics, ranks | {id: -math.inf * direction(metrics[0]) for id in pool if id in nothing}
     return [], {}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _views(

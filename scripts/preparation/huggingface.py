@@ -278,16 +278,13 @@ def items(
 
 def rows_of(rows: Iterable[Row], place: str) -> Iterator[Row]:
     """The rows; what stops the reading half-way, a damaged file or the network, is one sentence."""
-    stream, count = iter(rows), 0
-    while True:
-        try:
-            row = next(stream)
-        except StopIteration:
-            return
-        except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-            raise ContentError(f"{place} ends after {count} rows ({first_line(error)}): run again to go on") from None
-        count += 1
-        yield row
+    count = 0
+    try:
+        for row in rows:
+            count += 1
+            yield row
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        raise ContentError(f"{place} ends after {count} rows ({first_line(error)}): run again to go on") from None
 
 
 def named(value: Any, labels: ClassLabel | None) -> Any:

@@ -96,7 +96,7 @@ def require(root: Path, *names: str) -> Path:
     raise PreparationError(f"{root} has no {' and '.join(names)}")
 
 
-def read_table(path: Path, columns: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
+def read_table(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
     """Rows of a CSV file that must have ``columns``.
 
     Raises:
@@ -104,7 +104,7 @@ def read_table(path: Path, columns: Iterable[str], delimiter: str = ",") -> Iter
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
-            table = csv.DictReader(lines, delimiter=delimiter)
+            table = csv.DictReader(lines)
             lacking = [name for name in columns if name not in (table.fieldnames or [])]
             if lacking:
                 raise PreparationError(f"{path} has no column {', '.join(lacking)}")
@@ -156,14 +156,8 @@ def prepare(recipe: Recipe, root: Path, out: Path) -> Summary:
         previous = item.id
         part = item.subset or item.split
         problem = fault_of_id(item.id)
-        reason = (
-            "there is no such file"
-            if not is_file(item.path)
-            else f"its id cannot be used: {problem}"
-            if problem
-            else None
-        )
-        if reason:
+        if problem or not is_file(item.path):
+            reason = f"its id cannot be used: {problem}" if is_file(item.path) else "there is no such file"
             lose(Missing(item.id, str(item.path), reason, part))
             continue
         found[part] += 1

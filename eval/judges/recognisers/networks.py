@@ -8,7 +8,6 @@ recognised is what is counted.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,13 +53,9 @@ class _Network(Recogniser):
             raise RecogniserError(str(error)) from None
         self.path, self.device = path, device
 
-    @cached_property
-    def _record(self) -> dict[str, object]:
-        return describe_network(self.path, self.network)
-
     def how(self) -> dict[str, object]:
         """What a result records about this recogniser."""
-        return {**self._record, "decoding": self.decoding, "sample_rate": RATE}
+        return {**describe_network(self.path, self.network), "decoding": self.decoding, "sample_rate": RATE}
 
 
 class Whisper(_Network):
