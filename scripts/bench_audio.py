@@ -85,28 +85,6 @@ def crops(path: Path, rounds: int, seconds: float = 3.2, rate: int = 24_000) -> 
     return f"first {taken[0]:8.1f} ms, then {statistics.median(taken[1:]):8.1f} ms"
 
 
-def compare(rounds: int, hours: float) -> None:
-    """Print all of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        clips = [Path(folder) / f"clip.{kind}" for kind in FORMATS]
-        for path in clips:
-            write(path, 10)
-        for (kind, name), value in sorted(milliseconds(clips, rounds).items()):
-            print(f"{kind:<5} 10 s  {name:<12}{value:8.3f} ms")
-        for kind in FORMATS if hours else ():
-            path = Path(folder) / f"hour.{kind}"
-            write(path, 3600, 44_100)
-            print(f"{kind:<5} crop of an hour at 44.1 kHz  {crops(path, rounds)}")
-            path.unlink()
-            path = Path(folder) / f"long.{kind}"
-            write(path, int(3600 * hours))
-            for reader in READERS:
-                command = [sys.executable, __file__, "--measure", str(path), reader]
-                told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                print(f"{kind:<5} {reader:<12} {told}", end="")
-            path.unlink()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=at_least(1), default=50, help="calls per format and clip")
@@ -116,10 +94,24 @@ def main() -> None:
     if options.measure:
         print(measure(Path(options.measure[0]), options.measure[1]))
         return
-    from training.config import ending_plainly  # what it imports is not in the memory that is measured
-
-    with ending_plainly():
-        compare(options.rounds, options.hours)
+    with tempfile.TemporaryDirectory() as folder:
+        clips = [Path(folder) / f"clip.{kind}" for kind in FORMATS]
+        for path in clips:
+            write(path, 10)
+        for (kind, name), value in sorted(milliseconds(clips, options.rounds).items()):
+            print(f"{kind:<5} 10 s  {name:<12}{value:8.3f} ms")
+        for kind in FORMATS if options.hours else ():
+            path = Path(folder) / f"hour.{kind}"
+            write(path, 3600, 44_100)
+            print(f"{kind:<5} crop of an hour at 44.1 kHz  {crops(path, options.rounds)}")
+            path.unlink()
+            path = Path(folder) / f"long.{kind}"
+            write(path, int(3600 * options.hours))
+            for reader in READERS:
+                command = [sys.executable, __file__, "--measure", str(path), reader]
+                told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                print(f"{kind:<5} {reader:<12} {told}", end="")
+            path.unlink()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """How every program ends that a disk, a lock or a person stops: one sentence, no traceback, a status that tells."""
 
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -85,11 +84,9 @@ def test_every_program_ends_so() -> None:
     doors = [path for room in ("codec", "lm", "eval", "scripts") for path in (REPOSITORY / room).glob("*.py")]
     sources = {path.name: path.read_text(encoding="utf-8") for path in doors}
     programs = {name for name, source in sources.items() if '"__main__"' in source}
-    others = {
-        name for name in programs if not re.search(r"^ *(@|with )ending_plainly\(\)", sources[name], re.MULTILINE)
-    }
+    others = {name for name in programs if "\n@ending_plainly()" not in sources[name]}
     others -= {name for name in programs if "\n@hydra_entry(" in sources[name]}
-    assert len(programs) > 30 and not others
+    assert len(programs) > 30 and others == {"bench_audio.py"}  # whose imports are in the memory that it measures
 
 
 def test_no_program_depends_on_who_reads_its_errors() -> None:
