@@ -154,9 +154,8 @@ def train_codec(cfg: DictConfig) -> None:
     config = architecture_of(cfg.codec)
     # weights of a trained codec bring their codebooks: the quantiser works from the first step
     brings_codes = init is not None and cfg.stage in (None, 3) and init.quantizer.begun
-    if init is not None and config.pitch_input and not init.config.pitch_input:
-        brings_codes = False  # they know nothing of an axis that is to say the pitch
-    brings_codes = brings_codes and cfg.reopen is None
+    if cfg.reopen is not None or (init is not None and config.pitch_input and not init.config.pitch_input):
+        brings_codes = False  # they know nothing of a space made anew, or of an axis that is to say the pitch
     quantize_from = 0 if brings_codes else int(train.quantize_from)
     clusters = cfg.stage != 1 and not brings_codes
     know_experts(config)

@@ -143,12 +143,8 @@ def reopen_space(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop
         Share of the variance of the decoder's latents that the new space does not give, before quantising.
     """
     quantizer, fixed = core.quantizer, 1 if cfg.loss.pitch_axis else 0
-    given: list[Tensor] = []
-    hook = quantizer.project_in.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].flatten(0, 1).cpu()))
-    for wav in calibration_crops(core, sampler, cfg, crop, REOPENING_STEPS):
-        quantizer(core.encode_latents(wav, core.window), bypass=True)
-    hook.remove()
-    x = torch.cat(given).double()
+    batches = calibration_crops(core, sampler, cfg, crop, REOPENING_STEPS)
+    x = torch.cat([core.encode_latents(wav, core.window).flatten(0, 1).cpu() for wav in batches]).double()
     into, out = (
         (layer.weight.cpu().double(), layer.bias.cpu().double())
         for layer in (quantizer.project_in, quantizer.project_out)
