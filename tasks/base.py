@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from tasks.document import Document, TextSegment
+from tasks.phonemes import phonemes
 
 PROMPTS = ("fixed", "paraphrased")
 INPUTS = ("text", "audio", "audio_text")  # what a person can give: a text, recordings, and what is said in them
@@ -184,7 +185,16 @@ class Task(ABC):
         return self
 
     def use_normaliser(self, normalisers: Callable[[str], Callable[[str], str]]) -> None:
-        """Take the normaliser that ``normalisers`` (task name → function) has for this task."""
+        """Take the normaliser that ``normalisers`` (task name → function) has for this task.
+
+        Raises:
+            TaskError: it spells sounds, and the task writes text, which nobody could read or score.
+        """
+        if self.target == "text" and normalisers(self.name) is phonemes:
+            raise TaskError(
+                f"text.normalise=phonemes: task {self.name} writes text, and would write it in phonemes; name the "
+                "tasks that read, as text.normalise='{tts: phonemes}'."
+            )
         self.normalise = normalisers(self.name)
 
 

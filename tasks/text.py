@@ -2,7 +2,8 @@
 
 ``none`` leaves text as it is; ``basic`` is lower case without punctuation, for any language (letters keep their marks:
 vowels of Hindi, accents); ``english`` also writes numbers, spellings and abbreviations one way and leaves out accents
-(OpenAI's, in the package whisper-normalizer).
+(OpenAI's, in the package whisper-normalizer); ``phonemes`` spells English as it sounds (`tasks.phonemes`), for tasks
+that read text and write none.
 For other languages that is wrong: „Fünf Äpfel, hat's!" becomes "funf apfel hat is". `note_on_english` notices.
 """
 
@@ -14,8 +15,9 @@ from functools import cache
 from typing import Any, Literal
 
 from tasks.base import Task, TaskError
+from tasks.phonemes import phonemes, pronunciations
 
-NAMES = ("none", "basic", "english")
+NAMES = ("none", "basic", "english", "phonemes")
 SCORING = ("plain", "whisper-english", "none")  # what an evaluation may do to texts before errors are counted
 Setting = str | Mapping[str, str]  # one name for all tasks, or task → name; tasks that are not named get none
 
@@ -54,14 +56,18 @@ def plain(text: str) -> str:
 
 @cache
 def _function(name: str) -> Callable[[str], str]:
-    """The function of that name. Raises TaskError where whisper-normalizer is missing."""
+    """The function of that name. Raises TaskError where the package that it needs is missing."""
     own: dict[str, Callable[[str], str]] = {"none": str, "basic": words_alone, "plain": plain}
     if name in own:
         return own[name]
     try:
+        if name == "phonemes":
+            pronunciations()
+            return phonemes
         from whisper_normalizer.english import EnglishTextNormalizer
-    except ModuleNotFoundError:
-        raise TaskError(f"normalising texts as {name} needs `pip install whisper-normalizer`.") from None
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0].replace("_", "-")
+        raise TaskError(f"normalising texts as {name} needs `pip install {package}`.") from None
     function = EnglishTextNormalizer()
     return lambda text: function(text).strip()
 
@@ -70,7 +76,7 @@ def normaliser(name: str) -> Callable[[str], str]:
     """The function of that name.
 
     Raises:
-        TaskError: another name, or whisper-normalizer is missing.
+        TaskError: another name, or whisper-normalizer or pocketsphinx is missing.
     """
     if name not in NAMES:
         raise TaskError(f"text.normalise={name} is unknown; choose one of {', '.join(NAMES)}, or task: name pairs.")
