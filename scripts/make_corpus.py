@@ -3,6 +3,7 @@
     python scripts/make_corpus.py                                  # what is missing in data/mini
     python scripts/make_corpus.py --hours 8.5 --times 8 --out data/mini-full  # the shipped tokens, as audio
     python scripts/make_corpus.py --what speech --sentences my.txt --voices slt awb --out data/mine
+    python scripts/make_corpus.py --what speech --sentences my.txt --words 2 16 --out data/clauses
     python scripts/make_corpus.py --what notes --out data/notes    # single notes
 
 Speech needs flite, or piper for voices by path (FOLDER/NAME.onnx); sounds and music need nothing.
@@ -62,11 +63,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="speak this text, one sentence per line, not the grammar's",
     )
+    add(
+        "--words",
+        nargs=2,
+        type=at_least(1),
+        metavar=("LEAST", "MOST"),
+        help="with --sentences: those of so many words, and clauses of so many, in their sentence's split",
+    )
     add("--jobs", type=at_least(1), default=2, help="clips made at the same time (default: 2)")
     add("--seed", type=at_least(0), default=SEED, help=f"another seed, another corpus (default: {SEED})")
     options = parser.parse_args(arguments)
     if options.hours is not None and options.hours <= 0:
         parser.error(f"--hours must be above 0, not {options.hours:g}")
+    if options.words is not None and (options.sentences is None or options.words[0] > options.words[1]):
+        parser.error("--words LEAST MOST chooses among the clauses of --sentences FILE, LEAST not above MOST")
     if options.out.resolve() == MINI and "notes" in options.what:
         parser.error("notes are a corpus of their own; name its folder with --out data/notes")
     changed = options.hours is not None or options.sentences is not None or options.times != 1
@@ -84,8 +94,18 @@ def make_speech(options: argparse.Namespace) -> None:
         sentences = speech.read_sentences(options.sentences)
         digest = hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:12]
         settings = {"source": f"sentences {digest}", "seed": None, "voices": names}
-        plan = iter(speech.plan_sentences(sentences, names))
-        seconds, total = None if options.hours is None else options.hours * 3600, len(sentences)
+        texts = {text: speech.split_of(text) for text in sentences}
+        if options.words is not None:
+            settings["words"] = options.words
+            texts, left_out = speech.cut(sentences, *options.words)
+            print(
+                f"speech: {len(texts)} texts of {len(sentences)} sentences; {len(left_out)} held-out ones are left out,"
+            )
+            print(f"speech: as the training's text holds five of their words in a row, or all: {left_out[:5]}")
+            if not texts:
+                raise CorpusError(f"--sentences {options.sentences} holds no text of --words {options.words}.")
+        plan = iter(speech.plan_sentences(texts, names))
+        seconds, total = None if options.hours is None else options.hours * 3600, len(texts)
     elif options.hours is None:
         plan = speech.plan_grammar(options.seed, names, MINI_TEST, MINI_VALID)
         seconds = MINI_TRAIN_SECONDS

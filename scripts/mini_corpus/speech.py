@@ -6,6 +6,7 @@ A build with more hours therefore begins with the clips of a build with fewer, u
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -23,6 +24,8 @@ from mini_corpus.voices import Voice
 
 LEVEL = 10 ** (-28 / 20)  # RMS of every clip; lower levels cost fewer bytes in FLAC, 16 bits leave 68 dB below it
 PEAK = 0.95
+CLAUSE_ENDS = re.compile(r"[,;:()\[\]\"“”—–]+|[.!?]+\s|\s-+\s|--+")
+COMMON_WORDS = 5  # in a row, that a held-out clause may not share with a text of the train split
 SPLIT_SIZE = 400  # test and valid sentences that are set aside before the first train sentence
 
 
@@ -81,13 +84,54 @@ def read_sentences(path: Path) -> list[str]:
     return sentences
 
 
-def plan_sentences(sentences: list[str], voices: list[str]) -> list[Utterance]:
-    """Plan over given sentences; a hash of the text decides the split (5 % test, 5 % valid)."""
+def split_of(sentence: str) -> str:
+    """The split that a hash of the sentence gives it: 5 % test, 5 % valid."""
+    return {0: "test", 1: "valid"}.get(seed_of("split", sentence.casefold()) % 20, "train")
+
+
+def runs_of_words(text: str, most: int = COMMON_WORDS) -> set[tuple[str, ...]]:
+    """All runs of 1 to ``most`` words in ``text``, whatever their case and punctuation."""
+    words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
+    return {tuple(words[i : i + n]) for n in range(1, most + 1) for i in range(len(words) - n + 1)}
+
+
+def cut(sentences: list[str], least: int, most: int) -> tuple[dict[str, str], list[str]]:
+    """Sentences, and their clauses (between marks), of ``least`` to ``most`` words: what a voice learns to read from.
+
+    A text has the split of the sentence it stands in. A test or valid text is left out where a train sentence holds
+    five of its words in a row (of a shorter one all), so that none was heard in training.
+
+    Returns:
+        text → split, and the held-out texts that are left out.
+    """
+    heard: set[tuple[str, ...]] = set()
+    for sentence in sentences:
+        if split_of(sentence) == "train":
+            heard |= runs_of_words(sentence)
+    texts: dict[str, str] = {}
+    kept: set[str] = set()
+    left_out: dict[str, None] = {}
+    for sentence in sentences:
+        split = split_of(sentence)
+        for part in (sentence, *CLAUSE_ENDS.split(sentence)):
+            text = part if part is sentence else part.strip(" .!?'‘’-")
+            length = len(text.split())
+            if not least <= length <= most or text.casefold() in kept:
+                continue
+            own = runs_of_words(text)
+            if split != "train" and any(run in heard for run in own if len(run) == max(map(len, own))):
+                left_out[text] = None
+            else:
+                kept.add(text.casefold())
+                texts[text] = split
+    return texts, list(left_out)
+
+
+def plan_sentences(texts: Mapping[str, str], voices: list[str]) -> list[Utterance]:
+    """Plan over given texts, text → split: test, valid, train, each in the given order."""
     numbers: Counter[str] = Counter()
     plan = []
-    for text in sentences:
-        draw = seed_of("split", text.casefold()) % 20
-        split = {0: "test", 1: "valid"}.get(draw, "train")
+    for text, split in texts.items():
         number = numbers[split]
         numbers[split] += 1
         plan.append(Utterance(f"speech-{split}-{number:06d}", text, voices[number % len(voices)], split))

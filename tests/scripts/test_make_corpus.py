@@ -170,10 +170,46 @@ def test_sentences_of_a_file_become_a_corpus(flite: Path, sentences: Path, tmp_p
 
 def test_split_of_a_sentence_does_not_depend_on_its_neighbours() -> None:
     texts = [f"Sentence {n} says nothing." for n in range(300)]
-    whole = {clip.text: clip.split for clip in speech.plan_sentences(texts, ["slt"])}
-    part = {clip.text: clip.split for clip in speech.plan_sentences(texts[::-3], ["slt"])}
-    assert all(whole[text] == split for text, split in part.items())
-    assert 230 < Counter(whole.values())["train"] < 290
+    plan = speech.plan_sentences({text: speech.split_of(text) for text in texts}, ["slt"])
+    assert [clip.text for clip in plan if clip.split == "train"] == [t for t in texts if speech.split_of(t) == "train"]
+    assert sorted({clip.split for clip in plan}) == ["test", "train", "valid"]
+    assert 230 < Counter(clip.split for clip in plan)["train"] < 290
+
+
+def sentence_of(split: str, start: str) -> str:
+    """A sentence that begins with ``start`` and lies in ``split``."""
+    return next(text for n in range(1000) if speech.split_of(text := f"{start} of number {n}.") == split)
+
+
+def test_clauses_lie_in_the_split_of_their_sentence_and_no_held_out_text_was_heard() -> None:
+    train = sentence_of("train", "He came in, and saw the old grey house; “Oh no!” he said to all of us")
+    same = sentence_of("test", "She said that, “Oh no!” and saw the OLD grey barn, but and saw the old grey cat")
+    new = sentence_of("valid", "Nobody knew, in those days - or later - what it was that they wanted")
+    texts, left_out = speech.cut([same, train, new], 2, 6)
+    assert {text: split for text, split in texts.items() if split == "train"} == dict.fromkeys(
+        ["He came in", "and saw the old grey house", "Oh no"], "train"
+    )
+    assert {text for text, split in texts.items() if split == "valid"} == {"Nobody knew", "in those days", "or later"}
+    assert {text for text, split in texts.items() if split == "test"} == {"She said that"}
+    assert left_out == ["Oh no", "and saw the OLD grey barn"], "all of one was heard, five words in a row of the other"
+    whole, _ = speech.cut([train], 1, 99)
+    assert train in whole and whole.pop(train) == "train"
+
+
+def test_words_choose_among_the_clauses_of_a_file(
+    flite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "text.txt"
+    given.write_text(sentence_of("train", "Come here, my dear old friend of many years") + "\n")
+    assert speak(given, tmp_path / "m", "--words", 2, 3) == 0
+    assert [row["text"] for row in rows_of(tmp_path / "m")] == ["Come here"]
+    assert "1 texts of 1 sentences; 0 held-out ones are left out" in capsys.readouterr().out
+    assert speak(given, tmp_path / "m", "--words", 2, 9) == 1, "another choice is another corpus"
+    assert speak(given, tmp_path / "n", "--words", 1, 1) == 1
+    assert "holds no text of --words [1, 1]" in capsys.readouterr().err
+    for wrong in (("--words", 3, 2), ("--words", 0, 2)):
+        with pytest.raises(SystemExit):
+            speak(given, tmp_path / "n", *wrong)
 
 
 @pytest.mark.slow
