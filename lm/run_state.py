@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from codec.pretrained import find_folder
 from lm.network.head import ModelError
 from tasks.base import Task
+from tasks.tts import TTS
 from training.checkpoint import CheckpointError
 from training.identity import file_hash
 from training.places import beside_code
@@ -155,9 +156,15 @@ def speakers_of(folder: Path) -> list[str] | None:
 
 
 def named_speakers(rows: Sequence[Any], task: Task, init: str | None) -> list[str] | None:
-    """What `speakers_of` gives of a training on ``rows``: theirs, and those that the model ``init`` knows."""
+    """What `speakers_of` gives of a training on ``rows``: theirs, and those that the model ``init`` knows. A prompt
+    without ``{speaker}`` names nobody: a model of one voice is not asked by a name that it never read.
+    """
     before = speakers_of(Path(init)) if init else []
-    named = {row.speaker for row in rows if task.task_of(row).name == "tts" and row.speaker}
+    named = {
+        row.speaker
+        for row in rows
+        if row.speaker and isinstance(own := task.task_of(row), TTS) and "{speaker}" in own.prompt
+    }
     return None if before is None else sorted(named.union(before))
 
 

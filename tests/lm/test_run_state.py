@@ -3,13 +3,23 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
 from lm.model import ModelError
-from lm.run_state import IN_ALL, SHIPPED, allowing_more_steps, computes_in_bf16, newest_model, speakers_of
+from lm.run_state import (
+    IN_ALL,
+    SHIPPED,
+    allowing_more_steps,
+    computes_in_bf16,
+    named_speakers,
+    newest_model,
+    speakers_of,
+)
+from tasks.base import make_task
 from training.checkpoint import CheckpointError
 from training.config import CONFIG_DIR, compose, group_options
 from training.run_folder import check_recipe
@@ -97,3 +107,10 @@ def test_which_processors_are_faster_in_bf16(text: str, expected: bool, tmp_path
     assert computes_in_bf16(torch.device("cpu"), cpuinfo) is expected
     assert not computes_in_bf16(torch.device("cpu"), tmp_path / "none")  # other systems
     assert not computes_in_bf16(torch.device("meta"), cpuinfo)
+
+
+@pytest.mark.parametrize(("override", "named"), [("task=tts", ["anna"]), ("task.prompt='{text}'", [])])
+def test_a_prompt_without_a_speaker_names_nobody(override: str, named: list[str]) -> None:
+    task = make_task(compose("lm_train", ["task=tts", override]).task)
+    row = SimpleNamespace(id="a", text="hello", speaker="anna", domain="speech", codes=None, captions=[])
+    assert named_speakers([row], task, None) == named
