@@ -190,12 +190,12 @@ class Task(ABC):
         Raises:
             TaskError: it spells sounds, and the task writes text, which nobody could read or score.
         """
-        if self.target == "text" and normalisers(self.name) is phonemes:
+        self.normalise = normalisers(self.name)
+        if self.target == "text" and self.normalise is phonemes:
             raise TaskError(
                 f"text.normalise=phonemes: task {self.name} writes text, and would write it in phonemes; name the "
                 "tasks that read, as text.normalise='{tts: phonemes}'."
             )
-        self.normalise = normalisers(self.name)
 
 
 def make_task(config: DictConfig) -> Task:

@@ -21,6 +21,7 @@ import soundfile
 from mini_corpus.grammar import sentence_stream
 from mini_corpus.layout import CorpusError, Row, read_metadata, read_stamp, replace_rows, seed_of, write_flac
 from mini_corpus.voices import Voice
+from tasks.text import plain
 
 LEVEL = 10 ** (-28 / 20)  # RMS of every clip; lower levels cost fewer bytes in FLAC, 16 bits leave 68 dB below it
 PEAK = 0.95
@@ -91,7 +92,7 @@ def split_of(sentence: str) -> str:
 
 def runs_of_words(text: str, most: int = COMMON_WORDS) -> set[tuple[str, ...]]:
     """All runs of 1 to ``most`` words in ``text``, whatever their case and punctuation."""
-    words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
+    words = plain(text).split()
     return {tuple(words[i : i + n]) for n in range(1, most + 1) for i in range(len(words) - n + 1)}
 
 

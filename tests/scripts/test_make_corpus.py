@@ -171,9 +171,12 @@ def test_sentences_of_a_file_become_a_corpus(flite: Path, sentences: Path, tmp_p
 def test_split_of_a_sentence_does_not_depend_on_its_neighbours() -> None:
     texts = [f"Sentence {n} says nothing." for n in range(300)]
     plan = speech.plan_sentences({text: speech.split_of(text) for text in texts}, ["slt"])
+    whole = {clip.text: clip.split for clip in plan}
+    part = speech.plan_sentences({text: speech.split_of(text) for text in texts[::-3]}, ["slt"])
+    assert all(whole[clip.text] == clip.split for clip in part)
     assert [clip.text for clip in plan if clip.split == "train"] == [t for t in texts if speech.split_of(t) == "train"]
     assert sorted({clip.split for clip in plan}) == ["test", "train", "valid"]
-    assert 230 < Counter(clip.split for clip in plan)["train"] < 290
+    assert 230 < Counter(whole.values())["train"] < 290
 
 
 def sentence_of(split: str, start: str) -> str:
@@ -193,7 +196,7 @@ def test_clauses_lie_in_the_split_of_their_sentence_and_no_held_out_text_was_hea
     assert {text for text, split in texts.items() if split == "test"} == {"She said that"}
     assert left_out == ["Oh no", "and saw the OLD grey barn"], "all of one was heard, five words in a row of the other"
     whole, _ = speech.cut([train], 1, 99)
-    assert train in whole and whole.pop(train) == "train"
+    assert whole[train] == "train"
 
 
 def test_words_choose_among_the_clauses_of_a_file(
