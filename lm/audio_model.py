@@ -27,6 +27,7 @@ from codec.audio.answer import Answer, wave_of
 from codec.files import Codec
 from codec.interface import AudioTokenizer
 from codec.load import load
+from lm.generation.asking import use_manner
 from lm.generation.batch import Generation
 from lm.generation.decoding import Engine
 from lm.generation.frames import Steps, best_of, live
@@ -35,7 +36,7 @@ from lm.generation.sampling import Sampling
 from lm.generation.streaming import StreamDecoder, decode
 from lm.generation.writing import Writing, write
 from lm.model import ModelError, load_layout, load_network
-from lm.run_state import model_folder, normalisation_of, speakers_of, tasks_of
+from lm.run_state import STATE_FILE, asked_of, model_folder, normalisation_of, speakers_of, tasks_of
 from lm.sequences.documents import render
 from tasks.base import Request, Task, make_task
 from tasks.text import normalisers
@@ -89,6 +90,7 @@ class AudioModel:
         self.places: int | None = getattr(config, "max_position_embeddings", None)
         self.speakers, self.learnt = speakers_of(self.folder), tasks_of(self.folder)
         self._normalisers = normalisers(normalisation_of(self.folder))
+        self._manner = asked_of(self.folder)
         self._tasks: dict[str, Task] = {}  # by name, as they are asked for
         self._place = self.folder.absolute()  # the working directory may change until the weights are needed
 
@@ -103,8 +105,18 @@ class AudioModel:
 
     # ---- what is asked -----------------------------------------------------------------------------------------
     def adopt(self, task: Task) -> None:
-        """Have ``task`` read and write texts as the model learnt them."""
+        """Have ``task`` read, write and ask as the model learnt it.
+
+        Raises:
+            TaskError: it is set to ask in other words.
+        """
         task.use_normaliser(self._normalisers)
+        try:
+            use_manner(task, self._manner)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"{self.folder / STATE_FILE} is damaged (asked: {error}): copy the folder again."
+            ) from None
 
     def prompts(self, task: Task, rows: Sequence[Any], max_seconds: float | None = None) -> list[Prompt]:
         """What asks the model for each of ``rows``.
@@ -310,6 +322,7 @@ class AudioModel:
         if name not in self._tasks:
             self.check_task(name)
             self._tasks[name] = make_task(compose("lm_generate", [f"task={name}"]).task)
+            self.adopt(self._tasks[name])
         return self._tasks[name]
 
     def _voiced(self, text: str, voice: Any, voice_text: str) -> tuple[Task, Any]:

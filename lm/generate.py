@@ -78,6 +78,7 @@ class Answers:
     def __init__(self, cfg: DictConfig, task: Task, model: AudioModel, out: Path) -> None:
         with refusing(ValueError):
             self.engine = Engine.of(cfg.generation, model.device)
+            model.adopt(task)
             self.sampling = sampling_of(cfg, task)
             self.sampling.check_levels(model.vocabulary.levels)
         self.cfg, self.task, self.model, self.out = cfg, task, model, out

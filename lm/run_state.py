@@ -155,6 +155,11 @@ def speakers_of(folder: Path) -> list[str] | None:
     return recorded(folder, "speakers")
 
 
+def asked_of(folder: Path) -> dict[str, Any]:
+    """How the training that made the model in ``folder`` asked (`lm.generation.asking.manner`), as far as it says."""
+    return recorded(folder, "asked") or {}
+
+
 def named_speakers(rows: Sequence[Any], task: Task, init: str | None) -> list[str] | None:
     """What `speakers_of` gives of a training on ``rows``: theirs, and those that the model ``init`` knows. A prompt
     without ``{speaker}`` names nobody: a model of one voice is not asked by a name that it never read.

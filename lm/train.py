@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from codec.interface import TokenizerError
 from codec.load import load_tokenizer
 from codec.shards import ShardError
+from lm.generation.asking import manner
 from lm.model import ModelError, code_vectors_of, parameter_groups
 from lm.network.attention import attention_of, set_attention
 from lm.network.depth import DepthLM, DepthObjective
@@ -183,6 +184,7 @@ def train(cfg: DictConfig) -> Path:
         "recipe": recipe(cfg, documents.hash, vocabulary.hash),
         "normalise": settings["text"]["normalise"],
         "speakers": named_speakers(rows, task, cfg.init),
+        "asked": manner(task),
         "versions": versions(),
     }
     objective, optimiser = accelerator.prepare(objective, optimiser)

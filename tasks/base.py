@@ -184,6 +184,15 @@ class Task(ABC):
         """The task that ``row`` is for: this one, or a member of a mixture."""
         return self
 
+    def wording(self) -> dict[str, Any]:
+        """What of the options shapes the text that a model reads, by attribute, as JSON: it learns to be asked so."""
+        return {"instructions": list(self.instructions)}
+
+    def use_wording(self, learnt: Mapping[str, Any]) -> None:
+        """Take what `wording` gave in training."""
+        for key, value in learnt.items():
+            setattr(self, key, tuple(value) if isinstance(value, list) else value)
+
     def use_normaliser(self, normalisers: Callable[[str], Callable[[str], str]]) -> None:
         """Take the normaliser that ``normalisers`` (task name → function) has for this task.
 

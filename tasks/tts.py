@@ -27,6 +27,9 @@ class TTS(Task):
         self.prompt = prompt
         self.anonymous_prompt = anonymous_prompt
 
+    def wording(self) -> dict[str, Any]:
+        return {**super().wording(), "prompt": self.prompt, "anonymous_prompt": self.anonymous_prompt}
+
     def prompt_text(self, row: Any) -> str:
         """The text the model reads. Templates are filled by replacement, so that braces in a text stay text."""
         template = self.prompt if row.speaker else self.anonymous_prompt

@@ -59,7 +59,8 @@ def open_model(run: Run, folder: Path, task: Task) -> tuple[AudioModel, dict[str
         VocabularyError: the model belongs to another tokenizer.
     """
     model = AudioModel(folder, run.tokenizer, run.device)
-    model.adopt(task)
+    with refusing(ValueError):
+        model.adopt(task)
     names = [path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model")]
     how = {
         "folder": folder.as_posix(),
@@ -84,9 +85,10 @@ class Speaker:
     """
 
     def __init__(self, run: Run, folder: Path, task: Task) -> None:
-        self.tokenizer, self.task, self.sampling = run.tokenizer, task, sampling_of(run.cfg, task)
+        self.tokenizer, self.task = run.tokenizer, task
         self.model, self.how = open_model(run, folder, task)
         with refusing(ValueError):
+            self.sampling = sampling_of(run.cfg, task)
             self.sampling.check_levels(self.model.vocabulary.levels)
         self.seed, self.batch_size, self.max_seconds = run.cfg.seed, run.cfg.batch_size, run.cfg.get("max_seconds")
         limits: Any = {key: task.decoding[key] for key in LENGTHS if key in task.decoding}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from lm.generation.sampling import Sampling
-from tasks.base import INPUTS, Task
+from tasks.base import INPUTS, Task, TaskError, make_task
 from tasks.interleaved import Interleaved
-from training.config import ConfigError, refusing
+from tasks.mixture import Mixture
+from training.config import ConfigError, compose, group_options, refusing
 
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")  # categories of Unicode: controls, formats, spaces
 
@@ -95,6 +98,52 @@ def check_inputs(task: Task, given: Mapping[str, Sequence[str]]) -> None:
     for file in files:
         if not Path(file).is_file():
             raise ConfigError(f"audio={file} does not exist.")
+
+
+@cache
+def as_it_comes(name: str) -> Task:
+    """The task ``name`` of configs/task/, of which nothing was set."""
+    return make_task(compose("lm_generate", [f"task={name}"]).task)
+
+
+def parts_of(task: Task) -> list[Task]:
+    """The tasks of configs/task/ that ``task`` is made of."""
+    parts = task.tasks if isinstance(task, Mixture) else [task]
+    return [part for part in parts if part.name in group_options("task")]
+
+
+def manner(task: Task) -> dict[str, Any]:
+    """How a training asks, for its model's folder: by task its wording, and what was set of sampling."""
+    found = {}
+    for part in parts_of(task):
+        plain = as_it_comes(part.name).decoding
+        drawn = {f.name: part.decoding[f.name] for f in fields(Sampling) if f.name in part.decoding}
+        chosen = {key: value for key, value in drawn.items() if value != plain.get(key)}
+        found[part.name] = {"wording": part.wording(), "sampling": chosen}
+    return found
+
+
+def use_manner(task: Task, learnt: Mapping[str, Any]) -> None:
+    """Have ``task`` ask as `manner` says that the model was asked. Sampling that was set otherwise stays.
+
+    Raises:
+        TaskError: other words were set than those that the model has learnt.
+        TypeError, AttributeError, KeyError: ``learnt`` is not of this form.
+    """
+    for part in parts_of(task):
+        told, own, plain = learnt.get(part.name, {}), part.wording(), as_it_comes(part.name)
+        wording = told.get("wording", {})
+        for key, value in wording.items():
+            if type(value) is not type(own[key]) or not all(isinstance(word, str) for word in value):
+                raise TypeError(f"{key} is {value!r}")
+            if own[key] not in (value, plain.wording()[key]):
+                raise TaskError(
+                    f"task {part.name}: {key} is set to {own[key]!r}, and the model has learnt {value!r}: leave it out."
+                )
+        part.use_wording(wording)
+        for key, value in told.get("sampling", {}).items():
+            if part.decoding.get(key) == plain.decoding.get(key):
+                part.decoding[key] = value
 
 
 def sampling_of(cfg: DictConfig, task: Task) -> Sampling:

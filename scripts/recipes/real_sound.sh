@@ -11,19 +11,21 @@ run=real-sound tokenizer=(tokenizer.path=runs/real-sound/final)
 # shellcheck disable=SC2206  # the options are words
 codec=(${CODEC:-codec=small trainer.max_steps=8000 trainer.batch_size=32 precision=bf16 trainer.workers=8})
 # shellcheck disable=SC2206
-launch=(${LAUNCH:-python}) lm=(${LM:-lm=nano lm.variant=depth trainer.max_steps=8000}) scores=(${SCORES:-})
+launch=(${LAUNCH:-python}) lm=(${LM:-lm=nano trainer.curriculum_steps=600 trainer.max_steps=8000}) scores=(${SCORES:-})
 
 echo "1/4  The codec: reconstruction, with a listener, an axis that says the pitch, and room for the others"
 "${launch[@]}" "$here/codec/train.py" data.root="$corpus" name="$run" gan.start=null codec.pitch_input=true \
-  hearing.encoder="$listener" loss.hearing=1 loss.pitch=1 loss.pitch_axis=1 loss.mae=0 loss.ar=0 \
-  loss.spread=0.2 loss.commitment=0.1 \
-  'trainer.domain_weights={speech: 0.5, sound: 0.27, music: 0.23}' "${codec[@]}"
+  hearing.encoder="$listener" hearing.layers=6 loss.hearing=2 loss.pitch=1 loss.pitch_axis=1 loss.unpitched=0.3 \
+  loss.spread=0.2 loss.commitment=0.1 loss.mae=0 loss.ar=0 \
+  'trainer.domain_weights={speech: 0.5, sound: 0.28, music: 0.22}' "${codec[@]}"
 echo "2/4  Its scores on the test split"
 python "$here/eval/reconstruction.py" data.root="$corpus" data.tokens=null "${tokenizer[@]}" \
   out="runs/$run/eval-reconstruction" "${scores[@]}"
 [ -n "$voice" ] || exit 0
-echo "3/4  A language model that reads, on the voice's tokens"
-"${launch[@]}" "$here/lm/train.py" task=tts data.root="$voice" data.tokens=null "${tokenizer[@]}" name="$run-voice" "${lm[@]}"
+reading=(data.root="$voice" data.tokens=null "${tokenizer[@]}" "task.prompt='{text}'")
+echo "3/4  A language model that reads phonemes, on the voice's tokens"
+"${launch[@]}" "$here/lm/train.py" task=tts "${reading[@]}" name="$run-voice" text.normalise=phonemes \
+  lm.text_tokenizer.vocab_size=330 trainer.level_weights=[1,0.3,0.1] "${lm[@]}"
 echo "4/4  Its scores, beside resynthesis and another sentence's text"
-python "$here/eval/tts.py" data.root="$voice" data.tokens=null "${tokenizer[@]}" model="runs/$run-voice/final" \
+python "$here/eval/tts.py" "${reading[@]}" model="runs/$run-voice/final" sampling.guidance=2 \
   out="runs/$run-voice/eval-tts" "${scores[@]}"

@@ -95,7 +95,7 @@ def test_a_codec_for_real_sound_and_its_voice(corpus: Path) -> None:
         "vocab_size": 100,
         "pad_token_id": 0,
     }
-    WhisperModel(WhisperConfig(encoder_layers=3, decoder_layers=1, **sizes)).save_pretrained("listener")
+    WhisperModel(WhisperConfig(encoder_layers=6, decoder_layers=1, **sizes)).save_pretrained("listener")
     tiny = [*TINY_CODEC, "codec=small", "trainer.max_steps=2", "trainer.quantize_from=1", "trainer.warmup_steps=1"]
     options = {
         "CODEC": " ".join([*tiny, "threads=1"]),
