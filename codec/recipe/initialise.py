@@ -131,7 +131,7 @@ def take_ends(core: ALMTokenizer, autoencoder: ALMTokenizer) -> None:
 
 @torch.no_grad()
 def reopen_space(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop: int) -> float:
-    """Give a trained codec a code space of all that its queries hold; returns what the decoder loses by it.
+    """Give a trained codec a code space of the widest axes of its queries; returns what the decoder loses by it.
 
     Few axes of a code space stay above the quantiser's error, though the queries before it hold more: the projection
     keeps the others small. Its rows become the principal axes of the queries (ours), the variance λ of each scaled to λ
@@ -141,6 +141,9 @@ def reopen_space(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop
 
     Returns:
         Share of the variance of the decoder's latents that the new space does not give, before quantising.
+
+    Raises:
+        ConfigError: queries that are not finite.
     """
     quantizer, fixed = core.quantizer, 1 if cfg.loss.pitch_axis else 0
     batches = calibration_crops(core, sampler, cfg, crop, REOPENING_STEPS)
@@ -150,10 +153,12 @@ def reopen_space(core: ALMTokenizer, sampler: CropSampler, cfg: DictConfig, crop
         for layer in (quantizer.project_in, quantizer.project_out)
     )
     wanted = (x @ into[0].T + into[1]) @ out[0].T + out[1]
+    if not bool(torch.isfinite(wanted).all()):
+        raise ConfigError(f"init={cfg.init}: what its queries hold is NaN or infinite: its weights are damaged.")
     mean, covariance = x.mean(0), torch.cov(x.T)
     rest = torch.eye(len(covariance)).double()
     for row in into[0][len(into[0]) - fixed :]:  # what the pitch says of the queries is not said twice
-        rest -= torch.outer(covariance @ row / (row @ covariance @ row), row)
+        rest -= torch.outer(covariance @ row / (row @ covariance @ row).clamp(min=1e-12), row)
     variance, axes = torch.linalg.eigh(rest @ covariance @ rest.T)
     count = len(into[0]) - fixed
     variance, axes = variance.flip(0)[:count].clamp(min=1e-6), axes.flip(1)[:, :count]

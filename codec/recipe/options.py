@@ -56,6 +56,16 @@ def check_options(cfg: DictConfig) -> None:
         raise ConfigError("reopen needs init=FOLDER of a trained codec, and no stage.")
     if cfg.reopen is not None and (cfg.codec.whiten or cfg.codec.semantic_dim):
         raise ConfigError("reopen: with codec.whiten or codec.semantic_dim the code space has a form of its own.")
+    if cfg.reopen is not None and not bool(cfg.loss.pitch_axis) < cfg.codec.code_dim <= cfg.codec.encoder_dim:
+        raise ConfigError(
+            f"reopen takes the axes of the code space from the queries: codec.code_dim={cfg.codec.code_dim} must be at "
+            f"most codec.encoder_dim={cfg.codec.encoder_dim}, and above the axis of loss.pitch_axis."
+        )
+    if cfg.reopen is not None and cfg.trainer.quantize_from >= cfg.trainer.max_steps:
+        raise ConfigError(
+            f"reopen begins the codebooks anew at step trainer.quantize_from={cfg.trainer.quantize_from}: "
+            f"trainer.max_steps={cfg.trainer.max_steps} must be above it."
+        )
 
 
 def check_flow(cfg: DictConfig) -> None:

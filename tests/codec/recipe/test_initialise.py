@@ -207,3 +207,18 @@ def test_a_space_made_anew_says_what_the_queries_hold(
     variance = torch.linalg.eigvalsh(torch.cov(queries.T)).flip(0)[: free.shape[1]]
     expected = torch.diag(variance**power / variance[0] ** power).float()
     torch.testing.assert_close(torch.cov(free.T), expected, atol=2e-3, rtol=1e-2)
+
+
+def test_a_damaged_codec_cannot_be_opened_and_a_dead_pitch_axis_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("codec.recipe.initialise.REOPENING_STEPS", 4)
+    cfg = compose("codec_train", ["trainer.batch_size=4", "reopen=0.5", "init=mine", "loss.pitch_axis=1"])
+    core = tiny_codec()
+    core.quantizer.project_in.weight.data[-1] = 0
+    reopen_space(core, Noise(), cfg, CROP)
+    assert core.quantizer.project_in.weight.isfinite().all() and not core.quantizer.project_in.weight[-1].any()
+    core.quantizer.project_in.weight.data[0, 0] = float("nan")
+    with pytest.raises(ConfigError):
+        reopen_space(core, Noise(), cfg, CROP)
+    assert "init=mine: what its queries hold is NaN or infinite" in capsys.readouterr().err

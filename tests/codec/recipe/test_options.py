@@ -8,11 +8,11 @@ from training.config import ConfigError, compose
 from training.launch import pick_device
 
 
-def sentence(capsys: pytest.CaptureFixture, override: str) -> str:
+def sentence(capsys: pytest.CaptureFixture, override: str, *more: str) -> str:
     """What `codec/train.py` says of this configuration."""
     three = ["stage=3", "init=x"] if "flow" in override or override in ("gan.start=0", "semantic_centres=x") else []
     with pytest.raises(ConfigError) as refused:
-        cfg = compose("codec_train", [*three, override])
+        cfg = compose("codec_train", [*three, override, *more])
         check_options(cfg)
         check_crop(cfg, cfg.codec.sample_rate, cfg.codec.hop)
     assert refused.value.code == 2
@@ -48,6 +48,7 @@ def test_the_defaults_pass() -> None:
         ("loss={flow: 0, regression: 0}", "loss: all weights that count are"),
         ("stage=2", "stage=2 needs init=FOLDER"),
         ("reopen=0.5", "reopen needs init=FOLDER of a trained codec, and no stage."),
+        ("reopen=1.5", "reopen=1.5 must be from 0 to 1 or null."),
         ("trainer.max_steps=null", "trainer.max_steps=null must be a whole number, at least 1."),
         ("trainer.learning_rate=nan", "trainer.learning_rate=nan must be above 0."),
         ("trainer.domain_weights.speech=-1", "trainer.domain_weights.speech=-1 must be at least 0."),
@@ -74,6 +75,22 @@ def test_the_defaults_pass() -> None:
 )
 def test_what_cannot_work_is_refused(override: str, reason: str, capsys: pytest.CaptureFixture) -> None:
     assert reason in sentence(capsys, override)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (["stage=2"], "and no stage."),
+        (["codec.whiten=true"], "has a form of its own."),
+        (["codec.code_dim=129"], "codec.code_dim=129 must be at most codec.encoder_dim=128"),
+        (["codec.code_dim=1", "loss.pitch_axis=1"], "and above the axis of loss.pitch_axis."),
+        (["trainer.max_steps=250"], "trainer.quantize_from=250: trainer.max_steps=250 must be above it."),
+    ],
+)
+def test_a_space_that_cannot_be_opened_is_refused(
+    changes: list[str], reason: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert reason in sentence(capsys, "reopen=0.5", "init=x", *changes)
 
 
 @pytest.mark.parametrize("precision", ["null", "no", "bf16"])
