@@ -18,6 +18,8 @@ import training.help  # noqa: F401
 import argparse
 import hashlib
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -92,19 +94,22 @@ def make_speech(options: argparse.Namespace) -> None:
     settings: dict[str, Any] = {"source": "grammar", "seed": options.seed, "voices": names}
     if options.sentences is not None:
         sentences = speech.read_sentences(options.sentences)
-        digest = hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:12]
-        settings = {"source": f"sentences {digest}", "seed": None, "voices": names}
         texts = {text: speech.split_of(text) for text in sentences}
         if options.words is not None:
-            settings["words"] = options.words
             texts, left_out = speech.cut(sentences, *options.words)
-            print(
-                f"speech: {len(texts)} texts of {len(sentences)} sentences; {len(left_out)} held-out ones are left out,"
-            )
-            print(f"speech: as the training's text holds five of their words in a row, or all: {left_out[:5]}")
             if not texts:
                 raise CorpusError(f"--sentences {options.sentences} holds no text of --words {options.words}.")
-        plan = iter(speech.plan_sentences(texts, names))
+            counts = Counter(texts.values())
+            shares = ", ".join(f"{split} {counts[split]}" for split in ("test", "valid", "train"))
+            print(f"speech: {len(texts)} texts of {len(sentences)} sentences: {shares}")
+            if left_out:
+                print(
+                    f"speech: left out {len(left_out)} held-out texts, of which a train sentence holds "
+                    f"{speech.COMMON_WORDS} words in a row, or all: {left_out[:5]}"
+                )
+        plan: Iterable[speech.Utterance] = speech.plan_sentences(texts, names)
+        digest = hashlib.sha256("\n".join(f"{clip.id} {clip.text}" for clip in plan).encode()).hexdigest()[:12]
+        settings = {"source": f"sentences {digest}", "seed": None, "voices": names, "words": options.words}
         seconds, total = None if options.hours is None else options.hours * 3600, len(texts)
     elif options.hours is None:
         plan = speech.plan_grammar(options.seed, names, MINI_TEST, MINI_VALID)

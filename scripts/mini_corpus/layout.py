@@ -24,7 +24,7 @@ STAMP = ".build.json"
 FOLDERS = {"speech": "speech", "sound": "sounds", "music": "music", "notes": "notes"}  # part -> where its audio lies
 PARTS = tuple(FOLDERS)
 SPLITS = ("train", "valid", "test")
-LATER = {"times": 1}  # settings that older stamps lack
+LATER = {"times": 1, "words": None}  # settings that older stamps lack
 
 Row = dict[str, Any]
 

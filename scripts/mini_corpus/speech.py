@@ -25,7 +25,10 @@ from tasks.text import plain
 
 LEVEL = 10 ** (-28 / 20)  # RMS of every clip; lower levels cost fewer bytes in FLAC, 16 bits leave 68 dB below it
 PEAK = 0.95
-CLAUSE_ENDS = re.compile(r"[,;:()\[\]\"“”—–]+|[.!?]+\s|\s-+\s|--+")
+# Not within a number (3,500 or 12:30), and not behind a title or an initial.
+CLAUSE_ENDS = re.compile(
+    r"[;()\[\]\"“”«»…—–]+|(?<!\d)[,:]+|[,:]+(?!\d)|(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)(?<!\b[A-Z])[.!?]+\s|\s-+\s|--+"
+)
 COMMON_WORDS = 5  # in a row, that a held-out clause may not share with a text of the train split
 SPLIT_SIZE = 400  # test and valid sentences that are set aside before the first train sentence
 
@@ -73,7 +76,7 @@ def plan_grammar(seed: int, voices: list[str], test: int = SPLIT_SIZE, valid: in
 def read_sentences(path: Path) -> list[str]:
     """Distinct sentences of a text file, one per line; blank lines and repetitions are left out."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"--sentences {path} cannot be read as UTF-8 text ({error}).") from error
     sentences = list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
@@ -86,14 +89,13 @@ def read_sentences(path: Path) -> list[str]:
 
 
 def split_of(sentence: str) -> str:
-    """The split that a hash of the sentence gives it: 5 % test, 5 % valid."""
-    return {0: "test", 1: "valid"}.get(seed_of("split", sentence.casefold()) % 20, "train")
+    """The split that a hash of the sentence's words gives it, however they are written: 5 % test, 5 % valid."""
+    return {0: "test", 1: "valid"}.get(seed_of("split", plain(sentence)) % 20, "train")
 
 
-def runs_of_words(text: str, most: int = COMMON_WORDS) -> set[tuple[str, ...]]:
-    """All runs of 1 to ``most`` words in ``text``, whatever their case and punctuation."""
-    words = plain(text).split()
-    return {tuple(words[i : i + n]) for n in range(1, most + 1) for i in range(len(words) - n + 1)}
+def runs_of_words(words: list[str], length: int) -> set[tuple[str, ...]]:
+    """All runs of ``length`` words in a row."""
+    return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
 
 
 def cut(sentences: list[str], least: int, most: int) -> tuple[dict[str, str], list[str]]:
@@ -108,7 +110,8 @@ def cut(sentences: list[str], least: int, most: int) -> tuple[dict[str, str], li
     heard: set[tuple[str, ...]] = set()
     for sentence in sentences:
         if split_of(sentence) == "train":
-            heard |= runs_of_words(sentence)
+            for length in range(1, COMMON_WORDS + 1):
+                heard |= runs_of_words(plain(sentence).split(), length)
     texts: dict[str, str] = {}
     kept: set[str] = set()
     left_out: dict[str, None] = {}
@@ -116,14 +119,13 @@ def cut(sentences: list[str], least: int, most: int) -> tuple[dict[str, str], li
         split = split_of(sentence)
         for part in (sentence, *CLAUSE_ENDS.split(sentence)):
             text = part if part is sentence else part.strip(" .!?'‘’-")
-            length = len(text.split())
-            if not least <= length <= most or text.casefold() in kept:
+            words, said = plain(text).split(), sum(map(bool, map(plain, text.split())))
+            if not least <= said <= most or " ".join(words) in kept:
                 continue
-            own = runs_of_words(text)
-            if split != "train" and any(run in heard for run in own if len(run) == max(map(len, own))):
+            if split != "train" and runs_of_words(words, min(COMMON_WORDS, len(words))) & heard:
                 left_out[text] = None
             else:
-                kept.add(text.casefold())
+                kept.add(" ".join(words))
                 texts[text] = split
     return texts, list(left_out)
 

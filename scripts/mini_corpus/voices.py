@@ -28,6 +28,8 @@ MISSING_FLITE = (
 MISSING_PIPER = (
     "piper, the speech synthesiser, is not installed: pip install piper-tts (GPL), in any environment on PATH."
 )
+# what piper ends with at a text that has no sounds, as "…"
+NO_SOUND = "wave.Error: # channels not specified"
 
 
 class Voice(Protocol):
@@ -37,7 +39,7 @@ class Voice(Protocol):
     licence: str
 
     def speak(self, text: str) -> tuple[np.ndarray, int]:
-        """(``[samples]`` float32, Hz); raises CorpusError when the program fails."""
+        """(``[samples]`` float32, Hz), of a text without sounds none; raises CorpusError when the program fails."""
         ...
 
     def close(self) -> None:
@@ -118,6 +120,8 @@ class Piper:
                 if "Wrote " in line:
                     break
             else:
+                if said[-1:] == [NO_SOUND]:
+                    return np.zeros(0, np.float32), 1
                 raise CorpusError(f"piper ended on {text!r} with voice {self.name}: {' '.join(said[-2:])[:200]}")
             path = Path(line.partition("Wrote ")[2].strip())
             samples, rate = soundfile.read(path, dtype="float32")

@@ -62,6 +62,8 @@ for number, text in enumerate(map(str.strip, sys.stdin)):
     if text == "fail":
         sys.exit("no such phoneme")
     path = pathlib.Path(option["-d"]) / f"{{id(option)}}{{number}}.wav"
+    if text == "…":
+        wave.open(str(path), "wb").close()  # as piper itself
     hum = [int(9000 * math.sin(6.28 * (100 + sum(map(ord, text)) % 100) * n / 22050)) for n in range(900 * len(text))]
     with wave.open(str(path), "wb") as out:
         out.setnchannels(1), out.setsampwidth(2), out.setframerate(22050)
@@ -177,6 +179,7 @@ def test_split_of_a_sentence_does_not_depend_on_its_neighbours() -> None:
     assert [clip.text for clip in plan if clip.split == "train"] == [t for t in texts if speech.split_of(t) == "train"]
     assert sorted({clip.split for clip in plan}) == ["test", "train", "valid"]
     assert 230 < Counter(whole.values())["train"] < 290
+    assert all(speech.split_of(f"“{text.upper()[:-1]}!”") == split for text, split in whole.items())
 
 
 def sentence_of(split: str, start: str) -> str:
@@ -199,6 +202,39 @@ def test_clauses_lie_in_the_split_of_their_sentence_and_no_held_out_text_was_hea
     assert whole[train] == "train"
 
 
+@pytest.mark.parametrize(
+    ("text", "clauses"),
+    [
+        ("He paid 3,500 dollars, at 12:30 or so.", ["He paid 3,500 dollars", "at 12:30 or so"]),
+        ("Dr. Smith saw J. R. Brown. Then Mrs. Hall left.", ["Dr. Smith saw J. R. Brown", "Then Mrs. Hall left"]),
+        ("« Oh » he said… and went -- at once.", ["Oh", "he said", "and went", "at once"]),
+        ("– Well - known – * – ...", ["Well", "known"]),
+    ],
+)
+def test_clauses_are_cut_where_one_pauses(text: str, clauses: list[str]) -> None:
+    found, _ = speech.cut([text], 1, 99)
+    assert [part for part in found if part != text] == clauses
+    assert text in found
+
+
+def test_a_text_is_there_once_however_it_is_written_and_of_words_only() -> None:
+    texts, _ = speech.cut(["Come here!", "come here", "— * —"], 1, 9)
+    assert list(texts) == ["Come here!"]
+    assert list(speech.cut(["* Come - here *"], 2, 2)[0]) == ["* Come - here *"], "two words, and marks"
+
+
+def test_what_changes_the_texts_changes_the_build(
+    flite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clips are named by number: where other texts come of the same file, what lies there would say something else."""
+    given = tmp_path / "text.txt"
+    given.write_text(sentence_of("train", "Come here, my dear; and sit") + "\n")
+    assert speak(given, tmp_path / "m", "--words", 2, 3) == 0
+    monkeypatch.setattr(speech, "CLAUSE_ENDS", re.compile(r"\s(?=my|and)"))
+    assert speak(given, tmp_path / "m", "--words", 2, 3) == 1
+    assert "source='sentences " in capsys.readouterr().err
+
+
 def test_words_choose_among_the_clauses_of_a_file(
     flite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,8 +242,10 @@ def test_words_choose_among_the_clauses_of_a_file(
     given.write_text(sentence_of("train", "Come here, my dear old friend of many years") + "\n")
     assert speak(given, tmp_path / "m", "--words", 2, 3) == 0
     assert [row["text"] for row in rows_of(tmp_path / "m")] == ["Come here"]
-    assert "1 texts of 1 sentences; 0 held-out ones are left out" in capsys.readouterr().out
-    assert speak(given, tmp_path / "m", "--words", 2, 9) == 1, "another choice is another corpus"
+    assert "1 texts of 1 sentences: test 0, valid 0, train 1\n" in capsys.readouterr().out
+    for other in (("--words", 2, 9), ()):
+        assert speak(given, tmp_path / "m", *other) == 1, "another choice is another corpus"
+        assert "holds another speech build" in capsys.readouterr().err
     assert speak(given, tmp_path / "n", "--words", 1, 1) == 1
     assert "holds no text of --words [1, 1]" in capsys.readouterr().err
     for wrong in (("--words", 3, 2), ("--words", 0, 2)):
@@ -283,6 +321,14 @@ def test_a_piper_voice_speaks_beside_a_flite_voice(piper: Path, sentences: Path,
         assert ("card of the Piper voice en_US-joe" in row["licence"]) == joe
     assert speak(sentences, tmp_path / "again", "--voices", piper, "slt", "--jobs", 3) == 0
     assert samples_of(tmp_path / "again") == samples_of(tmp_path / "mine")
+
+
+def test_a_text_without_sounds_ends_no_build(piper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sentences.txt"
+    path.write_text("\ufeffHello there.\r\n…\r\n\r\nIt works.\r\n", encoding="utf-8")
+    assert speak(path, tmp_path / "mine", "--voices", piper, "--jobs", 1) == 0
+    assert {row["text"] for row in rows_of(tmp_path / "mine")} == {"Hello there.", "It works."}
+    assert "left out 1 sentences that are not spoken: ['…']" in capsys.readouterr().out
 
 
 def test_a_piper_voice_that_cannot_speak_is_one_sentence(
