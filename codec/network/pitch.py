@@ -7,7 +7,7 @@ said beside the spectra (:class:`PitchInput`), as codecs with a source and a fil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -73,31 +73,49 @@ def pitch(
     Returns:
         frequency ``[batch, frames]`` in Hz, periodicity ``[batch, frames]`` in 0…1 (0 where the frame is silent).
     """
+    return pitches(wav, sample_rate, hop, low, [high], window_seconds, rate, causal, correlate)[0]
+
+
+def pitches(
+    wav: Tensor,
+    sample_rate: int,
+    hop: int,
+    low: float,
+    highs: Sequence[float],
+    window_seconds: float = WINDOW_SECONDS,
+    rate: float = RATE,
+    causal: bool = False,
+    correlate: Callable[[Tensor, int, int, bool], Tensor] = autocorrelations,
+) -> list[tuple[Tensor, Tensor]]:
+    """What :func:`pitch` finds up to each of ``highs``: the autocorrelations, which cost most, are made once."""
     factor, size, step = framing(sample_rate, hop, rate, window_seconds)
     rate = sample_rate / factor
     longest = min(int(rate / low) + 2, size - 2)
-    shortest = max(2, int(rate / high))
     r = correlate(F.avg_pool1d(wav[:, None], factor)[:, 0], size, step, causal)[..., : longest + 2]
-    energy = r[..., :1]
+    energy = r[..., 0]
     reference = window_autocorrelation(size, wav.device, wav.dtype)[: longest + 2]
-    r = r / energy.clamp(min=1e-9) / reference.clamp(min=0.02)
-    lags = torch.arange(longest + 2, device=wav.device)
-    score = r - 0.08 * torch.log2(lags.clamp(min=1) / shortest)
-    score = score[..., shortest : longest + 1]
-    left, mid, right = (
-        r[..., shortest - 1 : longest],
-        r[..., shortest : longest + 1],
-        r[..., shortest + 1 : longest + 2],
-    )
+    r = r / energy[..., None].clamp(min=1e-9) / reference.clamp(min=0.02)
+    found = []
+    for high in highs:
+        lag, height = highest_peak(r, max(2, int(rate / high)))
+        silent = energy < 1e-5 * size
+        found.append((rate / lag, torch.where(silent, height.new_zeros(()), height.clamp(0, 1))))
+    return found
+
+
+def highest_peak(r: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
+    """Of ``r [batch, frames, lags]`` the highest peak from lag ``shortest`` to the last but one: its lag and height
+    ``[batch, frames]``.
+    """
+    left, mid, right = r[..., shortest - 1 : -2], r[..., shortest:-1], r[..., shortest + 1 :]
+    lags = torch.arange(shortest, r.shape[-1] - 1, device=r.device)
+    score = mid - 0.08 * torch.log2(lags / shortest)
     is_peak = (mid >= left) & (mid > right)
     best = torch.where(is_peak, score, score.new_tensor(-1.0)).argmax(-1, keepdim=True)
     a, b, c = (t.gather(-1, best) for t in (left, mid, right))
     # parabola through the peak and its neighbours: lags are coarse at 8 kHz
     shift = (0.5 * (a - c) / (a - 2 * b + c).clamp(max=-1e-6)).clamp(-0.5, 0.5)
-    frequency = rate / (best + shortest + shift)[..., 0]
-    silent = energy[..., 0] < 1e-5 * size
-    periodicity = torch.where(silent, b.new_zeros(()), b[..., 0].clamp(0, 1))
-    return frequency, periodicity
+    return (best + shortest + shift)[..., 0], b[..., 0]
 
 
 def voicing(periodicity: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from codec.model import ALMTokenizer
 from codec.network.code_space import coding_rate_loss
 from codec.network.experts import ExpertPatchify
 from codec.network.patchify import Synthesis, spectrum, tone_offsets
-from codec.network.pitch import pitch, voicing
+from codec.network.pitch import pitches, voicing
 from codec.network.quantizer import Quantized
 from codec.objectives.auxiliary import ExpertPredictor, LevelPredictor, MaskedAutoencoder, draw_mask
 from codec.objectives.flow import FlowDraw, flow_losses
@@ -294,26 +294,26 @@ class OtherLosses(Losses):
         return tone_loss(offset, spectrum(self.source, c.synthesis_fft, c.hop), c.hop, c.synthesis_fft)
 
     @cached_property
-    def _measured(self) -> tuple[Tensor, Tensor]:
-        """Pitch and periodicity of the source, measured once."""
+    def _pitches(self) -> list[tuple[Tensor, Tensor]]:
+        """Pitch and periodicity of the source up to the pulses' highest; for `unpitched`, two octaves above it, too."""
         c = self.staged.codec.config
+        highs = [c.pitch_high, 4 * c.pitch_high] if self.weights.unpitched else [c.pitch_high]
         with torch.no_grad():
-            return pitch(self.source, c.sample_rate, c.hop, c.pitch_low, c.pitch_high)
+            return pitches(self.source, c.sample_rate, c.hop, c.pitch_low, highs)
 
     def pitch(self) -> Tensor | None:
         """Octaves of pitch error in voiced frames."""
         frequency = self.made.synthesis.frequency
-        return None if frequency is None else pitch_loss(frequency, *self._measured, self.accelerator.reduce)
+        return None if frequency is None else pitch_loss(frequency, *self._pitches[0], self.accelerator.reduce)
 
     def unpitched(self) -> Tensor | None:
         """What tones and direct spectrum add to frames whose pitch pulses can say, and drown it with."""
         share = self.made.synthesis.unpitched
         if share is None or not self.weights.unpitched:
             return None
-        c, (frequency, periodicity) = self.staged.codec.config, self._measured
-        with torch.no_grad():  # of a bird or a whistle the pulses say a fraction of the pitch, and the tones say it
-            higher, _ = pitch(self.source, c.sample_rate, c.hop, c.pitch_low, 4 * c.pitch_high)
-            within = (frequency / higher).log2().abs() < 0.1
+        # of a bird or a whistle the pulses say a fraction of the pitch, and the tones say it
+        (frequency, periodicity), (higher, _) = self._pitches
+        within = (frequency / higher).log2().abs() < 0.1
         voiced = within * voicing(periodicity)
         return (share * voiced).sum() / self.accelerator.reduce(voiced.sum(), reduction="mean").clamp(min=1.0)
 
@@ -324,7 +324,7 @@ class OtherLosses(Losses):
         c, octaves = self.staged.codec.config, self.made.quantized.projected[..., -1] / AXIS_PER_OCTAVE
         frequency = (c.pitch_low * c.pitch_high) ** 0.5 * 2.0**octaves
         frames = frequency.repeat_interleave(self.source.shape[1] // c.hop // frequency.shape[1], dim=1)
-        return pitch_loss(frames, *self._measured, self.accelerator.reduce)
+        return pitch_loss(frames, *self._pitches[0], self.accelerator.reduce)
 
 
 # ---- distances -----------------------------------------------------------------------------------------------------

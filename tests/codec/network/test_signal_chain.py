@@ -1,13 +1,14 @@
 """The signal processing under the network: spectra, pulses, pitch, losses, against known answers."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.signal import get_window, lfilter
 
 from codec.network.patchify import STFTUnpatchify, overlap_add, pulse_train, spectrum
-from codec.network.pitch import GAIN, PitchInput, pitch
+from codec.network.pitch import GAIN, PitchInput, autocorrelations, pitch, pitches
 from codec.objectives.losses import Resolution, loss_filters, pitch_loss, spectral_losses
 
 
@@ -62,6 +63,23 @@ def test_pitch_of_harmonic_tones_and_of_noise() -> None:
     noise = torch.randn(1, 24000, generator=torch.Generator().manual_seed(0)) * 0.1
     assert (pitch(noise, 24000, 320)[1] > 0.6).float().mean() < 0.1
     assert pitch(torch.zeros(1, 24000), 24000, 320)[1].max() == 0
+
+
+def test_several_ranges_are_searched_in_one_pass() -> None:
+    passes = []
+
+    def correlate(*given: Any) -> torch.Tensor:
+        passes.append(given)
+        return autocorrelations(*given)
+
+    time = torch.arange(24000) / 24000
+    sounds = torch.stack((pulse_train(torch.full((1, 75), 150.0), 320, 24000)[0], torch.sin(2 * math.pi * 1400 * time)))
+    within, above = pitches(0.1 * sounds, 24000, 320, 60.0, [500.0, 2000.0], correlate=correlate)
+    assert len(passes) == 1
+    for found, high in ((within, 500.0), (above, 2000.0)):
+        torch.testing.assert_close(found, pitch(0.1 * sounds, 24000, 320, 60.0, high), atol=1e-6, rtol=0)
+    octaves = torch.log2(above[0] / within[0])[:, 5:-5].abs()
+    assert octaves[0].max() < 0.1 and octaves[1].min() > 1, "a whistle's pitch lies above the range of a voice"
 
 
 def test_a_frame_hears_octaves_from_the_middle_of_the_range_and_whether_it_has_a_pitch() -> None:
