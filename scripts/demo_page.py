@@ -17,9 +17,10 @@ import base64
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -77,16 +78,21 @@ def read_sections(folders: Sequence[Path], options: Options) -> list[Section]:
     return make_sections(evaluations, options.show, options.count, options.seed, options.rank)
 
 
-def build_page(folders: Sequence[Path], out: Path, options: Options | None = None) -> Path:
+def build_page(
+    folders: Sequence[Path], out: Path, options: Options | None = None, read: Callable[[], list[Section]] | None = None
+) -> Path:
     """Write the page for evaluation ``folders`` to the folder ``out`` and return the path of its index.html.
 
     A page that was built from the same evaluations with the same options is left as it is.
+
+    Args:
+        read: gives their sections (`read_sections`), for who needs them as well.
     """
     options = options or Options()
     inputs = _inputs(folders, options)
     if (out / MARKER).exists() and (out / MARKER).read_text(encoding="utf-8") == inputs:
         return out / "index.html"
-    sections = read_sections(folders, options)
+    sections = read() if read else read_sections(folders, options)
     if out.exists() and not (out / MARKER).exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not a demo page: choose another out.")
 
@@ -238,11 +244,12 @@ def main(cfg: DictConfig) -> None:
     if cfg.webmushra:
         hold(cfg.webmushra, "webmushra", replaced=True)
     hold(out, "out", replaced=True)
-    index = build_page(folders, out, options)
+    read = cache(lambda: read_sections(folders, options))  # once for the page and the test
+    index = build_page(folders, out, options, read)
     for folder in folders:
         print(f"\n{folder}\n{results_table(folder)}")
     if cfg.webmushra:
-        written = write_listening_test(read_sections(folders, options), Path(cfg.webmushra), options.title)
+        written = write_listening_test(read(), Path(cfg.webmushra), options.title)
         print(f"\nListening test for webMUSHRA: {', '.join(map(str, written))}")
     print(f"\n{page_size(out) / 1e6:.1f} MB in {out}\nThe page: {index.resolve().as_uri()}")
 

@@ -11,11 +11,12 @@ import pytest
 import soundfile
 import yaml
 
+from demo_page import main
 from listening_test import ANCHOR, GRADES, LONGEST, MARKER, RATE, low_pass, write_listening_test
-from page.data import read_evaluation
+from page.data import Evaluation, read_evaluation
 from page.loudness import measure
 from page.sections import Section, make_sections
-from training.config import ConfigError
+from training.config import ConfigError, compose
 
 
 def sections_of(*folders: Path, count: int = 2) -> list[Section]:
@@ -113,6 +114,24 @@ def test_only_our_own_folder_is_replaced(tmp_path: Path, codecs: list[Path]) -> 
     write_listening_test(sections_of(*codecs), out, "A test")
     assert (out / MARKER).is_file()
     write_listening_test(sections_of(*codecs), out, "A test")
+
+
+@pytest.mark.slow
+def test_the_page_and_its_test_are_made_of_one_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.reconstruction(tmp_path / "runs/codec/eval-reconstruction")
+    read: list[Path] = []
+
+    def reading(folder: Path) -> Evaluation:
+        read.append(folder)
+        return read_evaluation(folder)
+
+    monkeypatch.setattr("demo_page.read_evaluation", reading)
+    monkeypatch.chdir(tmp_path)
+    options = ["out=page", "webmushra=test", "count=1", "show=[random]"]
+    for times in (1, 2):  # of a page that is current the test alone is made again
+        main.__wrapped__(compose("demo_page", options))  # type: ignore[attr-defined]
+        assert read == times * [Path("runs/codec/eval-reconstruction")]
+    assert Path("page/index.html").is_file() and Path("test", MARKER).is_file()
 
 
 def test_too_many_systems_are_refused(tmp_path: Path) -> None:
