@@ -37,11 +37,6 @@ if TYPE_CHECKING:
     from codec.objectives.adversarial import Adversary
 
 
-# Of the pitch's axis. The codes of a trained codec are wrong by .15 on any axis in use: by .03 of an octave, half a
-# semitone. Left to the other losses, the axis would begin below that, where codes say nothing of it, and stay there.
-AXIS_PER_OCTAVE = 5.0
-
-
 @dataclass(frozen=True)
 class Resolution:
     """One analysis: window length in samples (hop a quarter of it) and number of mel bands."""
@@ -321,7 +316,9 @@ class OtherLosses(Losses):
         """The same of what the last axis of the code space says, before it is quantised."""
         if self.made.quantized is None or not self.weights.pitch_axis:
             return None
-        c, octaves = self.staged.codec.config, self.made.quantized.projected[..., -1] / AXIS_PER_OCTAVE
+        # Left to the other losses, the axis would begin below the error of its codes, where they say nothing of it, and
+        # stay there.
+        c, octaves = self.staged.codec.config, self.made.quantized.projected[..., -1] / self.weights.pitch_scale
         frequency = (c.pitch_low * c.pitch_high) ** 0.5 * 2.0**octaves
         frames = frequency.repeat_interleave(self.source.shape[1] // c.hop // frequency.shape[1], dim=1)
         return pitch_loss(frames, *self._pitches[0], self.accelerator.reduce)

@@ -25,7 +25,7 @@ def check_options(cfg: DictConfig) -> None:
         )
     pick_device(cfg.device)
     flowing = cfg.stage == 3
-    weights = {name: cfg.loss[name] for name in cfg.loss if name not in ("resolutions", "draw")}
+    weights = {name: cfg.loss[name] for name in cfg.loss if name not in ("resolutions", "draw", "pitch_scale")}
     weights = {name: value for name, value in weights.items() if (name in ("flow", "regression")) == flowing}
     if cfg.gan.start is None and not flowing:
         weights |= {"adversarial": 0, "features": 0}

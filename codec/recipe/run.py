@@ -64,8 +64,11 @@ def recipe_of(cfg: DictConfig, clips: Sequence[Clip], init: ALMTokenizer | None,
         settings["codec"] = {key: value for key, value in settings["codec"].items() if key != "experts"}
         settings["loss"] = {key: value for key, value in settings["loss"].items() if key != "expert"}
     kept = {key: value for key, value in settings.items() if key not in FREE_KEYS}
-    if kept["reopen"] is None:  # checkpoints of before the key
+    # checkpoints of before the keys
+    if kept["reopen"] is None:
         del kept["reopen"]
+    if kept["loss"]["pitch_scale"] == 5:
+        kept["loss"] = {key: value for key, value in kept["loss"].items() if key != "pitch_scale"}
     begun = None if init is None else init.fingerprint[:12]
     return {
         **kept,

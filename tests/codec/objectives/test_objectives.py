@@ -9,19 +9,19 @@ from tiny_models import tiny_codec
 from codec.network.patchify import pulse_train
 from codec.network.quantizer import ResidualQuantizer, SemanticCodebook
 from codec.objectives.auxiliary import LevelPredictor, MaskedAutoencoder, draw_mask
-from codec.objectives.losses import AXIS_PER_OCTAVE, OtherLosses, StagedCodec
+from codec.objectives.losses import OtherLosses, StagedCodec
 from training.config import compose
 
 
-@pytest.mark.parametrize("octaves", [0.0, 1.0, -0.5])
-def test_the_pitch_axis_says_octaves_from_the_middle_of_the_range(octaves: float) -> None:
+@pytest.mark.parametrize(("octaves", "scale"), [(0.0, 5), (1.0, 5), (-0.5, 5), (1.0, 15)])
+def test_the_pitch_axis_says_octaves_from_the_middle_of_the_range(octaves: float, scale: float) -> None:
     """Whatever the other axes say, and whatever is quantised: the error is that of the last one before it is."""
-    cfg = compose("codec_train", ["loss.pitch_axis=1"])
+    cfg = compose("codec_train", ["loss.pitch_axis=1", f"loss.pitch_scale={scale}"])
     staged = StagedCodec(tiny_codec(pitch_low=50.0, pitch_high=450.0), cfg)  # the middle is 150 Hz
     source = 0.1 * pulse_train(torch.full((1, 60), 150.0), 320, 24_000)
     made = staged(source, 6)
     made.quantized.projected = torch.randn(1, 10, staged.codec.config.code_dim)
-    made.quantized.projected[..., -1] = octaves * AXIS_PER_OCTAVE
+    made.quantized.projected[..., -1] = octaves * scale
     losses = OtherLosses(made, source, staged, Accelerator(cpu=True), cfg.loss, [])
     assert losses.pitch_axis().item() == pytest.approx(abs(octaves), abs=0.02)
 
