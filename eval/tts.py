@@ -65,9 +65,11 @@ def sentences(texts: str, clips: Sequence[Clip], limit: int) -> list[Clip]:
     return spread(made, limit)
 
 
-def note_strangers(clips: list[Clip], folder: Path) -> None:
-    """Say of how many sentences the model in ``folder`` has not heard the speaker: it knows voices by name."""
+def note_strangers(clips: list[Clip], folder: Path, prompt: str) -> None:
+    """Say of how many sentences the model in ``folder`` has not heard the speaker, where ``prompt`` names them."""
     heard = speakers_of(folder)
+    if "{speaker}" not in prompt:
+        return
     if heard is None:
         print(f"{folder} does not record which speakers it has heard: those of the sentences are taken as they are.")
     elif strange := [clip.speaker for clip in clips if clip.speaker and clip.speaker not in heard]:
@@ -101,12 +103,13 @@ def main(cfg: DictConfig) -> None:
     run.take(run_name(folder) if folder else Path(other).name, what)
     if speaks or "resynthesis" in names:
         run.load_tokenizer()
-    speaker = run.open(Speaker, folder, instantiate(cfg.task)) if folder else None
+    task = instantiate(cfg.task)
+    speaker = run.open(Speaker, folder, task) if folder else None
     source = folder or cfg.generated or "none"
     of = f"{cfg.texts}, without recordings" if cfg.texts else f"{cfg.data.root} ({cfg.split})"
     run.say(f"{len(clips)} sentences of {of}, model {source}")
     if folder is not None:
-        note_strangers(clips, folder)
+        note_strangers(clips, folder, task.prompt)
 
     # ---- the clips -----------------------------------------------------------------------------------------
     made: Rows = {}

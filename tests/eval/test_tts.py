@@ -62,23 +62,25 @@ def test_rows_items_and_wavs(inside: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("state", "prompt", "said"),
     [
-        ({}, "does not record which speakers it has heard"),
-        ({"speakers": ["rms", "slt"]}, ""),
+        ({}, "{speaker}: {text}", "does not record which speakers it has heard"),
+        ({"speakers": ["rms", "slt"]}, "{speaker}: {text}", ""),
         (
             {"speakers": ["rms"]},
+            "{speaker}: {text}",
             "3 of 3 sentences name a speaker that the model has not heard, as slt; it has heard rms.",
         ),
-        ({"speakers": []}, "it has heard none by name."),
+        ({"speakers": []}, "{text} ({speaker})", "it has heard none by name."),
+        ({"speakers": []}, "{text}", ""),  # nobody is asked for by name
     ],
 )
 def test_sentences_of_speakers_that_the_model_has_not_heard_are_counted(
-    state: dict, said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    state: dict, prompt: str, said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "state.json").write_text(json.dumps(state))
     clips = [clip for clip in read_clips(str(folder / "corpus")) if clip.split == "test" and clip.text]
-    tts.note_strangers(clips, tmp_path)
+    tts.note_strangers(clips, tmp_path, prompt)
     printed = capsys.readouterr().out
     assert said in printed and bool(printed) == bool(said)
 
