@@ -18,7 +18,8 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -29,6 +30,17 @@ _STEP = re.compile(r"^step_(\d+)$")
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, damaged, cannot be written or belongs to another run."""
+
+
+@contextmanager
+def naming(place: str | Path) -> Iterator[None]:
+    """What the system refuses inside the ``with`` block names ``place``: as writing itself names nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(place)
+        raise
 
 
 def flush(path: Path) -> None:

@@ -11,7 +11,6 @@ import difflib
 import errno
 import functools
 import os
-import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,11 +26,11 @@ from omegaconf import DictConfig
 from training.checkpoint import CheckpointError
 from training.identity import first_line, printable
 from training.lock import LockError
-from training.log import PlainStream, quiet_environment
+from training.log import OUTPUT, PlainStream, quiet_environment
 from training.places import CONFIG_DIR as CONFIG_DIR
 from training.places import REPOSITORY as REPOSITORY
 from training.schema import composing, first_fault, options
-from training.streams import say, settle
+from training.streams import Unbroken, say, settle
 from training.typed import as_typed, groups_in
 
 
@@ -71,8 +70,10 @@ def ending_plainly() -> Iterator[None]:
         with refusing(CheckpointError, LockError), redirect_stdout(cast(TextIO, PlainStream(sys.stdout))):
             yield
             sys.stdout.flush()
+            if isinstance(sys.stdout, Unbroken) and sys.stdout.error:
+                raise sys.stdout.error
     except OSError as error:
-        if error.errno in GONE and _unread(sys.stdout):  # and not another pipe, as one to a worker
+        if error.errno in GONE and error.filename == OUTPUT:  # and not another pipe, as one to a worker
             say("nobody reads the output any more; the same command goes on from what was finished.")
             raise SystemExit(128 + signal.SIGPIPE) from None
         if error.errno not in DISK:
@@ -87,15 +88,7 @@ def ending_plainly() -> Iterator[None]:
         raise SystemExit(128 + signal.SIGINT) from None
     finally:
         settle(sys.stdout)
-
-
-def _unread(stream: TextIO) -> bool:
-    """Whether it is a pipe that nobody holds the other end of, or a terminal that has closed."""
-    try:
-        (output := select.poll()).register(stream.fileno(), 0)
-    except OSError:  # no file at all: a notebook's, or a test's
-        return False
-    return any(events & select.POLLERR for _, events in output.poll(0))
+        settle(sys.stderr)
 
 
 def group_options(group: str) -> list[str]:

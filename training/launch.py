@@ -13,6 +13,8 @@ import torch
 from torch import distributed
 
 from training.config import ConfigError
+from training.processes import several
+from training.streams import unbroken
 
 T = TypeVar("T")
 
@@ -124,6 +126,10 @@ def leave() -> None:
 
 
 def leave_at_exit() -> None:
-    """Have `leave` called when the program ends and its functions, with all they held, are gone."""
+    """Have `leave` called when the program ends and its functions, with all they held, are gone. Of several processes
+    none ends before only because nobody takes what it prints: the others would wait for it.
+    """
     atexit.unregister(leave)
     atexit.register(leave)
+    if several():
+        unbroken()

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from training.checkpoint import write_file
+from training.checkpoint import naming, write_file
 from training.identity import printable
+
+OUTPUT = "the output"  # as an error calls it
 
 
 class RunLog:
@@ -42,7 +44,7 @@ class RunLog:
         if not self.is_main:
             return
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        with open(self.path, "a", encoding="utf-8") as stream:
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **clean}) + "\n")
 
     def line(self, text: str) -> None:
@@ -52,14 +54,21 @@ class RunLog:
 
 
 class PlainStream:
-    """A stream of text that passes on lines of what can be printed: names and texts come from files of anybody."""
+    """A stream of text that passes on lines of what can be printed: names and texts come from files of anybody. What
+    hinders it names `OUTPUT`.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream: TextIO = stream.stream if isinstance(stream, PlainStream) else stream  # what is plain stays so
 
     def write(self, text: str) -> int:
-        self.stream.write("\n".join(map(printable, text.split("\n"))))
+        with naming(OUTPUT):
+            self.stream.write("\n".join(map(printable, text.split("\n"))))
         return len(text)
+
+    def flush(self) -> None:
+        with naming(OUTPUT):
+            self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

@@ -20,9 +20,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Any, TextIO, cast
+from typing import Any
 
-from training.streams import Unbroken
+from training.streams import Unbroken, unbroken
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STARTED = "ALMKIT_STARTED"  # in the environment of what another program of ours has started
@@ -78,8 +78,7 @@ class Stop:
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
-        self._output = Unbroken(sys.stdout)
-        sys.stdout = cast(TextIO, self._output)
+        self._output = unbroken()
         return self
 
     def close(self) -> None:

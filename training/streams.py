@@ -3,7 +3,7 @@
 open_closed()              # before anything is printed
 say("error: …")            # on standard error, if anybody can be told
 settle(sys.stdout)         # before a program ends with a status of its own
-sys.stdout = Unbroken(sys.stdout)    # from here on what hinders it is noted, and ends nothing
+output = unbroken()        # from here on what hinders standard output is noted, and ends nothing
 """
 
 from __future__ import annotations
@@ -65,12 +65,17 @@ class Unbroken:
         try:
             do(sys.stderr if self.error else self.stream)
         except OSError as error:
-            if self.error is None:
-                self.error = error
-                error.filename = "the output"
+            self.error = self.error or error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def unbroken() -> Unbroken:
+    """Standard output, which nothing breaks from here on."""
+    output = sys.stdout if isinstance(sys.stdout, Unbroken) else Unbroken(sys.stdout)
+    sys.stdout = cast(TextIO, output)
+    return output
 
 
 def told_aside(wanted: bool) -> AbstractContextManager[Any]:

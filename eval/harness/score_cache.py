@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from eval.harness import processes
 from eval.harness.audio import CannotScore
 from eval.harness.provenance import record_hash, versions
+from training.checkpoint import naming
 from training.lock import usable
 from training.progress import progress
 
@@ -81,7 +82,7 @@ class ScoreCache:
         if processes.size() > 1:
             self.fresh[key] = value
         if self.path is not None:
-            with open(self.path, "ab") as stream:
+            with naming(self.path), open(self.path, "ab") as stream:
                 # a killed run may have left a line without its end
                 start = b"\n" if stream.tell() and not self._ends_with_newline() else b""
                 stream.write(start + json.dumps({"key": key, "value": value}).encode() + b"\n")
@@ -166,6 +167,6 @@ class EmbeddingCache:
             self.memory[key] = embeddings
             return
         part = self.folder / f"{key}.{os.getpid()}.part"
-        with open(part, "wb") as stream:
+        with naming(part), open(part, "wb") as stream:
             np.save(stream, embeddings.astype(np.float32))
         os.replace(part, self.folder / f"{key}.npy")

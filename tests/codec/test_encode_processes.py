@@ -1,9 +1,11 @@
 """Encoding a corpus in several processes, after kills, and in constant memory."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,13 @@ from codec.encode import encode_corpus
 from codec.interface import Codes
 from codec.shards import ShardError, read_index
 from training.config import REPOSITORY
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
 
 TWICE = """
 import sys
@@ -127,17 +136,41 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_output_that_nobody_takes_parts_no_processes(tmp_path: Path) -> None:
+    """The first of two prints; the other one would wait for it in vain."""
+    root = make_corpus(tmp_path / "corpus", 4)
+    command = [sys.executable, str(REPOSITORY / "codec/encode.py"), f"data.root={root}", f"out={tmp_path / 'two'}"]
+    command += ["clips_per_shard=2", "tokenizer._target_=tiny_encoding.load_noting", f"tokenizer.path={tmp_path}/log"]
+    connected = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]])
+    with open("/dev/full", "w") as full:
+        processes = [
+            subprocess.Popen(
+                command, stdout=full, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, **connected, "RANK": rank, "LOCAL_RANK": rank, "PYTHONPATH": path},
+            )
+            for rank in "01"
+        ]  # fmt: skip
+    errors = [process.communicate(timeout=600)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 0] and not errors[1]
+    assert errors[0].splitlines()[-1].startswith("error: the output: No space left on device.")
+    assert len(read_index(tmp_path / "two").rows) == 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("machines", [1, 2])
 def test_command_line_with_two_processes_encodes_every_clip_once(machines: int, tmp_path: Path) -> None:
     """Two processes of one launcher; then two launchers with one process each, as on two machines with one disk."""
     root = make_corpus(tmp_path / "corpus", 30)
     encode_corpus(root, LoudnessTokenizer(), tmp_path / "one", clips_per_shard=4)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     launch = "from accelerate.commands.accelerate_cli import main; main()"
     arguments = ["launch", "--multi_gpu", "--num_processes=2", f"--num_machines={machines}", "--mixed_precision=no"]
-    arguments += ["--dynamo_backend=no", "--num_cpu_threads_per_process=1", f"--main_process_port={port}"]
+    arguments += ["--dynamo_backend=no", "--num_cpu_threads_per_process=1", f"--main_process_port={free_port()}"]
     arguments += ["--main_process_ip=127.0.0.1"] if machines == 2 else []
     command = [str(REPOSITORY / "codec/encode.py"), f"data.root={root}", f"out={tmp_path / 'two'}"]
     command += ["clips_per_shard=4", "tokenizer._target_=tiny_encoding.load_noting", f"tokenizer.path={tmp_path}/log"]

@@ -169,6 +169,14 @@ def test_log_rewinds_to_the_resumed_step(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [1, 2, 3] and lines[0]["bad"] is None
 
 
+def test_a_log_that_the_disk_has_no_room_for_is_named(tmp_path: Path) -> None:
+    log = RunLog(tmp_path)
+    log.path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as refused:
+        log.log(1, {})
+    assert refused.value.filename == str(log.path)
+
+
 def test_write_file_replaces(tmp_path: Path) -> None:
     write_file(tmp_path / "a" / "b.json", "1")
     write_file(tmp_path / "a" / "b.json", b"2")

@@ -1,6 +1,7 @@
 """How every program ends that a disk, a lock or a person stops: one sentence, no traceback, a status that tells."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from omegaconf import DictConfig
 
 from training.checkpoint import CheckpointError
 from training.config import REPOSITORY, ConfigError, ending_plainly, hydra_entry
+from training.launch import leave_at_exit
 from training.lock import LockError
+from training.stopping import Stop
 
 FULL = "Make room or give another folder; what was finished stays, and the same command goes on from it."
 ENDS = {
@@ -78,6 +81,58 @@ def test_the_status_stays_where_nothing_can_be_printed(
                 print("\n" * lines, end="")
                 raise ConfigError("a key is wrong")
     assert ended.value.code == (141 if lines == 100_000 and unheard == "unread" else 2)
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_full_disk_is_named_where_it_is_the_output_s(
+    lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr(sys, "stdout", full)
+        with ending_plainly():
+            print("\n" * lines)
+    assert ended.value.code == 2 and capsys.readouterr().err == f"error: the output: No space left on device. {FULL}\n"
+
+
+def test_the_status_stays_of_a_training_whose_terminal_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = "/dev/full"
+    with open(full, "w") as stdout, open(full, "w", buffering=1) as stderr:  # closing them fails if they hold a rest
+        with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+            patched.setattr(sys, "stdout", stdout)
+            patched.setattr(sys, "stderr", stderr)
+            with ending_plainly():
+                stop = Stop().listen()
+                signal.raise_signal(signal.SIGHUP)
+                print("step 1", flush=True)
+                print("SIGHUP: saved", flush=True)
+                stop.close()
+                stop.leave()
+    assert ended.value.code == 129
+
+
+@pytest.mark.parametrize(("trains", "done"), [(True, ["begun", "asked"]), (False, ["begun", "finished"])])
+def test_a_process_that_others_wait_for_ends_no_earlier_for_want_of_a_reader(
+    trains: bool, done: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training saves, anything else goes on to its end; then both tell."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    did: list[str] = []
+    with os.fdopen(writer, "w") as output, monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr(sys, "stdout", output)
+        patched.setattr("training.launch.several", lambda: True)
+        with ending_plainly():
+            leave_at_exit()
+            print("corpus", flush=True)
+            did.append("begun")
+            if trains:
+                stop = Stop().listen()
+                did += ["asked"] if stop.asked else []
+                stop.close()
+                stop.leave()
+            did.append("finished")
+    assert ended.value.code == 141 and did == done
+    assert capsys.readouterr().err.startswith("nobody reads the output any more")
 
 
 def test_every_program_ends_so() -> None:

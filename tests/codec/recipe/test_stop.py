@@ -38,6 +38,8 @@ def batch(self, step, first, size, samples):
             json.dump([path.name for path in files], stream)
         if fault["kind"] == "nan":
             wav[0, 100] = torch.nan
+        elif fault["kind"] == "launcher":
+            os.kill(os.getppid(), fault["signal"])
         elif fault["kind"] == "group":
             os.killpg(0, fault["signal"])
         elif fault["kind"] == "kill":
@@ -102,6 +104,17 @@ def test_sigterm_to_one_process_saves_and_leaves(place: Path, capsys: pytest.Cap
     assert status == 143 if processes == 1 else status != 0, "what was asked for is not done"
     assert re.search(r"(SIGTERM|a signal to another process): saved step 3; the same command continues", said)
     go_on(capsys, 3, processes)
+
+
+@pytest.mark.slow
+def test_a_launcher_that_is_hung_up_ends_when_its_processes_have_saved(place: Path) -> None:
+    """As by a terminal that closes; the output ends when both processes have."""
+    fault = {"kind": "launcher", "signal": signal.SIGHUP, "step": 2, "rank": 0}
+    status, said, _ = run(2, fault, "trainer.save_every=1000", "trainer.max_steps=5000")
+    assert status != 0, "what was asked for is not done"
+    (saved,) = re.findall(r"(?:SIGHUP|a signal to another process): saved step (\d+); the same command continues", said)
+    (checkpoint,) = list_checkpoints(Path("runs/run"))
+    assert checkpoint.name == f"step_{int(saved):07}" and not damage(checkpoint)
 
 
 @pytest.mark.slow
