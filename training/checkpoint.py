@@ -136,6 +136,7 @@ def save_folder(path: Path, write: Callable[[Path], None]) -> Path:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        restore_folder(place)
     return path
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from json_files import read_lines
@@ -14,11 +15,13 @@ from training.checkpoint import (
     list_checkpoints,
     restore_folder,
     rotate,
+    save_checkpoint,
     save_folder,
     step_folder,
     write_file,
 )
 from training.log import RunLog, duration
+from training.run_folder import choose_checkpoint
 
 
 def write(value: str):
@@ -43,6 +46,66 @@ def test_a_failing_write_leaves_the_old_folder(tmp_path: Path) -> None:
     assert left(tmp_path) == {"final": "one"}
     save_folder(target, write("two"))
     assert left(tmp_path) == {"final": "two"}
+
+
+class CtrlC:
+    """Raises KeyboardInterrupt at the ``moment``-th line that is run of what writes a checkpoint, as a signal does."""
+
+    def __init__(self, moment: int) -> None:
+        self.left = moment
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> "CtrlC | None":
+        if not frame.f_code.co_filename.endswith("training/checkpoint.py"):
+            return None
+        self.left -= event == "line"
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self
+
+    def __enter__(self) -> None:
+        self.before = sys.gettrace()
+        sys.settrace(self)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self.before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("what", ["checkpoint", "final"])
+def test_ctrl_c_at_any_moment_leaves_what_was_there_or_what_is_new(
+    tmp_path: Path, what: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and with no other error: "interrupted; the same command goes on from what was finished" is true."""
+    monkeypatch.setattr("os.fsync", lambda _: None)  # what the test would wait for
+    if not at_once:  # as on NFS
+        monkeypatch.setattr(training.checkpoint, "_exchange", lambda *_: False)
+
+    def save(value: int) -> None:
+        def fill(folder: Path) -> None:
+            (folder / "state.json").write_text(str(value))
+
+        if what == "final":
+            save_folder(tmp_path / "final", fill)
+        else:
+            save_checkpoint(tmp_path, value, fill, keep=1)
+
+    save(1)
+    for moment in range(1, 2000):
+        value = moment + 1
+        try:
+            with CtrlC(moment):
+                save(value)
+        except KeyboardInterrupt:
+            kept = choose_checkpoint(tmp_path, "auto", pytest.fail) if what == "checkpoint" else tmp_path / "final"
+            assert kept is not None
+            assert int((kept / "state.json").read_text()) in (value, value - 1)
+            save(value)
+        else:
+            break
+    assert 30 < moment < 2000, "it was interrupted at each of its lines"
+    names = {path.name for path in [*tmp_path.iterdir(), *tmp_path.glob("checkpoints/*")]}
+    assert names == ({"final"} if what == "final" else {"checkpoints", step_folder(tmp_path, value).name})
 
 
 def test_an_error_that_is_not_the_disk_s_stays_what_it_is(tmp_path: Path) -> None:
