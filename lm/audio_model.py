@@ -38,7 +38,7 @@ from lm.generation.writing import Writing, write
 from lm.model import ModelError, load_layout, load_network
 from lm.run_state import STATE_FILE, asked_of, model_folder, normalisation_of, speakers_of, tasks_of
 from lm.sequences.documents import render
-from tasks.base import Request, Task, make_task
+from tasks.base import Request, Task, TaskError, make_task
 from tasks.text import normalisers
 from training.config import compose, group_options
 from training.launch import pick_device
@@ -72,9 +72,10 @@ class AudioModel:
         places: positions that it was trained for; None: it has no limit.
         speakers: that it has heard by name; None: that is not recorded.
         learnt: the tasks that it was trained for, as far as they are recorded.
+        normalise: ``text.normalise`` of its training.
 
     Raises:
-        ModelError: the folder is missing or damaged.
+        ModelError: the folder is missing or damaged, or a package that its texts need is missing.
         TextTokenizerError: it has no text tokenizer.
         VocabularyError: its parts are of different trainings, or it has learnt another audio tokenizer.
     """
@@ -89,7 +90,11 @@ class AudioModel:
             raise ModelError(str(error)) from None
         self.places: int | None = getattr(config, "max_position_embeddings", None)
         self.speakers, self.learnt = speakers_of(self.folder), tasks_of(self.folder)
-        self._normalisers = normalisers(normalisation_of(self.folder))
+        self.normalise = normalisation_of(self.folder)
+        try:
+            self._normalisers = normalisers(self.normalise)
+        except TaskError as error:
+            raise ModelError(f"the texts of the model in {self.folder}: {error}") from None
         self._manner = asked_of(self.folder)
         self._tasks: dict[str, Task] = {}  # by name, as they are asked for
         self._place = self.folder.absolute()  # the working directory may change until the weights are needed

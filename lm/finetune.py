@@ -40,7 +40,7 @@ from lm.sequences.document_set import render_documents
 from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import make_task
-from tasks.text import normaliser, normalisers
+from tasks.text import normaliser, normalisers, note_on_texts
 from training.checkpoint import write_file
 from training.config import ConfigError, compose, hydra_entry, refusing
 from training.launch import pick_device
@@ -138,7 +138,9 @@ def finetune(cfg: DictConfig) -> Path:
             f"left out: {work}/left_out.jsonl)."
         )
     normalise, unseen = normalisation(init, chosen, model.text_tokenizer)
-    said = [f"!! {line}" for line in warnings(chosen, labelled, unseen, str(normalise))]
+    task = make_task(compose("lm_train", ["task=tts"]).task)
+    of_texts = [note] if (note := note_on_texts(normalise, task, chosen)) else []
+    said = [f"!! {line}" for line in [*warnings(chosen, labelled, unseen, str(normalise)), *of_texts]]
     print("\n".join(said), end="\n" if said else "", flush=True)
     corpus = work / "corpus"
     lines = [json.dumps(line_of(clip, **clip.extra), ensure_ascii=False) for clip in chosen]
@@ -159,7 +161,6 @@ def finetune(cfg: DictConfig) -> Path:
     print(f"{seconds / 60:.1f} minutes to learn from, {len(held)} sentences held out; with {kept}", flush=True)
 
     # ---- training --------------------------------------------------------------------------------------------
-    task = make_task(compose("lm_train", ["task=tts"]).task)
     task.use_normaliser(normalisers(normalise))
     rows = task.select([row for row in (*new, *old) if row.split == "train"])
     documents = render_documents(rows, task, model.vocabulary, model.text_tokenizer, model.places or 1 << 20)

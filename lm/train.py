@@ -46,12 +46,12 @@ from lm.recipe.token_rows import TokenRowsError, find_token_rows, left_out
 from lm.recipe.tracking import TrackedLog
 from lm.recipe.train_log import Meter, shares_of_tasks, validation_lines
 from lm.recipe.validation import Validation
-from lm.run_state import STATE_FILE, computes_in_bf16, named_speakers, read_state, recipe, versions
+from lm.run_state import STATE_FILE, computes_in_bf16, named_speakers, normalisation_of, read_state, recipe, versions
 from lm.sequences.document_set import render_documents
 from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import VocabularyError
 from tasks.base import TaskError, make_task
-from tasks.text import normalisers, note_on_english
+from tasks.text import check_names, normalisers, note_on_texts
 from training.checkpoint import CheckpointError
 from training.config import hydra_entry, refusing
 from training.failure import HelperEnded, NonFiniteLoss
@@ -92,11 +92,15 @@ def train(cfg: DictConfig) -> Path:
     check_start(cfg)
     threads = set_threads(cfg.threads)
     trainer = cfg.trainer
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
     task = make_task(cfg.task)
-    task.use_normaliser(normalisers(cfg.text.normalise))
+    learnt = normalisation_of(Path(cfg.init)) if cfg.init else "none"
+    if cfg.text.normalise is not None:
+        check_names(cfg.text.normalise, task)
+    normalise = learnt if cfg.text.normalise is None else settings["text"]["normalise"]
+    task.use_normaliser(normalisers(normalise))
     run_dir = Path("runs") / (cfg.name or f"lm-{task.name}")
     decide(lambda: hold(run_dir))
-    settings: Any = OmegaConf.to_container(cfg, resolve=True)
     log = TrackedLog(run_dir, accelerator.is_main_process, cfg.tracker, settings)
     bf16 = trainer.precision == "bf16" or (trainer.precision == "auto" and computes_in_bf16(device))
 
@@ -116,8 +120,10 @@ def train(cfg: DictConfig) -> Path:
         log.line(f"data: {source}")
     if others := left_out(found.split("train"), rows):
         log.line(f"data: task={task.name} leaves out {others} of the training clips")
-    if note := note_on_english(cfg.text.normalise, task, rows):
+    if note := note_on_texts(normalise, task, rows):
         log.line(note)
+    if cfg.init and normalise != learnt:
+        log.line(f"text.normalise={normalise}, and {cfg.init} has learnt to read by text.normalise={learnt}")
 
     # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -------------------------
     checkpoint = choose_checkpoint(run_dir, cfg.resume, log.line)
@@ -182,7 +188,7 @@ def train(cfg: DictConfig) -> Path:
     about = {
         "task": task.name,
         "recipe": recipe(cfg, documents.hash, vocabulary.hash),
-        "normalise": settings["text"]["normalise"],
+        "normalise": normalise,
         "speakers": named_speakers(rows, task, cfg.init),
         "asked": manner(task),
         "versions": versions(),

@@ -2,14 +2,19 @@
 
 Words are looked up in CMUdict as pocketsphinx brings it (134,000 words; of several pronunciations the first, so
 ``read`` and ``lead`` are said in one way) and written in IPA, without stress, which the dictionary leaves out. A word
-that it lacks is tried without its ending ``'s``; else it stays as it is, in capitals: letters no phoneme is written
-with. Numbers stay digits, so write them out where they shall be said. Marks that a reader hears (, . ? ! ; :) stay.
+that it lacks is tried without its accents and without its ending ``'s``; else it stays as it is, in capitals: letters
+no phoneme is written with (`unknown` finds these). Numbers stay digits, so write them out where they shall be said; the
+signs & and % are said, other signs are not. Marks that a reader hears (, . ? ! ; :) stay, but for the stop of a title
+(``Dr.``); of a text of marks alone nothing is left.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
+
+from tasks.letters import words_alone
 
 # CMUdict's 39 phonemes (ARPAbet) in IPA.
 IPA = {
@@ -21,7 +26,14 @@ IPA = {
 }
 SIBILANTS = ("s", "z", "ʃ", "ʒ", "ʧ", "ʤ")
 VOICELESS = ("p", "t", "k", "f", "θ")
-PARTS = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[,.?!;:]")
+MARKS = ",.?!;:"
+SAID = {"dr": "doctor", "prof": "professor"}  # the dictionary's first dr is a drive
+SIGNS = {"&": " and ", "%": " percent "}
+APOSTROPHES = re.compile(r"(?<=\w)[’‘ʼ`´′](?=\w)|’")
+TITLES = re.compile(r"\b(mr|mrs|ms|dr|prof)\.", re.IGNORECASE)
+SAINTS = re.compile(r"\b[Ss][Tt]\.(?=\s+[A-Z])")
+LETTER_A = re.compile(r"\b[Aa]\.")  # and not the article
+PARTS = re.compile(rf"\d+(?:[.,:]\d+)+|[^\s'{MARKS}]+(?:'[^\s'{MARKS}]+)*'?|[{MARKS}]")
 
 
 @cache
@@ -37,21 +49,40 @@ def pronunciations() -> dict[str, str]:
     return found
 
 
+def parts_of(text: str) -> list[str]:
+    """The words in lower case, and the marks that are heard, of ``text`` in their order."""
+    text = SAINTS.sub("saint", TITLES.sub(r"\1", APOSTROPHES.sub("'", text)))
+    text = LETTER_A.sub("ay.", text)
+    for sign, word in SIGNS.items():
+        text = text.replace(sign, word)
+    return PARTS.findall(words_alone(text, keep=MARKS + "'"))
+
+
+@cache
 def say(word: str) -> str:
-    """``word`` in IPA, with the ending of a possessive by rule, or in capitals where the dictionary lacks it."""
-    known = pronunciations()
-    low = word.lower()
-    if low in known:
-        return known[low]
-    stem = known.get(low.removesuffix("'s"), "") if low.endswith("'s") else ""
-    if not stem:
-        return word.upper()
-    return stem + ("ʌz" if stem.endswith(SIBILANTS) else "s" if stem.endswith(VOICELESS) else "z")
+    """``word``, in lower case, in IPA, the ending of a possessive by rule; nothing where the dictionary lacks it."""
+    known, bare = pronunciations(), word.rstrip("'")
+    plain = "".join(letter for letter in unicodedata.normalize("NFD", bare) if not unicodedata.combining(letter))
+    for form in (SAID.get(bare, word), bare, f"{bare}'", plain):
+        if form in known:
+            return known[form]
+    stem = known.get(plain.removesuffix("'s"), "") if plain.endswith("'s") else ""
+    return stem and stem + ("ʌz" if stem.endswith(SIBILANTS) else "s" if stem.endswith(VOICELESS) else "z")
+
+
+def spelled(word: str) -> str:
+    """A word that the dictionary lacks, as it stands in what is read."""
+    return word.rstrip("'").upper()
+
+
+def unknown(text: str) -> list[str]:
+    """The words of ``text`` that are not said but spelled, as they are written in what is read."""
+    return [spelled(part) for part in parts_of(text) if part not in MARKS and not say(part)]
 
 
 def phonemes(text: str) -> str:
     """English ``text`` in IPA, a space between words; marks that are heard follow their word."""
-    said = ""
-    for part in PARTS.findall(text.replace("’", "'")):
-        said += part if part in ",.?!;:" else f" {say(part)}"
-    return said.strip()
+    parts = parts_of(text)
+    if all(part in MARKS for part in parts):
+        return ""
+    return "".join(part if part in MARKS else f" {say(part) or spelled(part)}" for part in parts).strip()

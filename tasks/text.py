@@ -4,37 +4,25 @@
 vowels of Hindi, accents); ``english`` also writes numbers, spellings and abbreviations one way and leaves out accents
 (OpenAI's, in the package whisper-normalizer); ``phonemes`` spells English as it sounds (`tasks.phonemes`), for tasks
 that read text and write none.
-For other languages that is wrong: „Fünf Äpfel, hat's!" becomes "funf apfel hat is". `note_on_english` notices.
+For other languages english is wrong: „Fünf Äpfel, hat's!" becomes "funf apfel hat is". `note_on_texts` notices, and
+what phonemes cannot say.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
 from tasks.base import Task, TaskError
-from tasks.phonemes import phonemes, pronunciations
+from tasks.letters import words_alone
+from tasks.phonemes import phonemes, pronunciations, unknown
 
 NAMES = ("none", "basic", "english", "phonemes")
 SCORING = ("plain", "whisper-english", "none")  # what an evaluation may do to texts before errors are counted
 Setting = str | Mapping[str, str]  # one name for all tasks, or task → name; tasks that are not named get none
-
-
-def words_alone(text: str, keep: str = "") -> str:
-    """Composed, full-width letters, ligatures and other forms as the letters they stand for (NFKC), lower case;
-    everything but letters, their marks, numbers and ``keep`` becomes a space, the apostrophe too: what Whisper's
-    BasicTextNormalizer does with ``preserve_marks``, except that brackets keep their words.
-
-    Characters that only format (soft hyphens, joiners inside words of Hindi and Persian) are left out.
-    """
-    found = [" "]
-    for c in unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower()):
-        kind = unicodedata.category(c)
-        if kind != "Cf":  # the form of an accent that stands alone is a space and a mark, which is of no letter
-            found.append(c if kind[0] in "LN" or c in keep or (kind[0] == "M" and found[-1] != " ") else " ")
-    return " ".join("".join(found).split())
 
 
 # Scripts that set no spaces between words (Unicode names begin so): the word is not a unit there, the character is.
@@ -100,33 +88,53 @@ def normalisers(setting: Setting) -> Callable[[str], Callable[[str], str]]:
     """Task name → function, for `Task.use_normaliser`.
 
     Raises:
-        TaskError: a name that does not exist.
+        TaskError: a name that does not exist, or one whose package is missing.
     """
-    if isinstance(setting, str):
-        return lambda task: normaliser(setting)
-    for name in setting.values():
+    for name in [setting] if isinstance(setting, str) else setting.values():
         normaliser(name)
-    return lambda task: normaliser(setting.get(task, "none"))
+    return lambda task: normaliser(name_for(setting, task))
 
 
-def note_on_english(setting: Setting, task: Task, rows: Sequence[Any], share: float = 0.05) -> str | None:
-    """A sentence where ``english`` normalises texts of which more than ``share`` have letters that English lacks.
+def name_for(setting: Setting, task: str) -> str:
+    """The name of the normaliser that ``setting`` has for a task."""
+    return setting if isinstance(setting, str) else setting.get(task, "none")
+
+
+def check_names(setting: Setting, task: Task) -> None:
+    """Refuse a setting for tasks that are not trained: a name that is mistyped would leave its texts as they are.
+
+    Raises:
+        TaskError: naming it.
+    """
+    known = [part.name for part in getattr(task, "tasks", [task])]
+    if not isinstance(setting, str) and (others := set(setting) - set(known)):
+        raise TaskError(f"text.normalise names {min(others)}, and this training has the tasks {', '.join(known)}.")
+
+
+def note_on_texts(setting: Setting, task: Task, rows: Sequence[Any], share: float = 0.05) -> str | None:
+    """A sentence where more than ``share`` of the texts that ``english`` normalises have letters that English lacks, or
+    of the words that ``phonemes`` spells as they sound are none that its dictionary has.
 
     Args:
         rows: as ``task.select`` gives them; counted are their texts and captions.
     """
-    read = foreign = 0
+    texts: dict[str, list[str]] = {name: [] for name in NAMES}
     for example in rows:
-        name = task.task_of(example).name
-        if (setting if isinstance(setting, str) else setting.get(name, "none")) != "english":
-            continue
         for row in getattr(example, "rows", [example]):  # a passage has several
-            text = " ".join([getattr(row, "text", None) or "", *(getattr(row, "captions", None) or [])])
-            read += 1
-            foreign += any(letter.isalpha() and not letter.isascii() for letter in text)
-    if foreign <= share * read:
+            said = dict.fromkeys([getattr(row, "text", None) or "", *(getattr(row, "captions", None) or [])])
+            texts[name_for(setting, task.task_of(example).name)].append(" ".join(said))
+    foreign = sum(any(letter.isalpha() and not letter.isascii() for letter in text) for text in texts["english"])
+    if foreign > share * len(texts["english"]):
+        return (
+            f"text.normalise=english: {foreign} of {len(texts['english'])} texts have letters that English lacks, and "
+            "it writes them without accents and with English words; text.normalise=basic is for other languages."
+        )
+    spelled = Counter(word for text in texts["phonemes"] for word in unknown(text))
+    words = sum(len(plain(text).split()) for text in texts["phonemes"])
+    if spelled.total() <= share * words:
         return None
+    first = ", ".join(word for word, _ in spelled.most_common(5))
     return (
-        f"text.normalise=english: {foreign} of {read} texts have letters that English lacks, and it writes them "
-        "without accents and with English words; text.normalise=basic is for other languages."
+        f"text.normalise=phonemes: {spelled.total()} of {words} words are not in its dictionary, as {first}: they are "
+        "read by their letters. It is for English, and numbers are to be written in words."
     )

@@ -12,7 +12,7 @@ from lm.audio_model import AudioModel
 from lm.model import ModelError
 from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import AudioVocabulary, VocabularyError
-from tasks.base import Request
+from tasks.base import Request, TaskError
 from tasks.tts import TTS
 from training.config import refusing
 from training.lock import hold
@@ -27,8 +27,8 @@ def speak(
         model = AudioModel(options.model, load(options.tokenizer))
         model.check_speaker(options.speaker)
     rows = [Request(id=str(i), text=text, speaker=options.speaker) for i, text in enumerate(options.text)]
-    prompts = model.prompts(TTS(), rows, options.max_seconds)
-    with refusing(ModelError):
+    with refusing(ModelError, TaskError):
+        prompts = model.prompts(TTS(), rows, options.max_seconds)
         model.check_room(prompts)
     ids = generate(model.vocabulary, [prompt.ids.tolist() for prompt in prompts], [prompt.most for prompt in prompts])
     clips = [model.codes(clip) for clip in ids]

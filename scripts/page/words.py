@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from difflib import SequenceMatcher
 
-from tasks.text import headline, words_alone
+from tasks.letters import words_alone
+from tasks.text import headline
 
 COMPARED = 400  # words that are compared one by one
 

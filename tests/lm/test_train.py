@@ -19,9 +19,10 @@ from transformers import AutoModelForCausalLM
 
 from lm.model import load_lm
 from lm.recipe.token_rows import TokenRowsError
-from lm.run_state import learning_rate, speakers_of
+from lm.run_state import learning_rate, normalisation_of, speakers_of
 from lm.sequences.vocabulary import VocabularyError
 from lm.train import NonFiniteLoss
+from tasks.base import TaskError
 from training.checkpoint import CheckpointError, list_checkpoints, save_folder
 from training.config import REPOSITORY, ConfigError, compose
 
@@ -276,6 +277,18 @@ def test_continues_from_trained_weights(reference, overrides, tmp_path, monkeypa
     final = train_lm(*other, f"data.tokens={tmp_path}/tokens", "adopt_tokenizer=true", "trainer.max_steps=1")
     assert load_lm(final)[1].tokenizer["name"] == "another"
     assert speakers_of(final) == ["rms", "slt"]  # nobody's name in these rows; those of init stay known
+
+
+@pytest.mark.slow
+def test_goes_on_reading_as_the_model_has_learnt_to(reference, overrides, capsys):
+    one = [*overrides, "trainer.max_steps=1"]
+    before = train_lm(*one, f"init={reference}/runs/tiny/final", "text.normalise=phonemes", "name=read")
+    assert "final has learnt to read by text.normalise=none" in capsys.readouterr().out
+    assert normalisation_of(before) == "phonemes"
+    after = train_lm(*one, f"init={before}", "name=again")
+    assert normalisation_of(after) == "phonemes" and "has learnt to read" not in capsys.readouterr().out
+    with pytest.raises(TaskError, match="names asr, and this training has the tasks tts"):
+        train_lm(*one, f"init={before}", "name=other", "text.normalise={asr: phonemes}")
 
 
 def test_another_recipe_is_refused(reference, overrides, monkeypatch):

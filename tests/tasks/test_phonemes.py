@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tasks.base import TaskError, make_task
-from tasks.phonemes import IPA, phonemes, pronunciations
+from tasks.phonemes import IPA, phonemes, pronunciations, unknown
 from tasks.text import _function, normaliser, normalisers
 from training.config import compose
 
@@ -21,13 +21,32 @@ from training.config import compose
         ("pugilist’s, horse's fox's", "pjuʤʌlɪsts, hɔɹsʌz fɑksʌz"),  # by rule where the dictionary lacks them
         ("Nabopolassar sang", "NABOPOLASSAR sæŋ"),
         ("at 21", "æt 21"),
-        ("— “!”", "!"),
+        ("— “!” …", ""),  # nothing to say
         ("", ""),
+        ("don‘t donʼt don´t don`t don＇t", "doʊnt doʊnt doʊnt doʊnt doʊnt"),
+        ("‘The dogs,’ he said", "ðʌ dɑɡz, hi sɛd"),
+        ("runnin’ and goin'", "ɹʌnɪn ʌnd ɡoʊʌn"),
+        ("naïve cafe\u0301’s", "naɪiv kʌfeɪz"),
+        ("ﬁ\u00adsh ＦＵＬＬ…", "fɪʃ fʊl..."),
+        ("Dr. Jones and Mr. Fox", "dɑktɝ ʤoʊnz ʌnd mɪstɝ fɑks"),
+        ("plan A. R&D, 5 %", "plæn eɪ. ɑɹ ʌnd di, 5 pɝsɛnt"),
+        ("3.14, 1,000 at 3:30.", "3.14, 1,000 æt 3:30."),
+        ("हिन्दी 你好。😀", "हिन्दी 你好"),
+        ("a\r\n\tline", "ʌ laɪn"),
     ],
 )
 def test_sounds(text, sounds):
     assert phonemes(text) == sounds
     assert phonemes(text.upper()) == sounds
+
+
+def test_a_saint_is_no_street():
+    assert phonemes("St. Paul on Main St. or so") == "seɪnt pɔl ɑn meɪn stɹit. ɔɹ soʊ"
+
+
+def test_what_is_spelled_is_known():
+    assert unknown("At 3:30 Nabopolassar's men, 5th of runnin' R&D.") == ["3:30", "NABOPOLASSAR'S", "5TH"]
+    assert unknown("The cat — isn’t naïve!") == []
 
 
 def test_every_word_of_the_dictionary_has_a_pronunciation_that_no_letters_can_be_taken_for():
@@ -40,6 +59,8 @@ def test_every_word_of_the_dictionary_has_a_pronunciation_that_no_letters_can_be
 def test_a_task_that_writes_text_refuses_them():
     reading = make_task(compose("lm_train", ["task=tts"]).task)
     reading.use_normaliser(normalisers("phonemes"))
+    with pytest.raises(TaskError, match="leaves nothing: write words"):
+        reading.words("?!")
     assert reading.words("The cat.") == "ðʌ kæt."
     both = make_task(compose("lm_train", ["task=[tts,asr]"]).task)
     both.use_normaliser(normalisers({"tts": "phonemes"}))

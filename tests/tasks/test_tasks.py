@@ -19,7 +19,7 @@ from lm.sequences.vocabulary import AudioVocabulary
 from tasks.asr import ASR
 from tasks.base import Request, TaskError
 from tasks.document import AudioSegment, TextSegment
-from tasks.text import normaliser, normalisers, note_on_english
+from tasks.text import check_names, normaliser, normalisers, note_on_texts
 from training.config import REPOSITORY, check_overrides, compose, group_options
 
 SIX = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]
@@ -218,8 +218,12 @@ def test_normalisation_is_per_task_and_the_same_in_prompt_and_target():
     one.use_normaliser(normalisers("basic"))
     assert one.document(clip(3, text="Ah, naïve!")).segments[1].text == "ah naïve"
     assert not one.accepts(clip(3, text="?!"))
-    with pytest.raises(TaskError, match="choose one of none, basic, english"):
-        normalisers("klingon")("asr")
+    for wrong in ("klingon", {"asr": "klingon"}):
+        with pytest.raises(TaskError, match="choose one of none, basic, english"):
+            normalisers(wrong)
+    check_names({"asr": "english"}, both)
+    with pytest.raises(TaskError, match="names ttss, and this training has the tasks asr, tts."):
+        check_names({"ttss": "english"}, both)
 
 
 def test_english_is_for_english():
@@ -228,12 +232,21 @@ def test_english_is_for_english():
     assert normaliser("english")(german) == "funf apfel hat is" and normaliser("basic")(german) == "fünf äpfel hat s"
     chosen = task("task=[tts,asr,interleaved]")
     rows = chosen.select([clip(i, text=german if i < 6 else "a naïve line") for i in range(8)])
-    note = note_on_english({"asr": "english"}, chosen, rows)
+    note = note_on_texts({"asr": "english"}, chosen, rows)
     assert "8 of 8 texts" in note and "text.normalise=basic" in note
-    assert note_on_english({"interleaved": "english"}, chosen, rows) is not None
-    assert note_on_english("basic", chosen, rows) is None and note_on_english({"tts": "basic"}, chosen, rows) is None
+    assert note_on_texts({"interleaved": "english"}, chosen, rows) is not None
+    assert note_on_texts("basic", chosen, rows) is None and note_on_texts({"tts": "basic"}, chosen, rows) is None
     english = chosen.select([clip(i, text="naïve" if i == 0 else "a line") for i in range(40)])
-    assert note_on_english("english", chosen, english) is None
+    assert note_on_texts("english", chosen, english) is None
+
+
+def test_what_phonemes_cannot_say_is_counted():
+    chosen = task("task=[tts,interleaved]")
+    rows = chosen.select([clip(i, text="I have 3 cats" if i else "Nabopolassar has 3") for i in range(8)])
+    note = note_on_texts({"interleaved": "phonemes"}, chosen, rows)
+    assert "9 of 31 words are not in its dictionary, as 3, NABOPOLASSAR: they" in note
+    assert note_on_texts({"interleaved": "phonemes"}, chosen, rows, share=0.3) is None
+    assert note_on_texts("phonemes", chosen, chosen.select([clip(i, text="Three cats.") for i in range(8)]), 0) is None
 
 
 @pytest.mark.parametrize(

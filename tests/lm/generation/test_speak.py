@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import types
 from contextlib import nullcontext
 
@@ -22,10 +23,11 @@ from lm.generate import main, speak
 from lm.generation.asking import sampling_of, texts_of
 from lm.generation.frames import best_of, generate
 from lm.generation.streaming import StreamDecoder
-from lm.model import save_lm
+from lm.model import ModelError, save_lm
 from lm.sequences.documents import render
 from tasks.base import Request, TaskError
-from tasks.text import normalisers
+from tasks.phonemes import pronunciations
+from tasks.text import _function, normalisers
 from tasks.tts import TTS
 from training.config import ConfigError, compose, group_options
 
@@ -295,6 +297,25 @@ def test_a_text_of_which_the_normaliser_leaves_nothing_is_refused(name):
     task.document(task.asked("x", "a dog!", heard), with_target=False)
     with pytest.raises(TaskError, match=f"task {name}: of the text '!!!' text.normalise leaves nothing: write words"):
         task.document(task.asked("x", "!!!", heard), with_target=False)
+
+
+def test_a_model_whose_texts_need_what_is_not_here_is_refused_at_the_door(setup, vocabulary, tmp_path, monkeypatch):
+    (tmp_path / "lm/state.json").write_text('{"normalise": "phonemes"}')
+    assert AudioModel(setup.model, Voice(vocabulary.tokenizer)).normalise == "phonemes"
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    pronunciations.cache_clear()
+    _function.cache_clear()
+    with pytest.raises(ModelError, match="lm: normalising texts as phonemes needs `pip install pocketsphinx`"):
+        AudioModel(setup.model, Voice(vocabulary.tokenizer))
+
+
+@pytest.mark.slow
+def test_words_that_are_not_said_are_named(setup, tmp_path, capsys):
+    (tmp_path / "lm/state.json").write_text('{"normalise": "phonemes"}')
+    setup.text = ["anna carried 3 apples"]
+    speak(setup)
+    assert "1 of 4 words are not in its dictionary, as 3: they" in capsys.readouterr().out
+    assert items(setup)[0]["text"] == "anna carried 3 apples", "what a judge compares with is the words"
 
 
 def test_positions_are_read_under_each_familys_own_name(setup, vocabulary, tmp_path):
