@@ -200,6 +200,12 @@ def train_codec(cfg: DictConfig) -> None:
     for domain in sorted(set(counts) - set(sampler.domains)):
         log.line(f"left out: {counts[domain]} clips of domain {domain}, as trainer.domain_weights.{domain}=0 says")
 
+    if clusters and quantize_from >= train.max_steps:
+        log.line(
+            f"final/ will have no codes: trainer.max_steps={train.max_steps} ends before the quantiser begins "
+            f"(trainer.quantize_from={quantize_from})"
+        )
+
     # ---- model, and where it begins ----------------------------------------------------------------------------
     checkpoint = choose_checkpoint(run_dir, cfg.resume, log.line)
     if centres is not None:

@@ -57,7 +57,7 @@ def test_a_run_goes_on_only_with_options_that_fit_it(place: Path, capsys: pytest
         train_codec(compose("codec_train", ["name=run", "data.root=corpus", *TINY, "trainer.max_steps=2", *more]))
         return capsys.readouterr().out
 
-    go_on()
+    assert "trainer.max_steps=2 ends before the quantiser begins (trainer.quantize_from=6)" in go_on()
     settings = Path("runs/run/config.yaml").read_text()
     other = write_corpus(place / "other")
     for option in (
