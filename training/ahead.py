@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from training.failure import HelperEnded
 from training.stopping import SIGNALS
 
 T = TypeVar("T")
-DYING = 0.5  # seconds from the end of what a process holds to its exit status
+DYING = 3.0  # seconds from the end of what a process holds to its exit status
 
 
 @contextmanager
@@ -44,8 +45,8 @@ def made_ahead(items: Dataset[T], numbers: range, workers: int) -> Iterator[Iter
             yield made
         except (RuntimeError, OSError, EOFError) as error:
             # torch's, raised as soon as one ends, wherever the training is then; or of what it was about to hand over
-            for helper in helpers:
-                helper.join(DYING)
+            if helpers:
+                wait([helper.sentinel for helper in helpers], DYING)
             ended = [-status for helper in helpers if (status := helper.exitcode or 0) < 0]
             if not ended:
                 raise

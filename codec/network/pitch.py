@@ -97,25 +97,19 @@ def pitches(
     r = r / energy[..., None].clamp(min=1e-9) / reference.clamp(min=0.02)
     found = []
     for high in highs:
-        lag, height = highest_peak(r, max(2, int(rate / high)))
+        shortest = max(2, int(rate / high))
+        left, mid, right = r[..., shortest - 1 : -2], r[..., shortest:-1], r[..., shortest + 1 :]
+        lags = torch.arange(shortest, r.shape[-1] - 1, device=r.device)
+        score = mid - 0.08 * torch.log2(lags / shortest)
+        is_peak = (mid >= left) & (mid > right)
+        best = torch.where(is_peak, score, score.new_tensor(-1.0)).argmax(-1, keepdim=True)
+        a, b, c = (t.gather(-1, best) for t in (left, mid, right))
+        # parabola through the peak and its neighbours: lags are coarse at 8 kHz
+        shift = (0.5 * (a - c) / (a - 2 * b + c).clamp(max=-1e-6)).clamp(-0.5, 0.5)
+        lag, height = (best + shortest + shift)[..., 0], b[..., 0]
         silent = energy < 1e-5 * size
         found.append((rate / lag, torch.where(silent, height.new_zeros(()), height.clamp(0, 1))))
     return found
-
-
-def highest_peak(r: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
-    """Of ``r [batch, frames, lags]`` the highest peak from lag ``shortest`` to the last but one: its lag and height
-    ``[batch, frames]``.
-    """
-    left, mid, right = r[..., shortest - 1 : -2], r[..., shortest:-1], r[..., shortest + 1 :]
-    lags = torch.arange(shortest, r.shape[-1] - 1, device=r.device)
-    score = mid - 0.08 * torch.log2(lags / shortest)
-    is_peak = (mid >= left) & (mid > right)
-    best = torch.where(is_peak, score, score.new_tensor(-1.0)).argmax(-1, keepdim=True)
-    a, b, c = (t.gather(-1, best) for t in (left, mid, right))
-    # parabola through the peak and its neighbours: lags are coarse at 8 kHz
-    shift = (0.5 * (a - c) / (a - 2 * b + c).clamp(max=-1e-6)).clamp(-0.5, 0.5)
-    return (best + shortest + shift)[..., 0], b[..., 0]
 
 
 def voicing(periodicity: Tensor) -> Tensor:

@@ -135,7 +135,8 @@ def test_a_reading_process_that_the_system_kills_ends_it_in_one_sentence(
 ) -> None:
     more = ["trainer.max_steps=24", "trainer.workers=1"]
     status, _, errors = run(1, {"kind": "kill", "step": 20, "rank": 0}, *more)
-    assert status == 2 and errors.startswith("error: a process that makes steps ahead was ended by SIGKILL, as the")
+    assert status == 2, errors
+    assert errors.startswith("error: a process that makes steps ahead was ended by SIGKILL, as the")
     assert errors.count("\n") == 1
     goes_on = train("run", *OPTIONS, *more)
     assert "resumed from runs/run/checkpoints/step_000001" in capsys.readouterr().out
