@@ -27,7 +27,7 @@ from codec.audio.answer import Answer, wave_of
 from codec.files import Codec
 from codec.interface import AudioTokenizer
 from codec.load import load
-from lm.generation.asking import use_manner
+from lm.generation.asking import new_task, use_manner
 from lm.generation.batch import Generation
 from lm.generation.decoding import Engine
 from lm.generation.frames import Steps, best_of, live
@@ -38,7 +38,7 @@ from lm.generation.writing import Writing, write
 from lm.model import ModelError, load_layout, load_network
 from lm.run_state import STATE_FILE, asked_of, model_folder, normalisation_of, speakers_of, tasks_of
 from lm.sequences.documents import render
-from tasks.base import Request, Task, TaskError, make_task
+from tasks.base import Request, Task, TaskError
 from tasks.text import normalisers
 from training.config import compose, group_options
 from training.launch import pick_device
@@ -326,7 +326,7 @@ class AudioModel:
     def _task(self, name: str) -> Task:
         if name not in self._tasks:
             self.check_task(name)
-            self._tasks[name] = make_task(compose("lm_generate", [f"task={name}"]).task)
+            self._tasks[name] = new_task(name)
             self.adopt(self._tasks[name])
         return self._tasks[name]
 

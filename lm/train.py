@@ -46,7 +46,16 @@ from lm.recipe.token_rows import TokenRowsError, find_token_rows, left_out
 from lm.recipe.tracking import TrackedLog
 from lm.recipe.train_log import Meter, shares_of_tasks, validation_lines
 from lm.recipe.validation import Validation
-from lm.run_state import STATE_FILE, computes_in_bf16, named_speakers, normalisation_of, read_state, recipe, versions
+from lm.run_state import (
+    STATE_FILE,
+    asked_of,
+    computes_in_bf16,
+    named_speakers,
+    normalisation_of,
+    read_state,
+    recipe,
+    versions,
+)
 from lm.sequences.document_set import render_documents
 from lm.sequences.text_tokenizer import TextTokenizerError
 from lm.sequences.vocabulary import VocabularyError
@@ -190,7 +199,7 @@ def train(cfg: DictConfig) -> Path:
         "recipe": recipe(cfg, documents.hash, vocabulary.hash),
         "normalise": normalise,
         "speakers": named_speakers(rows, task, cfg.init),
-        "asked": manner(task),
+        "asked": manner(task, asked_of(Path(cfg.init)) if cfg.init else {}),
         "versions": versions(),
     }
     objective, optimiser = accelerator.prepare(objective, optimiser)

@@ -184,6 +184,11 @@ class Task(ABC):
         """The task that ``row`` is for: this one, or a member of a mixture."""
         return self
 
+    @property
+    def parts(self) -> Sequence[Task]:
+        """The tasks that its documents are of: this one, or the members of a mixture."""
+        return [self]
+
     def wording(self) -> dict[str, Any]:
         """What of the options shapes the text that a model reads, by attribute, as JSON: it learns to be asked so."""
         return {"instructions": list(self.instructions)}

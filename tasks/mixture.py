@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,10 @@ class Mixture(Task):
 
     def task_of(self, row: Any) -> Task:
         return row.task
+
+    @property
+    def parts(self) -> Sequence[Task]:
+        return self.tasks
 
     def use_normaliser(self, normalisers: Callable[[str], Callable[[str], str]]) -> None:
         for task in self.tasks:

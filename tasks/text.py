@@ -106,7 +106,7 @@ def check_names(setting: Setting, task: Task) -> None:
     Raises:
         TaskError: naming it.
     """
-    known = [part.name for part in getattr(task, "tasks", [task])]
+    known = [part.name for part in task.parts]
     if not isinstance(setting, str) and (others := set(setting) - set(known)):
         raise TaskError(f"text.normalise names {min(others)}, and this training has the tasks {', '.join(known)}.")
 

@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from lm.generation.sampling import Sampling
 from tasks.base import INPUTS, Task, TaskError, make_task
 from tasks.interleaved import Interleaved
-from tasks.mixture import Mixture
 from training.config import ConfigError, compose, group_options, refusing
 
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")  # categories of Unicode: controls, formats, spaces
@@ -100,26 +99,30 @@ def check_inputs(task: Task, given: Mapping[str, Sequence[str]]) -> None:
             raise ConfigError(f"audio={file} does not exist.")
 
 
-@cache
-def as_it_comes(name: str) -> Task:
+def new_task(name: str) -> Task:
     """The task ``name`` of configs/task/, of which nothing was set."""
     return make_task(compose("lm_generate", [f"task={name}"]).task)
 
 
-def parts_of(task: Task) -> list[Task]:
-    """The tasks of configs/task/ that ``task`` is made of."""
-    parts = task.tasks if isinstance(task, Mixture) else [task]
-    return [part for part in parts if part.name in group_options("task")]
+as_it_comes = cache(new_task)  # to compare with
 
 
-def manner(task: Task) -> dict[str, Any]:
-    """How a training asks, for its model's folder: by task its wording, and what was set of sampling."""
+def manner(task: Task, before: Mapping[str, Any]) -> dict[str, Any]:
+    """How a training asks, for its model's folder: by task its wording, and what was set of sampling; of what was not,
+    what the model that it goes on from is asked with.
+
+    Args:
+        before: the manner of that model.
+    """
     found = {}
-    for part in parts_of(task):
+    for part in task.parts:
+        if part.name not in group_options("task"):
+            continue
         plain = as_it_comes(part.name).decoding
         drawn = {f.name: part.decoding[f.name] for f in fields(Sampling) if f.name in part.decoding}
         chosen = {key: value for key, value in drawn.items() if value != plain.get(key)}
-        found[part.name] = {"wording": part.wording(), "sampling": chosen}
+        known = before.get(part.name, {}).get("sampling", {})
+        found[part.name] = {"wording": part.wording(), "sampling": {**known, **chosen}}
     return found
 
 
@@ -130,8 +133,10 @@ def use_manner(task: Task, learnt: Mapping[str, Any]) -> None:
         TaskError: other words were set than those that the model has learnt.
         TypeError, AttributeError, KeyError: ``learnt`` is not of this form.
     """
-    for part in parts_of(task):
-        told, own, plain = learnt.get(part.name, {}), part.wording(), as_it_comes(part.name)
+    for part in task.parts:
+        if part.name not in learnt:
+            continue
+        told, own, plain = learnt[part.name], part.wording(), as_it_comes(part.name)
         wording = told.get("wording", {})
         for key, value in wording.items():
             if type(value) is not type(own[key]) or not all(isinstance(word, str) for word in value):

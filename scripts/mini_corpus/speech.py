@@ -110,8 +110,9 @@ def cut(sentences: list[str], least: int, most: int) -> tuple[dict[str, str], li
     heard: set[tuple[str, ...]] = set()
     for sentence in sentences:
         if split_of(sentence) == "train":
+            words = plain(sentence).split()
             for length in range(1, COMMON_WORDS + 1):
-                heard |= runs_of_words(plain(sentence).split(), length)
+                heard |= runs_of_words(words, length)
     texts: dict[str, str] = {}
     kept: set[str] = set()
     left_out: dict[str, None] = {}

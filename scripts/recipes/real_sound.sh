@@ -22,10 +22,10 @@ echo "2/4  Its scores on the test split"
 python "$here/eval/reconstruction.py" data.root="$corpus" data.tokens=null "${tokenizer[@]}" \
   out="runs/$run/eval-reconstruction" "${scores[@]}"
 [ -n "$voice" ] || exit 0
-reading=(data.root="$voice" data.tokens=null "${tokenizer[@]}" "task.prompt='{text}'")
+reading=(data.root="$voice" data.tokens=null "${tokenizer[@]}")
 echo "3/4  A language model that reads phonemes, on the voice's tokens"
 "${launch[@]}" "$here/lm/train.py" task=tts "${reading[@]}" name="$run-voice" text.normalise=phonemes \
-  lm.text_tokenizer.vocab_size=330 trainer.level_weights=[1,0.3,0.1] "${lm[@]}"
+  "task.prompt='{text}'" task.decoding.guidance=2 lm.text_tokenizer.vocab_size=330 trainer.level_weights=[1,0.3,0.1] "${lm[@]}"
 echo "4/4  Its scores, beside resynthesis and another sentence's text"
-python "$here/eval/tts.py" "${reading[@]}" model="runs/$run-voice/final" sampling.guidance=2 \
+python "$here/eval/tts.py" "${reading[@]}" model="runs/$run-voice/final" \
   out="runs/$run-voice/eval-tts" "${scores[@]}"

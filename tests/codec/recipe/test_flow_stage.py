@@ -137,6 +137,7 @@ def test_the_head_learns_first_and_then_stands_still() -> None:
 def test_runs_of_other_stages_know_nothing_of_it() -> None:
     """Their checkpoints, also of before, go on."""
     recipe = recipe_of(compose("codec_train", []), [], None, 1)
+    assert "reopen" not in recipe and "pitch_scale" not in recipe["loss"], "runs of before these keys go on"
     assert "flow" not in recipe and not {"flow", "regression"} & set(recipe["loss"])
     recipe = recipe_of(compose("codec_train", ["stage=3"]), [], None, 1)
     assert recipe["flow"]["target"] == "partials" and recipe["loss"]["flow"] == 1.0

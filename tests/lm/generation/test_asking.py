@@ -15,9 +15,9 @@ def asking(*overrides: str) -> Task:
     return make_task(compose("lm_generate", list(overrides)).task)
 
 
-def trained(*overrides: str) -> dict:
-    """What a training with these options writes into its model's folder."""
-    return json.loads(json.dumps(manner(make_task(compose("lm_train", list(overrides)).task))))
+def trained(*overrides: str, before: dict | None = None) -> dict:
+    """What a training with these options writes into its model's folder, where it goes on from one with ``before``."""
+    return json.loads(json.dumps(manner(make_task(compose("lm_train", list(overrides)).task), before or {})))
 
 
 def test_words_and_sampling_of_the_training_are_taken_up() -> None:
@@ -46,6 +46,12 @@ def test_what_a_training_left_as_it_was_follows_the_configuration() -> None:
     before = dict(task.decoding)
     use_manner(task, trained("task=text_to_sound"))
     assert task.decoding == before
+
+
+def test_a_training_that_goes_on_keeps_the_sampling_that_it_does_not_set() -> None:
+    before = trained("task=tts", "task.decoding.guidance=2", "task.decoding.top_p=0.5")
+    after = trained("task=[tts,asr]", "task.tasks.tts.decoding.top_p=0.7", before=before)
+    assert after["tts"]["sampling"] == {"guidance": 2, "top_p": 0.7} and after["asr"]["sampling"] == {}
 
 
 def test_each_task_of_a_mixture_has_its_own() -> None:
