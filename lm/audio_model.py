@@ -39,7 +39,7 @@ from lm.model import ModelError, load_layout, load_network
 from lm.run_state import STATE_FILE, asked_of, model_folder, normalisation_of, speakers_of, tasks_of
 from lm.sequences.documents import render
 from tasks.base import Request, Task, TaskError
-from tasks.text import normalisers
+from tasks.text import normalisers, note_on_texts
 from training.config import compose, group_options
 from training.launch import pick_device
 from training.pretrained import PretrainedError, load_config
@@ -271,6 +271,11 @@ class AudioModel:
         """
         task, row = self._named(text, speaker)
         return self._asked(task, row), self._sampling(task, sampling)
+
+    def note_on(self, text: str) -> str | None:
+        """What of ``text`` is not said as it is written, in a sentence (`tasks.text.note_on_texts`); None: all is."""
+        task, row = self._named(text, None)
+        return note_on_texts(self.normalise, task, [row], share=0)
 
     def question(self, task: str, heard: Request) -> Prompt:
         """What asks for the text that ``task`` (``asr``, …) writes about a recording; errors as of `transcribe`."""

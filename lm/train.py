@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from codec.interface import TokenizerError
 from codec.load import load_tokenizer
 from codec.shards import ShardError
-from lm.generation.asking import manner
+from lm.generation.asking import manner, other_words
 from lm.model import ModelError, code_vectors_of, parameter_groups
 from lm.network.attention import attention_of, set_attention
 from lm.network.depth import DepthLM, DepthObjective
@@ -131,8 +131,11 @@ def train(cfg: DictConfig) -> Path:
         log.line(f"data: task={task.name} leaves out {others} of the training clips")
     if note := note_on_texts(normalise, task, rows):
         log.line(note)
+    asked = asked_of(Path(cfg.init)) if cfg.init else {}
     if cfg.init and normalise != learnt:
         log.line(f"text.normalise={normalise}, and {cfg.init} has learnt to read by text.normalise={learnt}")
+    for sentence in other_words(task, asked):
+        log.line(f"{cfg.init}: {sentence}")
 
     # ---- model, vocabulary, text tokenizer: from a checkpoint, from init, or new -------------------------
     checkpoint = choose_checkpoint(run_dir, cfg.resume, log.line)
@@ -199,7 +202,7 @@ def train(cfg: DictConfig) -> Path:
         "recipe": recipe(cfg, documents.hash, vocabulary.hash),
         "normalise": normalise,
         "speakers": named_speakers(rows, task, cfg.init),
-        "asked": manner(task, asked_of(Path(cfg.init)) if cfg.init else {}),
+        "asked": manner(task, asked),
         "versions": versions(),
     }
     objective, optimiser = accelerator.prepare(objective, optimiser)

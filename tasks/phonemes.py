@@ -3,8 +3,8 @@
 Words are looked up in CMUdict as pocketsphinx brings it (134,000 words; of several pronunciations the first, so
 ``read`` and ``lead`` are said in one way) and written in IPA, without stress, which the dictionary leaves out. A word
 that it lacks is tried without its accents and without its ending ``'s``; else it stays as it is, in capitals: letters
-no phoneme is written with (`unknown` finds these). Numbers stay digits, so write them out where they shall be said; the
-signs & and % are said, other signs are not. Marks that a reader hears (, . ? ! ; :) stay, but for the stop of a title
+no phoneme is written with (`unknown` finds these). Numbers are said (numbers.py), and the signs & and %; other signs
+are not. Marks that a reader hears (, . ? ! ; :) stay, but for the stop of a title
 (``Dr.``); of a text of marks alone nothing is left.
 """
 
@@ -15,6 +15,7 @@ import unicodedata
 from functools import cache
 
 from tasks.letters import words_alone
+from tasks.numbers import in_words
 
 # CMUdict's 39 phonemes (ARPAbet) in IPA.
 IPA = {
@@ -51,8 +52,8 @@ def pronunciations() -> dict[str, str]:
 
 def parts_of(text: str) -> list[str]:
     """The words in lower case, and the marks that are heard, of ``text`` in their order."""
-    text = SAINTS.sub("saint", TITLES.sub(r"\1", APOSTROPHES.sub("'", text)))
-    text = LETTER_A.sub("ay.", text)
+    text = in_words(unicodedata.normalize("NFKC", APOSTROPHES.sub("'", text)))
+    text = LETTER_A.sub("ay.", SAINTS.sub("saint", TITLES.sub(r"\1", text)))
     for sign, word in SIGNS.items():
         text = text.replace(sign, word)
     return PARTS.findall(words_alone(text, keep=MARKS + "'"))

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from tasks.base import Task, TaskError
 from tasks.letters import words_alone
-from tasks.phonemes import phonemes, pronunciations, unknown
+from tasks.phonemes import phonemes, unknown
 
 NAMES = ("none", "basic", "english", "phonemes")
 SCORING = ("plain", "whisper-english", "none")  # what an evaluation may do to texts before errors are counted
@@ -50,7 +50,7 @@ def _function(name: str) -> Callable[[str], str]:
         return own[name]
     try:
         if name == "phonemes":
-            pronunciations()
+            phonemes("1")  # loads what it needs
             return phonemes
         from whisper_normalizer.english import EnglishTextNormalizer
     except ModuleNotFoundError as error:
@@ -64,7 +64,7 @@ def normaliser(name: str) -> Callable[[str], str]:
     """The function of that name.
 
     Raises:
-        TaskError: another name, or whisper-normalizer or pocketsphinx is missing.
+        TaskError: another name, or whisper-normalizer, pocketsphinx or inflect is missing.
     """
     if name not in NAMES:
         raise TaskError(f"text.normalise={name} is unknown; choose one of {', '.join(NAMES)}, or task: name pairs.")
@@ -136,5 +136,5 @@ def note_on_texts(setting: Setting, task: Task, rows: Sequence[Any], share: floa
     first = ", ".join(word for word, _ in spelled.most_common(5))
     return (
         f"text.normalise=phonemes: {spelled.total()} of {words} words are not in its dictionary, as {first}: they are "
-        "read by their letters. It is for English, and numbers are to be written in words."
+        "read by their letters. It is for English."
     )

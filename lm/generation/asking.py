@@ -126,6 +126,17 @@ def manner(task: Task, before: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def other_words(task: Task, before: Mapping[str, Any]) -> list[str]:
+    """A sentence per wording of ``task`` that differs from what the manner ``before`` says a model has learnt."""
+    return [
+        f"task {part.name}: {key} is {own!r}, and the model has learnt {learnt[key]!r}"
+        for part in task.parts
+        if (learnt := before.get(part.name, {}).get("wording"))
+        for key, own in part.wording().items()
+        if learnt.get(key, own) not in (own, list(own))
+    ]
+
+
 def use_manner(task: Task, learnt: Mapping[str, Any]) -> None:
     """Have ``task`` ask as `manner` says that the model was asked. Sampling that was set otherwise stays.
 

@@ -115,6 +115,7 @@ class Service:
         with refusing_values():
             speaker = None if said.voice == "auto" else said.voice
             prompt, sampling = self.model.speech(said.input, speaker, **chosen)
+            note = self.model.note_on(said.input) or ""
         news: asyncio.Queue[Any] = asyncio.Queue()
         asked = self.speaking.ask(prompt, sampling, said.seed, into(news))
         try:
@@ -126,8 +127,10 @@ class Service:
         encoder = Encoder(said.response_format, self.model.tokenizer.sample_rate)
         events = said.stream_format == "sse"
         made = self._pieces(first, news, lambda: self.speaking.forget(asked))
-        body = self._events(made, encoder, len(prompt.ids)) if events else self._bytes(made, encoder)
-        return StreamingResponse(body, media_type="text/event-stream" if events else MEDIA[said.response_format])
+        if events:
+            return StreamingResponse(self._events(made, encoder, len(prompt.ids), note), media_type="text/event-stream")
+        headers = {"x-note": note.encode("ascii", "backslashreplace").decode()[:1000]} if note else None
+        return StreamingResponse(self._bytes(made, encoder), headers=headers, media_type=MEDIA[said.response_format])
 
     async def _json(self, request: Request) -> bytes:
         """The body of a request for speech, which is little beside its text: to parse a large one stops all others."""
@@ -156,8 +159,8 @@ class Service:
             if data := encoder.finish() if isinstance(piece, Generation) else encoder.feed(piece):
                 yield data
 
-    async def _events(self, made: AsyncIterator[Any], encoder: Encoder, read: int) -> AsyncIterator[bytes]:
-        """The events of OpenAI's interface; the last one tells the codes, which are ours."""
+    async def _events(self, made: AsyncIterator[Any], encoder: Encoder, read: int, note: str) -> AsyncIterator[bytes]:
+        """The events of OpenAI's interface; the last one tells what is ours: the codes, and a note on the text."""
         async for piece in made:
             data = encoder.finish() if isinstance(piece, Generation) else encoder.feed(piece)
             if data:
@@ -166,7 +169,7 @@ class Service:
                 written = int(piece.codes.size)
                 usage = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
                 ours = {"codes": piece.codes.tolist(), "ended": piece.ended, "log_probability": piece.log_probability}
-                yield event({"type": "speech.audio.done", "usage": usage, **ours})
+                yield event({"type": "speech.audio.done", "usage": usage, **ours, **({"note": note} if note else {})})
 
     # ---- recordings --------------------------------------------------------------------------------------------
     async def _heard(self, request: Request, known: tuple[str, ...]) -> tuple[dict[str, str], np.ndarray]:

@@ -285,8 +285,10 @@ def test_goes_on_reading_as_the_model_has_learnt_to(reference, overrides, capsys
     before = train_lm(*one, f"init={reference}/runs/tiny/final", "text.normalise=phonemes", "name=read")
     assert "final has learnt to read by text.normalise=none" in capsys.readouterr().out
     assert normalisation_of(before) == "phonemes"
-    after = train_lm(*one, f"init={before}", "name=again")
-    assert normalisation_of(after) == "phonemes" and "has learnt to read" not in capsys.readouterr().out
+    after = train_lm(*one, f"init={before}", "name=again", "task.prompt='Say {text}'")
+    told = capsys.readouterr().out
+    assert normalisation_of(after) == "phonemes" and "has learnt to read" not in told
+    assert f"{before}: task tts: prompt is 'Say {{text}}', and the model has learnt" in told
     with pytest.raises(TaskError, match="names asr, and this training has the tasks tts"):
         train_lm(*one, f"init={before}", "name=other", "text.normalise={asr: phonemes}")
 

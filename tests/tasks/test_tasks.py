@@ -242,9 +242,9 @@ def test_english_is_for_english():
 
 def test_what_phonemes_cannot_say_is_counted():
     chosen = task("task=[tts,interleaved]")
-    rows = chosen.select([clip(i, text="I have 3 cats" if i else "Nabopolassar has 3") for i in range(8)])
+    rows = chosen.select([clip(i, text="I have 3rds cats" if i else "Nabopolassar has 3rds") for i in range(8)])
     note = note_on_texts({"interleaved": "phonemes"}, chosen, rows)
-    assert "9 of 31 words are not in its dictionary, as 3, NABOPOLASSAR: they" in note
+    assert "9 of 31 words are not in its dictionary, as 3RDS, NABOPOLASSAR: they" in note
     assert note_on_texts({"interleaved": "phonemes"}, chosen, rows, share=0.3) is None
     assert note_on_texts("phonemes", chosen, chosen.select([clip(i, text="Three cats.") for i in range(8)]), 0) is None
 

@@ -207,9 +207,9 @@ async function speak() {
         player.add(pieces[pieces.length - 1]);
         shown($("said"), { wave: joined(pieces), rate: card.sample_rate });
       } else {
-        const wave = joined(pieces), cut = event.ended ? "" : " It was cut off at its limit.";
+        const wave = joined(pieces), cut = event.ended ? "" : " It was cut off at its limit.", note = event.note ? ` ${event.note}` : "";
         shown($("said"), { wave, rate: card.sample_rate, codes: event.codes, blob: wavOf(wave, card.sample_rate), name: "said.wav" });
-        tell(`First sound after ${(first / 1000).toFixed(2)} s.${cut}`);
+        tell(`First sound after ${(first / 1000).toFixed(2)} s.${cut}${note}`);
       }
     }
   } catch (error) {

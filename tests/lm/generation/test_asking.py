@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lm.generation.asking import manner, sampling_of, use_manner
+from lm.generation.asking import manner, other_words, sampling_of, use_manner
 from tasks.base import Task, TaskError, make_task
 from training.config import compose
 
@@ -52,6 +52,14 @@ def test_a_training_that_goes_on_keeps_the_sampling_that_it_does_not_set() -> No
     before = trained("task=tts", "task.decoding.guidance=2", "task.decoding.top_p=0.5")
     after = trained("task=[tts,asr]", "task.tasks.tts.decoding.top_p=0.7", before=before)
     assert after["tts"]["sampling"] == {"guidance": 2, "top_p": 0.7} and after["asr"]["sampling"] == {}
+
+
+def test_a_training_that_goes_on_with_other_words_says_so() -> None:
+    before = trained("task=tts", "task.prompt='{text}'")
+    said = other_words(make_task(compose("lm_train", ["task=[tts,asr]"]).task), before)
+    assert said == ["task tts: prompt is '{speaker}: {text}', and the model has learnt '{text}'"]
+    before = trained("task=tts", "task.prompts=paraphrased")
+    assert other_words(make_task(compose("lm_train", ["task=tts", "task.prompts=paraphrased"]).task), before) == []
 
 
 def test_each_task_of_a_mixture_has_its_own() -> None:

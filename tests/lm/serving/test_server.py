@@ -91,6 +91,15 @@ def test_events_tell_the_sound_and_its_codes(server: Running, said) -> None:
     assert done["usage"]["output_tokens"] == said.codes.size
 
 
+def test_words_that_are_spelled_are_named(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.service.model, "normalise", "phonemes")
+    text = "peter carried the žižkolino"
+    note = events(server.speak(text, stream_format="sse"))[-1]["note"]
+    assert "1 of 4 words are not in its dictionary, as ŽIŽKOLINO" in note
+    assert "\\u017dI\\u017dKOLINO" in server.speak(text).headers["x-note"]
+    assert "note" not in events(server.speak(stream_format="sse"))[-1] and "x-note" not in server.speak().headers
+
+
 def test_many_at_once_get_what_each_gets_alone(server: Running) -> None:
     texts = [("peter carried the purple ladder", 1), ("anna found the green table", 2), ("the dog is happy", 3)] * 4
 

@@ -1,0 +1,57 @@
+"""Numbers as a reader says them; what has no known form stays, to be named."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.numbers import in_words
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("I have 3 dogs.", "I have three dogs."),
+        ("3,500 men in 1865.", "three thousand five hundred men in eighteen sixty-five."),
+        (
+            "1900, 1905, 2000, 2008, 2024",
+            "nineteen hundred, nineteen oh five, two thousand, two thousand eight, twenty twenty-four",
+        ),
+        ("1,865; 2100", "one thousand eight hundred sixty-five; two thousand one hundred"),
+        ("1914-18", "nineteen fourteen-eighteen"),
+        ("the 1960s, 1900's and 90s", "the nineteen sixties, nineteen hundreds and nineties"),
+        ("the 1st, 22nd and 1,000th", "the first, twenty-second and one thousandth"),
+        ("3.14 or 0.50", "three point one four or zero point five zero"),
+        ("-5 degrees, −3", "minus five degrees, minus three"),
+        ("at 3:30, 10:05, 10:00", "at three thirty, ten oh five, ten o'clock"),
+        ("$3.50, £1,000, €2.5", "three dollars and fifty cents, one thousand pounds, two point five euros"),
+        ("$1, $1.01, $5 million", "one dollar, one dollar and one cent, five million dollars"),
+        ("1/2, 3/4 and 2⁄3", "one half, three quarters and two thirds"),
+        ("007, 5551234567", "oh oh seven, five five five one two three four five six seven"),
+        ("30,000,000 or 200 million", "thirty million or two hundred million"),
+        ("GPT-4 (42)", "GPT-four (forty-two)"),
+    ],
+)
+def test_said(text, said):
+    assert in_words(text) == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12/25/2020",
+        "51/2",
+        "1.2.3",
+        "1,2,3",
+        "99,99",
+        "1.2.3 million",
+        "$1,23.45",
+        "$5th",
+        "1:2:3",
+        "3am",
+        "B2B",
+        "$",
+        "٣",
+    ],
+)
+def test_what_has_no_known_form_stays(text):
+    assert in_words(text) == text
