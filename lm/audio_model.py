@@ -36,10 +36,18 @@ from lm.generation.sampling import Sampling
 from lm.generation.streaming import StreamDecoder, decode
 from lm.generation.writing import Writing, write
 from lm.model import ModelError, load_layout, load_network
-from lm.run_state import STATE_FILE, asked_of, model_folder, normalisation_of, speakers_of, tasks_of
+from lm.run_state import (
+    STATE_FILE,
+    asked_of,
+    longest_texts_of,
+    model_folder,
+    normalisation_of,
+    speakers_of,
+    tasks_of,
+)
 from lm.sequences.documents import render
 from tasks.base import Request, Task, TaskError
-from tasks.text import normalisers, note_on_texts
+from tasks.text import normalisers, note_on_lengths, note_on_texts
 from training.config import compose, group_options
 from training.launch import pick_device
 from training.pretrained import PretrainedError, load_config
@@ -73,6 +81,7 @@ class AudioModel:
         speakers: that it has heard by name; None: that is not recorded.
         learnt: the tasks that it was trained for, as far as they are recorded.
         normalise: ``text.normalise`` of its training.
+        longest_texts: task → characters of the longest text that it has learnt to say, as far as it is recorded.
 
     Raises:
         ModelError: the folder is missing or damaged, or a package that its texts need is missing.
@@ -95,7 +104,7 @@ class AudioModel:
             self._normalisers = normalisers(self.normalise)
         except TaskError as error:
             raise ModelError(f"the texts of the model in {self.folder}: {error}") from None
-        self._manner = asked_of(self.folder)
+        self._manner, self.longest_texts = asked_of(self.folder), longest_texts_of(self.folder)
         self._tasks: dict[str, Task] = {}  # by name, as they are asked for
         self._place = self.folder.absolute()  # the working directory may change until the weights are needed
 
@@ -109,6 +118,11 @@ class AudioModel:
         _ = self.network
 
     # ---- what is asked -----------------------------------------------------------------------------------------
+    def note_on(self, task: Task, rows: Sequence[Any]) -> str | None:
+        """What of the texts of ``rows`` will hardly be said as it is written, in a sentence or two; None: all will."""
+        notes = note_on_texts(self.normalise, task, rows, share=0), note_on_lengths(self.longest_texts, task, rows)
+        return " ".join(filter(None, notes)) or None
+
     def adopt(self, task: Task) -> None:
         """Have ``task`` read, write and ask as the model learnt it.
 
@@ -265,17 +279,12 @@ class AudioModel:
         """
         return self._answer(*self._voiced(text, voice, voice_text), text, seed, sampling)
 
-    def speech(self, text: str, speaker: str | None = None, **sampling: Any) -> tuple[Prompt, Sampling]:
-        """What asks for ``text`` by a speaker that the model has heard (None: the last by name), and how it is drawn;
-        errors as of `speak`. No file is opened, whatever the speaker is called.
+    def speech(self, text: str, speaker: str | None = None, **sampling: Any) -> tuple[Prompt, Sampling, str | None]:
+        """What asks for ``text`` by a speaker that the model has heard (None: the last by name), how it is drawn, and
+        what `note_on` says; errors as of `speak`. No file is opened, whatever the speaker is called.
         """
         task, row = self._named(text, speaker)
-        return self._asked(task, row), self._sampling(task, sampling)
-
-    def note_on(self, text: str) -> str | None:
-        """What of ``text`` is not said as it is written, in a sentence (`tasks.text.note_on_texts`); None: all is."""
-        task, row = self._named(text, None)
-        return note_on_texts(self.normalise, task, [row], share=0)
+        return self._asked(task, row), self._sampling(task, sampling), self.note_on(task, [row])
 
     def question(self, task: str, heard: Request) -> Prompt:
         """What asks for the text that ``task`` (``asr``, …) writes about a recording; errors as of `transcribe`."""

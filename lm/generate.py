@@ -49,7 +49,6 @@ from lm.sequences.vocabulary import VocabularyError
 from tasks.base import Request, Task, TaskError, make_task
 from tasks.interleaved import Interleaved
 from tasks.mixture import Mixture
-from tasks.text import note_on_texts
 from training.checkpoint import write_file
 from training.config import ConfigError, hydra_entry, refusing
 from training.launch import pick_device
@@ -90,7 +89,7 @@ class Answers:
 
         A row that fills the model's positions gives an item with the reason.
         """
-        if note := note_on_texts(self.model.normalise, self.task, list(rows.values()), share=0):
+        if note := self.model.note_on(self.task, list(rows.values())):
             print(note, flush=True)
         prompts = dict(zip(rows, self.model.prompts(self.task, list(rows.values())), strict=True))
         none = np.zeros((0, self.model.vocabulary.levels), np.int64)

@@ -160,6 +160,23 @@ def asked_of(folder: Path) -> dict[str, Any]:
     return recorded(folder, "asked") or {}
 
 
+def longest_texts_of(folder: Path) -> dict[str, int]:
+    """Task → characters of the longest text that the model in ``folder`` has learnt to say, as far as it says."""
+    found = recorded(folder, "longest_texts")
+    known = found.items() if isinstance(found, dict) else ()
+    return {task: length for task, length in known if isinstance(length, int)}
+
+
+def longest_texts(rows: Sequence[Any], task: Task, init: str | None) -> dict[str, int]:
+    """What `longest_texts_of` gives of a training on ``rows`` that goes on from the model ``init``."""
+    longest = longest_texts_of(Path(init)) if init else {}
+    for row in rows:
+        own = task.task_of(row)
+        if said := own.said(row):
+            longest[own.name] = max(longest.get(own.name, 0), len(said))
+    return longest
+
+
 def named_speakers(rows: Sequence[Any], task: Task, init: str | None) -> list[str] | None:
     """What `speakers_of` gives of a training on ``rows``: theirs, and those that the model ``init`` knows. A prompt
     without ``{speaker}`` names nobody: a model of one voice is not asked by a name that it never read.

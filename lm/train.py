@@ -50,6 +50,7 @@ from lm.run_state import (
     STATE_FILE,
     asked_of,
     computes_in_bf16,
+    longest_texts,
     named_speakers,
     normalisation_of,
     read_state,
@@ -203,6 +204,7 @@ def train(cfg: DictConfig) -> Path:
         "normalise": normalise,
         "speakers": named_speakers(rows, task, cfg.init),
         "asked": manner(task, asked),
+        "longest_texts": longest_texts(rows, task, cfg.init),
         "versions": versions(),
     }
     objective, optimiser = accelerator.prepare(objective, optimiser)

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from tasks.base import Task, TaskError
 from tasks.letters import words_alone
-from tasks.phonemes import phonemes, unknown
+from tasks.numbers import in_words
+from tasks.phonemes import phonemes, pronunciations, unknown
 
 NAMES = ("none", "basic", "english", "phonemes")
 SCORING = ("plain", "whisper-english", "none")  # what an evaluation may do to texts before errors are counted
@@ -50,7 +51,8 @@ def _function(name: str) -> Callable[[str], str]:
         return own[name]
     try:
         if name == "phonemes":
-            phonemes("1")  # loads what it needs
+            pronunciations()
+            in_words("1")
             return phonemes
         from whisper_normalizer.english import EnglishTextNormalizer
     except ModuleNotFoundError as error:
@@ -137,4 +139,21 @@ def note_on_texts(setting: Setting, task: Task, rows: Sequence[Any], share: floa
     return (
         f"text.normalise=phonemes: {spelled.total()} of {words} words are not in its dictionary, as {first}: they are "
         "read by their letters. It is for English."
+    )
+
+
+def note_on_lengths(longest: Mapping[str, int], task: Task, rows: Sequence[Any], times: float = 1.5) -> str | None:
+    """A sentence where texts to be said are more than ``times`` as long as any that a model has learnt to say.
+
+    Args:
+        longest: task → characters, of the model's training.
+    """
+    said = [len(task.task_of(row).said(row) or "") for row in rows]
+    most = [longest.get(task.task_of(row).name, max(said)) for row in rows]
+    if not (over := [length for length, known in zip(said, most, strict=True) if length > times * known]):
+        return None
+    texts = f"{len(over)} of {len(said)} texts are" if len(said) > 1 else "the text is"
+    return (
+        f"{texts} longer than what the model has learnt to say ({max(over)} characters; of its training at most "
+        f"{max(most)}): say them in parts, cut where a reader pauses."
     )

@@ -114,8 +114,7 @@ class Service:
         chosen = {key: value for key in ("temperature", "top_k", "top_p") if (value := getattr(said, key)) is not None}
         with refusing_values():
             speaker = None if said.voice == "auto" else said.voice
-            prompt, sampling = self.model.speech(said.input, speaker, **chosen)
-            note = self.model.note_on(said.input) or ""
+            prompt, sampling, note = self.model.speech(said.input, speaker, **chosen)
         news: asyncio.Queue[Any] = asyncio.Queue()
         asked = self.speaking.ask(prompt, sampling, said.seed, into(news))
         try:
@@ -159,7 +158,9 @@ class Service:
             if data := encoder.finish() if isinstance(piece, Generation) else encoder.feed(piece):
                 yield data
 
-    async def _events(self, made: AsyncIterator[Any], encoder: Encoder, read: int, note: str) -> AsyncIterator[bytes]:
+    async def _events(
+        self, made: AsyncIterator[Any], encoder: Encoder, read: int, note: str | None
+    ) -> AsyncIterator[bytes]:
         """The events of OpenAI's interface; the last one tells what is ours: the codes, and a note on the text."""
         async for piece in made:
             data = encoder.finish() if isinstance(piece, Generation) else encoder.feed(piece)

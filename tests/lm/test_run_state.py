@@ -15,6 +15,8 @@ from lm.run_state import (
     SHIPPED,
     allowing_more_steps,
     computes_in_bf16,
+    longest_texts,
+    longest_texts_of,
     named_speakers,
     newest_model,
     speakers_of,
@@ -67,6 +69,16 @@ def test_every_task_has_a_model_that_ships() -> None:
         folder = newest_model(task, Path("no-such-folder"), SHIPPED)
         assert (folder / "model.safetensors").is_file()
         assert speakers_of(folder) == (["rms", "slt"] if "spoken" not in folder.name else None)
+
+
+def test_the_longest_text_that_was_said_is_known_by_task(tmp_path: Path) -> None:
+    rows = [SimpleNamespace(id=text, text=text, domain="speech", codes=[], speaker="a") for text in ("abc", "abcde")]
+    both = make_task(compose("lm_train", ["task=[tts,asr]"]).task)
+    assert longest_texts(both.select(rows), both, None) == {"tts": 5}
+    for text, before in (('{"longest_texts": {"tts": 9, "other": "9"}}', {"tts": 9}), ('{"longest_texts": 3}', {})):
+        (tmp_path / "state.json").write_text(text)
+        assert longest_texts_of(tmp_path) == before
+        assert longest_texts(both.select(rows), both, str(tmp_path)) == {"tts": before.get("tts", 5)}
 
 
 @pytest.mark.slow

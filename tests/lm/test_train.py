@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from lm.model import load_lm
 from lm.recipe.token_rows import TokenRowsError
-from lm.run_state import learning_rate, normalisation_of, speakers_of
+from lm.run_state import learning_rate, longest_texts_of, normalisation_of, speakers_of
 from lm.sequences.vocabulary import VocabularyError
 from lm.train import NonFiniteLoss
 from tasks.base import TaskError
@@ -67,6 +67,7 @@ def test_training_learns_and_exports_a_plain_model(reference, monkeypatch, capsy
     assert type(model).__name__ == "LlamaForCausalLM" and vocabulary.tokenizer["name"] == "stand-in"
     assert len(list_checkpoints(reference / "runs/tiny")) == 2
     assert speakers_of(reference / "runs/tiny/final") == ["rms", "slt"]
+    assert longest_texts_of(reference / "runs/tiny/final")["tts"] > 5
     # The same command again finds nothing to do and changes nothing.
     monkeypatch.chdir(reference)
     before = (reference / "runs/tiny/final/model.safetensors").stat().st_mtime_ns

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.base import TaskError, make_task
 from tasks.numbers import _engine
-from tasks.phonemes import IPA, phonemes, pronunciations, say, unknown
+from tasks.phonemes import IPA, phonemes, pronunciations, unknown
 from tasks.text import _function, normaliser, normalisers
 from training.config import compose
 
@@ -72,7 +72,7 @@ def test_a_task_that_writes_text_refuses_them():
 @pytest.mark.parametrize("package", ["pocketsphinx", "inflect"])
 def test_without_a_package_the_cure_is_named(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    for loaded in (pronunciations, say, _engine, _function):
+    for loaded in (pronunciations, _engine, _function):
         loaded.cache_clear()
     with pytest.raises(TaskError, match=f"pip install {package}"):
         normaliser("phonemes")

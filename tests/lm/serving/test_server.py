@@ -91,7 +91,11 @@ def test_events_tell_the_sound_and_its_codes(server: Running, said) -> None:
     assert done["usage"]["output_tokens"] == said.codes.size
 
 
-def test_words_that_are_spelled_are_named(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_that_are_spelled_and_texts_that_are_long_are_named(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = server.speak(" ".join([SAID] * 3), stream_format="sse")
+    assert events(long)[-1]["note"].startswith("the text is longer than what the model has learnt to say (98 char")
     monkeypatch.setattr(server.service.model, "normalise", "phonemes")
     text = "peter carried the žižkolino"
     note = events(server.speak(text, stream_format="sse"))[-1]["note"]

@@ -100,7 +100,7 @@ def test_the_end_does_not_wait_for_what_nobody_waits_for(server: Running, monkey
         step(self, *given)
 
     monkeypatch.setattr(Speaking, "_step", held)
-    prompt, sampling = model.speech(SAID, None, temperature=0.0)
+    prompt, sampling, _ = model.speech(SAID, None, temperature=0.0)
     for seed in range(6):
         speaking.ask(prompt, sampling, seed, lambda _: None)
     end = threading.Thread(target=speaking.close)
