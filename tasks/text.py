@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from tasks.base import Task, TaskError
 from tasks.letters import words_alone
-from tasks.numbers import in_words
 from tasks.phonemes import phonemes, pronunciations, unknown
+from tasks.spoken_numbers import in_words
 
 NAMES = ("none", "basic", "english", "phonemes")
 SCORING = ("plain", "whisper-english", "none")  # what an evaluation may do to texts before errors are counted

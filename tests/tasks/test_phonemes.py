@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tasks.base import TaskError, make_task
-from tasks.numbers import _engine
 from tasks.phonemes import IPA, phonemes, pronunciations, unknown
+from tasks.spoken_numbers import _engine
 from tasks.text import _function, normaliser, normalisers
 from training.config import compose
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.numbers import in_words
+from tasks.spoken_numbers import in_words
 
 
 @pytest.mark.parametrize(
