@@ -3,9 +3,9 @@
 Words are looked up in CMUdict as pocketsphinx brings it (134,000 words; of several pronunciations the first, so
 ``read`` and ``lead`` are said in one way) and written in IPA, without stress, which the dictionary leaves out. A word
 that it lacks is tried without its accents and without its ending ``'s``; else it stays as it is, in capitals: letters
-no phoneme is written with (`unknown` finds these). Numbers are said (spoken_numbers.py), and the signs & and %; other signs
-are not. Marks that a reader hears (, . ? ! ; :) stay, but for the stop of a title
-(``Dr.``); of a text of marks alone nothing is left.
+no phoneme is written with (`unknown` finds these). Numbers are said (spoken_numbers.py), and the signs & and %; other
+signs are not. Marks that a reader hears (, . ? ! ; :) stay, but for the stop of a title (``Dr.``); of a text of marks
+alone nothing is left.
 """
 
 from __future__ import annotations
