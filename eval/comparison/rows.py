@@ -57,7 +57,7 @@ def read_file(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         key, _, _ = override.lstrip("+").partition("=")
         if key.startswith("comparison."):
             OmegaConf.update(merged, key.removeprefix("comparison."), OmegaConf.select(cfg, key), merge=False)
-    check_values("eval_compare", OmegaConf.create({"comparison": merged}))
+    check_values("eval_compare", OmegaConf.create({"comparison": merged}), overrides)
     return merged
 
 

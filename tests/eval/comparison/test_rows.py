@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from eval.comparison.plan import make_plan
 from eval.comparison.rows import read_file
-from training.config import compose
+from training.config import compose, group_options
 
 
 def test_a_file_changes_the_comparison_and_the_command_line_wins(tmp_path: Path, refusal) -> None:
@@ -17,3 +19,12 @@ def test_a_file_changes_the_comparison_and_the_command_line_wins(tmp_path: Path,
     for wrong, said in (("step: 7", "Did you mean 'steps'?"), ("match: hours", "match=hours is unknown; choose")):
         path.write_text(wrong)
         assert said in refusal(read_file, compose("eval_compare", overrides), overrides)
+
+
+@pytest.mark.parametrize("comparison", group_options("comparison"))
+def test_a_file_adds_a_row_to_every_comparison(tmp_path: Path, comparison: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("rows: {mine: {tokenizer: mimi}}\n")
+    overrides = [f"comparison={comparison}", f"file={path}"]
+    before = set(compose("eval_compare", overrides).comparison.rows)
+    assert set(read_file(compose("eval_compare", overrides), overrides).rows) == {*before, "mine"}
