@@ -12,8 +12,11 @@ from omegaconf import DictConfig
 
 from eval.comparison.plan import Plan, text
 from eval.harness.tables import Table
+from eval.metrics import distillmos, voice_encoder
 from training.config import compose
 from training.identity import file_hash, folder_hash
+
+INSIDE = {"distillmos": distillmos.find_weights, "resemblyzer": voice_encoder.find_weights}  # in their packages
 
 
 def weights_needed(plan: Plan, c: DictConfig) -> Table:
@@ -26,7 +29,11 @@ def weights_needed(plan: Plan, c: DictConfig) -> Table:
         tokenizer = compose("eval_reconstruction", [f"tokenizer={row['tokenizer']}", *options]).tokenizer
         lines[name] = (tokenizer.get("path"), public(tokenizer._target_))
     judges = compose("eval_reconstruction", list(c.judges)).weights
-    lines |= {f"judge {key}": (path, "") for key, path in judges.items() if isinstance(path, str)}
+    for key, path in judges.items():
+        if path == "installed" and key in INSIDE:
+            lines[f"judge {key}"] = (str(INSIDE[key]() or path), f"pip install --no-deps {key}")
+        elif isinstance(path, str):
+            lines[f"judge {key}"] = (path, "")
     body = [[name, str(path), *here(path, otherwise)] for name, (path, otherwise) in lines.items() if path]
     return Table(["weights of", "folder, file or hub id", "MB", "sha256"], body)
 

@@ -24,7 +24,7 @@ from eval.comparison.plan import Plan, make_plan
 from eval.comparison.published import read_published
 from eval.comparison.sweep import DONE
 from eval.comparison.table_rows import collect
-from eval.comparison.weights import weights_needed
+from eval.comparison.weights import INSIDE, weights_needed
 from eval.harness.report import Report
 from training.config import compose
 
@@ -408,7 +408,7 @@ def test_what_others_published_stands_in_tables_of_its_own(tmp_path: Path, refus
     assert "cannot be read" in refusal(read_published, str(tmp_path / "gone.yaml"))
 
 
-def test_the_weights_that_are_needed_are_listed(tmp_path: Path) -> None:
+def test_the_weights_that_are_needed_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "whisper").mkdir()
     (tmp_path / "whisper/model.bin").write_bytes(b"12345")
     rows = {"good": {"tokenizer": "mimi", "options": {"path": f"{tmp_path}/mimi"}}, "own": {"classical": "opus"},
@@ -418,6 +418,11 @@ def test_the_weights_that_are_needed_are_listed(tmp_path: Path) -> None:
     assert list(lines) == ["good", "judge whisper", "judge resemblyzer"]
     assert lines["good"][2] == "not here" and "about 385 MB" in lines["good"][3]
     assert lines["judge whisper"][2] == "0.0" and re.fullmatch("[0-9a-f]{64}", lines["judge whisper"][3])
+    for inside, said in ((None, ["installed", "not here", "pip install --no-deps resemblyzer"]),
+                         (tmp_path / "whisper/model.bin", [f"{tmp_path}/whisper/model.bin", "0.0"])):  # fmt: skip
+        monkeypatch.setitem(INSIDE, "resemblyzer", lambda inside=inside: inside)
+        line = next(line for line in weights_needed(make_plan(c, tmp_path / "out"), c).body if "resembl" in line[0])
+        assert line[1:][: len(said)] == said
 
 
 @pytest.mark.slow
