@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import errno
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -29,7 +30,7 @@ from training.lock import LockError
 from training.log import OUTPUT, PlainStream, quiet_environment
 from training.places import CONFIG_DIR as CONFIG_DIR
 from training.places import REPOSITORY as REPOSITORY
-from training.schema import composing, first_fault, options
+from training.schema import composing, first_fault, nodes, options
 from training.streams import Unbroken, say, settle
 from training.typed import as_typed, groups_in
 
@@ -144,6 +145,7 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
     Hydra refuses unknown keys too, but with a stack of advice; this is the one sentence a person needs.
     """
     pairs: list[tuple[str, str]] = []
+    inside: list[str] = []  # keys of dictionaries that are given
     for override in expand_lists(overrides):
         if override.startswith(("-", "~")):  # an option of Hydra's, or a key to leave out
             continue
@@ -151,13 +153,14 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
             raise ConfigError(f"'{override}' is not of the form key=value.")
         key, value = override.split("=", 1)
         try:
-            OverridesParser.create().parse_override(override)
+            parsed = OverridesParser.create().parse_override(override).value()
         except HydraException as error:
             raise ConfigError(
                 f"{override}: the value cannot be read ({first_line(error)}); write lists as [a,b], dictionaries as "
                 "{key: value}, and put what contains '=', spaces or quotes into quotes inside them, as ['a=b']."
             ) from None
         pairs.append((key, value))
+        inside += [f"{key}.{below}" for below, _ in nodes(parsed)]
     for key, value in pairs:
         there = group_options(key)
         if there and "/" not in value and "," not in value and not value.startswith("[") and value not in there:
@@ -165,10 +168,10 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
             hint = f" Did you mean {key}={near[0]}?" if near else ""
             raise ConfigError(f"there is no {key} '{value}'; choose one of {', '.join(there)}.{hint}")
     known = options(CONFIG_DIR, config_name, groups_in([f"{key}={value}" for key, value in pairs], CONFIG_DIR))
-    for key, _ in pairs:
+    for key in (*dict(pairs), *inside):
         if key.startswith(("+", "hydra.", "hydra/")) or key in known or group_options(key):
             continue
-        if f"{key.rpartition('.')[0]}.*" in known:
+        if any(f"{above}.*" in known for above in itertools.accumulate(key.split("."), "{}.{}".format)):
             raise ConfigError(f"'{key}' is not there yet: write +{key}=… to add it.")
         near = difflib.get_close_matches(key, [name for name in known if not name.endswith(".*")], n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
