@@ -171,7 +171,10 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
     for key in (*dict(pairs), *inside):
         if key.startswith(("+", "hydra.", "hydra/")) or key in known or group_options(key):
             continue
-        if any(f"{above}.*" in known for above in itertools.accumulate(key.split("."), "{}.{}".format)):
+        above = list(itertools.accumulate(key.split("."), "{}.{}".format))
+        if key in inside and any(part in known and known[part].shape != "dict" for part in above):
+            continue  # the dictionary takes the place of another value, whose options it need not have
+        if any(f"{part}.*" in known for part in above):
             raise ConfigError(f"'{key}' is not there yet: write +{key}=… to add it.")
         near = difflib.get_close_matches(key, [name for name in known if not name.endswith(".*")], n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""

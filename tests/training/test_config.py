@@ -30,6 +30,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("task=tss", "there is no task 'tss'; choose one of asr, tts. Did you mean task=tts?"),
         ("shares.c=1", "'shares.c' is not there yet: write +shares.c=… to add it."),
         ("shares.c.d=1", "'shares.c.d' is not there yet: write +shares.c.d=… to add it."),
+        ("name.a=1", "'name.a' is not a key of configs/main.yaml"),
         ("shares={a: 1, c: 1}", "'shares.c' is not there yet: write +shares.c=… to add it."),
         ("trainer={rat: 4}", "'trainer.rat' is not a key of configs/main.yaml. Did you mean 'trainer.rate'?"),
         ("steps", "'steps' is not of the form key=value"),
@@ -50,7 +51,7 @@ def test_known_keys_pass(configs: Path) -> None:
     config.check_overrides("main", ["steps=4", "trainer.rate=2", "task=asr", "task.beam=2", "-m"])
     config.check_overrides("main", ["-m", "steps=3,4", "fast=true,false"])
     config.check_overrides("main", ["steps=${trainer.rate}", "+extra=many"])
-    config.check_overrides("main", ["shares={a: 1}", "trainer={rate: 2}", "+shares={c: 1}"])
+    config.check_overrides("main", ["shares={a: 1}", "trainer={rate: 2}", "+shares={c: 1}", "name={a: 1}"])
 
 
 @pytest.mark.parametrize(
