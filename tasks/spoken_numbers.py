@@ -18,10 +18,10 @@ NUMBER = re.compile(
     r"(?:(?P<ending>st|nd|rd|th|'?s)|(?P<scale> (?:hundred|thousand|million|billion|trillion)))?(?![\w/⁄]|[.,:][0-9])",
     re.IGNORECASE,
 )
-WHOLE = re.compile(r"[0-9]+|[0-9]{1,3}(?:,[0-9]{3}){1,6}")
+WHOLE = re.compile(r"[0-9]{1,21}|[0-9]{1,3}(?:,[0-9]{3}){1,6}")  # longer ones have no name
 DECIMAL = re.compile(rf"({WHOLE.pattern})\.([0-9]+)")
 CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
-FRACTION = re.compile(r"([0-9]+)[/⁄]([0-9]+)")
+FRACTION = re.compile(r"([0-9]{1,2})[/⁄]([0-9]{1,2})")
 
 
 @cache

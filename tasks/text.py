@@ -148,12 +148,14 @@ def note_on_lengths(longest: Mapping[str, int], task: Task, rows: Sequence[Any],
     Args:
         longest: task → characters, of the model's training.
     """
-    said = [len(task.task_of(row).said(row) or "") for row in rows]
-    most = [longest.get(task.task_of(row).name, max(said)) for row in rows]
-    if not (over := [length for length, known in zip(said, most, strict=True) if length > times * known]):
+    parts = [(task.task_of(row), row) for row in rows]
+    known = [(len(part.said(row) or ""), longest[part.name]) for part, row in parts if part.name in longest]
+    over = [(length, most) for length, most in known if length > times * most]
+    if not over:
         return None
-    texts = f"{len(over)} of {len(said)} texts are" if len(said) > 1 else "the text is"
+    texts = f"{len(over)} of {len(rows)} texts are" if len(rows) > 1 else "the text is"
+    length, most = max(over)
     return (
-        f"{texts} longer than what the model has learnt to say ({max(over)} characters; of its training at most "
-        f"{max(most)}): say them in parts, cut where a reader pauses."
+        f"{texts} longer than what the model has learnt to say ({length} characters; of its training at most "
+        f"{most}): say them in parts, cut where a reader pauses."
     )

@@ -133,7 +133,7 @@ def other_words(task: Task, before: Mapping[str, Any]) -> list[str]:
         for part in task.parts
         if (learnt := before.get(part.name, {}).get("wording"))
         for key, own in part.wording().items()
-        if learnt.get(key, own) not in (own, list(own))
+        if learnt.get(key, own) != own
     ]
 
 

@@ -51,6 +51,11 @@ def test_said(text, said):
         "B2B",
         "$",
         "٣",
+        "$" + "1" * 70,
+        "1" * 70 + "th",
+        "1" * 70 + ".5",
+        "1" * 5000,
+        "1" * 5000 + "/2",
     ],
 )
 def test_what_has_no_known_form_stays(text):

@@ -256,9 +256,7 @@ def test_texts_longer_than_a_model_has_learnt_are_named():
     assert note.endswith("at most 10): say them in parts, cut where a reader pauses.")
     assert note_on_lengths({"tts": 10}, reading, rows[:2]) is None and note_on_lengths({}, reading, rows) is None
     both = task("task=[tts,asr]")
-    assert "2 of 8 texts" in note_on_lengths(
-        {"tts": 10, "asr": 1}, both, both.select([r for r in rows])
-    )  # asr says none
+    assert "2 of 8 texts" in note_on_lengths({"tts": 10, "asr": 1}, both, both.select(rows)), "asr says none"
 
 
 @pytest.mark.parametrize(
