@@ -47,15 +47,16 @@ def load_codec(
 
 def load_model(
     path: str | Path = "checkpoints/lm-all-mini",
-    codec: str | Path = "checkpoints/codec-mini",
+    codec: str | Path | None = None,
     device: str = "auto",
 ) -> AudioModel:
     """A model that speaks, streams, transcribes, captions, makes sound and music (`lm.audio_model.AudioModel`).
 
     Args:
         path: of a folder that lm/train.py wrote, ``checkpoints/NAME`` that ships (``lm-all-mini``: six tasks;
-            ``lm-tts-mini``: speech; ``lm-spoken-mini``: continuation and voices of recordings), or a hub id.
-        codec: whose tokens it has learnt, as of `load_codec`.
+            ``lm-tts-mini``: speech; ``lm-tts-voice``: any text; ``lm-spoken-mini``: continuation and voices of
+            recordings), or a hub id.
+        codec: whose tokens it has learnt, as of `load_codec`; None: the one of those that ship.
         device: auto, cpu or cuda.
 
     Raises:

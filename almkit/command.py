@@ -167,7 +167,9 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--window", type=int, help="frames per query, from 2 to 10")
             one.add_argument("--levels", type=int, help="so many levels of the codec, from the first")
         if command.program != "lm.hub":
-            one.add_argument("--codec", help="folder of an audio tokenizer, one that ships, or a hub id")
+            one.add_argument(
+                "--codec", help="folder of an audio tokenizer, one that ships, or a hub id; else the named model's own"
+            )
             one.add_argument("--device", help="auto, cpu or cuda")
         if command.takes in ("texts", "recordings", "files"):
             one.add_argument("-o", "--out", help="folder of the results, or for one clip a file, NAME.wav or NAME.flac")
@@ -182,6 +184,11 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("what", metavar="NAME", choices=tuple(evaluations()), help=", ".join(evaluations()))
         one.add_argument("rest", nargs=argparse.REMAINDER, metavar="key=value", help="settings; --help lists them")
     return whole
+
+
+def codec_of(model: str | None) -> str | None:
+    """The codec that ships for a model that is named."""
+    return import_module("lm.run_state").codec_of(model) if model else None
 
 
 def settings_of(name: str, given: argparse.Namespace) -> list[str]:
@@ -227,7 +234,8 @@ def settings_of(name: str, given: argparse.Namespace) -> list[str]:
         found.append("out=null")
     for key in ("temperature", "domain", "window", "levels", "out", "device"):
         say("sampling.temperature" if key == "temperature" else key, getattr(given, key, None))
-    say("tokenizer.path", getattr(given, "codec", None))
+    if command.program != "lm.hub":
+        say("tokenizer.path", given.codec or codec_of(getattr(given, "init", None) or getattr(given, "model", None)))
     for key in ("stream", "json", "lora", "card"):
         if getattr(given, key, False):
             found.append(f"{key}=true")

@@ -7,6 +7,7 @@ codec = load_tokenizer(cfg.tokenizer, "cuda")      # any that a `tokenizer/` con
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from codec.network.flow import Sampling
 from codec.pretrained import FILES, find_folder, holds_weights, load_whole
 from training.config import ConfigError
 from training.identity import first_line
+from training.places import SHIPPED
 
 
 def load(
@@ -76,6 +78,15 @@ def load_codec(path: str | Path) -> ALMTokenizer:
             "or name the folder or the hub id of one."
         )
     return load_whole(ALMTokenizer, folder, exact=True)
+
+
+def shipped_codec(fingerprint: str) -> str | None:
+    """The codec that ships and whose codes have this fingerprint, as ``checkpoints/NAME``; None: no other is known."""
+    for folder in sorted((SHIPPED / "checkpoints").glob("codec-*")):
+        with suppress(TokenizerError):  # one that is damaged is nobody's
+            if load_codec(folder).fingerprint == fingerprint:
+                return f"checkpoints/{folder.name}"
+    return None
 
 
 def load_tokenizer(tokenizer: DictConfig, device: torch.device | str, **override: object) -> AudioTokenizer:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ import numpy as np
 from codec.audio.answer import Answer, wave_of
 from codec.files import Codec
 from codec.interface import AudioTokenizer
-from codec.load import load
+from codec.load import load, shipped_codec
 from lm.generation.asking import new_task, use_manner
-from lm.generation.batch import Generation
+from lm.generation.batch import Generation, joined
 from lm.generation.decoding import Engine
-from lm.generation.frames import Steps, best_of, live
+from lm.generation.frames import Steps, best, best_of, live
 from lm.generation.legality import Legality
 from lm.generation.sampling import Sampling
 from lm.generation.streaming import StreamDecoder, decode
@@ -39,6 +40,7 @@ from lm.model import ModelError, load_layout, load_network
 from lm.run_state import (
     STATE_FILE,
     asked_of,
+    codec_of,
     longest_texts_of,
     model_folder,
     normalisation_of,
@@ -46,8 +48,8 @@ from lm.run_state import (
     tasks_of,
 )
 from lm.sequences.documents import render
-from tasks.base import Request, Task, TaskError
-from tasks.text import normalisers, note_on_lengths, note_on_texts
+from tasks.base import Request, Task, TaskError, changed
+from tasks.text import normalisers, note_on_lengths, note_on_texts, parts_to_say
 from training.config import compose, group_options
 from training.launch import pick_device
 from training.pretrained import PretrainedError, load_config
@@ -61,11 +63,23 @@ class Prompt:
         ids: that end in ``<audio>`` or ``<text>``.
         least: frames before which the audio cannot end.
         most: frames of audio, or tokens of text, at which the answer is cut off.
+        then: what is asked next, whose audio follows; None: nothing. A long text is said in parts.
     """
 
     ids: np.ndarray
     least: int
     most: int
+    then: Prompt | None = None
+
+    @property
+    def parts(self) -> list[Prompt]:
+        """This one and those that follow it."""
+        return [self, *(self.then.parts if self.then else [])]
+
+    @property
+    def read(self) -> int:
+        """Ids of all parts."""
+        return sum(len(part.ids) for part in self.parts)
 
 
 class AudioModel:
@@ -92,7 +106,7 @@ class AudioModel:
     def __init__(self, folder: str | Path, tokenizer: AudioTokenizer, device: str = "cpu") -> None:
         self.folder, self.tokenizer, self.device = Path(folder), tokenizer, device
         self.vocabulary, self.text_tokenizer = load_layout(self.folder)
-        self.vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}")
+        self.vocabulary.check_tokenizer(tokenizer.describe(), f"tokenizer {tokenizer.name}", shipped_codec)
         try:
             config = load_config(self.folder).get_text_config()
         except PretrainedError as error:
@@ -120,7 +134,7 @@ class AudioModel:
     # ---- what is asked -----------------------------------------------------------------------------------------
     def note_on(self, task: Task, rows: Sequence[Any]) -> str | None:
         """What of the texts of ``rows`` will hardly be said as it is written, in a sentence or two; None: all will."""
-        notes = note_on_texts(self.normalise, task, rows, share=0), note_on_lengths(self.longest_texts, task, rows)
+        notes = note_on_lengths(self.longest_texts, task, rows), note_on_texts(self.normalise, task, rows, share=0)
         return " ".join(filter(None, notes)) or None
 
     def adopt(self, task: Task) -> None:
@@ -138,7 +152,7 @@ class AudioModel:
             ) from None
 
     def prompts(self, task: Task, rows: Sequence[Any], max_seconds: float | None = None) -> list[Prompt]:
-        """What asks the model for each of ``rows``.
+        """What asks the model for each of ``rows``; for a text that is longer than what it has learnt to say, in parts.
 
         Args:
             max_seconds: of audio, in place of the task's own limits.
@@ -146,14 +160,23 @@ class AudioModel:
         self.adopt(task)
         found = []
         for row in rows:
-            ids = render(task.document(row, with_target=False), self.vocabulary, self.text_tokenizer).ids
-            if task.target == "text":
-                found.append(Prompt(ids, 1, int(task.decoding["max_tokens"])))
-                continue
-            low, high = task.seconds(row) if max_seconds is None else (0.0, max_seconds)
-            most = max(1, min(int(high * self.tokenizer.frame_rate), self._room(ids)))
-            found.append(Prompt(ids, max(1, min(int(low * self.tokenizer.frame_rate), most)), most))
+            parts = parts_to_say(self.longest_texts, task, row)
+            whole: Prompt | None = None
+            for part in reversed(parts):
+                of_part = row if len(parts) == 1 else changed(row, text=part)
+                share = len(part) / sum(map(len, parts)) if len(parts) > 1 else 1.0
+                whole = self._prompt(task, of_part, max_seconds and share * max_seconds, whole)
+            assert whole is not None  # there is at least one part
+            found.append(whole)
         return found
+
+    def _prompt(self, task: Task, row: Any, max_seconds: float | None, then: Prompt | None) -> Prompt:
+        ids = render(task.document(row, with_target=False), self.vocabulary, self.text_tokenizer).ids
+        if task.target == "text":
+            return Prompt(ids, 1, int(task.decoding["max_tokens"]))
+        low, high = task.seconds(row) if max_seconds is None else (0.0, max_seconds)
+        most = max(1, min(int(high * self.tokenizer.frame_rate), self._room(ids)))
+        return Prompt(ids, max(1, min(int(low * self.tokenizer.frame_rate), most)), most, then)
 
     def _room(self, ids: np.ndarray) -> int:
         """Frames that the model has positions for after ``ids``."""
@@ -161,10 +184,10 @@ class AudioModel:
 
     def check_room(self, prompts: Sequence[Prompt]) -> None:
         """Refuse prompts that fill the model's positions. Raises ModelError."""
-        for prompt in prompts:
-            if self._room(prompt.ids) < 1:
+        for part in (part for prompt in prompts for part in prompt.parts):
+            if self._room(part.ids) < 1:
                 raise ModelError(
-                    f"what is given makes {len(prompt.ids)} ids, and the model has {self.places} positions: shorten it."
+                    f"what is given makes {len(part.ids)} ids, and the model has {self.places} positions: shorten it."
                 )
 
     @property
@@ -205,10 +228,18 @@ class AudioModel:
         self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int], count: int = 1, **options: Any
     ) -> list[tuple[Generation, list[Generation]]]:
         """For each prompt the best of ``count`` clips, and all of them (`lm.generation.frames.best_of`)."""
-        ids, least, most = _columns(prompts)
-        return best_of(
-            self.network, self.vocabulary, ids, count, most, least, seeds, sampling=sampling, **options
-        )  # fmt: skip
+        parts = [(part, seed) for prompt, seed in zip(prompts, seeds, strict=True) for part in prompt.parts]
+        ids, least, most = _columns([part for part, _ in parts])
+        drawn = iter(best_of(
+            self.network, self.vocabulary, ids, count, most, least, [seed for _, seed in parts], sampling=sampling,
+            **options,
+        ))  # fmt: skip
+        found = []
+        for prompt in prompts:
+            of_parts = [clips for _, clips in islice(drawn, len(prompt.parts))]
+            clips = [joined(candidate) for candidate in zip(*of_parts, strict=True)]
+            found.append((best(clips), clips))
+        return found
 
     def stream_codes(
         self,
@@ -226,12 +257,15 @@ class AudioModel:
         """
         if before is not None:
             yield from decoder.feed(before)
-        ids, least, most = _columns([prompt])
-        frames = Steps(live(self.network, self.vocabulary, ids, most, least, sampling, [seed], engine=engine))
-        for _, codes in frames:
-            yield from decoder.feed(codes)
+        clips = []
+        for part in prompt.parts:
+            ids, least, most = _columns([part])
+            frames = Steps(live(self.network, self.vocabulary, ids, most, least, sampling, [seed], engine=engine))
+            for _, codes in frames:
+                yield from decoder.feed(codes)
+            clips += frames.result
         yield from decoder.finish()
-        return frames.result[0]
+        return joined(clips)
 
     def write(self, prompts: Sequence[Prompt], batch_size: int = 64, engine: Engine | None = None) -> list[Writing]:
         """The texts that answer ``prompts`` of one task."""
@@ -253,15 +287,19 @@ class AudioModel:
     def open(
         cls,
         path: str | Path = "checkpoints/lm-all-mini",
-        codec: str | Path = "checkpoints/codec-mini",
+        codec: str | Path | None = None,
         device: str = "auto",
     ) -> AudioModel:
         """The language model and the codec in two folders; each may be one that ships, or a hub id.
+
+        Args:
+            codec: None: the one that ships and whose tokens the model speaks.
 
         Raises:
             ModelError, TokenizerError, VocabularyError: one is missing or damaged, or they do not belong together.
         """
         device = pick_device(device) if device == "auto" else device
+        codec = codec or codec_of(path) or "checkpoints/codec-mini"
         return cls(model_folder(path, "tts"), load(codec, device), device)
 
     def speak(self, text: str, voice: Any = None, voice_text: str = "", seed: int = 0, **sampling: Any) -> Answer:

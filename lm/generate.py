@@ -87,19 +87,20 @@ class Answers:
     def to(self, rows: dict[int, Any]) -> dict[int, tuple[Item, np.ndarray]]:
         """Number → its item, and codes ``[frames, levels]`` of its audio (of a text: none); and NNNN.wav of each.
 
-        A row that fills the model's positions gives an item with the reason.
+        A row of which nothing can be asked, or that fills the model's positions, gives an item with the reason.
         """
         if note := self.model.note_on(self.task, list(rows.values())):
             print(note, flush=True)
-        prompts = dict(zip(rows, self.model.prompts(self.task, list(rows.values())), strict=True))
         none = np.zeros((0, self.model.vocabulary.levels), np.int64)
+        prompts: dict[int, Prompt] = {}
         found: dict[int, tuple[Item, np.ndarray]] = {}
-        for number, prompt in list(prompts.items()):
+        for number, row in rows.items():
             try:
+                (prompt,) = self.model.prompts(self.task, [row])
                 self.model.check_room([prompt])
-            except ModelError as error:
+                prompts[number] = prompt
+            except (ModelError, TaskError) as error:
                 found[number] = {"error": str(error)}, none
-                del prompts[number]
         names, size = list(prompts), 1 if self.cfg.stream else self.cfg.batch_size
         opening = "text" if self.task.target == "text" else "audio"
         ids = [prompt.ids for prompt in prompts.values()]

@@ -13,8 +13,10 @@ import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
 
+from codec.load import shipped_codec
 from codec.pretrained import find_folder
 from lm.network.head import ModelError
+from lm.sequences.vocabulary import AudioVocabulary, VocabularyError
 from tasks.base import Task
 from tasks.tts import TTS
 from training.checkpoint import CheckpointError
@@ -72,6 +74,17 @@ def model_folder(named: str | Path | None, task: str) -> Path:
     if not named:
         return newest_model(task)
     return find_folder(str(named), FILES) or Path(named)
+
+
+def codec_of(named: str | Path) -> str | None:
+    """The codec that ships and whose tokens the language model ``named`` speaks, as ``checkpoints/NAME``.
+
+    None: it speaks those of another, or cannot be read, of which whoever opens it says why.
+    """
+    try:
+        return shipped_codec(str(AudioVocabulary.load(model_folder(named, "tts")).tokenizer.get("fingerprint")))
+    except VocabularyError:
+        return None
 
 
 def recipe(cfg: DictConfig, documents_hash: str, vocabulary_hash: str) -> dict[str, Any]:

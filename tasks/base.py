@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from tasks.document import Document, TextSegment
+from tasks.pauses import length
 from tasks.phonemes import phonemes
 
 PROMPTS = ("fixed", "paraphrased")
@@ -130,7 +131,7 @@ class Task(ABC):
 
     def seconds(self, row: Any) -> tuple[float, float]:
         """(least, most) duration of the audio that ``row`` asks for: ``decoding.max_seconds``, and where a text is said
-        ``least_per_character`` and ``most_per_character`` of it, plus a second.
+        ``least_per_character`` and ``most_per_character`` of it, plus a second; digits are said at more length.
 
         Raises:
             TaskError: the decoding has no ``max_seconds``.
@@ -140,7 +141,7 @@ class Task(ABC):
         least, most = 0.0, float(self.decoding["max_seconds"])
         text = self.said(row)
         if text is not None:
-            most = min(most, 1 + self.decoding.get("most_per_character", math.inf) * len(text))
+            most = min(most, 1 + self.decoding.get("most_per_character", math.inf) * length(text))
             least = min(self.decoding.get("least_per_character", 0.0) * len(text), most)
         return least, most
 

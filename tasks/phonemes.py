@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 
 from tasks.letters import words_alone
 from tasks.spoken_numbers import in_words
@@ -29,10 +29,11 @@ SIBILANTS = ("s", "z", "ʃ", "ʒ", "ʧ", "ʤ")
 VOICELESS = ("p", "t", "k", "f", "θ")
 MARKS = ",.?!;:"
 SAID = {"dr": "doctor", "prof": "professor"}  # the dictionary's first dr is a drive
-SIGNS = {"&": " and ", "%": " percent "}
+SIGNS = {"&": " and ", "%": " percent ", "°C": " degrees celsius ", "°F": " degrees fahrenheit ", "°": " degrees "}
 APOSTROPHES = re.compile(r"(?<=\w)[’‘ʼ`´′](?=\w)|’")
 TITLES = re.compile(r"\b(mr|mrs|ms|dr|prof)\.", re.IGNORECASE)
 SAINTS = re.compile(r"\b[Ss][Tt]\.(?=\s+[A-Z])")
+STREETS = re.compile(r"(?<=[a-z,] )([A-Z]\w+ )[Ss][Tt]\.(?=\s+[A-Z])")  # on Main St. He
 LETTER_A = re.compile(r"\b[Aa]\.")  # and not the article
 PARTS = re.compile(rf"\d+(?:[.,:]\d+)+|[^\s'{MARKS}]+(?:'[^\s'{MARKS}]+)*'?|[{MARKS}]")
 
@@ -52,14 +53,14 @@ def pronunciations() -> dict[str, str]:
 
 def parts_of(text: str) -> list[str]:
     """The words in lower case, and the marks that are heard, of ``text`` in their order."""
-    text = in_words(unicodedata.normalize("NFKC", APOSTROPHES.sub("'", text)))
-    text = LETTER_A.sub("ay.", SAINTS.sub("saint", TITLES.sub(r"\1", text)))
+    text = in_words(APOSTROPHES.sub("'", text))
+    text = LETTER_A.sub("ay.", SAINTS.sub("saint", STREETS.sub(r"\1street", TITLES.sub(r"\1", text))))
     for sign, word in SIGNS.items():
         text = text.replace(sign, word)
     return PARTS.findall(words_alone(text, keep=MARKS + "'"))
 
 
-@cache
+@lru_cache(1 << 16)  # a server is asked for words without end
 def say(word: str) -> str:
     """``word``, in lower case, in IPA, the ending of a possessive by rule; nothing where the dictionary lacks it."""
     known, bare = pronunciations(), word.rstrip("'")

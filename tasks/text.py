@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from tasks.base import Task, TaskError
 from tasks.letters import words_alone
-from tasks.phonemes import phonemes, pronunciations, unknown
+from tasks.pauses import in_parts, length
+from tasks.phonemes import MARKS, parts_of, phonemes, pronunciations, unknown
 from tasks.spoken_numbers import in_words
 
 NAMES = ("none", "basic", "english", "phonemes")
@@ -109,7 +110,9 @@ def check_names(setting: Setting, task: Task) -> None:
         TaskError: naming it.
     """
     known = [part.name for part in task.parts]
-    if not isinstance(setting, str) and (others := set(setting) - set(known)):
+    if not isinstance(setting, str | Mapping):
+        raise TaskError(f"text.normalise={setting} is neither one of {', '.join(NAMES)} nor {{task: one of them}}.")
+    if not isinstance(setting, str) and (others := set(map(str, setting)) - set(known)):
         raise TaskError(f"text.normalise names {min(others)}, and this training has the tasks {', '.join(known)}.")
 
 
@@ -132,30 +135,37 @@ def note_on_texts(setting: Setting, task: Task, rows: Sequence[Any], share: floa
             "it writes them without accents and with English words; text.normalise=basic is for other languages."
         )
     spelled = Counter(word for text in texts["phonemes"] for word in unknown(text))
-    words = sum(len(plain(text).split()) for text in texts["phonemes"])
+    words = sum(part not in MARKS for text in texts["phonemes"] for part in parts_of(text))
     if spelled.total() <= share * words:
         return None
-    first = ", ".join(word for word, _ in spelled.most_common(5))
+    first = ", ".join(word if len(word) <= 24 else f"{word[:24]}…" for word, _ in spelled.most_common(5))
     return (
         f"text.normalise=phonemes: {spelled.total()} of {words} words are not in its dictionary, as {first}: they are "
         "read by their letters. It is for English."
     )
 
 
-def note_on_lengths(longest: Mapping[str, int], task: Task, rows: Sequence[Any], times: float = 1.5) -> str | None:
-    """A sentence where texts to be said are more than ``times`` as long as any that a model has learnt to say.
+def parts_to_say(longest: Mapping[str, int], task: Task, row: Any, times: float = 1.5) -> list[str]:
+    """The text that ``row`` asks for, in parts no longer than any that a model has learnt to say, where it is more
+    than ``times`` as long as those; else, and of tasks whose text is not the row's own, as it is.
 
     Args:
         longest: task → characters, of the model's training.
     """
-    parts = [(task.task_of(row), row) for row in rows]
-    known = [(len(part.said(row) or ""), longest[part.name]) for part, row in parts if part.name in longest]
-    over = [(length, most) for length, most in known if length > times * most]
-    if not over:
+    text, most = task.said(row), longest.get(task.name)
+    if not text or most is None or text != getattr(row, "text", None) or length(text) <= times * most:
+        return [text or ""]
+    return in_parts(text, most)
+
+
+def note_on_lengths(longest: Mapping[str, int], task: Task, rows: Sequence[Any]) -> str | None:
+    """A sentence where texts are said in parts, because a model has learnt to say shorter ones (`parts_to_say`)."""
+    counts = [len(parts_to_say(longest, task, row)) for row in rows]
+    cut = [count for count in counts if count > 1]
+    if not cut:
         return None
-    texts = f"{len(over)} of {len(rows)} texts are" if len(rows) > 1 else "the text is"
-    length, most = max(over)
+    texts = f"{len(cut)} of {len(rows)} texts are" if len(rows) > 1 else "the text is"
     return (
-        f"{texts} longer than what the model has learnt to say ({length} characters; of its training at most "
-        f"{most}): say them in parts, cut where a reader pauses."
+        f"{texts} longer than what the model has learnt to say (at most {longest[task.name]} characters), and said in "
+        f"{sum(cut)} parts, cut where a reader pauses."
     )

@@ -109,7 +109,8 @@ class Speaker:
         killed run goes on.
         """
         prompts = self.model.prompts(self.task, requests, self.max_seconds)
-        keys = [record_hash([prompt.ids.tolist(), seed]) for prompt, seed in zip(prompts, seeds, strict=True)]
+        asked = [[number for part in prompt.parts for number in part.ids.tolist()] for prompt in prompts]
+        keys = [record_hash([ids, seed]) for ids, seed in zip(asked, seeds, strict=True)]
 
         def said(chosen: list[int]) -> list[dict[str, Any]]:
             start = time.perf_counter()
@@ -122,7 +123,7 @@ class Speaker:
                 for clip, _ in found
             ]
 
-        shortest_first = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+        shortest_first = sorted(range(len(prompts)), key=lambda i: len(asked[i]))
         self.cache.fill({keys[i]: i for i in shortest_first}, said, desc, self.batch_size)
         stored = [self.cache[key] for key in keys]
         levels = self.model.vocabulary.levels

@@ -57,6 +57,19 @@ class Generation:
         return len(self.codes)
 
 
+def joined(clips: Sequence[Generation]) -> Generation:
+    """Clips that follow each other as one, with the seed of the first; the log-probability weighs them by frames."""
+    if len(clips) == 1:
+        return clips[0]
+    return Generation(
+        np.concatenate([clip.codes for clip in clips]),
+        all(clip.ended for clip in clips),
+        all(clip.legal for clip in clips),
+        float(np.average([clip.log_probability for clip in clips], weights=[clip.n_frames for clip in clips])),
+        clips[0].seed,
+    )
+
+
 @dataclass(frozen=True)
 class Wanted:
     """A clip that is to be generated.

@@ -111,10 +111,9 @@ def best_of(
     seeds: Sequence[int] | None = None,
     **options: Any,
 ) -> list[tuple[Generation, list[Generation]]]:
-    """``count`` clips per prompt: (the best, all of them) per prompt. The first of them is what `generate` gives.
+    """``count`` clips per prompt: (the `best`, all of them) per prompt. The first of them is what `generate` gives.
 
-    The best is a clip that ended by itself, then the one of the largest mean log-probability. Say in results how many
-    were drawn and by what they were chosen. ``options`` are those of `live`.
+    Say in results how many were drawn and by what they were chosen. ``options`` are those of `live`.
     """
     seeds = list(range(len(prompts))) if seeds is None else list(seeds)
     all_prompts = [prompt for prompt in prompts for _ in range(count)]
@@ -129,4 +128,9 @@ def best_of(
         **options,
     )
     groups = [clips[i * count : (i + 1) * count] for i in range(len(prompts))]
-    return [(max(group, key=lambda clip: (clip.ended, clip.log_probability)), group) for group in groups]
+    return [(best(group), group) for group in groups]
+
+
+def best(clips: Sequence[Generation]) -> Generation:
+    """One that ended by itself, then the one of the largest mean log-probability."""
+    return max(clips, key=lambda clip: (clip.ended, clip.log_probability))

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from codec.load import shipped_codec
 from lm.model import build_lm, llama_config, load_lm, load_vocabulary
 from lm.network.head import ModelError
 from lm.recipe.tuning import check_targets
@@ -82,7 +83,8 @@ def starting_point(
         model, vocabulary, text_tokenizer = load_lm(trained)
         if cfg.adopt_tokenizer and tuple(description["codebook_sizes"]) == vocabulary.codebook_sizes:
             vocabulary = dataclasses.replace(vocabulary, tokenizer=description)
-        vocabulary.check_tokenizer(description, f"the tokenizer of this training ({description['name']})")
+        where = f"the tokenizer of this training ({description['name']})"
+        vocabulary.check_tokenizer(description, where, shipped_codec)
         return model, vocabulary, text_tokenizer
     if cfg.lm.pretrained:
         text_tokenizer = load_text_tokenizer(cfg.lm.pretrained)

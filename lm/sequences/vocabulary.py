@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,20 +207,28 @@ class AudioVocabulary:
             )
         return vocabulary
 
-    def check_tokenizer(self, description: dict[str, Any], where: str = "the audio tokenizer") -> None:
+    def check_tokenizer(
+        self,
+        description: dict[str, Any],
+        where: str = "the audio tokenizer",
+        named: Callable[[str], str | None] = lambda fingerprint: None,
+    ) -> None:
         """Refuse a tokenizer other than the one the model was trained with.
 
         Args:
             description: `AudioTokenizer.describe()` or the index of token shards; needs ``name``,
                 ``fingerprint``.
+            named: where the codec of a fingerprint lies, as far as that is known.
 
         Raises:
             VocabularyError: naming both tokenizers.
         """
-        if description["fingerprint"] != self.tokenizer.get("fingerprint"):
+        own = str(self.tokenizer.get("fingerprint"))
+        if description["fingerprint"] != own:
+            ships = named(own)
             raise VocabularyError(
-                f"the language model speaks the tokens of '{self.tokenizer.get('name')}' "
-                f"(fingerprint {str(self.tokenizer.get('fingerprint'))[:12]}), but {where} is "
-                f"'{description['name']}' ({str(description['fingerprint'])[:12]}): use the tokenizer the model was "
-                "trained with, or train a model on this one's tokens."
+                f"the language model speaks the tokens of '{self.tokenizer.get('name')}' (fingerprint {own[:12]}), but "
+                f"{where} is '{description['name']}' ({str(description['fingerprint'])[:12]}): use the tokenizer the "
+                f"model was trained with{f', tokenizer.path={ships}' if ships else ''}, or train a model on this one's "
+                "tokens."
             )

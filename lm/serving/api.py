@@ -127,8 +127,8 @@ class Service:
         events = said.stream_format == "sse"
         made = self._pieces(first, news, lambda: self.speaking.forget(asked))
         if events:
-            return StreamingResponse(self._events(made, encoder, len(prompt.ids), note), media_type="text/event-stream")
-        headers = {"x-note": note.encode("ascii", "backslashreplace").decode()[:1000]} if note else None
+            return StreamingResponse(self._events(made, encoder, prompt.read, note), media_type="text/event-stream")
+        headers = {"x-note": note.encode("ascii", "backslashreplace").decode()[:2000]} if note else None
         return StreamingResponse(self._bytes(made, encoder), headers=headers, media_type=MEDIA[said.response_format])
 
     async def _json(self, request: Request) -> bytes:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from itertools import islice
+
+import numpy as np
 
 from codec.audio.files import write_audio
 from codec.interface import TokenizerError
@@ -30,8 +33,9 @@ def speak(
     with refusing(ModelError, TaskError):
         prompts = model.prompts(TTS(), rows, options.max_seconds)
         model.check_room(prompts)
-    ids = generate(model.vocabulary, [prompt.ids.tolist() for prompt in prompts], [prompt.most for prompt in prompts])
-    clips = [model.codes(clip) for clip in ids]
+    parts = [part for prompt in prompts for part in prompt.parts]
+    made = map(model.codes, generate(model.vocabulary, [part.ids.tolist() for part in parts], [p.most for p in parts]))
+    clips = [np.concatenate(list(islice(made, len(prompt.parts)))) for prompt in prompts]
     for number, wave in enumerate(model.decode(clips)):
         write_audio(options.out / f"{number:04d}.wav", wave, model.tokenizer.sample_rate)
     seconds = sum(map(len, clips)) / model.tokenizer.frame_rate

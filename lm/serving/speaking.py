@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lm.audio_model import AudioModel, Prompt
-from lm.generation.batch import Batch, Generation, Wanted, open_batch
+from lm.generation.batch import Batch, Generation, Wanted, joined, open_batch
 from lm.generation.decoding import Engine
 from lm.generation.sampling import Sampling
 from lm.generation.streaming import StreamDecoder
@@ -31,6 +31,8 @@ class Spoken:
     """One request on its way.
 
     Attributes:
+        prompt: of the part that is made now, or is to be made next.
+        made: the parts before it.
         gone: nobody waits for it: it leaves its place.
     """
 
@@ -39,6 +41,7 @@ class Spoken:
     seed: int
     put: Callable[[Any], None]
     decoder: StreamDecoder
+    made: list[Generation] = field(default_factory=list)
     gone: bool = field(default=False)
 
 
@@ -143,7 +146,7 @@ class Speaking:
             for asked, codes in batch.step() if len(batch) else ():
                 self._codes.put((asked, codes))  # type: ignore[arg-type]
             for asked in list(batch.left):
-                self._codes.put((asked, batch.left.pop(asked)))  # type: ignore[arg-type]
+                self._next(asked, batch.left.pop(asked))  # type: ignore[arg-type]
         except Exception as error:  # as above
             for asked in batch.names:
                 self._codes.put((asked, error))  # type: ignore[arg-type]
@@ -151,6 +154,17 @@ class Speaking:
             return
         if not len(batch):
             del self._batches[sampling]
+
+    def _next(self, asked: Spoken, part: Generation) -> None:
+        """Once all is said, tell; until then the next part of the text waits, before all others, for the place left."""
+        asked.made.append(part)
+        if asked.prompt.then is None:
+            self._codes.put((asked, joined(asked.made)))
+            return
+        asked.prompt = asked.prompt.then
+        with self._change:
+            if not asked.gone:
+                self._waiting.appendleft(asked)
 
     # ---- sound -------------------------------------------------------------------------------------------------
     def _decode(self) -> None:

@@ -21,14 +21,13 @@ import soundfile
 from mini_corpus.grammar import sentence_stream
 from mini_corpus.layout import CorpusError, Row, read_metadata, read_stamp, replace_rows, seed_of, write_flac
 from mini_corpus.voices import Voice
+from tasks.pauses import NO_TITLE
 from tasks.text import plain
 
 LEVEL = 10 ** (-28 / 20)  # RMS of every clip; lower levels cost fewer bytes in FLAC, 16 bits leave 68 dB below it
 PEAK = 0.95
 # Not within a number (3,500 or 12:30), and not behind a title or an initial.
-CLAUSE_ENDS = re.compile(
-    r"[;()\[\]\"“”«»…—–]+|(?<!\d)[,:]+|[,:]+(?!\d)|(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)(?<!\b[A-Z])[.!?]+\s|\s-+\s|--+"
-)
+CLAUSE_ENDS = re.compile(rf"[;()\[\]\"“”«»…—–]+|(?<!\d)[,:]+|[,:]+(?!\d)|{NO_TITLE}[.!?]+\s|\s-+\s|--+")
 COMMON_WORDS = 5  # in a row, that a held-out clause may not share with a text of the train split
 SPLIT_SIZE = 400  # test and valid sentences that are set aside before the first train sentence
 

@@ -29,6 +29,24 @@ from tasks.spoken_numbers import in_words
         ("007, 5551234567", "oh oh seven, five five five one two three four five six seven"),
         ("30,000,000 or 200 million", "thirty million or two hundred million"),
         ("GPT-4 (42)", "GPT-four (forty-two)"),
+        ("$5 hundred thousand, a $5-billion deal", "five hundred thousand dollars, a five billion dollars deal"),
+        ("$5  million, $5\nmillion", "five million dollars, five million dollars"),
+        ("$1-2 million, £3–4", "one to two million dollars, three to four pounds"),
+        (
+            "5 €, 5$, $ 5, ¥500, $-5, 50¢",
+            "five euros, five dollars, five dollars, five hundred yen, minus five dollars, fifty cents",
+        ),
+        ("1/2 million, ¾ billion", "one half of a million, three quarters of a billion"),
+        ("1½, 2 1/2 cups, ⅐", "one and one half, two and one half cups, one seventh"),
+        ("10², 5³", "ten squared, five cubed"),
+        (
+            "10 000, 1 000 000, 1 050 000 and 12 500",
+            "ten thousand, one million, one million fifty thousand and twelve five hundred",
+        ),
+        ("at 18:00, 0:00, 00:30", "at eighteen hundred, midnight, zero thirty"),
+        ("555-123-4567", "five five five one two three four five six seven"),
+        ("two 2s, 6s and 20s", "two twos, sixes and twenties"),
+        ("３ dogs", "three dogs"),
     ],
 )
 def test_said(text, said):
@@ -39,6 +57,10 @@ def test_said(text, said):
     "text",
     [
         "12/25/2020",
+        "4/7",
+        "01/02",
+        "9/11",
+        "3:30 million",
         "51/2",
         "1.2.3",
         "1,2,3",

@@ -19,7 +19,7 @@ from lm.sequences.vocabulary import AudioVocabulary
 from tasks.asr import ASR
 from tasks.base import Request, TaskError
 from tasks.document import AudioSegment, TextSegment
-from tasks.text import check_names, normaliser, normalisers, note_on_lengths, note_on_texts
+from tasks.text import check_names, normaliser, normalisers, note_on_lengths, note_on_texts, parts_to_say
 from training.config import REPOSITORY, check_overrides, compose, group_options
 
 SIX = ["tts", "asr", "text_to_sound", "text_to_music", "audio_captioning", "music_captioning"]
@@ -249,14 +249,15 @@ def test_what_phonemes_cannot_say_is_counted():
     assert note_on_texts("phonemes", chosen, chosen.select([clip(i, text="Three cats.") for i in range(8)]), 0) is None
 
 
-def test_texts_longer_than_a_model_has_learnt_are_named():
+def test_texts_half_as_long_again_as_a_model_has_learnt_are_said_in_parts():
     reading = task("task=tts")
-    rows = reading.select([clip(i, text="a" * length) for i, length in enumerate((10, 15, 16, 40))])
-    assert "2 of 4 texts are longer" in (note := note_on_lengths({"tts": 10}, reading, rows)) and "(40 char" in note
-    assert note.endswith("at most 10): say them in parts, cut where a reader pauses.")
+    rows = reading.select([clip(i, text=" ".join("a" * length)) for i, length in enumerate((5, 8, 9, 20))])
+    assert [len(parts_to_say({"tts": 10}, reading, row)) for row in rows] == [1, 1, 2, 4]
+    note = note_on_lengths({"tts": 10}, reading, rows)
+    assert note.startswith("2 of 4 texts are longer than what the model has learnt to say (at most 10 characters), and")
+    assert note.endswith("said in 6 parts, cut where a reader pauses.")
     assert note_on_lengths({"tts": 10}, reading, rows[:2]) is None and note_on_lengths({}, reading, rows) is None
-    both = task("task=[tts,asr]")
-    assert "2 of 8 texts" in note_on_lengths({"tts": 10, "asr": 1}, both, both.select(rows)), "asr says none"
+    assert note_on_lengths({"asr": 1}, task("task=asr"), rows) is None, "asr says none"
 
 
 @pytest.mark.parametrize(

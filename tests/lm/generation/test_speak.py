@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import shutil
 import sys
 import types
@@ -21,10 +22,13 @@ from codec.interface import AudioTokenizer, Codes
 from lm.audio_model import AudioModel
 from lm.generate import main, speak
 from lm.generation.asking import sampling_of, texts_of
-from lm.generation.frames import best_of, generate
+from lm.generation.batch import Generation
+from lm.generation.frames import Steps, best_of, generate
+from lm.generation.sampling import Sampling
 from lm.generation.streaming import StreamDecoder
 from lm.model import ModelError, save_lm
 from lm.sequences.documents import render
+from lm.serving.speaking import Speaking
 from tasks.base import Request, TaskError
 from tasks.phonemes import pronunciations
 from tasks.text import _function, normalisers
@@ -266,6 +270,36 @@ def test_best_of_n_takes_the_best_and_begins_with_n_of_one(lively_model, vocabul
         assert (best.ended, best.log_probability) == max((c.ended, c.log_probability) for c in group)
 
 
+def test_a_long_text_is_said_in_parts_that_lie_joined(setup, vocabulary):
+    """Whole, while it is made, and by the server's threads: the codes of its parts, one behind the other."""
+    door, task, text = AudioModel(setup.model, Voice(vocabulary.tokenizer)), made("task=tts"), "Dogs. They bark. Cats."
+    door.longest_texts = {"tts": 12}
+    whole, short = door.prompts(task, [task.asked("x", text, []), task.asked("y", "They bark.", [])])
+    parts = door.prompts(task, [task.asked("x", part, []) for part in ("Dogs.", "They bark.", "Cats.")])
+    assert [part.ids.tolist() for part in whole.parts] == [part.ids.tolist() for part in parts]
+    assert [part.most for part in whole.parts] == [part.most for part in parts] and whole.read > short.read
+    (clip, clips), (_, [alone, _]) = door.generate([whole, short], Sampling(), [7, 8], count=2)
+    of_parts = [found for _, found in door.generate(parts, Sampling(), [7] * 3, count=2)]
+    for candidate, said in zip(clips, zip(*of_parts, strict=True), strict=True):
+        assert candidate.codes.tolist() == np.concatenate([part.codes for part in said]).tolist()
+        assert candidate.ended == all(part.ended for part in said)
+        tokens = sum(part.log_probability * part.n_frames for part in said) / candidate.n_frames
+        assert candidate.log_probability == pytest.approx(tokens)
+    assert clip in clips and alone.codes.tolist() == door.generate([short], Sampling(), [8])[0][0].codes.tolist()
+    streamed = Steps(door.stream_codes(whole, Sampling(), 7, StreamDecoder(door.tokenizer, 4, 3, 2)))
+    heard = np.concatenate(list(streamed))
+    assert streamed.result.codes.tolist() == clips[0].codes.tolist()
+    np.testing.assert_allclose(heard, door.decode([clips[0].codes])[0], atol=1e-6)
+    speaking, told = Speaking(door, 1, 8, (4, 3, 2)), queue.SimpleQueue()
+    for prompt, seed in ((whole, 7), (short, 8)):  # the second waits until all of the first is said
+        speaking.ask(prompt, Sampling(), seed, told.put)
+    ends = []
+    while len(ends) < 2:
+        ends += [news] if isinstance(news := told.get(timeout=60), Generation) else []
+    assert speaking.close(60)
+    assert [end.codes.tolist() for end in ends] == [clips[0].codes.tolist(), alone.codes.tolist()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPEAKING)
 def test_each_task_owns_its_limits(setup, vocabulary, name):
@@ -287,6 +321,13 @@ def test_each_task_owns_its_limits(setup, vocabulary, name):
     )
     with pytest.raises(TaskError, match=f"task {name}: decoding.max_seconds is missing"):
         type(task)().seconds(asked[0])
+
+
+def test_a_text_that_cannot_be_said_stops_none_beside_it(setup, tmp_path, capsys):
+    (tmp_path / "lm/state.json").write_text(json.dumps({"normalise": "basic"}))
+    made = speak(configured(tmp_path, "text=[hello,'***',good morning]"))
+    assert "leaves nothing" in made[1]["error"] and made[0]["frames"] and made[2]["frames"]
+    assert "1 of 3 could not be made" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [name for name in SPEAKING if name != "continuation"])

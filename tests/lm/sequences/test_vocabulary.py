@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from json_files import read_json
 
+from codec.load import shipped_codec
 from lm.sequences.vocabulary import FILE_NAME, AudioVocabulary, VocabularyError
 
 INFO = {"name": "codec", "fingerprint": "f" * 64}
@@ -83,3 +85,10 @@ def test_another_tokenizer_is_refused_and_both_are_named():
         vocabulary.check_tokenizer({"name": "other", "fingerprint": "0" * 64})
     for part in ("'codec'", "f" * 12, "'other'", "0" * 12):
         assert part in str(error.value)
+    assert "tokenizer.path" not in str(error.value)
+
+
+def test_the_codec_that_a_model_of_this_repository_speaks_is_named():
+    vocabulary = AudioVocabulary.load(Path("checkpoints/lm-tts-voice"))
+    with pytest.raises(VocabularyError, match="trained with, tokenizer.path=checkpoints/codec-real, or train"):
+        vocabulary.check_tokenizer({"name": "other", "fingerprint": "0" * 64}, named=shipped_codec)
