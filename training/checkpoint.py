@@ -114,9 +114,11 @@ def save_folder(path: Path, write: Callable[[Path], None]) -> Path:
         restore_folder(place)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
+        readers = temporary.stat().st_mode & 0o666  # by the umask; safetensors (0.8) writes for the owner alone
         write(temporary)
         for file in sorted(temporary.rglob("*")):
             if file.is_file():
+                file.chmod(file.stat().st_mode | readers)
                 flush(file)
         flush(temporary)
         if not place.exists():

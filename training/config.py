@@ -23,6 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from training.checkpoint import CheckpointError
 from training.identity import first_line, printable
@@ -139,6 +140,27 @@ def choose_custom(overrides: list[str]) -> list[str]:
     return chosen
 
 
+def fill_empty(config_name: str, overrides: list[str]) -> list[str]:
+    """``class_synonyms={dog: [puppy]}`` → ``++class_synonyms={dog: [puppy]}``, where that is empty by default, and
+    ``comparison.after={}`` → ``~comparison.after ++comparison.after={}``, where a comment says what its entries are:
+    Hydra gives a dictionary neither new keys nor fewer.
+    """
+    try:
+        known = options(CONFIG_DIR, config_name, groups_in(overrides, CONFIG_DIR))
+    except HydraException:  # an option that does not exist: refused when the overrides are checked
+        return overrides
+    filled = {key.rpartition(".")[0] for key in known if not key.endswith(".*")}
+    found = []
+    for given in overrides:
+        key, _, value = given.partition("=")
+        is_dict = key in known and known[key].shape == "dict"
+        if is_dict and key in filled and f"{key}.*" in known and value.replace(" ", "") == "{}":
+            found.append(f"~{key}")
+            given = f"++{given}"
+        found.append(f"++{given}" if is_dict and key not in filled else given)
+    return found
+
+
 def check_overrides(config_name: str, overrides: list[str]) -> None:
     """Refuse an override whose key or group option does not exist, naming the nearest match.
 
@@ -149,7 +171,7 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
     for override in expand_lists(overrides):
         if override.startswith(("-", "~")):  # an option of Hydra's, or a key to leave out
             continue
-        if "=" not in override:
+        if "=" not in override[1:]:
             raise ConfigError(f"'{override}' is not of the form key=value.")
         key, value = override.split("=", 1)
         try:
@@ -179,6 +201,9 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
         near = difflib.get_close_matches(key, [name for name in known if not name.endswith(".*")], n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"'{key}' is not a key of configs/{config_name}.yaml.{hint}")
+    own = [override for override in overrides if not override.startswith("-")]
+    if not {"-m", "--multirun"} & set(overrides) and (why := refusal(config_name, own)):
+        raise ConfigError(why)
 
 
 def check_values(config_name: str, cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
@@ -190,21 +215,37 @@ def check_values(config_name: str, cfg: DictConfig, overrides: Sequence[str] = (
     Raises:
         ConfigError: naming the key and what it can be.
     """
-    if fault := first_fault(cfg, options(CONFIG_DIR, config_name, groups_in(overrides, CONFIG_DIR))):
+    try:
+        fault = first_fault(cfg, options(CONFIG_DIR, config_name, groups_in(overrides, CONFIG_DIR)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{first_line(error)} (a value that names another).") from None
+    if fault:
         raise ConfigError(fault)
 
 
 def arguments_of(config_name: str, overrides: list[str]) -> list[str]:
     """The arguments of a command line in Hydra's grammar."""
-    return as_typed(config_name, choose_custom(expand_lists(overrides)), CONFIG_DIR)
+    return as_typed(config_name, fill_empty(config_name, choose_custom(expand_lists(overrides))), CONFIG_DIR)
+
+
+def refusal(config_name: str, overrides: list[str]) -> str:
+    """Why Hydra does not take these overrides; empty where it does."""
+    try:
+        with composing(CONFIG_DIR):
+            hydra.compose(config_name, overrides=arguments_of(config_name, overrides))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        return f"{first_line(error)} (of {' '.join(overrides)})."
+    return ""
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """The configuration that a script with ``hydra_entry(config_name)`` gets from these arguments.
 
     Raises:
-        ConfigError: a value that its key cannot hold.
+        ConfigError: a key that is not there, or a value that its key cannot hold.
     """
+    if why := refusal(config_name, overrides):
+        raise ConfigError(why)
     arguments = arguments_of(config_name, overrides)
     with composing(CONFIG_DIR):
         cfg = hydra.compose(config_name, overrides=arguments)

@@ -193,8 +193,12 @@ def options(folder: Path, config_name: str, groups: tuple[str, ...] = ()) -> dic
 
 
 def first_fault(cfg: DictConfig, known: dict[str, Option]) -> str | None:
-    """The first value of ``cfg`` that its key cannot hold, in one sentence: ``seed=-1 must be at least 0.``"""
-    for key, value in nodes(OmegaConf.to_container(cfg)):
+    """The first value of ``cfg`` that its key cannot hold, in one sentence: ``seed=-1 must be at least 0.``
+
+    Raises:
+        OmegaConfBaseException: a value names another that is not there.
+    """
+    for key, value in nodes(OmegaConf.to_container(cfg, resolve=True)):
         option = known.get(key) or known.get(f"{key.rpartition('.')[0]}.*")
         if option and (why := option.fault(value)):
             return f"{key}={shown(value)} {why}."

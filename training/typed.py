@@ -43,7 +43,8 @@ def as_typed(config_name: str, overrides: Sequence[str], folder: Path) -> list[s
     found = []
     for override in overrides:
         key, is_override, value = override.partition("=")
-        shape = shapes.get(key.lstrip("+"))
+        name = key.lstrip("+")
+        shape = shapes.get(name, shapes.get(f"{name.rpartition('.')[0]}.*"))
         if not is_override or shape is None or key.startswith(("-", "~")):
             found.append(override)
         else:
@@ -56,7 +57,8 @@ def groups_in(overrides: Sequence[str], folder: Path) -> tuple[str, ...]:
     found = []
     for override in overrides:
         key, _, value = override.partition("=")
-        if (folder / key.lstrip("+").partition("@")[0]).is_dir() and value and "," not in value:
+        group = key.lstrip("+").partition("@")[0]
+        if group and (folder / group).is_dir() and value and "," not in value:
             found.append(override)
     return tuple(found)
 

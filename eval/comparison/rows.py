@@ -9,16 +9,16 @@ import difflib
 import itertools
 import re
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import yaml
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from codec.classical import CODECS
 from eval.comparison.published import read_published
-from training.config import ConfigError, check_values, compose, group_options
+from training.config import ConfigError, check_values, compose, group_options, refusal, refusing
+from training.identity import first_line
 
 EVALUATIONS = {
     "tts": ("eval/tts.py", "eval_tts"),
@@ -41,7 +41,7 @@ def read_file(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         return cfg.comparison
     try:
         changes = OmegaConf.load(cfg.file)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"file={cfg.file} cannot be read: {error}") from None
     if not isinstance(changes, DictConfig):
         raise ConfigError(f"file={cfg.file} must hold keys of the comparison, as rows: {{…}}.")
@@ -51,7 +51,10 @@ def read_file(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise ConfigError(f"{cfg.file}: '{key}' is not a key of the comparison.{hint}")
     merged = OmegaConf.create(OmegaConf.to_container(cfg.comparison))
-    merged.merge_with(changes)
+    try:
+        merged.merge_with(changes)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"file={cfg.file} does not fit the comparison: {first_line(error)}.") from None
     assert isinstance(merged, DictConfig)
     for override in overrides:
         key, _, _ = override.lstrip("+").partition("=")
@@ -77,13 +80,17 @@ def each(name: str, row: Any) -> dict[str, Any]:
     for chosen in itertools.product(*values.values()):
         options = dict(zip(values, chosen, strict=True))
         full = "-".join([name, *(f"{key}{value}" for key, value in options.items())])
+        if full in found:
+            raise ConfigError(f"comparison.rows.{name}.each names {full} twice.")
         found[full] = {**rest, "options": {**(row.get("options") or {}), **options}, "family": name}
     return found
 
 
 def check(cfg: DictConfig, only: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     """The rows of the comparison, after everything that could not work was refused."""
-    rows = {str(name): row for name, row in (OmegaConf.to_container(cfg.rows, resolve=True) or {}).items() if row}  # type: ignore[union-attr]
+    with refusing(OmegaConfBaseException, key="comparison.rows"):
+        given: Any = OmegaConf.to_container(cfg.rows, resolve=True) or {}
+    rows = {str(name): row for name, row in given.items() if row}
     rows = {name: row for base, of_base in rows.items() for name, row in each(base, of_base).items()}
     if not rows:
         raise ConfigError("comparison.rows is empty: name at least one tokenizer.")
@@ -97,6 +104,11 @@ def check(cfg: DictConfig, only: Sequence[str] | None) -> dict[str, dict[str, An
                 near = difflib.get_close_matches(str(key), ROW_KEYS, n=1)
                 hint = f" Did you mean '{near[0]}'?" if near else ""
                 raise ConfigError(f"comparison.rows.{name}.{key} is not a key of a row ({', '.join(ROW_KEYS)}).{hint}")
+        for key in ("train", "untrained", "stage1"):
+            if row.get(key) and not (isinstance(row[key], list) and all(isinstance(one, str) for one in row[key])):
+                raise ConfigError(f"comparison.rows.{name}.{key} must be a list of overrides, as [codec=mini].")
+        if not isinstance(row.get("options") or {}, dict):
+            raise ConfigError(f"comparison.rows.{name}.options must be a dictionary, as {{window: 10}}.")
         if row.get("classical"):
             if set(row) - {"classical", "control"} or row["classical"] not in CODECS or cfg.tasks:
                 raise ConfigError(
@@ -109,6 +121,16 @@ def check(cfg: DictConfig, only: Sequence[str] | None) -> dict[str, dict[str, An
                 f"comparison.rows.{name}.tokenizer={row.get('tokenizer')}: choose one of "
                 f"{', '.join(group_options('tokenizer'))}."
             )
+        options = row.get("options") or {}
+        if row["tokenizer"] == "custom" and not options.get("_target_"):
+            raise ConfigError(f"comparison.rows.{name}.options needs _target_, as my_module.MyCodec.")
+        if row["tokenizer"] != "custom":
+            known = compose("eval_reconstruction", [f"tokenizer={row['tokenizer']}"]).tokenizer
+            if others := [str(key) for key in options if str(key).partition(".")[0] not in known]:
+                raise ConfigError(
+                    f"comparison.rows.{name}.options.{others[0]}: tokenizer {row['tokenizer']} has no such key; it has "
+                    f"{', '.join(str(key) for key in known if key != '_target_')}."
+                )
         if row.get("train") and row.get("untrained"):
             raise ConfigError(f"comparison.rows.{name} has both train and untrained: leave one out.")
         if (row.get("stage1") or row.get("prior")) and not row.get("train"):
@@ -141,15 +163,5 @@ def check_commands(c: DictConfig, tasks: Sequence[str]) -> None:
     for name in (*tasks, "reconstruction"):
         lists[f"judges, in {name}"] = (lists[f"evaluations.{name}"][0], c.judges)
     for key, (config, overrides) in lists.items():
-        if why := refusal(config, tuple(overrides)):
+        if why := refusal(config, list(overrides)):
             raise ConfigError(f"comparison.{key}: {why}")
-
-
-@cache
-def refusal(config: str, overrides: tuple[str, ...]) -> str:
-    """Why the configuration does not take these overrides; empty where it does."""
-    try:
-        compose(config, list(overrides))
-    except HydraException as error:
-        return " ".join(str(error).split("\n")[:2])
-    return ""

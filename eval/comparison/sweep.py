@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from codec.corpus import METADATA_NAMES, CorpusError, read_corpus
@@ -162,7 +161,7 @@ class Sweep:
                     if cell.name not in orders:
                         try:
                             orders[cell.name] = self.order(cell)
-                        except (HydraException, ConfigError) as error:  # ConfigError has said what
+                        except ConfigError as error:  # which has said what
                             self.failed[cell.name] = f"cannot be configured: {error}".split("\n")[0]
                             continue
                     if self.finished(orders[cell.name]):

@@ -1,12 +1,15 @@
 """Checkpoints are whole or absent; the log has each step once."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
 
 import pytest
+import torch
 from json_files import read_lines
+from safetensors.torch import save_file
 
 import training.checkpoint
 from training.checkpoint import (
@@ -161,6 +164,25 @@ def test_where_it_cannot_a_kill_between_the_renames_loses_nothing(
     assert left(tmp_path) == {"final": "one"}
     save_folder(target, write("three"))
     assert left(tmp_path) == {"final": "three"}
+
+
+def test_weights_can_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    """safetensors writes files that none but their owner may read."""
+
+    def weights(folder: Path) -> None:
+        save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
+        (folder / "program").write_text("")
+        (folder / "program").chmod(0o755)
+
+    before = os.umask(0o027)
+    try:
+        folder = save_folder(tmp_path / "final", weights)
+    finally:
+        os.umask(before)
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in folder.iterdir()} == {
+        "model.safetensors": "0o640",
+        "program": "0o755",
+    }
 
 
 def test_a_link_to_the_folder_stays_a_link(tmp_path: Path) -> None:

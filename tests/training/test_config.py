@@ -36,6 +36,11 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("steps", "'steps' is not of the form key=value"),
         ("task.beam=3", "is not a key"),
         ("steps=[limit=4]", "steps=[limit=4]: the value cannot be read"),
+        ("=5", "'=5' is not of the form key=value"),
+        ("steps=3,4", "Ambiguous value for argument 'steps=3,4' (of steps=3,4)."),
+        ("+steps=3", "An item is already at 'steps' (of +steps=3)."),
+        ("~nope", "Could not delete from config. 'nope' does not exist (of ~nope)."),
+        ("shares=[a]", "Error merging override shares=[a] (of shares=[a])."),
     ],
 )
 def test_what_does_not_exist_is_one_sentence(
@@ -50,7 +55,7 @@ def test_what_does_not_exist_is_one_sentence(
 def test_known_keys_pass(configs: Path) -> None:
     config.check_overrides("main", ["steps=4", "trainer.rate=2", "task=asr", "task.beam=2", "-m"])
     config.check_overrides("main", ["-m", "steps=3,4", "fast=true,false"])
-    config.check_overrides("main", ["steps=${trainer.rate}", "+extra=many"])
+    config.check_overrides("main", ["steps=${delay}", "+extra=many"])
     config.check_overrides("main", ["shares={a: 1}", "trainer={rate: 2}", "+shares={c: 1}", "name={a: 1}"])
 
 
@@ -76,6 +81,8 @@ def test_known_keys_pass(configs: Path) -> None:
         ("level=0", "level=0 must be above 0 or null."),
         ("delay=never", "delay=never must be a whole number or auto."),
         ("mode=quick", "mode=quick is unknown; choose one of null, 1, fast."),
+        ("steps=${trainer.nope}", "Interpolation key 'trainer.nope' not found (a value that names another)."),
+        ("steps=${kind}", "steps=plain must be a whole number, at least 2."),
     ],
 )
 def test_a_value_that_its_key_cannot_hold_is_one_sentence(
@@ -86,6 +93,15 @@ def test_a_value_that_its_key_cannot_hold_is_one_sentence(
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
+def test_a_dictionary_is_filled_where_it_is_empty_and_emptied_where_its_entries_are_free(configs: Path) -> None:
+    (configs / "main.yaml").write_text((configs / "main.yaml").read_text() + "names: {}\n")
+    assert config.compose("main", ["names={a: [b]}"]).names == {"a": ["b"]}
+    assert config.compose("main", ["shares={}", "names={}"]).shares == {}
+    assert config.compose("main", ["trainer={}"]).trainer == {"rate": 1.0}
+    config.check_overrides("main", config.arguments_of("main", ["names={a: [b]}", "shares={}"]))
+
+
 def test_what_a_key_can_hold_is_taken(configs: Path) -> None:
+    config.compose("main", ["steps=${delay}"])
     config.compose("main", ["steps=4", "trainer.rate=2", "fast=false", "sizes=[]", "name=[3]", "kind={a: 1}", "mode=1"])
-    config.compose("main", ["steps=${trainer.rate}", "+extra=many", "level=null", "delay=auto", "task=asr"])
+    config.compose("main", ["+extra=many", "level=null", "delay=auto", "task=asr"])

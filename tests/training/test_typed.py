@@ -49,7 +49,7 @@ def test_every_key_of_every_program_that_holds_a_string_gets_it_as_typed(program
     for turn in range(0, len(NAMES), 5):  # each key gets three of the names, all programs together all of them
         names = {key: NAMES[(place + turn) % len(NAMES)] for place, key in enumerate(sorted(kinds))}
         typed = {key: "[a,1.50, 'x, y',2024]" if kind == "list" else names[key] for key, kind in kinds.items()}
-        cfg = compose(program, [f"{key}={value}" for key, value in typed.items()])
+        cfg = compose(program, [f"{'' if key in known else '+'}{key}={value}" for key, value in typed.items()])
         for key, kind in kinds.items():
             assert OmegaConf.select(cfg, key) == (["a", "1.50", "x, y", "2024"] if kind == "list" else names[key]), key
     first = FIRST.get(program, "out")

@@ -28,3 +28,30 @@ def test_a_file_adds_a_row_to_every_comparison(tmp_path: Path, comparison: str) 
     overrides = [f"comparison={comparison}", f"file={path}"]
     before = set(compose("eval_compare", overrides).comparison.rows)
     assert set(read_file(compose("eval_compare", overrides), overrides).rows) == {*before, "mine"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "rows: {mine: {tokenizer: mimi, options: {nope: 1}}}",
+            "options.nope: tokenizer mimi has no such key; it has path",
+        ),
+        ("rows: {mine: {tokenizer: mimi, options: [1]}}", "rows.mine.options must be a dictionary, as {window: 10}"),
+        ("rows: {mine: {tokenizer: almtokenizer, train: 5}}", "rows.mine.train must be a list of overrides"),
+        ("rows: {mine: {tokenizer: custom}}", "rows.mine.options needs _target_"),
+        ("rows: {mine: {tokenizer: mimi, each: {path: [a, a]}}}", "rows.mine.each names mine-patha twice"),
+        ("rows: {mine: {tokenizer: mimi, options: {path: '${nope}'}}}", "Interpolation key 'nope' not found"),
+        ("rows: [a]", "does not fit the comparison: Cannot merge DictConfig with ListConfig"),
+        (b"\xff\xfe", "mine.yaml cannot be read: 'utf-8' codec"),
+    ],
+)
+def test_a_file_that_cannot_work_is_one_sentence(tmp_path: Path, refusal, text: str | bytes, said: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    overrides = [f"file={path}"]
+
+    def planned() -> None:
+        make_plan(read_file(compose("eval_compare", overrides), overrides), tmp_path / "out")
+
+    assert said in refusal(planned)
