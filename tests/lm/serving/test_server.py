@@ -95,7 +95,7 @@ def test_words_that_are_spelled_and_texts_that_are_long_are_named(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = server.speak(" ".join([SAID] * 3), stream_format="sse")
-    assert events(long)[-1]["note"].startswith("the text is longer than what the model has learnt to say (95 char")
+    assert events(long)[-1]["note"].endswith("(at most 46 characters), and said in 3 parts, cut where a reader pauses.")
     monkeypatch.setattr(server.service.model, "normalise", "phonemes")
     text = "peter carried the žižkolino"
     note = events(server.speak(text, stream_format="sse"))[-1]["note"]
