@@ -67,6 +67,16 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
+def _series(row: str, family: str) -> tuple[str, str]:
+    """The series that a row is drawn in, and what its point is called: of a family of several options, the points of
+    one value of the last belong together; a row of its own has no name at its point.
+    """
+    if row == family:
+        return row, ""
+    *points, last = [re.sub(r"^(?:[a-z_]+\.)*([a-z])[a-z_]*", r"\1 ", p) for p in row[len(family) + 1 :].split("-")]
+    return (f"{family}, {last}", ", ".join(points)) if points else (family, last)
+
+
 def plot(comparison: Comparison, line: Line) -> str:
     """Bit rate and tokens/s against a score with its intervals, or of decoders of the same codes the evaluations of
     their flow, as SVG; the same bytes for the same figures.
@@ -74,18 +84,20 @@ def plot(comparison: Comparison, line: Line) -> str:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     facts = {known.title: known.entries for known in comparison.lines if known.section == "tokenizer"}
     over = [EVALUATIONS_OF_FLOW] if EVALUATIONS_OF_FLOW in facts else ["bit/s", "tokens/s"]
     figure, found = pyplot.subplots(1, len(over), figsize=(8.4, 3.2), sharey=True, squeeze=False, layout="constrained")
     axes = found[0]
     for axis, title in zip(axes, over, strict=True):
-        drawn: list[str] = []  # what has a colour: a row, or a family of rows, whose points are named instead
+        drawn: list[str] = []  # what has a colour and a line: a row, or a series of a family, whose points are named
+        places: list[float] = []
+        lines: dict[str, list[tuple[float, float]]] = {}
         for row, entry in of_rows(comparison, line).items():
-            family = comparison.families.get(row, row)
-            if new := family not in drawn:
-                drawn.append(family)
+            series, point = _series(row, comparison.families.get(row, row))
+            if new := series not in drawn:
+                drawn.append(series)
             where = facts.get(title, {}).get(row)
             if entry.value is None or where is None or where.value is None:
                 continue
@@ -93,14 +105,21 @@ def plot(comparison: Comparison, line: Line) -> str:
             if entry.low is not None and entry.high is not None:
                 spread = [[max(0.0, entry.value - entry.low)], [max(0.0, entry.high - entry.value)]]
             shape = "x" if row in comparison.controls else "o"
-            colour = f"C{drawn.index(family) % 10}"
-            label = family if new else None
-            axis.errorbar([where.value], [entry.value], yerr=spread, fmt=shape, capsize=3, color=colour, label=label)
-            if family != row:
-                point = ", ".join(
-                    re.sub(r"^(?:[a-z_]+\.)*([a-z])[a-z_]*", r"\1 ", part) for part in row[len(family) + 1 :].split("-")
-                )
+            colour = f"C{drawn.index(series) % 10}"
+            label = series if new else None
+            bar = {"elinewidth": 0.5, "capsize": 1.5, "markersize": 3} if point else {"capsize": 3}
+            axis.errorbar([where.value], [entry.value], yerr=spread, fmt=shape, color=colour, label=label, **bar)
+            places.append(where.value)
+            if point:
+                lines.setdefault(colour, []).append((where.value, entry.value))
                 axis.annotate(point, (where.value, entry.value), (3, 3), textcoords="offset points", fontsize=5)
+        for colour, points in lines.items():
+            axis.plot(*zip(*sorted(points), strict=True), color=colour, linewidth=0.8)
+        if lines and min(places) > 0 and max(places) > 5 * min(places):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter(ticker.ScalarFormatter())
+            axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+            axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.set_xlabel(title)
         axis.margins(0.15)
         axis.grid(alpha=0.3)
