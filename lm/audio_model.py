@@ -16,7 +16,7 @@ line *in one call* is for people:
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -63,18 +63,23 @@ class Prompt:
         ids: that end in ``<audio>`` or ``<text>``.
         least: frames before which the audio cannot end.
         most: frames of audio, or tokens of text, at which the answer is cut off.
+        whole: frames at which the audio of all parts is cut off; None: nowhere.
         then: what is asked next, whose audio follows; None: nothing. A long text is said in parts.
     """
 
     ids: np.ndarray
     least: int
     most: int
+    whole: int | None = None
     then: Prompt | None = None
 
     @property
     def parts(self) -> list[Prompt]:
         """This one and those that follow it."""
-        return [self, *(self.then.parts if self.then else [])]
+        found = [self]
+        while found[-1].then:
+            found.append(found[-1].then)
+        return found
 
     @property
     def read(self) -> int:
@@ -151,12 +156,16 @@ class AudioModel:
                 f"{self.folder / STATE_FILE} is damaged (asked: {error}): copy the folder again."
             ) from None
 
-    def prompts(self, task: Task, rows: Sequence[Any], max_seconds: float | None = None) -> list[Prompt]:
+    def prompts(
+        self, task: Task, rows: Sequence[Any], max_seconds: float | None = None, in_all: float | None = None
+    ) -> list[Prompt]:
         """What asks the model for each of ``rows``; for a text that is longer than what it has learnt to say, in parts.
 
         Args:
             max_seconds: of audio, in place of the task's own limits.
+            in_all: seconds at which all parts together are cut off; the task's own limits are of each.
         """
+        in_all = in_all if max_seconds is None else max_seconds
         self.adopt(task)
         found = []
         for row in rows:
@@ -164,19 +173,21 @@ class AudioModel:
             whole: Prompt | None = None
             for part in reversed(parts):
                 of_part = row if len(parts) == 1 else changed(row, text=part)
-                share = len(part) / sum(map(len, parts)) if len(parts) > 1 else 1.0
-                whole = self._prompt(task, of_part, max_seconds and share * max_seconds, whole)
+                whole = self._prompt(task, of_part, max_seconds, in_all, whole)
             assert whole is not None  # there is at least one part
             found.append(whole)
         return found
 
-    def _prompt(self, task: Task, row: Any, max_seconds: float | None, then: Prompt | None) -> Prompt:
+    def _prompt(
+        self, task: Task, row: Any, max_seconds: float | None, in_all: float | None, then: Prompt | None
+    ) -> Prompt:
         ids = render(task.document(row, with_target=False), self.vocabulary, self.text_tokenizer).ids
         if task.target == "text":
             return Prompt(ids, 1, int(task.decoding["max_tokens"]))
         low, high = task.seconds(row) if max_seconds is None else (0.0, max_seconds)
         most = max(1, min(int(high * self.tokenizer.frame_rate), self._room(ids)))
-        return Prompt(ids, max(1, min(int(low * self.tokenizer.frame_rate), most)), most, then)
+        whole = None if in_all is None else max(1, int(in_all * self.tokenizer.frame_rate))
+        return Prompt(ids, max(1, min(int(low * self.tokenizer.frame_rate), most)), most, whole, then)
 
     def _room(self, ids: np.ndarray) -> int:
         """Frames that the model has positions for after ``ids``."""
@@ -237,7 +248,7 @@ class AudioModel:
         found = []
         for prompt in prompts:
             of_parts = [clips for _, clips in islice(drawn, len(prompt.parts))]
-            clips = [joined(candidate) for candidate in zip(*of_parts, strict=True)]
+            clips = [joined(candidate, prompt.whole) for candidate in zip(*of_parts, strict=True)]
             found.append((best(clips), clips))
         return found
 
@@ -257,15 +268,19 @@ class AudioModel:
         """
         if before is not None:
             yield from decoder.feed(before)
-        clips = []
+        clips: list[Generation] = []
         for part in prompt.parts:
-            ids, least, most = _columns([part])
+            left = part.most if prompt.whole is None else prompt.whole - sum(clip.n_frames for clip in clips)
+            if left < 1:
+                break
+            ids, least, most = _columns([replace(part, most=min(part.most, left), least=min(part.least, left))])
             frames = Steps(live(self.network, self.vocabulary, ids, most, least, sampling, [seed], engine=engine))
             for _, codes in frames:
                 yield from decoder.feed(codes)
             clips += frames.result
         yield from decoder.finish()
-        return joined(clips)
+        clip = joined(clips, prompt.whole)
+        return clip if len(clips) == len(prompt.parts) else replace(clip, ended=False)
 
     def write(self, prompts: Sequence[Prompt], batch_size: int = 64, engine: Engine | None = None) -> list[Writing]:
         """The texts that answer ``prompts`` of one task."""

@@ -96,7 +96,7 @@ class Answers:
         found: dict[int, tuple[Item, np.ndarray]] = {}
         for number, row in rows.items():
             try:
-                (prompt,) = self.model.prompts(self.task, [row])
+                (prompt,) = self.model.prompts(self.task, [row], in_all=self.cfg.length.max_seconds)
                 self.model.check_room([prompt])
                 prompts[number] = prompt
             except (ModelError, TaskError) as error:

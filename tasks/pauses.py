@@ -7,13 +7,15 @@ from itertools import pairwise
 
 PER_DIGIT = 8  # characters more of what is said than of what is written: 777 is seven hundred seventy-seven
 NO_TITLE = r"(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)(?<!\b[A-Z])"  # what a full stop must not stand behind to end a sentence
+ABBREVIATED = r"(?<!\b(?:Mt|Ft|Lt|No|Jr|Sr|vs))(?<!\b(?:Gen|Col|Rev|Sgt|Hon|[aipAIP]\.[emEM]|e\.g))(?<!\b(?:Prof|Capt))"
+SCALES = "hundred|thousand|million|billion|trillion"  # that a number is not cut from, nor 12 from the 000 behind it
 ENDS = tuple(  # of sentences, of clauses, of words; what stands before them belongs to the part that ends there
     map(
         re.compile,
         (
-            NO_TITLE + r"[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』]?\s*|\n+",
+            NO_TITLE + ABBREVIATED + r"[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』]?\s*|\n+",
             r"[;,:…][\"'”’»)\]]*\s+|\s[-–—]+\s+|—+|\s(?=[(\[“«])|[、；，：]",
-            r"\s+",
+            rf"\s+(?!(?<=[0-9]\s)(?:0[0-9]{{2}}|(?:{SCALES}))\b)",
         ),
     )
 )
@@ -45,10 +47,11 @@ def _units(text: str, most: int, ends: tuple[re.Pattern[str], ...]) -> list[str]
 
 
 def _merged(units: list[str], most: int) -> list[str]:
-    """Units that follow each other, together as long as they fit."""
+    """Units that follow each other, together as long as they fit; one that says nothing belongs to its neighbour."""
     parts = [units[0]]
     for unit in units[1:]:
-        if length((parts[-1] + unit).strip()) <= most:
+        silent = not any(map(str.isalnum, unit)) or not any(map(str.isalnum, parts[-1]))
+        if silent or length((parts[-1] + unit).strip()) <= most:
             parts[-1] += unit
         else:
             parts.append(unit)

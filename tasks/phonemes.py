@@ -29,11 +29,14 @@ SIBILANTS = ("s", "z", "ʃ", "ʒ", "ʧ", "ʤ")
 VOICELESS = ("p", "t", "k", "f", "θ")
 MARKS = ",.?!;:"
 SAID = {"dr": "doctor", "prof": "professor"}  # the dictionary's first dr is a drive
-SIGNS = {"&": " and ", "%": " percent ", "°C": " degrees celsius ", "°F": " degrees fahrenheit ", "°": " degrees "}
+SIGNS = {"&": " and ", "%": " percent ", "°": " degrees "}
+SCALES = {"C": "Celsius", "F": "Fahrenheit"}  # of degrees
+DEGREES = re.compile(r"°\s?([CF])\b")
 APOSTROPHES = re.compile(r"(?<=\w)[’‘ʼ`´′](?=\w)|’")
 TITLES = re.compile(r"\b(mr|mrs|ms|dr|prof)\.", re.IGNORECASE)
 SAINTS = re.compile(r"\b[Ss][Tt]\.(?=\s+[A-Z])")
-STREETS = re.compile(r"(?<=[a-z,] )([A-Z]\w+ )[Ss][Tt]\.(?=\s+[A-Z])")  # on Main St. He
+STARTS = "He|She|It|They|We|You|The|A|An|And|But|In|On|At|There|This|That|His|Her|Its|Their|Then|When|No|Not|Yes"
+STREETS = re.compile(rf"(\b[A-Z]\w+ )[Ss][Tt]\.(?=\s+(?:{STARTS})\b)")  # on Main St. He lives
 LETTER_A = re.compile(r"\b[Aa]\.")  # and not the article
 PARTS = re.compile(rf"\d+(?:[.,:]\d+)+|[^\s'{MARKS}]+(?:'[^\s'{MARKS}]+)*'?|[{MARKS}]")
 
@@ -55,6 +58,7 @@ def parts_of(text: str) -> list[str]:
     """The words in lower case, and the marks that are heard, of ``text`` in their order."""
     text = in_words(APOSTROPHES.sub("'", text))
     text = LETTER_A.sub("ay.", SAINTS.sub("saint", STREETS.sub(r"\1street", TITLES.sub(r"\1", text))))
+    text = DEGREES.sub(lambda found: f"° {SCALES[found[1]]}", text)
     for sign, word in SIGNS.items():
         text = text.replace(sign, word)
     return PARTS.findall(words_alone(text, keep=MARKS + "'"))

@@ -16,17 +16,17 @@ from typing import Any
 MONEY = {"$": ("dollar", "cent", "cents"), "£": ("pound", "penny", "pence"), "€": ("euro", "cent", "cents")}
 MONEY["¥"] = ("yen", "sen", "sen")
 UNCHANGED = ("yen",)  # in the plural
-SCALES = r"(?:[\s-]+(?:hundred|thousand|million|billion|trillion)\b){1,2}"
+SCALES = r"(?:(?:[^\S\n]{1,2}|\n|-)(?:hundred|thousand|million|billion|trillion)\b){1,2}"
 # Forms that are brought into those of NUMBER, before compatibility characters are (½ is 1⁄2, ² is 2).
 POWERS = {"²": " squared", "³": " cubed"}
 POWER = re.compile(r"(?<=[0-9])[²³](?![⁰¹²³⁴-⁹])")
 MIXED = re.compile(r"(?<=[0-9])\s?(?=[¼-¾⅐-⅞])|(?<![\w.,:/⁄][0-9])(?<=[0-9])\s(?=[0-9]{1,2}[/⁄][0-9]{1,2}(?![\w/⁄]))")
-SPACED = re.compile(r"(?<![\w.,:/⁄])[1-9][0-9]{0,2}(?:\s[0-9]{3})*\s0[0-9]{2}(?:\s[0-9]{3})*(?![\w/⁄]|[.,:][0-9])")
+SPACED = re.compile(r"(?<![\w.,:/⁄])[1-9][0-9]{0,2}(?:\s[0-9]{3})*\s0[0-9]{2}(?:\s[0-9]{3})*(?![\w/⁄]|[.,:\s][0-9])")
 SIGN_APART = re.compile(r"([$£€¥])\s?([-−]?)\s?(?=[0-9])")
-SIGN_BEHIND = re.compile(r"(?<![\w.,:/⁄$£€¥])([0-9]+(?:[.,][0-9]+)*)\s?([$£€¥])(?!\s?[0-9])")
+SIGN_BEHIND = re.compile(rf"(?<![\w.,:/⁄$£€¥])([0-9]+(?:[.,][0-9]+)*(?:{SCALES})?)\s?([$£€¥])(?!\s?[0-9/])")
 CENTS = re.compile(r"(?<![\w.,:/⁄$£€¥])([0-9]{1,2})\s?¢")
 MONEY_RANGE = re.compile(rf"([$£€¥])([0-9.,]*[0-9])[-–]([0-9.,]*[0-9])(?![\w/⁄-])({SCALES})?", re.IGNORECASE)
-TELEPHONE = re.compile(r"(?<![\w.,:/⁄-])(?![0-9]{4}-[0-9]{2}-)[0-9]{2,4}(?:-[0-9]{2,4}){2,}(?![\w.,:/⁄-]*[0-9])")
+TELEPHONE = re.compile(r"(?<![\w.,:/⁄-])(?:1-)?[0-9]{3}-[0-9]{3}-[0-9]{4}(?![\w/⁄-]|[.,:][0-9])")
 DIGITS = ("oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUMBER = re.compile(
     r"(?<![\w.,:/⁄])(?P<minus>(?<!\w)[-−])?(?P<money>[$£€¥])?(?P<body>[0-9]+(?:[.,:/⁄][0-9]+)*)"

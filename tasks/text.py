@@ -23,6 +23,7 @@ from tasks.phonemes import MARKS, parts_of, phonemes, pronunciations, unknown
 from tasks.spoken_numbers import in_words
 
 NAMES = ("none", "basic", "english", "phonemes")
+LONGER = 1.5  # times as long as the longest text that a model has learnt: from there it is said in parts
 SCORING = ("plain", "whisper-english", "none")  # what an evaluation may do to texts before errors are counted
 Setting = str | Mapping[str, str]  # one name for all tasks, or task → name; tasks that are not named get none
 
@@ -145,27 +146,30 @@ def note_on_texts(setting: Setting, task: Task, rows: Sequence[Any], share: floa
     )
 
 
-def parts_to_say(longest: Mapping[str, int], task: Task, row: Any, times: float = 1.5) -> list[str]:
+def parts_to_say(longest: Mapping[str, int], task: Task, row: Any) -> list[str]:
     """The text that ``row`` asks for, in parts no longer than any that a model has learnt to say, where it is more
-    than ``times`` as long as those; else, and of tasks whose text is not the row's own, as it is.
+    than `LONGER` times as long as those; else, and of tasks whose text is not the row's own, as it is.
 
     Args:
         longest: task → characters, of the model's training.
     """
     text, most = task.said(row), longest.get(task.name)
-    if not text or most is None or text != getattr(row, "text", None) or length(text) <= times * most:
+    if not text or most is None or text != getattr(row, "text", None) or length(text) <= LONGER * most:
         return [text or ""]
     return in_parts(text, most)
 
 
 def note_on_lengths(longest: Mapping[str, int], task: Task, rows: Sequence[Any]) -> str | None:
-    """A sentence where texts are said in parts, because a model has learnt to say shorter ones (`parts_to_say`)."""
-    counts = [len(parts_to_say(longest, task, row)) for row in rows]
-    cut = [count for count in counts if count > 1]
-    if not cut:
+    """A sentence where texts are longer than what a model has learnt to say, and so said in parts (`parts_to_say`), if
+    their task can that.
+    """
+    most = longest.get(task.name)
+    over = [row for row in rows if most is not None and length(task.said(row) or "") > LONGER * most]
+    if not over:
         return None
-    texts = f"{len(cut)} of {len(rows)} texts are" if len(rows) > 1 else "the text is"
-    return (
-        f"{texts} longer than what the model has learnt to say (at most {longest[task.name]} characters), and said in "
-        f"{sum(cut)} parts, cut where a reader pauses."
-    )
+    texts = f"{len(over)} of {len(rows)} texts are" if len(rows) > 1 else "the text is"
+    learnt = f"{texts} longer than what the model has learnt to say (at most {most} characters)"
+    parts = [len(parts_to_say(longest, task, row)) for row in over]
+    if max(parts) == 1:
+        return f"{learnt}: say them in parts, cut where a reader pauses."
+    return f"{learnt}, and said in {sum(parts)} parts, cut where a reader pauses."

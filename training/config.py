@@ -202,7 +202,10 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"'{key}' is not a key of configs/{config_name}.yaml.{hint}")
     own = [override for override in overrides if not override.startswith("-")]
-    if not {"-m", "--multirun"} & set(overrides) and (why := refusal(config_name, own)):
+    sweeps = any(
+        override == "-m" or override.startswith("--mult") or "hydra.mode=" in override for override in overrides
+    )
+    if not sweeps and (why := refusal(config_name, own)):
         raise ConfigError(why)
 
 

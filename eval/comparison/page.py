@@ -73,7 +73,9 @@ def _series(row: str, family: str) -> tuple[str, str]:
     """
     if row == family:
         return row, ""
-    *points, last = [re.sub(r"^(?:[a-z_]+\.)*([a-z])[a-z_]*", r"\1 ", p) for p in row[len(family) + 1 :].split("-")]
+    *points, last = [
+        re.sub(r"^(?:[a-z_]+\.)*([a-z])[a-z_]*(?=[0-9])", r"\1 ", p) for p in row[len(family) + 1 :].split("-")
+    ]
     return (f"{family}, {last}", ", ".join(points)) if points else (family, last)
 
 
@@ -93,7 +95,7 @@ def plot(comparison: Comparison, line: Line) -> str:
     for axis, title in zip(axes, over, strict=True):
         drawn: list[str] = []  # what has a colour and a line: a row, or a series of a family, whose points are named
         places: list[float] = []
-        lines: dict[str, list[tuple[float, float]]] = {}
+        lines: dict[tuple[str, str], list[tuple[float, float]]] = {}  # (series, colour) → its points
         for row, entry in of_rows(comparison, line).items():
             series, point = _series(row, comparison.families.get(row, row))
             if new := series not in drawn:
@@ -111,9 +113,9 @@ def plot(comparison: Comparison, line: Line) -> str:
             axis.errorbar([where.value], [entry.value], yerr=spread, fmt=shape, color=colour, label=label, **bar)
             places.append(where.value)
             if point:
-                lines.setdefault(colour, []).append((where.value, entry.value))
+                lines.setdefault((series, colour), []).append((where.value, entry.value))
                 axis.annotate(point, (where.value, entry.value), (3, 3), textcoords="offset points", fontsize=5)
-        for colour, points in lines.items():
+        for (_, colour), points in lines.items():
             axis.plot(*zip(*sorted(points), strict=True), color=colour, linewidth=0.8)
         if lines and min(places) > 0 and max(places) > 5 * min(places):
             axis.set_xscale("log")

@@ -57,13 +57,16 @@ class Generation:
         return len(self.codes)
 
 
-def joined(clips: Sequence[Generation]) -> Generation:
-    """Clips that follow each other as one, with the seed of the first; the log-probability weighs them by frames."""
+def joined(clips: Sequence[Generation], limit: int | None = None) -> Generation:
+    """Clips that follow each other as one, cut off at ``limit`` frames, with the seed of the first; the log-probability
+    weighs them by frames.
+    """
     if len(clips) == 1:
         return clips[0]
+    codes = np.concatenate([clip.codes for clip in clips])
     return Generation(
-        np.concatenate([clip.codes for clip in clips]),
-        all(clip.ended for clip in clips),
+        codes[:limit],
+        all(clip.ended for clip in clips) and (limit is None or len(codes) <= limit),
         all(clip.legal for clip in clips),
         float(np.average([clip.log_probability for clip in clips], weights=[clip.n_frames for clip in clips])),
         clips[0].seed,

@@ -35,7 +35,7 @@ def speak(
         model.check_room(prompts)
     parts = [part for prompt in prompts for part in prompt.parts]
     made = map(model.codes, generate(model.vocabulary, [part.ids.tolist() for part in parts], [p.most for p in parts]))
-    clips = [np.concatenate(list(islice(made, len(prompt.parts)))) for prompt in prompts]
+    clips = [np.concatenate(list(islice(made, len(prompt.parts))))[: prompt.whole] for prompt in prompts]
     for number, wave in enumerate(model.decode(clips)):
         write_audio(options.out / f"{number:04d}.wav", wave, model.tokenizer.sample_rate)
     seconds = sum(map(len, clips)) / model.tokenizer.frame_rate

@@ -16,7 +16,8 @@ TALE = (
 def test_nothing_is_lost_and_no_part_is_longer_than_the_most_or_a_word(most):
     parts = in_parts(TALE, most)
     assert " ".join(parts) == TALE
-    assert all(length(part) <= max(most, max(map(length, part.split()))) for part in parts)
+    words = [[word for word in part.split() if any(map(str.isalnum, word))] for part in parts]
+    assert all(length(" ".join(said)) <= max(most, max(map(length, said))) for said in words)
     assert len(parts) >= -(-len(TALE) // most) or most == 1
 
 
@@ -33,9 +34,27 @@ def test_cuts_are_behind_sentences_then_behind_clauses_then_between_words():
     assert in_parts("first line\nsecond line", 12) == ["first line", "second line"]
 
 
-@pytest.mark.parametrize("text", ["Dr. Brown came.", "A. B. Cole came.", "It cost 3,500 at 12:30."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dr. Brown came.",
+        "A. B. Cole came.",
+        "Prof. Lee and Gen. Hill came.",
+        "It cost 3,500 at 12:30.",
+        "No. 7 at 5 p.m. came.",
+    ],
+)
 def test_titles_initials_and_numbers_end_nothing(text):
     assert in_parts(f"{text} He left at once, he did.", length(text) + 2)[0] == text
+
+
+def test_no_number_is_cut_from_its_scale_or_its_digits():
+    assert in_parts("he earned $2 million and 12 000 more", 22) == ["he earned", "$2 million and", "12 000", "more"]
+
+
+def test_what_says_nothing_belongs_to_its_neighbour():
+    assert in_parts("One two three.\n\n* * *\n\nFour five six.", 15) == ["One two three.\n\n* * *", "Four five six."]
+    assert in_parts("* * *\nOne two three.", 14) == ["* * *\nOne two three."]
 
 
 def test_scripts_without_spaces_are_cut_behind_their_marks():

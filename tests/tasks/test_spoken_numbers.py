@@ -45,6 +45,13 @@ from tasks.spoken_numbers import in_words
         ),
         ("at 18:00, 0:00, 00:30", "at eighteen hundred, midnight, zero thirty"),
         ("555-123-4567", "five five five one two three four five six seven"),
+        ("a 50-30-20 rule", "a fifty-thirty-twenty rule"),
+        ("5 million € were, 10 $/day", "five million euros were, ten $/day"),
+        (
+            "Call 44 020 7946 0958.",
+            "Call forty-four oh two oh seven thousand nine hundred forty-six oh nine five eight.",
+        ),
+        ("5 - million reasons", "five - million reasons"),
         ("two 2s, 6s and 20s", "two twos, sixes and twenties"),
         ("３ dogs", "three dogs"),
     ],

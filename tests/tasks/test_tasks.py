@@ -258,6 +258,10 @@ def test_texts_half_as_long_again_as_a_model_has_learnt_are_said_in_parts():
     assert note.endswith("said in 6 parts, cut where a reader pauses.")
     assert note_on_lengths({"tts": 10}, reading, rows[:2]) is None and note_on_lengths({}, reading, rows) is None
     assert note_on_lengths({"asr": 1}, task("task=asr"), rows) is None, "asr says none"
+    passages = task("task=interleaved").select([clip(i, text="a" * 40) for i in range(4)])
+    assert "10 characters): say them in parts" in note_on_lengths(
+        {"interleaved": 10}, task("task=interleaved"), passages
+    )
 
 
 @pytest.mark.parametrize(

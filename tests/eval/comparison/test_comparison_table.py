@@ -455,6 +455,7 @@ def test_a_context_that_the_model_cannot_have(tmp_path: Path, refusal: Callable[
         ("opus-6k", "opus-6k", ("opus-6k", "")),
         ("ours-window2-levels3", "ours", ("ours, l 3", "w 2")),
         ("flow-flow.steps16", "flow", ("flow", "s 16")),
+        ("x-modefast", "x", ("x", "modefast")),
     ],
 )
 def test_points_of_a_family_lie_in_a_series_of_its_last_option(row, family, drawn) -> None:

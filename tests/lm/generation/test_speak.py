@@ -290,6 +290,12 @@ def test_a_long_text_is_said_in_parts_that_lie_joined(setup, vocabulary):
     heard = np.concatenate(list(streamed))
     assert streamed.result.codes.tolist() == clips[0].codes.tolist()
     np.testing.assert_allclose(heard, door.decode([clips[0].codes])[0], atol=1e-6)
+    (cut,) = door.prompts(task, [task.asked("x", text, [])], in_all=(len(clips[0].codes) - 1.5) / 12.5)
+    kept = clips[0].codes[:-2].tolist()
+    ((short_of_it, _),) = door.generate([cut], Sampling(), [7])
+    assert (short_of_it.codes.tolist(), short_of_it.ended) == (kept, False)
+    steps = Steps(door.stream_codes(cut, Sampling(), 7, StreamDecoder(door.tokenizer, 4, 3, 2)))
+    assert len(np.concatenate(list(steps))) == 10 * len(kept) and steps.result.codes.tolist() == kept
     speaking, told = Speaking(door, 1, 8, (4, 3, 2)), queue.SimpleQueue()
     for prompt, seed in ((whole, 7), (short, 8)):  # the second waits until all of the first is said
         speaking.ask(prompt, Sampling(), seed, told.put)
