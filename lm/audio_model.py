@@ -16,7 +16,7 @@ line *in one call* is for people:
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from codec.audio.answer import Answer, wave_of
 from codec.files import Codec
 from codec.interface import AudioTokenizer
 from codec.load import load, shipped_codec
-from lm.generation.asking import new_task, use_manner
+from lm.generation.asking import Prompt, new_task, use_manner
 from lm.generation.batch import Generation, joined
 from lm.generation.decoding import Engine
 from lm.generation.frames import Steps, best, best_of, live
@@ -53,38 +53,6 @@ from tasks.text import normalisers, note_on_lengths, note_on_texts, parts_to_say
 from training.config import compose, group_options
 from training.launch import pick_device
 from training.pretrained import PretrainedError, load_config
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What is asked of a model.
-
-    Attributes:
-        ids: that end in ``<audio>`` or ``<text>``.
-        least: frames before which the audio cannot end.
-        most: frames of audio, or tokens of text, at which the answer is cut off.
-        whole: frames at which the audio of all parts is cut off; None: nowhere.
-        then: what is asked next, whose audio follows; None: nothing. A long text is said in parts.
-    """
-
-    ids: np.ndarray
-    least: int
-    most: int
-    whole: int | None = None
-    then: Prompt | None = None
-
-    @property
-    def parts(self) -> list[Prompt]:
-        """This one and those that follow it."""
-        found = [self]
-        while found[-1].then:
-            found.append(found[-1].then)
-        return found
-
-    @property
-    def read(self) -> int:
-        """Ids of all parts."""
-        return sum(len(part.ids) for part in self.parts)
 
 
 class AudioModel:

@@ -36,8 +36,8 @@ from codec.audio.files import AudioError, write_audio
 from codec.audio.folder import find_audio, given_paths
 from codec.interface import TokenizerError
 from codec.load import load_tokenizer
-from lm.audio_model import AudioModel, Prompt
-from lm.generation.asking import check_inputs, listed, sampling_of, texts_of, told, use_lengths
+from lm.audio_model import AudioModel
+from lm.generation.asking import Prompt, check_inputs, listed, sampling_of, texts_of, told, use_lengths
 from lm.generation.batch import Generation
 from lm.generation.decoding import Engine, batches
 from lm.generation.frames import Steps

@@ -205,8 +205,8 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
     sweeps = any(
         override == "-m" or override.startswith("--mult") or "hydra.mode=" in override for override in overrides
     )
-    if not sweeps and (why := refusal(config_name, own)):
-        raise ConfigError(why)
+    if not sweeps:
+        compose(config_name, own)
 
 
 def check_values(config_name: str, cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
@@ -218,12 +218,16 @@ def check_values(config_name: str, cfg: DictConfig, overrides: Sequence[str] = (
     Raises:
         ConfigError: naming the key and what it can be.
     """
-    try:
-        fault = first_fault(cfg, options(CONFIG_DIR, config_name, groups_in(overrides, CONFIG_DIR)))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{first_line(error)} (a value that names another).") from None
-    if fault:
+    if fault := _fault(config_name, cfg, overrides):
         raise ConfigError(fault)
+
+
+def _fault(config_name: str, cfg: DictConfig, overrides: Sequence[str]) -> str | None:
+    """Why a value of ``cfg`` is refused."""
+    try:
+        return first_fault(cfg, options(CONFIG_DIR, config_name, groups_in(overrides, CONFIG_DIR)))
+    except OmegaConfBaseException as error:
+        return f"{first_line(error)} (a value that names another)."
 
 
 def arguments_of(config_name: str, overrides: list[str]) -> list[str]:
@@ -231,14 +235,15 @@ def arguments_of(config_name: str, overrides: list[str]) -> list[str]:
     return as_typed(config_name, fill_empty(config_name, choose_custom(expand_lists(overrides))), CONFIG_DIR)
 
 
-def refusal(config_name: str, overrides: list[str]) -> str:
-    """Why Hydra does not take these overrides; empty where it does."""
+def composed(config_name: str, overrides: list[str]) -> DictConfig | str:
+    """What `compose` gives, or why it is refused, in a sentence."""
     try:
+        arguments = arguments_of(config_name, overrides)
         with composing(CONFIG_DIR):
-            hydra.compose(config_name, overrides=arguments_of(config_name, overrides))
+            cfg = hydra.compose(config_name, overrides=arguments)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         return f"{first_line(error)} (of {' '.join(overrides)})."
-    return ""
+    return _fault(config_name, cfg, arguments) or cfg
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
@@ -247,13 +252,10 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     Raises:
         ConfigError: a key that is not there, or a value that its key cannot hold.
     """
-    if why := refusal(config_name, overrides):
-        raise ConfigError(why)
-    arguments = arguments_of(config_name, overrides)
-    with composing(CONFIG_DIR):
-        cfg = hydra.compose(config_name, overrides=arguments)
-    check_values(config_name, cfg, arguments)
-    return cfg
+    found = composed(config_name, overrides)
+    if isinstance(found, str):
+        raise ConfigError(found)
+    return found
 
 
 def hydra_entry(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:

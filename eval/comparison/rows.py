@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from codec.classical import CODECS
 from eval.comparison.published import read_published
-from training.config import ConfigError, check_values, compose, group_options, refusal, refusing
+from training.config import ConfigError, check_values, compose, composed, group_options, refusing
 from training.identity import first_line
 
 EVALUATIONS = {
@@ -163,5 +163,5 @@ def check_commands(c: DictConfig, tasks: Sequence[str]) -> None:
     for name in (*tasks, "reconstruction"):
         lists[f"judges, in {name}"] = (lists[f"evaluations.{name}"][0], c.judges)
     for key, (config, overrides) in lists.items():
-        if why := refusal(config, list(overrides)):
+        if isinstance(why := composed(config, list(overrides)), str):
             raise ConfigError(f"comparison.{key}: {why}")

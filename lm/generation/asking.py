@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from lm.generation.sampling import Sampling
@@ -18,6 +19,38 @@ from tasks.interleaved import Interleaved
 from training.config import ConfigError, compose, group_options, refusing
 
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")  # categories of Unicode: controls, formats, spaces
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked of a model.
+
+    Attributes:
+        ids: that end in ``<audio>`` or ``<text>``.
+        least: frames before which the audio cannot end.
+        most: frames of audio, or tokens of text, at which the answer is cut off.
+        whole: frames at which the audio of all parts is cut off; None: nowhere.
+        then: what is asked next, whose audio follows; None: nothing. A long text is said in parts.
+    """
+
+    ids: np.ndarray
+    least: int
+    most: int
+    whole: int | None = None
+    then: Prompt | None = None
+
+    @property
+    def parts(self) -> list[Prompt]:
+        """This one and those that follow it."""
+        found = [self]
+        while found[-1].then:
+            found.append(found[-1].then)
+        return found
+
+    @property
+    def read(self) -> int:
+        """Ids of all parts."""
+        return sum(len(part.ids) for part in self.parts)
 
 
 def texts_of(cfg: DictConfig) -> list[str]:

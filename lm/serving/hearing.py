@@ -19,7 +19,8 @@ import numpy as np
 
 from codec.audio.files import AudioError, audio_info, read_pieces
 from codec.files import Codec
-from lm.audio_model import AudioModel, Prompt
+from lm.audio_model import AudioModel
+from lm.generation.asking import Prompt
 from lm.serving.refusals import Refused, busy
 
 Put = Callable[[Any], None]

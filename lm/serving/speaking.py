@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from lm.audio_model import AudioModel, Prompt
+from lm.audio_model import AudioModel
+from lm.generation.asking import Prompt
 from lm.generation.batch import Batch, Generation, Wanted, joined, open_batch
 from lm.generation.decoding import Engine
 from lm.generation.sampling import Sampling

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from eval.comparison.budget import flops, row_length
 from eval.comparison.collect import DOWN, UP, Entry, Line, mark_control
-from eval.comparison.page import _series, write_comparison
+from eval.comparison.page import write_comparison
 from eval.comparison.plan import Plan, make_plan
 from eval.comparison.published import read_published
 from eval.comparison.sweep import DONE
@@ -447,16 +447,3 @@ def test_a_context_that_the_model_cannot_have(tmp_path: Path, refusal: Callable[
     plan = make_plan(c, tmp_path / "out")
     encode(plan, "good")
     assert "60 s are 2672 ids for good" in refusal(plan.cells["good/lm-tts"].arguments)
-
-
-@pytest.mark.parametrize(
-    ("row", "family", "drawn"),
-    [
-        ("opus-6k", "opus-6k", ("opus-6k", "")),
-        ("ours-window2-levels3", "ours", ("ours, l 3", "w 2")),
-        ("flow-flow.steps16", "flow", ("flow", "s 16")),
-        ("x-modefast", "x", ("x", "modefast")),
-    ],
-)
-def test_points_of_a_family_lie_in_a_series_of_its_last_option(row, family, drawn) -> None:
-    assert _series(row, family) == drawn

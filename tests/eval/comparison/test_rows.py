@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eval.comparison.plan import make_plan
-from eval.comparison.rows import read_file
+from eval.comparison.rows import check_commands, read_file
 from training.config import compose, group_options
 
 
@@ -55,3 +55,9 @@ def test_a_file_that_cannot_work_is_one_sentence(tmp_path: Path, refusal, text: 
         make_plan(read_file(compose("eval_compare", overrides), overrides), tmp_path / "out")
 
     assert said in refusal(planned)
+
+
+@pytest.mark.parametrize(("override", "why"), [("seed=-1", "seed=-1 must be"), ("nope=1", "Could not override 'nope'")])
+def test_a_command_that_its_script_does_not_take_is_refused_with_its_place(refusal, override: str, why: str) -> None:
+    c = compose("eval_compare", [f"comparison.evaluations.tts=['{override}']"]).comparison
+    assert refusal(check_commands, c, ["tts"]).startswith(f"error: comparison.evaluations.tts: {why}")
